@@ -1,0 +1,283 @@
+"""``Candles``: the columns of a candle series, their validation and their regular grid.
+
+Owns what a candle is. Receives numpy columns, gives back checked ones. Knows nothing of files,
+networks or torch. A ``Candles`` that exists is valid: constructing one checks it.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.errors import CandleError
+from btc_datamodule.timeline import Span, format_instant, format_interval
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PRICES = ("open", "high", "low", "close")
+REQUIRED = ("open_time", *PRICES, "volume")
+OPTIONAL = ("quote_volume", "trades", "taker_buy_volume")
+COLUMNS = REQUIRED + OPTIONAL
+"""Every column a candle can have, in stored order.
+
+``open_time``: int64, epoch seconds UTC at which the bar opens. The others float64: prices in the
+quote currency, ``volume`` and ``taker_buy_volume`` in the base currency (BTC), ``quote_volume``
+in the quote currency, ``trades`` a count. An optional column may hold NaN: not known.
+"""
+
+Columns = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Candles:
+    """Closed bars of one series: open times strictly increasing on the interval's grid.
+
+    Attributes:
+        interval: length of a bar in seconds.
+        columns: the six of ``REQUIRED`` and any of ``OPTIONAL``, each of shape (N,).
+
+    Raises:
+        CandleError: naming the first row and time that breaks the contract.
+    """
+
+    interval: int
+    columns: Columns
+
+    def __post_init__(self) -> None:
+        present = _as_arrays(self.columns, "candles")
+        check(present, self.interval, "candles")
+        object.__setattr__(self, "columns", present)
+
+    def __len__(self) -> int:
+        return len(self.open_time)
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        """One column; an optional one that is absent reads as NaN."""
+        if name in self.columns:
+            return self.columns[name]
+        return np.full(len(self), np.nan)
+
+    @property
+    def open_time(self) -> NDArray[np.int64]:
+        """(N,) int64, epoch seconds UTC."""
+        return self.columns["open_time"]
+
+    @property
+    def span(self) -> Span:
+        """From the first bar's opening to the last bar's close; (0, 0) if there are no bars."""
+        if not len(self):
+            return (0, 0)
+        return int(self.open_time[0]), int(self.open_time[-1]) + self.interval
+
+    def slice(self, start: int, end: int) -> "Candles":
+        """The bars that open in [start, end)."""
+        low, high = np.searchsorted(self.open_time, [start, end])
+        return _trusted(self.interval, {k: v[low:high] for k, v in self.columns.items()})
+
+    def holes(self) -> NDArray[np.int64]:
+        """(n, 2) int64: the absent runs between first and last bar, as [first absent, next bar)."""
+        return holes(self.open_time, self.interval)
+
+    def to_polars(self) -> "pl.DataFrame":
+        """A polars frame of the columns, ``open_time`` in epoch seconds."""
+        import polars as pl
+
+        return pl.DataFrame(dict(self.columns))
+
+
+def holes(open_time: NDArray[np.int64], interval: int) -> NDArray[np.int64]:
+    """(n, 2) int64: runs of absent bars as [first absent open time, open time of the next bar)."""
+    after = np.flatnonzero(np.diff(open_time) > interval)
+    return np.stack([open_time[after] + interval, open_time[after + 1]], axis=1)
+
+
+def check(
+    columns: Columns,
+    interval: int,
+    where: str,
+    rows: NDArray[np.int64] | None = None,
+    *,
+    ordered: bool = True,
+) -> None:
+    """Raise ``CandleError`` for the first row that is no candle.
+
+    Args:
+        columns: as ``Candles.columns``.
+        interval: seconds.
+        where: what the error names, a file for instance.
+        rows: (N,) numbers to call the rows by in the error; by default 0, 1, 2, ...
+        ordered: whether open times must strictly increase.
+    """
+    time = columns["open_time"]
+    opened, high, low, close = (columns[name] for name in PRICES)
+
+    def fail(bad: NDArray[np.bool_], problem: str, *shown: str) -> None:
+        if not bad.any():
+            return
+        i = int(np.argmax(bad))
+        values = ", ".join(f"{name} {columns[name][i]:.10g}" for name in shown)
+        raise CandleError(
+            f"{where}, row {i if rows is None else rows[i]} ({format_instant(time[i])}): "
+            f"{problem}{f' ({values})' if values else ''}"
+        )
+
+    for name in PRICES:
+        fail(~np.isfinite(columns[name]), f"{name} is not a number")
+        fail(columns[name] <= 0, f"{name} is not above zero", name)
+    fail(~np.isfinite(columns["volume"]), "volume is not a number")
+    for name in ("volume", *OPTIONAL):
+        if name in columns:
+            fail(columns[name] < 0, f"{name} is negative", name)
+            fail(np.isinf(columns[name]), f"{name} is infinite")
+    fail(high < low, "high is below low", "high", "low")
+    fail(high < np.maximum(opened, close), "high is below open or close", "open", "high", "close")
+    fail(low > np.minimum(opened, close), "low is above open or close", "open", "low", "close")
+    fail(
+        time % interval != 0,
+        f"the bar does not open on the {format_interval(interval)} grid: is `interval` right?",
+    )
+    if ordered:
+        fail(
+            np.concatenate([[False], np.diff(time) <= 0]),
+            "open times must increase, each bar once",
+        )
+
+
+def tidy(
+    columns: Columns, interval: int, where: str, rows: NDArray[np.int64] | None = None
+) -> tuple[Candles, tuple[str, ...]]:
+    """Put rows as they came into order, each bar once; say what was repaired.
+
+    Rows are sorted by open time. Of rows with the same open time the one that knows the most
+    columns stays, and of equals the first; the notes count them and give the largest difference
+    in close, so that nothing is settled in silence.
+
+    Args:
+        columns: as ``Candles.columns``, in any order, with repeats.
+        interval: seconds.
+        where: what errors name, a file for instance.
+        rows: (N,) numbers to call the rows by in errors.
+
+    Raises:
+        CandleError: naming the first row that is no candle.
+    """
+    columns = _as_arrays(columns, where)
+    check(columns, interval, where, rows, ordered=False)
+    time = columns["open_time"]
+    unknown = sum(np.isnan(columns[name]).astype(np.int64) for name in OPTIONAL if name in columns)
+    order = np.lexsort((np.broadcast_to(unknown, time.shape), time))
+    ordered = {name: values[order] for name, values in columns.items()}
+    first = np.concatenate([[True], np.diff(ordered["open_time"]) > 0])[: len(time)]
+    notes: tuple[str, ...] = ()
+    if not first.all():
+        kept = np.flatnonzero(first)[np.cumsum(first) - 1]
+        gap = np.abs(ordered["close"] / ordered["close"][kept] - 1)
+        worst = int(np.argmax(gap))
+        notes = (
+            f"{where}: {int((~first).sum())} rows repeat an open time; the most complete of each "
+            f"was kept (closes differ by at most {gap[worst]:.3%}"
+            + (f", at {format_instant(ordered['open_time'][worst])})" if gap[worst] else ")"),
+        )
+    return _trusted(interval, {k: v[first] for k, v in ordered.items()}), notes
+
+
+def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, NDArray[np.int64]]:
+    """Union of two series of one interval, and the open times at which they disagree.
+
+    A bar that only one has is kept. Where both have a bar with different values, the stored one
+    stays, or the fetched one replaces it if ``refresh``. A column that only one side has is NaN
+    on the other side's bars.
+    """
+    names = [name for name in COLUMNS if name in stored.columns or name in fetched.columns]
+    both = np.intersect1d(stored.open_time, fetched.open_time, assume_unique=True)
+    at_stored = np.searchsorted(stored.open_time, both)
+    at_fetched = np.searchsorted(fetched.open_time, both)
+    differs = np.zeros(len(both), dtype=bool)
+    for name in fetched.columns:
+        if name in stored.columns:
+            old, new = stored[name][at_stored], fetched[name][at_fetched]
+            differs |= (old != new) & ~(np.isnan(old) & np.isnan(new))
+    winner, other, at_other = (
+        (fetched, stored, at_stored) if refresh else (stored, fetched, at_fetched)
+    )
+    extra = np.ones(len(other), dtype=bool)
+    extra[at_other] = False
+    order = np.argsort(
+        np.concatenate([winner.open_time, other.open_time[extra]]), kind="stable"
+    )
+    columns = {
+        name: np.concatenate([winner[name], other[name][extra]])[order] for name in names
+    }
+    return _trusted(stored.interval, columns), both[differs]
+
+
+def concatenate(parts: Sequence[Candles]) -> Candles:
+    """One series of parts that follow each other in time; absent optional columns become NaN."""
+    names = [name for name in COLUMNS if any(name in part.columns for part in parts)]
+    return Candles(
+        parts[0].interval,
+        {name: np.concatenate([part[name] for part in parts]) for name in names},
+    )
+
+
+def empty(interval: int) -> Candles:
+    """A series without bars."""
+    return _trusted(interval, _as_arrays({name: [] for name in REQUIRED}, "candles"))
+
+
+def content_digest(interval: int) -> "ContentDigest":
+    """A running digest of candle content; see ``ContentDigest``."""
+    return ContentDigest(interval)
+
+
+class ContentDigest:
+    """SHA-256 of candle values, fed in blocks, independent of block sizes and compression."""
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self._columns = {name: hashlib.sha256() for name in COLUMNS}
+        self._known = dict.fromkeys(OPTIONAL, False)
+
+    def update(self, candles: Candles) -> None:
+        """Take the next bars in order of time."""
+        for name, digest in self._columns.items():
+            values = candles[name]
+            if name in self._known:
+                self._known[name] |= bool(np.isfinite(values).any())
+            little = values.astype("<i8" if name == "open_time" else "<f8")
+            digest.update(np.ascontiguousarray(little).tobytes())
+
+    def hexdigest(self) -> str:
+        """The digest of all bars so far; a column that is NaN throughout counts as absent."""
+        whole = hashlib.sha256(f"{self._interval}".encode())
+        for name, digest in self._columns.items():
+            if self._known.get(name, True):
+                whole.update(f"{name}:{digest.hexdigest()}".encode())
+        return whole.hexdigest()
+
+
+def _as_arrays(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise CandleError(f"{where}: no column {', '.join(missing)} (there are: {', '.join(columns)})")
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in COLUMNS:
+        if name in columns:
+            dtype = np.int64 if name == "open_time" else np.float64
+            arrays[name] = np.asarray(columns[name], dtype=dtype)
+    lengths = {len(values) for values in arrays.values()}
+    if len(lengths) > 1:
+        raise CandleError(f"{where}: columns differ in length")
+    return arrays
+
+
+def _trusted(interval: int, columns: dict[str, NDArray[Any]]) -> Candles:
+    """Candles of columns that are already known to be valid, without checking them again."""
+    candles = object.__new__(Candles)
+    object.__setattr__(candles, "interval", interval)
+    object.__setattr__(candles, "columns", columns)
+    return candles

@@ -1,0 +1,34 @@
+"""The package's exceptions.
+
+Each message is one line that says what is wrong, where (file, row, time) and which argument or
+command mends it. The command line prints it without a traceback. Everything derives from
+``BTCDataError``, so one ``except`` catches whatever the package raises on purpose.
+"""
+
+
+class BTCDataError(Exception):
+    """Base of every error that the package raises on purpose."""
+
+
+class ConfigError(BTCDataError, ValueError):
+    """An argument is wrong, or a combination of arguments leaves nothing to work with."""
+
+
+class CandleError(BTCDataError, ValueError):
+    """Candles break their contract: a NaN price, high < low, a time off the grid."""
+
+
+class SourceError(BTCDataError):
+    """A source could not answer: unknown product, unsupported interval, network failure."""
+
+
+class StoreError(BTCDataError):
+    """A file of ours is missing, damaged, of another schema, or locked by another process."""
+
+
+class LookAheadError(BTCDataError):
+    """A feature's value depends on bars outside the lookback that it declares."""
+
+
+class NotPreparedError(BTCDataError, RuntimeError):
+    """A dataset or loader was asked for before ``prepare_data()`` and ``setup()``."""

@@ -1,0 +1,94 @@
+"""What a source of candles is: the small protocol between the world and the candle file.
+
+A source answers for a time span with ``Block``s. It knows nothing of HDF5 or torch. To add one:
+subclass ``Source``, give ``name``, ``product`` and ``blocks``, and point a YAML at it by class
+path.
+"""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from btc_datamodule.candles import Candles
+from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.timeline import Span, format_interval
+
+
+@dataclass(frozen=True)
+class Block:
+    """What a source answers for one span.
+
+    Attributes:
+        span: the half-open span (epoch seconds) that this block settles: a bar of it that is
+            not in ``candles`` is known to be absent.
+        candles: closed bars that open inside ``span``.
+        origin: where they came from: a URL, or a file and its digest.
+        notes: what had to be repaired, one sentence each, for the user to read.
+    """
+
+    span: Span
+    candles: Candles
+    origin: str
+    notes: tuple[str, ...] = ()
+
+
+class Source(ABC):
+    """Somewhere candles come from.
+
+    Subclasses are frozen dataclasses whose fields are what a user can set in YAML.
+
+    Class attributes:
+        name: folder of the source under ``data_dir``.
+        intervals: bar lengths in seconds that it offers; None for any.
+        first: epoch seconds before which it has nothing.
+    """
+
+    name: ClassVar[str]
+    intervals: ClassVar[tuple[int, ...] | None] = None
+    first: ClassVar[int] = 0
+
+    @property
+    @abstractmethod
+    def series(self) -> str:
+        """Folder of this series under the source: the product, and whatever else tells it apart."""
+
+    @property
+    def revision(self) -> str | None:
+        """Identity of a source that answers everything at once (a file's digest), else None.
+
+        A source with a revision is asked once for all it has, and again when the revision
+        changes; one without is asked for the spans that are missing.
+        """
+        return None
+
+    @abstractmethod
+    def blocks(self, interval: int, span: Span) -> Iterator[Block]:
+        """Yield answers for ``span``, in order of time, the spans together covering it.
+
+        Args:
+            interval: seconds, one that ``check_interval`` has passed.
+            span: on the interval's grid, in the past: every bar in it is closed. A source with
+                a ``revision`` answers instead with the span that it has.
+
+        Raises:
+            SourceError: if it cannot answer. Blocks yielded before stay valid.
+        """
+
+    def check_interval(self, interval: int) -> None:
+        """Raise ``SourceError`` if the source does not offer bars of this length."""
+        if self.intervals is not None and interval not in self.intervals:
+            offered = ", ".join(format_interval(seconds) for seconds in self.intervals)
+            raise SourceError(
+                f"{self.name} has no bars of {format_interval(interval)}: "
+                f"set `interval` to one of {offered}"
+            )
+
+
+def check_path_part(text: str, argument: str) -> None:
+    """Raise ``ConfigError`` unless ``text`` is safe as the name of one folder."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", text):
+        raise ConfigError(
+            f"{argument} {text!r} cannot name a folder: use letters, digits, '.', '_' and '-'"
+        )

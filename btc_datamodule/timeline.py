@@ -1,0 +1,106 @@
+"""Instants, intervals and spans on the UTC time axis.
+
+An *instant* is an ``int``: epoch seconds, UTC. An *interval* is the length of a bar in seconds;
+bars open at its multiples, counted from the epoch, which puts them on UTC edges. A *span* is a
+half-open pair of instants ``(start, end)``. Everything here is a pure function.
+"""
+
+import math
+import re
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+
+from btc_datamodule.errors import ConfigError
+
+Span = tuple[int, int]
+
+_UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def parse_interval(text: str) -> int:
+    """Seconds of a bar length written as ``"1s"``, ``"5m"``, ``"1h"`` or ``"1d"``.
+
+    Raises:
+        ConfigError: if the text is not a whole number followed by s, m, h or d.
+    """
+    match = re.fullmatch(r"([1-9]\d{0,5})([smhd])", str(text))
+    if match is None:
+        raise ConfigError(
+            f"interval {text!r} is not understood: write a number and a unit, such as "
+            "1s, 1m, 5m, 1h or 1d (m is minutes)"
+        )
+    return int(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def format_interval(seconds: int) -> str:
+    """The shortest text that ``parse_interval`` reads back: ``3600`` becomes ``"1h"``."""
+    for unit, size in reversed(_UNIT_SECONDS.items()):
+        if seconds % size == 0:
+            return f"{seconds // size}{unit}"
+    raise ValueError(f"not a whole number of seconds: {seconds}")
+
+
+def parse_instant(when: str | int | date, argument: str = "time") -> int:
+    """Epoch seconds, UTC, of an ISO 8601 text, a date, or epoch seconds.
+
+    Without an offset the time is taken as UTC. ``argument`` names the culprit in the error.
+
+    Raises:
+        ConfigError: if the text is no ISO 8601 time, or not on a whole second.
+    """
+    if isinstance(when, int):
+        return when
+    try:
+        moment = datetime.fromisoformat(when if isinstance(when, str) else when.isoformat())
+    except ValueError:
+        raise ConfigError(
+            f"{argument} {when!r} is not an ISO 8601 time: write 2020-01-01 or "
+            "2020-01-01T12:00:00Z (UTC unless it says otherwise)"
+        ) from None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    if moment.microsecond:
+        raise ConfigError(f"{argument} {when!r} is not on a whole second")
+    return int(moment.timestamp())
+
+
+def format_instant(instant: int) -> str:
+    """ISO 8601 text of epoch seconds: ``"2020-01-01T00:00:00Z"``."""
+    try:
+        return datetime.fromtimestamp(int(instant), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return f"epoch second {instant}"
+
+
+def ceil_to(instant: float, interval: int) -> int:
+    """The first multiple of ``interval`` at or after ``instant``."""
+    return math.ceil(instant / interval) * interval
+
+
+def floor_to(instant: float, interval: int) -> int:
+    """The last multiple of ``interval`` at or before ``instant``."""
+    return math.floor(instant / interval) * interval
+
+
+def union(spans: Iterable[Span]) -> list[Span]:
+    """The same instants as sorted spans that neither overlap nor touch; empty ones vanish."""
+    joined: list[Span] = []
+    for start, end in sorted(span for span in spans if span[0] < span[1]):
+        if joined and start <= joined[-1][1]:
+            joined[-1] = (joined[-1][0], max(end, joined[-1][1]))
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def subtract(span: Span, taken: Iterable[Span]) -> list[Span]:
+    """The parts of ``span`` that no span in ``taken`` covers, in order."""
+    left: list[Span] = []
+    start, end = span
+    for taken_start, taken_end in union(taken):
+        if start < min(taken_start, end):
+            left.append((start, min(taken_start, end)))
+        start = max(start, taken_end)
+    if start < end:
+        left.append((start, end))
+    return left
