@@ -206,12 +206,8 @@ def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, ND
     )
     extra = np.ones(len(other), dtype=bool)
     extra[at_other] = False
-    order = np.argsort(
-        np.concatenate([winner.open_time, other.open_time[extra]]), kind="stable"
-    )
-    columns = {
-        name: np.concatenate([winner[name], other[name][extra]])[order] for name in names
-    }
+    order = np.argsort(np.concatenate([winner.open_time, other.open_time[extra]]), kind="stable")
+    columns = {name: np.concatenate([winner[name], other[name][extra]])[order] for name in names}
     return _trusted(stored.interval, columns), both[differs]
 
 
@@ -227,11 +223,6 @@ def concatenate(parts: Sequence[Candles]) -> Candles:
 def empty(interval: int) -> Candles:
     """A series without bars."""
     return _trusted(interval, _as_arrays({name: [] for name in REQUIRED}, "candles"))
-
-
-def content_digest(interval: int) -> "ContentDigest":
-    """A running digest of candle content; see ``ContentDigest``."""
-    return ContentDigest(interval)
 
 
 class ContentDigest:
@@ -263,7 +254,9 @@ class ContentDigest:
 def _as_arrays(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
-        raise CandleError(f"{where}: no column {', '.join(missing)} (there are: {', '.join(columns)})")
+        raise CandleError(
+            f"{where}: no column {', '.join(missing)} (there are: {', '.join(columns)})"
+        )
     arrays: dict[str, NDArray[Any]] = {}
     for name in COLUMNS:
         if name in columns:

@@ -1,0 +1,1 @@
+"""Bitcoin candles as training windows that never show the future."""
