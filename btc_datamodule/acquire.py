@@ -1,0 +1,278 @@
+"""Bring the candle file up to what was asked: fetch what is missing, merge, replace.
+
+The one way from a source to ``candles.h5``. While a source answers, the answers are kept as
+small candle files of their own (*parts*) beside the candle file; at the end the candle file and
+its parts are merged in bounded memory into a new candle file, which replaces the old one. A run
+that was killed leaves its parts, and the next one goes on from them. One process at a time does
+this for a series; the others wait for it.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from btc_datamodule.candles import Candles, concatenate, empty, merge
+from btc_datamodule.errors import SourceError, StoreError
+from btc_datamodule.sources.base import Block, Source
+from btc_datamodule.store import (
+    BLOCK_ROWS,
+    CandleReader,
+    Header,
+    Provenance,
+    read_header,
+    write_candles,
+)
+from btc_datamodule.timeline import Span, ceil_to, floor_to, format_instant, subtract, union
+
+PART_ROWS = 1 << 18
+PART_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update found.
+
+    Attributes:
+        header: of the candle file as it is now.
+        fetched: candles that the source gave in this run.
+        notes: what a person should read, one sentence each.
+    """
+
+    header: Header
+    fetched: int
+    notes: tuple[str, ...]
+
+
+def series_folder(data_dir: Path, source: Source, interval_text: str) -> Path:
+    """Where everything of one series and interval lies."""
+    return data_dir / source.name / source.series / interval_text
+
+
+def update(
+    path: Path,
+    source: Source,
+    interval: int,
+    start: int | None,
+    end: int | None,
+    *,
+    refresh: bool = False,
+    lock_timeout: float = 3600.0,
+) -> Update:
+    """Make the candle file at ``path`` hold the source's candles for [start, end).
+
+    Only spans that the file has no answer for yet are fetched. Nothing stored is ever dropped.
+
+    Args:
+        path: the candle file; it need not exist.
+        source: whom to ask.
+        interval: seconds.
+        start: first instant wanted; None for as early as the source has.
+        end: instant past the last one wanted; None for up to the latest closed bar.
+        refresh: ask again for the whole span, and let answers replace stored candles.
+        lock_timeout: seconds to wait for another process that updates the same file.
+
+    Raises:
+        SourceError: if the source cannot answer. What it had answered before is kept.
+        StoreError: if the file is damaged, or the lock was not to be had in time.
+    """
+    source.check_interval(interval)
+    latest = floor_to(time.time(), interval)
+    asked = (
+        ceil_to(source.first if start is None else max(start, source.first), interval),
+        latest if end is None else min(ceil_to(end, interval), latest),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_suffix(".lock"), timeout=lock_timeout)
+    try:
+        with lock:
+            return _update_locked(path, source, interval, asked, refresh)
+    except Timeout:
+        raise StoreError(
+            f"{lock.lock_file} has been held by another process for {lock_timeout:.0f} s: "
+            "wait for that process, or stop it"
+        ) from None
+
+
+def _update_locked(path: Path, source: Source, interval: int, asked: Span, refresh: bool) -> Update:
+    for leftover in path.parent.glob("*.tmp"):
+        leftover.unlink()
+    parts = _Parts(path, source, interval)
+    stored = read_header(path) if path.exists() else None
+    known = [*(stored.covered if stored else ()), *parts.covered()]
+    if source.revision is not None:
+        asked = (0, floor_to(time.time(), interval))
+        if not refresh and stored and stored.revision == source.revision:
+            known = [asked]
+        elif stored:
+            known = []
+    missing = [asked] if refresh and asked[0] < asked[1] else subtract(asked, known)
+    notes: list[str] = []
+    fetched = 0
+    with parts:
+        for span in missing:
+            for block in _with_progress(source.blocks(interval, span), span, interval, source):
+                _check_block(block, source, interval)
+                parts.add(block)
+                notes += block.notes
+                fetched += len(block.candles)
+    if parts.files() or stored is None:
+        notes += _commit(path, parts, refresh)
+    return Update(read_header(path), fetched, tuple(notes))
+
+
+class _Parts:
+    """Answers that are on disk but not in the candle file yet. As a context manager, flushes."""
+
+    def __init__(self, path: Path, source: Source, interval: int) -> None:
+        self.folder = path.with_suffix(".parts")
+        self.source = source
+        self.interval = interval
+        self._blocks: list[Block] = []
+        self._since = time.monotonic()
+
+    def __enter__(self) -> "_Parts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.h5"))
+
+    def covered(self) -> list[Span]:
+        return [span for file in self.files() for span in read_header(file).covered]
+
+    def add(self, block: Block) -> None:
+        """Take a block; now and then write what has gathered."""
+        if not self._blocks:
+            self._since = time.monotonic()
+        self._blocks.append(block)
+        rows = sum(len(block.candles) for block in self._blocks)
+        if rows >= PART_ROWS or time.monotonic() - self._since >= PART_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the gathered blocks as one part."""
+        if not self._blocks:
+            return
+        files = self.files()
+        number = int(files[-1].stem) + 1 if files else 0
+        candles = concatenate([block.candles for block in self._blocks])
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        write_candles(
+            self.folder / f"{number:06d}.h5",
+            [candles],
+            source=self.source.name,
+            series=self.source.series,
+            interval=self.interval,
+            columns=candles.columns,
+            covered=union(block.span for block in self._blocks),
+            revision=self.source.revision or "",
+            provenance=[
+                Provenance(block.origin, block.span, len(block.candles), now)
+                for block in self._blocks
+            ],
+            compress=False,
+        )
+        self._blocks = []
+
+
+def _check_block(block: Block, source: Source, interval: int) -> None:
+    inside = len(block.candles.slice(*block.span)) == len(block.candles)
+    if block.candles.interval != interval or not inside:
+        raise SourceError(
+            f"{source.name} broke its contract: a block for {format_instant(block.span[0])} to "
+            f"{format_instant(block.span[1])} holds candles outside it, or of another interval"
+        )
+
+
+def _with_progress(
+    blocks: Iterator[Block], span: Span, interval: int, source: Source
+) -> Iterator[Block]:
+    """Pass blocks on and show a bar on a terminal; silent elsewhere."""
+    from tqdm import tqdm
+
+    label = f"{source.name} {source.series}"
+    total = None if source.revision else (span[1] - span[0]) // interval
+    with tqdm(total=total, desc=label, unit=" bars", unit_scale=True, disable=None) as bar:
+        for block in blocks:
+            yield block
+            bar.update((block.span[1] - block.span[0]) // interval)
+
+
+def _commit(path: Path, parts: _Parts, refresh: bool) -> list[str]:
+    """Merge the candle file and its parts into a new candle file; drop the parts."""
+    source, interval = parts.source, parts.interval
+    files = [path, *parts.files()] if path.exists() else parts.files()
+    changed: list[int] = []
+    with ExitStack() as stack:
+        readers = [stack.enter_context(CandleReader(file)) for file in files]
+        headers = [reader.header for reader in readers]
+        write_candles(
+            path,
+            _merged(readers, interval, refresh, changed),
+            source=source.name,
+            series=source.series,
+            interval=interval,
+            columns={name for header in headers for name in header.columns},
+            covered=union(span for header in headers for span in header.covered),
+            revision=source.revision or "",
+            provenance=_joined([record for header in headers for record in header.provenance]),
+        )
+    if parts.folder.exists():
+        shutil.rmtree(parts.folder)
+    if not changed:
+        return []
+    what = "replaced" if refresh else "kept as stored; `refresh: true` takes the new values"
+    return [
+        f"{source.name} {source.series}: {len(changed)} candles came back different from what "
+        f"is stored, the first at {format_instant(changed[0])}: {what}"
+    ]
+
+
+def _merged(
+    readers: list[CandleReader], interval: int, refresh: bool, changed: list[int]
+) -> Iterator[Candles]:
+    """The union of the files in order of time, in windows of ``BLOCK_ROWS`` bars.
+
+    Earlier files win over later ones, or later ones if ``refresh``; the open times at which
+    they disagree are appended to ``changed``.
+    """
+    spans = [reader.header.span for reader in readers if reader.header.rows]
+    step = BLOCK_ROWS * interval
+    starts = sorted(
+        {
+            window
+            for start, end in spans
+            for window in np.arange(floor_to(start, step), end, step).tolist()
+        }
+    )
+    for start in starts:
+        block = empty(interval)
+        for reader, header in ((reader, reader.header) for reader in readers):
+            if header.rows and header.span[0] < start + step and start < header.span[1]:
+                block, differing = merge(block, reader.slice(start, start + step), refresh)
+                changed += differing.tolist()
+        if len(block):
+            yield block
+
+
+def _joined(records: list[Provenance]) -> list[Provenance]:
+    """Records with neighbours of the same origin made one, so that pages do not pile up."""
+    joined: list[Provenance] = []
+    for record in records:
+        last = joined[-1] if joined else None
+        if last and last.origin == record.origin and last.span[1] == record.span[0]:
+            joined[-1] = replace(
+                record, span=(last.span[0], record.span[1]), rows=last.rows + record.rows
+            )
+        else:
+            joined.append(record)
+    return joined

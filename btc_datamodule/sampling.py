@@ -1,0 +1,136 @@
+"""Sampling: in which order windows are seen, as a pure function of (seed, epoch, position).
+
+No permutation is ever stored: ``permute`` sends any positions to their place at once, in memory
+that does not depend on how many there are. The sampler yields whole batches of positions, and
+each rank takes its slice of every global batch, so the global order depends only on the seed,
+the epoch and the global batch size.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from torch.utils.data import DistributedSampler
+
+Shuffle = Literal["full", "none"]
+
+ROUNDS = 4
+_MASK = (1 << 64) - 1
+
+
+def permute(positions: NDArray[np.int64], size: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Where a random permutation of ``range(size)`` sends ``positions``.
+
+    A Feistel network over pairs (left, right) with left < a and right < b, a * b just above
+    ``size``; what falls past ``size`` goes through again (cycle walking) until it does not.
+
+    Args:
+        positions: (n,) int64 in [0, size).
+        size: how many there are in all.
+        seed: one permutation per seed and epoch.
+        epoch: as above.
+
+    Returns:
+        (n,) int64; over all positions, each number of ``range(size)`` exactly once.
+    """
+    a = math.isqrt(size - 1) + 1
+    b = -(-size // a)
+    keys = [_mix_int(_mix_int(seed) ^ _mix_int((epoch << 8) + i)) for i in range(ROUNDS)]
+    result = _feistel(positions, a, b, keys)
+    while (outside := np.flatnonzero(result >= size)).size:
+        result[outside] = _feistel(result[outside], a, b, keys)
+    return result
+
+
+def _feistel(positions: NDArray[np.int64], a: int, b: int, keys: list[int]) -> NDArray[np.int64]:
+    left, right = (part.astype(np.uint64) for part in np.divmod(positions, b))
+    for i, key in enumerate(keys):
+        if i % 2:
+            right = (right + _mix(left, key) % np.uint64(b)) % np.uint64(b)
+        else:
+            left = (left + _mix(right, key) % np.uint64(a)) % np.uint64(a)
+    return (left * np.uint64(b) + right).astype(np.int64)
+
+
+def _mix(values: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014) on values xored with a key."""
+    values = values ^ np.uint64(key)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+def _mix_int(value: int) -> int:
+    return int(_mix(np.array([value & _MASK], dtype=np.uint64), 0x9E3779B97F4A7C15)[0])
+
+
+class WindowSampler(DistributedSampler[NDArray[np.int64]]):
+    """Yields batches of positions, for this rank, as int64 arrays.
+
+    For ``DataLoader(dataset, sampler=sampler, batch_size=None)``. Being a ``DistributedSampler``
+    Lightning neither replaces nor wraps it, and calls ``set_epoch``.
+
+    Args:
+        size: number of windows.
+        batch_size: windows in a batch of one rank.
+        shuffle: "full" for a random order, a new one each epoch; "none" for order of time.
+        seed: of the order.
+        drop_last: leave out the end of the epoch that fills no global batch (train). Otherwise
+            (evaluation) the ranks share it: each window is seen once, and some ranks may have
+            a batch less.
+        num_replicas: ranks.
+        rank: this rank.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        batch_size: int,
+        *,
+        shuffle: Shuffle,
+        seed: int = 0,
+        drop_last: bool,
+        num_replicas: int = 1,
+        rank: int = 0,
+    ) -> None:
+        super().__init__(
+            range(size),  # type: ignore[arg-type]  # only its length is asked for
+            num_replicas=num_replicas,
+            rank=rank,
+            shuffle=shuffle != "none",
+            seed=seed,
+            drop_last=drop_last,
+        )
+        self.size = size
+        self.batch_size = batch_size
+
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:  # type: ignore[override]
+        for start, end in self._slices():
+            positions = np.arange(start, end, dtype=np.int64)
+            if self.shuffle:
+                positions = permute(positions, self.size, self.seed, self.epoch)
+            yield positions
+
+    def __len__(self) -> int:
+        full, rest = divmod(self.size, self.batch_size * self.num_replicas)
+        return full + (not self.drop_last and self._share(rest)[0] < self._share(rest)[1])
+
+    def _slices(self) -> Iterator[tuple[int, int]]:
+        """This rank's part of each global batch, as [start, end) of global positions."""
+        whole = self.batch_size * self.num_replicas
+        full, rest = divmod(self.size, whole)
+        for batch in range(full):
+            start = batch * whole + self.rank * self.batch_size
+            yield start, start + self.batch_size
+        start, end = self._share(rest)
+        if not self.drop_last and start < end:
+            yield full * whole + start, full * whole + end
+
+    def _share(self, rest: int) -> tuple[int, int]:
+        """This rank's part of a ragged last global batch of ``rest`` windows."""
+        return (
+            self.rank * rest // self.num_replicas,
+            (self.rank + 1) * rest // self.num_replicas,
+        )

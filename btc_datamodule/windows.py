@@ -1,0 +1,140 @@
+"""Windows: the gather from the mapped feature file, and the dataset around it.
+
+A batch is one numpy index into a view of the mapped table in which each window is a single item,
+so that every window is one memcpy; scaling follows in place. Nothing is done per sample.
+"""
+
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from btc_datamodule.origins import Origins, SampleShape
+from btc_datamodule.scaling import Scaler
+from btc_datamodule.table import Table
+from btc_datamodule.targets import Target
+
+
+class Batch(NamedTuple):
+    """What a model receives. A single sample has the same fields without the first axis.
+
+    Attributes:
+        x: (B, L, F) float32, scaled features of the input bars; 0 where not observed.
+        y: (B, *target shape) float32; NaN where the future is not known (predict only).
+        observed: (B, L) bool, which input bars were observed.
+        origin_time: (B,) int64, open time of each last input bar, epoch seconds UTC. It
+            identifies the sample: the forecast is made at the close of that bar.
+    """
+
+    x: Tensor
+    y: Tensor
+    observed: Tensor
+    origin_time: Tensor
+
+
+Transform = Callable[[Batch], Batch]
+
+
+class WindowDataset(Dataset[Batch]):
+    """Windows of one stage, read from the feature file on demand.
+
+    ``dataset[i]`` is one sample; ``dataset[positions]`` with an int64 array is a whole batch in
+    one gather. Holds no file handle: it can be pickled, forked and spawned, and each process
+    maps the file for itself.
+
+    Args:
+        table: the feature file.
+        origins: the origins of the stage.
+        shape: extent of a sample.
+        target: what ``y`` is.
+        scaler: applied to ``x``.
+        transform: called with every batch (or sample) that is handed out.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        origins: Origins,
+        shape: SampleShape,
+        target: Target,
+        scaler: Scaler,
+        transform: Transform | None = None,
+    ) -> None:
+        self.table = table
+        self.origins = origins
+        self.shape = shape
+        self.target = target
+        self.scaler = scaler
+        self.transform = transform
+        self._views: tuple[int, tuple[NDArray[Any], ...]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __getitem__(self, index: int | NDArray[np.int64]) -> Batch:
+        """One sample for an int, a batch for an array of positions.
+
+        Raises:
+            IndexError: if a position lies outside [-len, len).
+        """
+        positions = np.asarray(index, dtype=np.int64)
+        size = len(self)
+        if positions.size and not -size <= positions.min() <= positions.max() < size:
+            raise IndexError(f"position outside a dataset of {size} windows: {index}")
+        batch = self._gather(self.origins[np.atleast_1d(positions) % max(size, 1)])
+        if positions.ndim == 0:
+            batch = Batch(*(field[0] for field in batch))
+        return batch if self.transform is None else self.transform(batch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_views": None}
+
+    def _gather(self, origins: NDArray[np.int64]) -> Batch:
+        """The samples of some origins (rows)."""
+        inputs, masks, bars = self._windows()
+        lookback, features = self.shape.lookback, len(self.table.features)
+        count = len(origins)
+        starts = origins - (lookback - 1)
+        x = torch.from_numpy(inputs[starts].view(np.float32).reshape(count, lookback, features))
+        observed = torch.from_numpy(masks[starts].view(np.bool_).reshape(count, lookback))
+        self.scaler.apply_(x)
+        if not observed.all():
+            x.masked_fill_(~observed.unsqueeze(-1), 0.0)
+        first = origins + 1 + self.shape.gap - self.shape.context
+        reachable = np.clip(first, 0, len(bars) - 1)
+        future = bars[reachable].view(np.float64).reshape(count, -1, self.table.bars.shape[1])
+        future[first != reachable] = np.nan
+        y = self.target(future).astype(np.float32)
+        times = self.table.first + origins * self.table.interval
+        return Batch(x, torch.from_numpy(y), observed, torch.from_numpy(times))
+
+    def _windows(self) -> tuple[NDArray[Any], ...]:
+        """Views of the mapped arrays with one item per window, made once per process."""
+        if self._views is None or self._views[0] != os.getpid():
+            table, shape = self.table, self.shape
+            views = (
+                as_items(table.x, shape.lookback),
+                as_items(table.observed, shape.lookback),
+                as_items(table.bars, shape.context + shape.horizon),
+            )
+            self._views = (os.getpid(), views)
+        return self._views[1]
+
+
+def as_items(rows: NDArray[Any], length: int) -> NDArray[Any]:
+    """A view of contiguous (T, ...) rows as (T - length + 1,) overlapping windows, an item each.
+
+    Indexing it copies each window with one memcpy; ``.view(dtype)`` gives the numbers back.
+    """
+    stride = rows.strides[0]
+    return np.ndarray(
+        shape=(len(rows) - length + 1,),
+        dtype=np.dtype((np.void, stride * length)),
+        buffer=rows,
+        strides=(stride,),
+    )

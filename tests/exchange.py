@@ -1,0 +1,338 @@
+"""An exchange on this machine: real HTTP over the loopback, and trouble on demand.
+
+Three parts that know nothing of each other:
+
+- an *answer* says what an exchange replies to a request when all is well (``CoinbaseAnswers``);
+  another exchange is another function from ``Request`` to ``Reply``;
+- a *fault* spoils one reply on its way out: another status, silence, a cut wire, changed rows;
+- ``Exchange`` is the server that joins them. It keeps every request in ``requests``, and spoils
+  one reply for each entry of ``faults`` (``None`` lets one pass), in order.
+
+    with Exchange(CoinbaseAnswers(candles)) as exchange:
+        exchange.faults += [TOO_MANY_REQUESTS, None, CUT]
+        Coinbase(base_url=exchange.url, ...)
+"""
+
+import json
+import socket
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from typing import Any, NamedTuple, Protocol, Self
+from urllib.parse import parse_qsl, urlsplit
+
+import numpy as np
+
+from btc_datamodule.candles import Candles
+
+Rows = list[list[Any]]
+
+
+class Request(NamedTuple):
+    """A request as it arrived; ``time`` is ``time.monotonic()``."""
+
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    time: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def json(cls, status: int, content: Any) -> "Reply":
+        return cls(status, json.dumps(content).encode(), {"Content-Type": "application/json"})
+
+
+Answer = Callable[[Request], Reply]
+
+
+# --- what an exchange answers -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CoinbaseAnswers:
+    """Coinbase Exchange's candles of one product.
+
+    Attributes:
+        held: the bars it has; at other granularities it has none.
+        product: the only product it knows.
+    """
+
+    held: Candles
+    product: str = "BTC-USD"
+
+    def __call__(self, request: Request) -> Reply:
+        if "User-Agent" not in request.headers:
+            return self._message(400, "User-Agent header is required.")
+        if request.path != f"/products/{self.product}/candles":
+            return self._message(404, "NotFound")
+        step = int(request.query.get("granularity", "60"))
+        if step not in (60, 300, 900, 3600, 21600, 86400):
+            return self._message(400, "Unsupported granularity")
+        asked = self._asked(request)
+        if asked is None:  # both are needed, or else neither counts
+            return self._rows(self.held.slice(*self.held.span), step, newest=300)
+        first, last = asked
+        if (last - first) // step + 1 > 300:
+            return self._message(
+                400,
+                "granularity too small for the requested time range. "
+                "Count of aggregations requested exceeds 300",
+            )
+        return self._rows(self.held.slice(first, last + 1), step, newest=300)
+
+    def _asked(self, request: Request) -> tuple[int, int] | None:
+        if not {"start", "end"} <= set(request.query):
+            return None
+        first, last = (datetime.fromisoformat(request.query[name]) for name in ("start", "end"))
+        return int(first.timestamp()), int(last.timestamp())
+
+    def _rows(self, bars: Candles, step: int, newest: int) -> Reply:
+        if step != self.held.interval:
+            return Reply.json(200, [])
+        names = ("open_time", "low", "high", "open", "close", "volume")
+        columns = [bars[name][-newest:][::-1].tolist() for name in names]
+        return Reply.json(200, [list(row) for row in zip(*columns, strict=True)])
+
+    def _message(self, status: int, text: str) -> Reply:
+        return Reply.json(status, {"message": text})
+
+
+# --- how a reply goes wrong ---------------------------------------------------------------------
+
+
+class Wire(Protocol):
+    """What a fault can do with a connection."""
+
+    def send(self, reply: Reply, *, body_bytes: int | None = None) -> None:
+        """Send a reply; of its body only the first ``body_bytes`` and then hang up, if given."""
+
+    def hang_up(self) -> None:
+        """End the connection."""
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for a while, or until the server stops."""
+
+
+class Fault(Protocol):
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """Send over ``wire`` what becomes of ``reply``."""
+
+
+@dataclass(frozen=True)
+class Instead:
+    """Another reply."""
+
+    reply: Reply
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        wire.send(self.reply)
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Nothing for ``seconds``, then the connection ends."""
+
+    seconds: float
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        wire.wait(self.seconds)
+        wire.hang_up()
+
+
+class Cut:
+    """The connection ends before a byte is sent."""
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        wire.hang_up()
+
+
+class CutShort:
+    """The headers promise the whole body; half of it comes."""
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        wire.send(reply, body_bytes=len(reply.body) // 2)
+
+
+@dataclass(frozen=True)
+class EditRows:
+    """Well-formed HTTP and JSON, with other rows in it than the exchange holds."""
+
+    edit: Callable[[Rows], Rows]
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        wire.send(Reply.json(reply.status, self.edit(json.loads(reply.body))))
+
+
+def too_many_requests(retry_after: str) -> Fault:
+    """429 that says when to come back: seconds, or an HTTP date."""
+    return Instead(Reply(429, b'{"message":"slow down"}', {"Retry-After": retry_after}))
+
+
+def redirect(location: str) -> Fault:
+    return Instead(Reply(301, b"", {"Location": location}))
+
+
+def oversized(size: int) -> Fault:
+    """A list of rows that never seems to end."""
+    return Instead(Reply(200, b"[" + b" " * size + b"]"))
+
+
+def malformed(row: Any) -> Fault:
+    """The third row replaced."""
+    return EditRows(lambda rows: [*rows[:2], row, *rows[3:]])
+
+
+def _shuffled(rows: Rows) -> Rows:
+    return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+
+
+def _with_neighbours(rows: Rows) -> Rows:
+    """Each row again 1000 and 500 rows later and earlier: out of the range of any page."""
+    step = abs(rows[0][0] - rows[1][0])
+    shifts = (-1000, -500, 0, 500, 1000)
+    return [[row[0] + shift * step, *row[1:]] for shift in shifts for row in rows]
+
+
+TOO_MANY_REQUESTS = Instead(Reply(429, b'{"message":"Public rate limit exceeded"}'))
+BANNED = Instead(Reply(418, b"{}"))
+SERVER_ERROR = Instead(Reply(500, b'{"message":"Internal server error"}'))
+UNAVAILABLE = Instead(Reply(503, b"<html>Service Unavailable</html>"))
+HTML_PAGE = Instead(Reply(200, b"<!DOCTYPE html>\n<html><body>Please log in</body></html>"))
+CUT = Cut()
+CUT_SHORT = CutShort()
+DUPLICATED_ROWS = EditRows(lambda rows: [row for row in rows for _ in range(2)])
+SHUFFLED_ROWS = EditRows(_shuffled)
+ROWS_OUT_OF_RANGE = EditRows(_with_neighbours)
+EMPTY_PAGE = EditRows(lambda rows: [])
+
+
+# --- the server ---------------------------------------------------------------------------------
+
+
+class Exchange:
+    """A server on 127.0.0.1 at a free port while the context is open.
+
+    Attributes:
+        url: its base URL, without a slash at the end.
+        requests: what was asked so far.
+        faults: the faults of the requests to come; ``None`` for a reply that stays well.
+    """
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.requests: list[Request] = []
+        self.faults: deque[Fault | None] = deque()
+        self.stopping = threading.Event()
+        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server.exchange = self
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def __enter__(self) -> Self:
+        # The default poll of 0.5 s is how long each test would wait for the server to stop.
+        serve = {"poll_interval": 0.01}
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs=serve)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stopping.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    @property
+    def waits(self) -> list[float]:
+        """Seconds between each request and the one before."""
+        return [b.time - a.time for a, b in pairwise(self.requests)]
+
+
+class _Server(ThreadingHTTPServer):
+    exchange: Exchange
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Keep quiet about a client that has left, which some faults make it do."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(request, client_address)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """One connection; the ``Wire`` that faults act on."""
+
+    server: _Server
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True  # header and body are two writes: 40 ms a request otherwise
+
+    def do_GET(self) -> None:
+        exchange = self.server.exchange
+        parts = urlsplit(self.path)
+        headers = {name.title(): value for name, value in self.headers.items()}
+        request = Request(parts.path, dict(parse_qsl(parts.query)), headers, time.monotonic())
+        exchange.requests.append(request)
+        fault = exchange.faults.popleft() if exchange.faults else None
+        reply = exchange.answer(request)
+        if fault is None:
+            self.send(reply)
+        else:
+            fault.spoil(reply, self)
+
+    def send(self, reply: Reply, *, body_bytes: int | None = None) -> None:
+        self.send_response(reply.status)
+        for name, value in reply.headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        self.wfile.write(reply.body[:body_bytes])
+        if body_bytes is not None:
+            self.hang_up()
+
+    def hang_up(self) -> None:
+        self.close_connection = True
+        self.connection.shutdown(socket.SHUT_RDWR)
+
+    def wait(self, seconds: float) -> None:
+        self.server.exchange.stopping.wait(seconds)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Keep the tests' output free of a line for each request."""
+
+
+# --- what it may hold ---------------------------------------------------------------------------
+
+
+def random_walk(start: str, bars: int, interval: int, seed: int = 0) -> Candles:
+    """``bars`` candles in a row from ``start`` (ISO 8601, UTC), the same for the same seed."""
+    rng = np.random.default_rng(seed)
+    first = int(datetime.fromisoformat(f"{start}+00:00").timestamp())
+    close = np.round(8000 * np.exp(np.cumsum(rng.normal(0, 0.002, bars))), 2)
+    opened = np.concatenate([[8000.0], close[:-1]])
+    wick = np.round(rng.uniform(0, 5, (2, bars)), 2)
+    columns = {
+        "open_time": first + interval * np.arange(bars),
+        "open": opened,
+        "high": np.round(np.maximum(opened, close) + wick[0], 2),
+        "low": np.round(np.minimum(opened, close) - wick[1], 2),
+        "close": close,
+        "volume": np.round(rng.exponential(10, bars), 8),
+    }
+    return Candles(interval, columns)
+
+
+def without(candles: Candles, *spans: tuple[int, int]) -> Candles:
+    """The same candles with the bars that open in one of the half-open spans taken out."""
+    kept = np.ones(len(candles), dtype=bool)
+    for start, end in spans:
+        kept &= (candles.open_time < start) | (candles.open_time >= end)
+    return Candles(candles.interval, {name: v[kept] for name, v in candles.columns.items()})
