@@ -1,1 +1,98 @@
-"""Bitcoin candles as training windows that never show the future."""
+"""Bitcoin candles as training windows that never show the future.
+
+Names are imported when they are first used, so that ``import btc_datamodule`` costs next to
+nothing.
+"""
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from btc_datamodule.candles import Candles
+    from btc_datamodule.datamodule import BTCDataModule
+    from btc_datamodule.dummy import DummyModule
+    from btc_datamodule.errors import (
+        BTCDataError,
+        CandleError,
+        ConfigError,
+        LookAheadError,
+        NotPreparedError,
+        SourceError,
+        StoreError,
+    )
+    from btc_datamodule.features import FEATURES, Feature
+    from btc_datamodule.sources.base import Block, Source
+    from btc_datamodule.sources.coinbase import Coinbase
+    from btc_datamodule.sources.files import CandleFile
+    from btc_datamodule.sources.simulator import Simulator
+    from btc_datamodule.splits import DateSplit, FractionSplit, Split
+    from btc_datamodule.store import read_candles
+    from btc_datamodule.targets import Direction, LogReturn, Target
+    from btc_datamodule.windows import Batch, WindowDataset
+
+_MODULES = {
+    "candles": ("Candles",),
+    "datamodule": ("BTCDataModule",),
+    "dummy": ("DummyModule",),
+    "errors": (
+        "BTCDataError",
+        "CandleError",
+        "ConfigError",
+        "LookAheadError",
+        "NotPreparedError",
+        "SourceError",
+        "StoreError",
+    ),
+    "features": ("FEATURES", "Feature"),
+    "sources.base": ("Block", "Source"),
+    "sources.coinbase": ("Coinbase",),
+    "sources.files": ("CandleFile",),
+    "sources.simulator": ("Simulator",),
+    "splits": ("DateSplit", "FractionSplit", "Split"),
+    "store": ("read_candles",),
+    "targets": ("Direction", "LogReturn", "Target"),
+    "windows": ("Batch", "WindowDataset"),
+}
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
+
+__all__ = [  # noqa: RUF022  # in the order of the way of the data
+    "BTCDataModule",
+    "DummyModule",
+    "Source",
+    "Simulator",
+    "Coinbase",
+    "CandleFile",
+    "Block",
+    "Candles",
+    "read_candles",
+    "FEATURES",
+    "Feature",
+    "Split",
+    "FractionSplit",
+    "DateSplit",
+    "Target",
+    "LogReturn",
+    "Direction",
+    "Batch",
+    "WindowDataset",
+    "BTCDataError",
+    "CandleError",
+    "ConfigError",
+    "LookAheadError",
+    "NotPreparedError",
+    "SourceError",
+    "StoreError",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("btc-datamodule")
+    if name not in _HOME:
+        raise AttributeError(f"module 'btc_datamodule' has no attribute {name!r}")
+    return getattr(import_module(f"btc_datamodule.{_HOME[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -36,7 +36,7 @@ class DummyModule(LightningModule):
     def forward(self, x: Tensor) -> Tensor:
         """Forecasts (B, *target_shape) for inputs x (B, L, F)."""
         forecast: Tensor = self.linear(x.flatten(1))
-        return forecast.unflatten(1, self.target_shape)
+        return forecast.reshape(-1, *self.target_shape)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean squared error of a batch."""

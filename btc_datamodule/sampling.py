@@ -8,11 +8,11 @@ the epoch and the global batch size.
 
 import math
 from collections.abc import Iterator
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import DistributedSampler
+from torch.utils.data import Dataset, DistributedSampler
 
 Shuffle = Literal["full", "none"]
 
@@ -96,7 +96,7 @@ class WindowSampler(DistributedSampler[NDArray[np.int64]]):
         rank: int = 0,
     ) -> None:
         super().__init__(
-            range(size),  # type: ignore[arg-type]  # only its length is asked for
+            cast("Dataset[NDArray[np.int64]]", range(size)),  # only its length is asked for
             num_replicas=num_replicas,
             rank=rank,
             shuffle=shuffle != "none",
@@ -106,7 +106,7 @@ class WindowSampler(DistributedSampler[NDArray[np.int64]]):
         self.size = size
         self.batch_size = batch_size
 
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[NDArray[np.int64]]:
         for start, end in self._slices():
             positions = np.arange(start, end, dtype=np.int64)
             if self.shuffle:

@@ -72,5 +72,5 @@ def _tiled(scaler: Scaler, lookback: int) -> tuple[Tensor, Tensor]:
     """Scale and shift of a whole window, (L * F,) each: adding a short last axis is slow."""
     scale = 1.0 / np.array(scaler.std)
     shift = -np.array(scaler.mean) * scale
-    as_tensor = lambda values: torch.from_numpy(np.tile(values, lookback).astype(np.float32))  # noqa: E731
-    return as_tensor(scale), as_tensor(shift)
+    tiled = np.tile(np.stack([scale, shift]), lookback).astype(np.float32)
+    return torch.from_numpy(tiled[0]), torch.from_numpy(tiled[1])

@@ -393,6 +393,7 @@ def test_an_empty_answer_settles_its_page_and_no_more(exchange: Exchange) -> Non
         [START + 0.5, 1.0, 2.0, 1.5, 1.5, 3.0],
         [[START], 1.0, 2.0, 1.5, 1.5, 3.0],
         {"time": START},
+        "two\nlines",
         None,
         7,
     ],
@@ -403,8 +404,9 @@ def test_a_malformed_row_is_named_by_product_page_and_row(exchange: Exchange, ro
         SourceError,
         match=r"coinbase BTC-USD, page 2020-01-01T00:00:00Z to 2020-01-13T12:00:00Z, row 2: "
         r"expected six numbers \[time, low, high, open, close, volume\], got ",
-    ):
+    ) as caught:
         fetch(source(exchange))
+    assert "\n" not in str(caught.value)
     assert len(exchange.requests) == 1
 
 
@@ -549,6 +551,18 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(tmp_path: Path
         assert time.monotonic() - began < 5
         thread.join()
     assert len(met) == 1
+
+
+def test_bytes_come_as_they_are_with_any_status_that_is_an_answer(exchange: Exchange) -> None:
+    replies = [ex.Reply(200, bytes(1000)), ex.Reply(404, b"<html>gone</html>")]
+    exchange.faults.extend([ex.CUT_SHORT, *map(ex.Instead, replies), ex.oversized(999)])
+    with PoliteClient(exchange.url, requests_per_second=1000, retry_wait=0.01) as client:
+        assert client.get("/a.zip") == (200, bytes(1000))
+        assert client.get("b.zip", max_body=17) == (404, b"<html>gone</html>")
+        with pytest.raises(SourceError, match="larger than 1,000 bytes"):
+            client.get("c.zip", max_body=1000)
+    paths = [request.path for request in exchange.requests]
+    assert paths == ["/a.zip", "/a.zip", "/b.zip", "/c.zip"]
 
 
 # --- the test server itself ---------------------------------------------------------------------

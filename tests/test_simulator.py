@@ -87,14 +87,14 @@ def test_the_default_series_stays_what_it_was() -> None:
     assert series["open"][0] == 7200.0
     assert {name: series[name][13] for name in COLUMNS[1:]} == pytest.approx(
         {
-            "open": 7187.69,
-            "high": 7211.96,
-            "low": 7114.0,
-            "close": 7115.66,
-            "volume": 1200.2433623,
-            "quote_volume": 8590534.823682,
-            "trades": 116300,
-            "taker_buy_volume": 556.58328205,
+            "open": 7184.82,
+            "high": 7208.83,
+            "low": 7109.95,
+            "close": 7111.59,
+            "volume": 1215.44643791,
+            "quote_volume": 8695057.688904,
+            "trades": 117773,
+            "taker_buy_volume": 562.68642877,
         },
         rel=1e-5,
     )

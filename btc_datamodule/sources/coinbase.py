@@ -133,7 +133,7 @@ def _rows(answer: Any, where: str) -> NDArray[np.float64]:
         if not _is_row(row):
             raise SourceError(
                 f"{where}, row {i}: expected six numbers [time, low, high, open, close, volume], "
-                f"got {str(row)[:80]}: run it again later; if it stays, Coinbase has changed"
+                f"got {repr(row)[:80]}: run it again later; if it stays, Coinbase has changed"
             )
     return np.array(answer, dtype=np.float64).reshape(-1, len(ROW))
 

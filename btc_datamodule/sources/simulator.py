@@ -41,16 +41,18 @@ FIRST_DAY = 14610  # 2010-01-01, in days since the epoch
 ANCHOR_DAY = 18262  # 2020-01-01
 ANCHOR_PRICE = 7200.0
 
+# Of the Student variates. The spread of volatility fattens the tails too: hourly returns come to an
+# excess kurtosis of about 16 (median of 30 seeds). With 6 it reached 377, an hour of +80 %.
+FREEDOM = 8.0
+
 DAILY_VOLATILITY = 0.033  # median on a weekday
 DAILY_DRIFT = 0.0005  # of the log price; 20 % a year
 DAILY_PERIODS = tuple(DAY * 2**octave for octave in range(1, 11))
 DAILY_NOISE = 0.18  # standard deviation of log volatility that each period adds
-DAILY_FREEDOM = 6.0  # degrees of freedom; fewer and one day in a decade halves the price
 WEEKEND_CALM = 0.7  # volatility of a Saturday or Sunday, relative to other days
 
 BAR_PERIODS = (300, 900, HOUR, 4 * HOUR, 12 * HOUR)
 BAR_NOISE = 0.25
-BAR_FREEDOM = 6.0
 BUSY_HOUR = 15.0  # UTC: Europe and America both at work
 RHYTHM = 0.35  # amplitude of log volatility over the day
 
@@ -179,7 +181,7 @@ def _daily(seed: int, end_day: int) -> tuple[Floats, Floats]:
     volatility *= np.where(weekday >= 5, WEEKEND_CALM, 1.0)
     size = _uniform(days, seed, _Stream.DAY_SIZE)
     angle = _uniform(days, seed, _Stream.DAY_ANGLE)
-    moves = DAILY_DRIFT + volatility * _student(size, angle, DAILY_FREEDOM)
+    moves = DAILY_DRIFT + volatility * _student(size, angle)
     log_price = np.concatenate([[0.0], np.cumsum(moves)])
     return log_price - log_price[ANCHOR_DAY - FIRST_DAY] + np.log(ANCHOR_PRICE), volatility
 
@@ -210,7 +212,7 @@ def _paths(
 
     size = _uniform(bars, seed, interval, _Stream.BAR_SIZE)
     angle = _uniform(bars, seed, interval, _Stream.BAR_ANGLE)
-    student = _student(size, angle, BAR_FREEDOM).reshape(days, per_day)
+    student = _student(size, angle).reshape(days, per_day)
     moved = np.cumsum(np.sqrt(variance) * student, axis=1)
     missed = np.diff(log_price) - moved[:, -1]
     path = np.empty((days, per_day + 1))
@@ -298,9 +300,9 @@ def _reach(move: Floats, variance: Floats, uniform: Floats) -> Floats:
     return (move + np.sqrt(move**2 - 2 * variance * np.log(uniform))) / 2
 
 
-def _student(size: Floats, angle: Floats, freedom: float) -> Floats:
+def _student(size: Floats, angle: Floats) -> Floats:
     """Student t variates of variance one from two uniforms each (Bailey 1994, polar form)."""
-    radius = np.sqrt((freedom - 2) * (size ** (-2 / freedom) - 1))
+    radius = np.sqrt((FREEDOM - 2) * (size ** (-2 / FREEDOM) - 1))
     return radius * np.cos(2 * np.pi * angle)
 
 

@@ -1,0 +1,16 @@
+"""Fixtures that more than one test module needs."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Folder of real candle files, which are not part of the repository."""
+    default = Path(__file__).parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("BTC_DATAMODULE_REAL_DATA", default))
+    if not (folder / "MANIFEST.md").is_file():
+        pytest.skip(f"no real candle files in {folder}: set BTC_DATAMODULE_REAL_DATA")
+    return folder
