@@ -242,9 +242,9 @@ def test_columns_names_what_a_file_without_header_does_not(
 def test_klines_without_header_are_known_by_their_close_time(
     tmp_path: Path, columns: str | None
 ) -> None:
+    bars = [line.partition(",")[2] for line in csv_text().splitlines()]
     text = "".join(
-        f"{t}000,{','.join(str(VALUES[n][i]) for n in ORDER)},{t + 3599}999,{i}.5,{i + 7},0.25,8,0\n"
-        for i, t in enumerate(TIME)
+        f"{t}000,{bars[i]},{t + 3599}999,{i}.5,{i + 7},0.25,8,0\n" for i, t in enumerate(TIME)
     )
     expect_bars(
         read(write(tmp_path / "a.csv", text), columns=columns).candles,
@@ -423,7 +423,7 @@ def test_rows_without_any_price_are_bars_without_trades_and_are_counted(
         (f"{TIME[1]},7000,7000,7000", "4 fields instead of 6"),
         (f"{TIME[1]}", "1 fields instead of 6"),
         (f"{TIME[1]},7000,7000,7000,7000,1,8", "7 fields instead of 6"),
-        ("open_time,open,high,low,close,volume", "open is 'open', which is not a number"),
+        ("open_time,open,high,low,close,volume", "open_time is 'open_time', which is not a time"),
     ],
 )
 def test_a_row_that_makes_no_sense_is_an_error_with_file_and_line(
@@ -436,6 +436,12 @@ def test_a_row_that_makes_no_sense_is_an_error_with_file_and_line(
     assert str(caught.value).startswith("odd.csv, row 4")
     assert problem in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_of_several_broken_rows_the_first_is_named(tmp_path: Path) -> None:
+    text = f"{T0},1,1,1,1,1\n{T0},1,1,1,x,1\n{T0},1,y,1,1,1\nz,1,1,1,1,1\n"
+    with pytest.raises(CandleError, match=r"a\.csv, row 3: close is 'x', which is not a number"):
+        read(write(tmp_path / "a.csv", HEADER + text))
 
 
 def test_a_last_line_cut_in_half_is_an_error_and_not_a_hole(tmp_path: Path) -> None:
@@ -502,7 +508,7 @@ def test_several_files_are_one_series_in_order_of_time(tmp_path: Path) -> None:
         "file c.csv.gz",
     ]
     expect_bars(read(tmp_path / "[bc].csv*").candles)
-    expect_bars(read(tmp_path.parent / "*" / "[bc].csv*").candles)
+    expect_bars(read(tmp_path.parent / f"{tmp_path.name}*" / "[bc].csv*").candles)
 
 
 def test_where_files_overlap_the_note_says_how_much(tmp_path: Path) -> None:
@@ -636,6 +642,18 @@ def test_a_damaged_file_is_one_line_that_says_so(
     assert "\n" not in str(caught.value)
 
 
+def test_a_file_on_which_polars_panics_is_an_error_of_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def panic(_: object) -> pl.DataFrame:
+        raise pl.exceptions.PanicException("assertion failed\n  left: 6")
+
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    path = write(tmp_path / "a.parquet", "PAR1")
+    with pytest.raises(SourceError, match=r"a\.parquet: damaged, .* \(assertion failed\)$"):
+        read(path)
+
+
 def test_a_missing_file_and_an_empty_pattern_are_named_with_their_path(tmp_path: Path) -> None:
     for name, problem in (("a.csv", "no such file"), ("*.csv", "no file matches this pattern")):
         source = CandleFile(str(tmp_path / name))
@@ -660,7 +678,6 @@ def test_columns_must_fit_the_file_and_not_contradict_its_header(tmp_path: Path)
 
 
 def test_a_column_of_another_kind_is_an_error_that_says_which(tmp_path: Path) -> None:
-    frame = pl.DataFrame({"time": TIME, **VALUES}).with_columns(close=pl.lit([[1.0]] * 3))
     frame = pl.DataFrame({"time": TIME, **VALUES, "close": [[1.0]] * 3})
     frame.write_parquet(tmp_path / "a.parquet")
     with pytest.raises(CandleError, match=r"a\.parquet: column close holds List\(Float64\)"):
@@ -754,6 +771,17 @@ def test_an_hdf5_chunk_that_fails_its_checksum_is_an_error(tmp_path: Path) -> No
     path.write_bytes(raw)
     with pytest.raises(SourceError, match=r"a\.h5: damaged HDF5 data"):
         read(path, columns="coinbase")
+
+
+def test_a_damaged_hdf5_structure_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        file["spot/bars"] = matrix()
+    raw = path.read_bytes()
+    path.write_bytes(raw.replace(b"SNOD", b"SNAP").replace(b"TREE", b"TRAP"))
+    for dataset in (None, "spot/bars"):
+        with pytest.raises(SourceError, match=r"a\.h5: damaged HDF5 data"):
+            read(path, columns="coinbase", dataset=dataset)
 
 
 def test_a_group_without_anything_has_no_dataset_to_offer(tmp_path: Path) -> None:

@@ -239,6 +239,14 @@ def _check_spacing(candles: Candles, where: str) -> None:
 # ------------------------------------------------------------------------- the meaning of values
 
 
+class _RowError(CandleError):
+    """A value that cannot be read, and the number of its row: the first such row is reported."""
+
+    def __init__(self, where: str, row: int, problem: str) -> None:
+        super().__init__(f"{where}, row {row}: {problem}")
+        self.row = row
+
+
 def _candle_columns(
     table: Table, where: str, end: int
 ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int64], list[str]]:
@@ -247,13 +255,19 @@ def _candle_columns(
     Left out, with a note: rows without any price (nothing was traded, as some files spell it),
     and bars that open at or after ``end``, which are not closed yet.
     """
-    time, timed = _epoch_seconds(table.frame["open_time"], where, table.first_row)
+    faults: list[_RowError] = []
+    columns: dict[str, NDArray[np.float64]] = {}
+    for name in table.frame.columns:
+        try:
+            if name == "open_time":
+                time, timed = _epoch_seconds(table.frame[name], where, table.first_row)
+            else:
+                columns[name] = _numbers(table.frame[name], where, table.first_row)
+        except _RowError as fault:
+            faults.append(fault)
+    if faults:
+        raise CandleError(str(min(faults, key=lambda fault: fault.row)))
     rows = np.arange(len(time), dtype=np.int64) + table.first_row
-    columns = {
-        name: _numbers(table.frame[name], where, table.first_row)
-        for name in table.frame.columns
-        if name != "open_time"
-    }
     unpriced = np.sum([np.isnan(columns[name]) for name in PRICES], axis=0)
     empty = unpriced == len(PRICES)
 
@@ -323,9 +337,7 @@ def _epoch_seconds(
         raise CandleError(f"{where}: column open_time holds {kind}, not times")
     if whole is not None and not whole.fill_null(True).all():
         i = (~whole.fill_null(True)).arg_max() or 0
-        raise CandleError(
-            f"{where}, row {first_row + i}: open_time {series[i]} is not on a whole second"
-        )
+        raise _RowError(where, first_row + i, f"open_time {series[i]} is not on a whole second")
     known = seconds.is_not_null().to_numpy()
     return seconds.fill_null(0).to_numpy(), known
 
@@ -391,6 +403,4 @@ def _refuse_text(
     bad = unread & text.is_not_null()
     if bad.any():
         i = bad.arg_max() or 0
-        raise CandleError(
-            f"{where}, row {first_row + i}: {text.name} is {text[i][:60]!r}, {problem}"
-        )
+        raise _RowError(where, first_row + i, f"{text.name} is {text[i][:60]!r}, {problem}")

@@ -367,7 +367,7 @@ def _shorten(text: str) -> str:
     return text if len(text) <= 100 else f"{text[:97]}..."
 
 
-def _first_line(error: Exception) -> str:
+def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
 
 
@@ -378,17 +378,15 @@ def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> Table:
     import polars as pl
 
     try:
+        with path.open("rb") as file:
+            is_stream = not file.read(8).startswith(b"ARROW1")
         with path.open("rb") as file:  # an open file: polars would take "[" in a path for a glob
             if has_suffix(path.name, (".parquet",)):
                 frame = pl.read_parquet(file)
-            elif file.read(6) == b"ARROW1":
-                file.seek(0)
-                frame = pl.read_ipc(file)
             else:
-                file.seek(0)
-                frame = pl.read_ipc_stream(file)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise SourceError(
+                frame = pl.read_ipc_stream(file) if is_stream else pl.read_ipc(file)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
+        raise SourceError(  # polars panics, outside its own exceptions, on some damaged footers
             f"{path}: damaged, or not what its name says ({_first_line(error)})"
         ) from None
     is_text = [kind == pl.String for kind in frame.dtypes]
@@ -413,7 +411,7 @@ def _read_hdf5(path: Path, columns: tuple[str, ...] | None, dataset: str | None)
                 found = _hdf5_group(node, where)
             else:
                 found = _hdf5_dataset(node, columns, where)
-        except OSError as error:
+        except (OSError, RuntimeError, KeyError, ValueError) as error:  # h5py's, for any damage
             raise SourceError(f"{path}: damaged HDF5 data ({_first_line(error)})") from None
     return Table(_hdf5_frame(found, columns, where), 1)
 
