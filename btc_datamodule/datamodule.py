@@ -208,12 +208,15 @@ class BTCDataModule(LightningDataModule):
             ConfigError: if a stage would be left without windows.
         """
         if not self.candle_path.exists():
-            raise NotPreparedError(f"{self.candle_path} does not exist: run prepare_data() first")
+            raise NotPreparedError(
+                f"{self.candle_path} does not exist: run `btc-datamodule prepare`, or "
+                "prepare_data(), first"
+            )
         path = table_path(self.candle_path, self.recipe.key(read_header(self.candle_path)))
         if not path.exists():
             raise NotPreparedError(
                 f"there is no feature file for these settings beside {self.candle_path}: "
-                "run prepare_data() first"
+                "run `btc-datamodule prepare`, or prepare_data(), first"
             )
         self._table = Table.open(path)
         if self._fitted is None:

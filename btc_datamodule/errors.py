@@ -10,11 +10,11 @@ class BTCDataError(Exception):
     """Base of every error that the package raises on purpose."""
 
 
-class ConfigError(BTCDataError, ValueError):
+class ConfigError(BTCDataError):
     """An argument is wrong, or a combination of arguments leaves nothing to work with."""
 
 
-class CandleError(BTCDataError, ValueError):
+class CandleError(BTCDataError):
     """Candles break their contract: a NaN price, high < low, a time off the grid."""
 
 
@@ -30,5 +30,5 @@ class LookAheadError(BTCDataError):
     """A feature's value depends on bars outside the lookback that it declares."""
 
 
-class NotPreparedError(BTCDataError, RuntimeError):
+class NotPreparedError(BTCDataError):
     """A dataset or loader was asked for before ``prepare_data()`` and ``setup()``."""
