@@ -5,7 +5,7 @@ them, splits them by time and fits the scaler on train. The loaders hand out ``B
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -53,7 +53,7 @@ class BTCDataModule(LightningDataModule):
         horizon: target bars of a sample (H).
         gap: bars between the last input bar and the first target bar.
         split: how time is divided: FractionSplit, DateSplit, or a Split of yours.
-        purge: bars to leave out before the end of a stage, beyond what the target needs.
+        purge: bars to leave out at the end of train and of val, beyond what the target needs.
         batch_size: windows in a batch of one device.
         stride: bars from one train sample to the next.
         eval_stride: likewise for val and test; none for the horizon, so that each bar is scored
@@ -297,7 +297,7 @@ class BTCDataModule(LightningDataModule):
             stage=(max(0, table.row_of(start)), table.row_of(end)),
             rows=table.rows,
             warm_up=table.warm_up,
-            purge=self.purge,
+            purge=self.purge if stage in ("train", "val") else 0,
             min_observed=self.min_observed,
             outages=table.outages,
             unobserved=table.unobserved,
@@ -461,6 +461,14 @@ def _import_path(thing: Any) -> str:
 
 
 def _class_path(thing: Any) -> dict[str, Any]:
-    """An instance of a frozen dataclass as LightningCLI writes it."""
-    arguments = {f.name: getattr(thing, f.name) for f in fields(thing) if f.init}
+    """An instance as LightningCLI writes it: class path and, of a dataclass, the arguments."""
+    named = fields(thing) if is_dataclass(thing) else ()
+    arguments = {f.name: _plain(getattr(thing, f.name)) for f in named if f.init}
     return {"class_path": _import_path(type(thing)), "init_args": arguments}
+
+
+def _plain(value: Any) -> Any:
+    """A value as a checkpoint may hold it; what is no number, text or list, as its text."""
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

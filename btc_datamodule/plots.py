@@ -43,12 +43,12 @@ def plot_candles(data: "BTCDataModule", path: str | Path) -> Path:
         label = f" {stage}: {len(data.dataset(stage)):,} windows"
         axes.text(start, 1.01, label, transform=axes.get_xaxis_transform(), color=colour)
     for start, end in _days(table, table.outages):
-        axes.axvspan(start, end, color="#d65f5f", alpha=0.6, linewidth=0.5)
+        axes.axvspan(start, end, ymax=0.04, color="#d65f5f", linewidth=0.5)
     axes.set_yscale("log")
     axes.set_ylabel("price")
     axes.set_title(
         f"{data.source.name} {data.source.series}: {table.present:,} bars, "
-        f"{len(table.outages):,} outages (red)",
+        f"{len(table.outages):,} outages (red, at the foot)",
         loc="left",
         pad=22,
     )

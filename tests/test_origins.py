@@ -1,0 +1,150 @@
+"""Which samples a stage may see, against brute force over rows."""
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from btc_datamodule.grid import runs_of
+from btc_datamodule.origins import Origins, SampleShape, eligible, subtract_runs, too_sparse
+
+
+def rows_of(runs: NDArray[np.int64]) -> list[int]:
+    return [row for start, end in runs for row in range(start, end)]
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, object]:
+    rows = draw(st.integers(1, 60))
+    outage = np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows))) & (
+        np.array(draw(st.lists(st.integers(0, 3), min_size=rows, max_size=rows))) == 0
+    )
+    extra = np.array(draw(st.lists(st.integers(0, 9), min_size=rows, max_size=rows))) == 0
+    start = draw(st.integers(0, rows))
+    return {
+        "shape": SampleShape(
+            lookback=draw(st.integers(1, 12)),
+            horizon=draw(st.integers(1, 6)),
+            gap=draw(st.integers(0, 3)),
+            context=draw(st.integers(1, 3)),
+        ),
+        "rows": rows,
+        "outage": outage,
+        "unobserved": outage | extra,
+        "stage": (start, draw(st.integers(start, rows))),
+        "warm_up": draw(st.integers(0, 5)),
+        "purge": draw(st.integers(0, 3)),
+        "min_observed": draw(st.sampled_from([1.0, 0.9, 0.5, 0.1, 0.01])),
+        "need_target": draw(st.booleans()),
+    }
+
+
+def brute_force(case: dict) -> list[int]:  # type: ignore[type-arg]
+    """The rules of the module docstring, one origin at a time."""
+    shape, (begin, end) = case["shape"], case["stage"]
+    unseen_allowed = (1 - case["min_observed"]) * shape.lookback + 1e-9
+    found = []
+    for origin in range(case["rows"]):
+        first_input = origin - shape.lookback + 1
+        target = origin + 1 + shape.gap
+        if first_input < case["warm_up"] or target < begin:
+            continue
+        if case["need_target"]:
+            base = target - shape.context
+            if target + shape.horizon > end - case["purge"] or base < 0:
+                continue
+            if case["outage"][base : target + shape.horizon].any():
+                continue
+        elif origin >= end:
+            continue
+        inputs = case["unobserved"][first_input : origin + 1]
+        if not inputs[-1] and inputs.sum() <= unseen_allowed:
+            found.append(origin)
+    return found
+
+
+@given(cases())
+@settings(max_examples=400, deadline=None)
+def test_eligible_origins_are_those_that_keep_every_rule(case: dict) -> None:  # type: ignore[type-arg]
+    reckoning = eligible(
+        case["shape"],
+        stage=case["stage"],
+        rows=case["rows"],
+        warm_up=case["warm_up"],
+        purge=case["purge"],
+        min_observed=case["min_observed"],
+        outages=runs_of(case["outage"]),
+        unobserved=runs_of(case["unobserved"]),
+        need_target=case["need_target"],
+    )
+    assert rows_of(reckoning.runs) == brute_force(case)
+    dropped = reckoning.dropped_target + reckoning.dropped_origin + reckoning.dropped_inputs
+    assert reckoning.in_stage - dropped == len(brute_force(case))
+
+
+def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
+    """The ranges of first inputs in the split arithmetic, for W 5, L 4, H 3, g 2, P 1."""
+    none = np.zeros((0, 2), dtype=np.int64)
+    shape = SampleShape(lookback=4, horizon=3, gap=2)
+
+    def first_inputs(stage: tuple[int, int]) -> list[int]:
+        runs = eligible(
+            shape,
+            stage=stage,
+            rows=100,
+            warm_up=5,
+            purge=1,
+            min_observed=1.0,
+            outages=none,
+            unobserved=none,
+            need_target=True,
+        ).runs
+        return [origin - 3 for origin in rows_of(runs)]
+
+    assert first_inputs((0, 60)) == list(range(0 + 5, 60 - 1 - 4 - 2 - 3 + 1))
+    assert first_inputs((60, 80)) == list(range(60 - 4 - 2, 80 - 1 - 4 - 2 - 3 + 1))
+
+
+@given(
+    st.lists(st.booleans(), max_size=40), st.lists(st.tuples(st.integers(-5, 45), st.integers(0, 9)))
+)
+def test_subtracting_runs_leaves_the_rows_that_no_taken_run_holds(
+    mask: list[bool], taken: list[tuple[int, int]]
+) -> None:
+    runs = runs_of(np.array(mask, dtype=bool))
+    spans = np.array(sorted((a, a + n) for a, n in taken), dtype=np.int64).reshape(-1, 2)
+    inside = {row for a, n in taken for row in range(a, a + n)}
+    left = subtract_runs(runs, spans)
+    assert rows_of(left) == [row for row in rows_of(runs) if row not in inside]
+    assert (left[1:, 0] > left[:-1, 1]).all(), "runs that touch are joined"
+
+
+@given(st.lists(st.booleans(), max_size=60), st.integers(1, 10), st.integers(0, 10))
+def test_too_sparse_windows_are_found_exactly(
+    unseen: list[bool], lookback: int, allowed: int
+) -> None:
+    mask = np.array(unseen, dtype=bool)
+    padded = np.concatenate([np.zeros(lookback, dtype=bool), mask, np.zeros(lookback, dtype=bool)])
+    runs = too_sparse(runs_of(padded), lookback, allowed)
+    expected = [
+        origin
+        for origin in range(lookback - 1, len(padded))
+        if padded[origin - lookback + 1 : origin + 1].sum() > allowed
+    ]
+    assert rows_of(runs) == expected
+
+
+def test_positions_count_origins_through_runs_at_a_stride() -> None:
+    origins = Origins.of(np.array([[2, 9], [20, 21], [30, 34]]), stride=3, last=False)
+    assert origins[np.arange(len(origins))].tolist() == [2, 5, 8, 20, 30, 33]
+
+
+def test_the_last_origin_of_each_run_can_be_asked_for() -> None:
+    origins = Origins.of(np.array([[2, 10], [20, 21], [30, 34]]), stride=3, last=True)
+    assert origins[np.arange(len(origins))].tolist() == [2, 5, 8, 9, 20, 30, 33]
+
+
+def test_a_billion_origins_cost_no_memory() -> None:
+    origins = Origins.of(np.array([[0, 10**9]]), stride=1, last=False)
+    assert len(origins) == 10**9
+    assert origins[np.array([10**9 - 1, 0])].tolist() == [10**9 - 1, 0]

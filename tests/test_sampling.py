@@ -1,0 +1,121 @@
+"""The order of samples is a pure function, and the ranks share it."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DistributedSampler
+
+from btc_datamodule.sampling import Shuffle, WindowSampler, permute
+
+
+def order(sampler: WindowSampler) -> list[int]:
+    return [int(position) for batch in sampler for position in batch]
+
+
+@given(st.integers(1, 3000), st.integers(0, 2**40), st.integers(0, 1000))
+@settings(max_examples=150, deadline=None)
+def test_a_permutation_sends_every_position_to_another_place_once(
+    size: int, seed: int, epoch: int
+) -> None:
+    result = permute(np.arange(size), size, seed, epoch)
+    assert np.array_equal(np.sort(result), np.arange(size))
+
+
+@given(st.integers(1, 10**12), st.integers(0, 2**63), st.data())
+@settings(max_examples=100, deadline=None)
+def test_any_position_of_a_huge_permutation_is_reached_at_once(
+    size: int, seed: int, data: st.DataObject
+) -> None:
+    positions = np.array(data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=20)))
+    together = permute(positions, size, seed, 3)
+    assert ((together >= 0) & (together < size)).all()
+    alone = [int(permute(positions[i : i + 1], size, seed, 3)[0]) for i in range(len(positions))]
+    assert together.tolist() == alone
+
+
+def test_epochs_and_seeds_give_orders_of_their_own() -> None:
+    positions = np.arange(1000)
+    orders = {
+        tuple(permute(positions, 1000, seed, epoch).tolist())
+        for seed in range(5)
+        for epoch in range(5)
+    }
+    assert len(orders) == 25
+
+
+@pytest.mark.parametrize("size", [7, 100, 1009])
+def test_every_place_is_equally_likely(size: int) -> None:
+    """Chi-square of where one position goes over many epochs: within 8 sigma of its mean."""
+    keys = np.array([permute(np.array([size // 2]), size, 1, epoch)[0] for epoch in range(2000)])
+    cells = min(size, 50)
+    counts = np.bincount(keys * cells // size, minlength=cells)
+    share = np.bincount(np.arange(size) * cells // size, minlength=cells) / size
+    chi_square = ((counts - 2000 * share) ** 2 / (2000 * share)).sum()
+    assert chi_square < cells + 8 * np.sqrt(2 * cells)
+
+
+def test_neighbours_are_torn_apart() -> None:
+    places = permute(np.arange(100_000), 100_000, 0, 0)
+    assert abs(np.corrcoef(places[:-1], places[1:])[0, 1]) < 0.02
+
+
+@given(
+    size=st.integers(1, 200),
+    per_rank=st.integers(1, 7),
+    ranks=st.integers(1, 4),
+    shuffle=st.sampled_from(["full", "none"]),
+)
+@settings(max_examples=150, deadline=None)
+def test_train_ranks_share_each_global_batch_and_drop_only_the_ragged_end(
+    size: int, per_rank: int, ranks: int, shuffle: Shuffle
+) -> None:
+    samplers = [
+        WindowSampler(
+            size, per_rank, shuffle=shuffle, seed=5, drop_last=True, num_replicas=ranks, rank=rank
+        )
+        for rank in range(ranks)
+    ]
+    whole = per_rank * ranks
+    alone = WindowSampler(size, whole, shuffle=shuffle, seed=5, drop_last=True)
+    for sampler in (*samplers, alone):
+        sampler.set_epoch(3)
+    batches = [list(sampler) for sampler in samplers]
+    assert {len(b) for b in batches} == {len(s) for s in samplers} == {size // whole}
+    together = [np.concatenate([b[i] for b in batches]) for i in range(size // whole)]
+    assert [b.tolist() for b in together] == [b.tolist() for b in alone]
+    assert len(set(order(alone))) == size // whole * whole
+
+
+@given(size=st.integers(1, 200), per_rank=st.integers(1, 7), ranks=st.integers(1, 4))
+@settings(max_examples=150, deadline=None)
+def test_evaluation_ranks_see_every_window_exactly_once(
+    size: int, per_rank: int, ranks: int
+) -> None:
+    samplers = [
+        WindowSampler(
+            size, per_rank, shuffle="none", drop_last=False, num_replicas=ranks, rank=rank
+        )
+        for rank in range(ranks)
+    ]
+    for sampler in samplers:
+        batches = list(sampler)
+        assert len(batches) == len(sampler)
+        assert all(0 < len(batch) <= per_rank for batch in batches)
+        assert order(sampler) == sorted(order(sampler))
+    assert sorted(position for s in samplers for position in order(s)) == list(range(size))
+
+
+def test_a_new_epoch_is_a_new_order_and_the_same_epoch_the_same() -> None:
+    sampler = WindowSampler(100, 10, shuffle="full", seed=1, drop_last=True)
+    first = order(sampler)
+    assert order(sampler) == first
+    sampler.set_epoch(1)
+    assert order(sampler) != first
+    assert sorted(order(sampler)) == sorted(first)
+
+
+def test_lightning_takes_it_for_a_distributed_sampler() -> None:
+    sampler = WindowSampler(10, 2, shuffle="none", drop_last=False)
+    assert isinstance(sampler, DistributedSampler)
+    assert [batch.dtype for batch in sampler] == [np.dtype(np.int64)] * 5
