@@ -33,7 +33,7 @@ from btc_datamodule.timeline import (
     parse_instant,
     parse_interval,
 )
-from btc_datamodule.windows import Batch, WindowDataset
+from btc_datamodule.windows import Batch, WindowDataset, as_is
 
 END_OF_TIME = 1 << 62
 StartMethod = Literal["fork", "spawn", "forkserver"]
@@ -343,7 +343,7 @@ class BTCDataModule(LightningDataModule):
             sampler=sampler,
             batch_size=None,
             num_workers=self.num_workers,
-            collate_fn=_as_is,
+            collate_fn=as_is,
             pin_memory=self.pin_memory,
             persistent_workers=self.num_workers > 0,
             multiprocessing_context=self.start_method if self.num_workers else None,
@@ -449,10 +449,6 @@ _CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "scaling": ("train", "none"),
     "start_method": (None, "fork", "spawn", "forkserver"),
 }
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
 
 
 def _import_path(thing: Any) -> str:

@@ -20,7 +20,9 @@ forked and spawned. Each process maps the bytes on first use.
 import hashlib
 import json
 import os
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -47,6 +49,7 @@ from btc_datamodule.timeline import Span
 
 SCHEMA = 1
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")
+KEPT_SECONDS = 86_400
 CHECKED_ROWS = 24
 """Rows of each block on which the look-ahead check computes every feature again."""
 
@@ -121,6 +124,7 @@ class Table:
             StoreError: if it is missing, not HDF5, or no feature file of this schema.
         """
         with open_hdf5(path) as file, damage_named(path):
+            _mark_used(path)
             check_schema(path, file, SCHEMA, "feature file")
             features = tuple(json.loads(attribute(path, file, "features", str)))
             x = plain_dataset(path, file, "x")
@@ -202,7 +206,8 @@ def table_path(candle_path: Path, key: str) -> Path:
 def build(candle_path: Path, recipe: Recipe) -> Path:
     """Build the feature file for a recipe unless it is there; give its path.
 
-    Feature files made from candles that the candle file no longer holds are removed.
+    Feature files that were made from candles as they no longer are, and that nobody has opened
+    for ``KEPT_SECONDS``, are removed: a series that is updated for months must not fill the disk.
 
     Raises:
         LookAheadError: if a feature breaks its law on the real rows.
@@ -228,8 +233,16 @@ def _check_columns(features: Sequence[Feature], header: Header) -> None:
             )
 
 
+def _mark_used(path: Path) -> None:
+    """Set the time of last access, which file systems do not keep reliably by themselves."""
+    with suppress(PermissionError):  # on a read-only share nothing is ever removed either
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
+
+
 def _remove_stale(candle_path: Path, header: Header) -> None:
     for path in candle_path.parent.glob("features-*.h5"):
+        if time.time() - path.stat().st_atime < KEPT_SECONDS:
+            continue
         try:
             with open_hdf5(path) as file:
                 stale = file.attrs.get("candles") != header.digest

@@ -126,6 +126,11 @@ class WindowDataset(Dataset[Batch]):
         return self._views[1]
 
 
+def as_is(batch: Any) -> Any:
+    """The collate function of loaders whose dataset hands out whole batches."""
+    return batch
+
+
 def as_items(rows: NDArray[Any], length: int) -> NDArray[Any]:
     """A view of contiguous (T, ...) rows as (T - length + 1,) overlapping windows, an item each.
 

@@ -274,9 +274,7 @@ def test_tidying_nothing_gives_nothing() -> None:
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), max_size=12))
 def test_each_open_time_comes_out_once(rows: list[tuple[int, int]]) -> None:
     versions = [candles_of(np.ones(7, dtype=bool), seed=seed) for seed in range(3)]
-    columns = {
-        name: np.array([versions[v][name][bar] for bar, v in rows]) for name in REQUIRED
-    }
+    columns = {name: np.array([versions[v][name][bar] for bar, v in rows]) for name in REQUIRED}
     series, notes = tidy(columns, HOUR, "a.csv")
     kept = dict(reversed(rows))  # of equals, the first
     assert series.open_time.tolist() == [T0 + bar * HOUR for bar in sorted(kept)]

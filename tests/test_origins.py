@@ -106,7 +106,8 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
 
 
 @given(
-    st.lists(st.booleans(), max_size=40), st.lists(st.tuples(st.integers(-5, 45), st.integers(0, 9)))
+    st.lists(st.booleans(), max_size=40),
+    st.lists(st.tuples(st.integers(-5, 45), st.integers(0, 9))),
 )
 def test_subtracting_runs_leaves_the_rows_that_no_taken_run_holds(
     mask: list[bool], taken: list[tuple[int, int]]

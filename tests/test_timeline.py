@@ -37,7 +37,9 @@ def test_an_interval_is_a_number_and_a_unit(text: str, seconds: int) -> None:
     assert parse_interval(text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "h", "1", "0m", "-1m", "1.5h", "1 h", "1H", "1w", "1mo", "m5"])
+@pytest.mark.parametrize(
+    "text", ["", "h", "1", "0m", "-1m", "1.5h", "1 h", "1H", "1w", "1mo", "m5"]
+)
 def test_an_interval_that_is_not_understood_is_shown_with_what_to_write(text: str) -> None:
     with pytest.raises(ConfigError, match=r"^interval .* such as 1s, 1m, 5m, 1h or 1d") as caught:
         parse_interval(text)
@@ -79,7 +81,7 @@ def test_an_offset_does_not_change_the_instant(instant: int, minutes: int) -> No
         "2020-01-01T01:00:00+01:00",
         1577836800,
         date(2020, 1, 1),
-        datetime(2020, 1, 1),  # noqa: DTZ001  # a naive time is UTC here
+        datetime(2020, 1, 1),
         datetime(2020, 1, 1, tzinfo=UTC),
     ],
 )

@@ -1,0 +1,389 @@
+"""The datamodule through its whole life: with a Trainer, without, from a checkpoint."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import LightningModule, Trainer
+from memory import HOUR, START, Memory, random_hourly
+
+from btc_datamodule import (
+    Batch,
+    BTCDataModule,
+    Candles,
+    ConfigError,
+    DateSplit,
+    Direction,
+    DummyModule,
+    Feature,
+    FractionSplit,
+    LogReturn,
+    NotPreparedError,
+    Simulator,
+    StoreError,
+)
+from btc_datamodule.timeline import format_instant
+
+ROWS = 400
+
+
+def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
+    settings: dict[str, Any] = {
+        "source": Simulator(seed=1, outages_per_year=50),
+        "start": "2021-03-01",
+        "end": "2021-04-01",
+        "lookback": 12,
+        "horizon": 3,
+        "batch_size": 32,
+        "data_dir": str(folder / "data"),
+    }
+    return BTCDataModule(**{**settings, **arguments})
+
+
+def prepared(folder: Path, **arguments: Any) -> BTCDataModule:
+    dm = datamodule(folder, **arguments)
+    dm.prepare_data()
+    dm.setup()
+    return dm
+
+
+def dummy(dm: BTCDataModule) -> DummyModule:
+    torch.manual_seed(0)
+    return DummyModule(dm.n_features, dm.lookback, dm.horizon, dm.target_shape)
+
+
+def trainer(folder: Path, **arguments: Any) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return Trainer(accelerator="cpu", default_root_dir=folder, **{**quiet, **arguments})
+
+
+def test_every_stage_runs_in_any_order_again_and_again(tmp_path: Path) -> None:
+    dm = datamodule(tmp_path)
+    model = dummy(dm)
+    runner = trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    first = runner.predict(model, datamodule=dm)
+    runner.test(model, datamodule=dm)
+    runner.fit(model, datamodule=dm)
+    runner.validate(model, datamodule=dm)
+    (one,) = runner.test(model, datamodule=dm)
+    (two,) = runner.test(model, datamodule=dm)
+    second = runner.predict(model, datamodule=dm)
+    assert one == two
+    assert first is not None
+    assert second is not None
+    times = [torch.cat([batch["origin_time"] for batch in batches]) for batches in (first, second)]  # type: ignore[call-overload]
+    assert torch.equal(*times)
+    assert times[0][-1] == dm_last(dm), "the newest bar has a forecast"
+
+
+def dm_last(dm: BTCDataModule) -> int:
+    dm.setup()
+    return dm.table.time_of(dm.table.rows - 1)
+
+
+def test_what_sizes_a_model_is_known_without_data(tmp_path: Path) -> None:
+    dm = datamodule(tmp_path, features=["log_return", "day_sin"], target=Direction())
+    assert (dm.n_features, dm.lookback, dm.horizon, dm.target_shape) == (2, 12, 3, (1,))
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("target", [LogReturn(), Direction(0.001)])
+def test_batches_have_the_shapes_and_types_they_promise(
+    tmp_path: Path, target: LogReturn | Direction
+) -> None:
+    dm = prepared(tmp_path, target=target, features=["log_return", "log_range"])
+    for loader in (dm.train_dataloader(), dm.val_dataloader(), dm.test_dataloader()):
+        batch = next(iter(loader))
+        assert isinstance(batch, Batch)
+        assert batch.x.shape == (32, 12, 2)
+        assert batch.y.shape == (32, *dm.target_shape)
+        assert batch.observed.shape == (32, 12)
+        assert batch.origin_time.shape == (32,)
+        assert [field.dtype for field in batch] == [
+            torch.float32,
+            torch.float32,
+            torch.bool,
+            torch.int64,
+        ]
+        assert torch.isfinite(batch.y).all()
+        assert torch.isfinite(batch.x).all()
+
+
+def test_loaders_before_setup_say_what_to_call(tmp_path: Path) -> None:
+    dm = datamodule(tmp_path)
+    for ask in (dm.train_dataloader, dm.predict_dataloader, lambda: dm.dataset("val")):
+        with pytest.raises(NotPreparedError, match=r"call prepare_data\(\) and setup\(\) first"):
+            ask()
+    with pytest.raises(NotPreparedError, match="candles.h5 does not exist: run"):
+        dm.setup()
+    dm.prepare_data()
+    with pytest.raises(NotPreparedError, match="no feature file for these settings"):
+        datamodule(tmp_path, features=["log_range"]).setup()
+
+
+def test_teardown_lets_go_and_setup_takes_up_again(tmp_path: Path) -> None:
+    dm = prepared(tmp_path)
+    before = next(iter(dm.train_dataloader()))
+    dm.teardown("fit")
+    with pytest.raises(NotPreparedError):
+        dm.train_dataloader()
+    dm.setup("test")
+    after = next(iter(dm.train_dataloader()))
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_preparing_twice_downloads_and_builds_once(tmp_path: Path) -> None:
+    dm = prepared(tmp_path)
+    paths = (dm.candle_path, dm.table.path)
+    before = [path.stat().st_mtime_ns for path in paths]
+    dm.prepare_data()
+    assert [path.stat().st_mtime_ns for path in paths] == before
+
+
+def test_train_is_shuffled_anew_each_epoch_and_evaluation_is_in_order(tmp_path: Path) -> None:
+    dm = prepared(tmp_path)
+    loader = dm.train_dataloader()
+    epochs = []
+    for epoch in (0, 1):
+        loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        epochs.append(torch.cat([batch.origin_time for batch in loader]))
+    assert not torch.equal(*epochs)
+    assert not torch.equal(epochs[0], epochs[0].sort().values)
+    for evaluation in (dm.val_dataloader(), dm.test_dataloader(), dm.predict_dataloader()):
+        times = torch.cat([batch.origin_time for batch in evaluation])
+        assert (times.diff() > 0).all()
+        assert len(times) == len(evaluation.dataset)  # type: ignore[arg-type]
+
+
+def test_the_trainer_advances_the_epoch_of_the_sampler(tmp_path: Path) -> None:
+    seen: list[list[int]] = []
+
+    class Recorder(DummyModule):
+        def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+            if batch_idx == 0:
+                seen.append(batch.origin_time.tolist())
+            return super().training_step(batch, batch_idx)
+
+    dm = datamodule(tmp_path)
+    model = Recorder(dm.n_features, dm.lookback, dm.horizon)
+    trainer(tmp_path, max_epochs=3, enable_checkpointing=False).fit(model, datamodule=dm)
+    assert len({tuple(times) for times in seen}) == 3
+    loader = dm_again(dm).train_dataloader()
+    loader.sampler.set_epoch(2)  # type: ignore[attr-defined]
+    assert next(iter(loader)).origin_time.tolist() == seen[2]
+
+
+def dm_again(dm: BTCDataModule) -> BTCDataModule:
+    dm.setup()
+    return dm
+
+
+def test_a_checkpoint_is_plain_and_gives_back_spans_and_statistics(tmp_path: Path) -> None:
+    dm = datamodule(tmp_path)
+    runner = trainer(tmp_path, max_epochs=1)
+    model = dummy(dm)
+    runner.fit(model, datamodule=dm)
+    (before,) = runner.test(model, datamodule=dm)
+    path = runner.checkpoint_callback.best_model_path  # type: ignore[union-attr]
+    state = torch.load(path, weights_only=True)
+    assert state["BTCDataModule"] == dm.state_dict()
+    assert state["datamodule_hyper_parameters"]["source"] == {
+        "class_path": "btc_datamodule.sources.simulator.Simulator",
+        "init_args": {"seed": 1, "no_trade": 0.0, "outages_per_year": 50.0},
+    }
+
+    again = datamodule(tmp_path)
+    (after,) = trainer(tmp_path).test(dummy(again), datamodule=again, ckpt_path=path)
+    assert after == before
+    assert again.state_dict() == dm.state_dict()
+
+    restored = BTCDataModule.load_from_checkpoint(path)
+    restored.setup()
+    assert restored.state_dict() == dm.state_dict()
+    assert restored.source == dm.source
+    assert restored.shape == dm.shape
+
+
+def test_longer_candles_leave_the_spans_and_statistics_of_a_checkpoint(tmp_path: Path) -> None:
+    trained = prepared(tmp_path)
+    longer = prepared(tmp_path, end="2021-05-01")
+    assert longer.fold != trained.fold
+    longer.load_state_dict(trained.state_dict())
+    assert longer.fold == trained.fold
+    assert longer.scaler == trained.scaler
+    ours, theirs = (next(iter(dm.test_dataloader())) for dm in (longer, trained))
+    assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_a_checkpoint_of_other_settings_is_refused_with_what_changed(tmp_path: Path) -> None:
+    state = prepared(tmp_path).state_dict()
+    other = prepared(tmp_path, features=["log_range"], horizon=2)
+    with pytest.raises(
+        ConfigError, match=r"features was \['log_return.*is \['log_range'\]; horizon was 3, is 2"
+    ):
+        other.load_state_dict(state)
+
+
+def test_a_train_candle_that_changed_since_is_refused(tmp_path: Path) -> None:
+    candles = random_hourly([True] * ROWS, seed=1)
+    columns = {name: values.copy() for name, values in candles.columns.items()}
+    columns["volume"][100] += 1
+    changed = Candles(HOUR, columns)
+    state = prepared(tmp_path / "a", source=Memory(candles), start=None, end=None).state_dict()
+    other = prepared(tmp_path / "b", source=Memory(changed), start=None, end=None)
+    with pytest.raises(StoreError, match="are not those that the statistics were fitted on"):
+        other.load_state_dict(state)
+
+
+def test_what_was_fitted_stays_when_candles_are_added_in_between(tmp_path: Path) -> None:
+    source = Memory(random_hourly([True] * ROWS, seed=1))
+    split = FractionSplit()
+    dm = prepared(tmp_path, source=source, start=None, end=None, split=split)
+    fold, scaler = dm.fold, dm.scaler
+    more = Memory(random_hourly([True] * (ROWS + 50), seed=1))
+    dm.source = more
+    (tmp_path / "data/memory/memory/1h/candles.h5").unlink()
+    dm.prepare_data()
+    dm.setup("test")
+    assert dm.table.rows == ROWS + 50
+    assert (dm.fold, dm.scaler) == (fold, scaler)
+
+
+def test_state_loaded_before_setup_is_used_and_checked(tmp_path: Path) -> None:
+    trained = prepared(tmp_path)
+    dm = datamodule(tmp_path, end="2021-05-01")
+    dm.load_state_dict(trained.state_dict())
+    dm.prepare_data()
+    dm.setup()
+    assert dm.fold == trained.fold
+    assert BTCDataModule().state_dict() == {}
+    BTCDataModule().load_state_dict({})
+
+
+def test_only_the_asked_span_is_used_when_the_file_holds_more(tmp_path: Path) -> None:
+    wide = prepared(tmp_path, start="2021-02-01", end="2021-05-01")
+    narrow = prepared(tmp_path)
+    assert wide.candle_path == narrow.candle_path
+    assert narrow.table.time_of(0) == 1_614_556_800  # 2021-03-01
+    assert narrow.table.time_of(narrow.table.rows) == 1_617_235_200  # 2021-04-01
+
+
+def test_a_user_feature_is_built_checked_and_rebuilt_when_it_changes(tmp_path: Path) -> None:
+    slow = Feature("slow", 3, lambda bars: bars["close"].rolling_mean(3))
+    dm = prepared(tmp_path, features=["log_return", slow], scaling="none")
+    quick = Feature("slow", 3, lambda bars: bars["close"].rolling_mean(2))
+    other = prepared(tmp_path, features=["log_return", slow])
+    assert (dm.n_features, other.table.path) == (2, dm.table.path)
+    values = dm.table.bars[:, 3]
+    expected = (values[2:] + values[1:-1] + values[:-2]) / 3
+    seen = dm.table.observed[2:] == 1
+    np.testing.assert_allclose(dm.table.x[2:, 1][seen], expected[seen], rtol=1e-6)
+    assert quick.definition().startswith("slow:3:")
+
+
+def test_hyperparameters_do_not_clash_with_those_of_the_model(tmp_path: Path) -> None:
+    dm = datamodule(tmp_path)
+    runner = trainer(tmp_path, max_epochs=1, logger=True, limit_train_batches=2)
+    runner.fit(dummy(dm), datamodule=dm)
+    logged = (tmp_path / "lightning_logs/version_0/hparams.yaml").read_text()
+    assert "lookback: 12" in logged
+    assert "Simulator" in logged
+
+
+def test_a_model_of_ones_own_needs_nothing_but_the_batch(tmp_path: Path) -> None:
+    class Mean(LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.bias = torch.nn.Parameter(torch.zeros(()))
+
+        def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+            return (batch.y - self.bias).square().mean()
+
+        def configure_optimizers(self) -> torch.optim.Optimizer:
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    runner = trainer(tmp_path, max_epochs=1, enable_checkpointing=False)
+    runner.fit(Mean(), datamodule=datamodule(tmp_path))
+    assert runner.global_step > 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0: it must be a whole number from 1 up"),
+        ({"lookback": 0}, "lookback is 0: it must be a whole number from 1 up"),
+        ({"horizon": -1}, "horizon is -1"),
+        ({"gap": -1}, "gap is -1: it must be a whole number from 0 up"),
+        ({"stride": 0}, "stride is 0"),
+        ({"num_workers": -1}, "num_workers is -1"),
+        ({"min_observed": 0}, r"min_observed is 0: it must be in \(0, 1\]"),
+        ({"shuffle": "some"}, "shuffle is 'some': choose one of full, none"),
+        ({"scaling": "minmax"}, "scaling is 'minmax': choose one of train, none"),
+        ({"features": []}, "features is empty"),
+        ({"features": ["log_retrun"]}, "did you mean 'log_return'.*known features: log_return, "),
+        ({"interval": "1 hour"}, "interval '1 hour' is not understood"),
+        ({"interval": "7h"}, "7h"),
+        ({"start": "yesterday"}, "start 'yesterday' is not an ISO 8601 time"),
+        ({"start": "2021-04-01"}, "the range is empty: start 2021-04-01T00:00:00Z is not before"),
+    ],
+)
+def test_a_wrong_argument_is_named(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(Exception, match=message) as caught:
+        datamodule(tmp_path, **arguments)
+    assert caught.type.__module__ == "btc_datamodule.errors"
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"split": DateSplit(val="2021-03-30", test="2021-03-31T22:00")},
+            r"leaves a stage without windows \(train \d+, val \d+, test 0, of 744 bars\)",
+        ),
+        ({"lookback": 1000}, "a sample needs 1004 bars .* and there are 744: shorten `lookback`"),
+        ({"batch_size": 10_000}, "train has fewer windows than one batch"),
+        (
+            {"split": DateSplit(val="2022-01-01", test="2022-02-01")},
+            "must lie inside the candles, 2021-03-01T00:00:00Z to 2021-04-01T00:00:00Z",
+        ),
+    ],
+)
+def test_settings_that_leave_nothing_to_train_on_say_what_to_change(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    dm = datamodule(tmp_path, source=Simulator(), **arguments)
+    dm.prepare_data()
+    with pytest.raises(ConfigError, match=message):
+        dm.setup()
+
+
+def test_a_range_without_candles_says_what_there_is(tmp_path: Path) -> None:
+    source = Memory(random_hourly([True] * ROWS, seed=1))
+    dm = datamodule(tmp_path, source=source, start="2020-06-01", end="2020-07-01")
+    with pytest.raises(ConfigError, match="no candles between 2020-06-01.*change `start` or `end`"):
+        dm.prepare_data()
+
+
+def test_a_feature_of_a_column_that_the_source_lacks_is_named(tmp_path: Path) -> None:
+    source = Memory(random_hourly([True] * ROWS, seed=1))
+    dm = datamodule(tmp_path, source=source, start=None, end=None, features=["taker_share"])
+    with pytest.raises(ConfigError, match="'taker_share' needs taker_buy_volume.*'memory'"):
+        dm.prepare_data()
+
+
+def test_too_many_outages_for_the_lookback_name_the_ways_out(tmp_path: Path) -> None:
+    present = np.arange(ROWS) % 10 != 0
+    present[[0, -1]] = True
+    source = Memory(random_hourly(present.tolist(), seed=1))
+    arguments: dict[str, Any] = {"source": source, "start": None, "end": None}
+    split = DateSplit(
+        val=format_instant(START + 300 * HOUR), test=format_instant(START + 350 * HOUR)
+    )
+    dm = datamodule(tmp_path, max_fill=0, split=split, **arguments)
+    dm.prepare_data()
+    with pytest.raises(ConfigError, match=r"raise `max_fill` or lower `min_observed`"):
+        dm.setup()
+    assert len(prepared(tmp_path, max_fill=1, split=split, **arguments).dataset("train")) > 200
