@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
+# Its log handlers take hold of stderr when it is imported: that must not be one test's capture.
+import lightning.pytorch
 import pytest
+
+assert lightning.pytorch
 
 
 @pytest.fixture(scope="session")

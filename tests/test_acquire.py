@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -204,7 +205,7 @@ def test_runs_in_any_order_end_with_what_one_run_gives(data: st.DataObject) -> N
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=20, max_size=20)), dtype=bool)
     series = candles_of(mask, optional=["trades"])
     cuts = [0, *sorted(data.draw(st.sets(st.integers(1, 19), min_size=1, max_size=3))), 20]
-    pieces = list(zip(cuts[:-1], cuts[1:], strict=True))
+    pieces = list(pairwise(cuts))
     extra = data.draw(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=1))
     order = data.draw(st.permutations(pieces + extra))
     bars = data.draw(st.integers(1, 20))
@@ -319,14 +320,14 @@ class Faulty(Scripted):
 
 @pytest.mark.parametrize("late", [False, True])
 def test_a_block_with_candles_outside_its_span_is_refused(path: Path, late: bool) -> None:
-    with pytest.raises(SourceError, match="scripted broke its contract: .* candles outside it"):
+    with pytest.raises(SourceError, match=r"scripted broke its contract: .* candles outside it"):
         run(path, Faulty(late=late), 0, 6)
     assert not path.exists()
 
 
 def test_a_block_of_another_interval_is_refused(path: Path) -> None:
     daily = Scripted(candles_of([T0, T0 + 86400], 86400))
-    with pytest.raises(SourceError, match="broke its contract: .* of another interval"):
+    with pytest.raises(SourceError, match=r"broke its contract: .* of another interval"):
         run(path, daily, 0, 48)
 
 

@@ -1,6 +1,7 @@
 """What a candle is: errors that find the row, repairs that are counted, and the laws of merging."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -382,7 +383,7 @@ def test_the_digest_does_not_depend_on_how_the_bars_came_in(
 ) -> None:
     whole = candles_of(mask, optional=optional)
     edges = [T0 + cut * HOUR for cut in (0, *sorted(cuts), 12)]
-    parts = [whole.slice(a, b) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    parts = [whole.slice(a, b) for a, b in pairwise(edges)]
     assert digest_of(*parts) == digest_of(whole)
 
 

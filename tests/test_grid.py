@@ -113,7 +113,8 @@ def test_any_mask_of_bars_in_blocks_of_any_size_gives_the_grid_made_bar_by_bar(
     rows = len(columns["close"])
     edges = [0, *sorted(min(cut, rows) for cut in cuts), rows]
     with TemporaryDirectory() as folder:
-        with CandleReader(write(Path(folder, "candles.h5"), series)) as reader:
+        path = write(Path(folder, "candles.h5"), series)
+        with CandleReader(path) as reader:
             grid = Grid.of(reader, EVER, max_fill)
             whole = grid.bars(reader, 0, rows)
             parts = [grid.bars(reader, low, high) for low, high in pairwise(edges)]

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -94,7 +95,7 @@ def test_a_file_may_be_empty(tmp_path: Path) -> None:
 def test_blocks_of_any_size_make_the_same_file(tmp_path: Path) -> None:
     whole = candles_of(np.ones(50, dtype=bool), optional=["trades"])
     cuts = [T0 + row * HOUR for row in (0, 1, 1, 20, 50)]
-    blocks = [whole.slice(a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    blocks = [whole.slice(a, b) for a, b in pairwise(cuts)]
     one = write(tmp_path / "one.h5", whole)
     many = write(tmp_path / "many.h5", *blocks)
     assert_same(read_candles(many), whole)
@@ -126,7 +127,8 @@ def test_a_slice_by_time_holds_the_bars_that_open_inside(data: st.DataObject) ->
         lambda row: T0 + row * HOUR
     )
     with TemporaryDirectory() as folder:
-        with CandleReader(write(Path(folder, "candles.h5"), whole)) as reader:
+        path = write(Path(folder, "candles.h5"), whole)
+        with CandleReader(path) as reader:
             for _ in range(4):
                 start, end = data.draw(edge), data.draw(edge)
                 wanted = (whole.open_time >= start) & (whole.open_time < end)
