@@ -466,10 +466,6 @@ def update_flat(path: Path) -> None:
     update(path, Flat(pause=0.3), 1, *FLAT_SPAN)
 
 
-def update_slowly(path: Path, source: Scripted) -> None:
-    update(path, replace(source, asked=[]), HOUR, *rows(0, 40))
-
-
 def kill_when(process: BaseProcess, ready: Callable[[], bool]) -> None:
     """Start a process and SIGKILL it once ``ready``, or let it end."""
     process.start()

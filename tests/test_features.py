@@ -325,12 +325,12 @@ def test_a_feature_that_breaks_the_law_is_named_with_time_and_size(
 
 def test_one_outlier_does_not_hide_a_look_ahead(tmp_path: Path) -> None:
     series = candles_of(np.ones(500, dtype=bool))
-    volume = series["volume"].copy()
-    volume[250] = 1e-8  # the least that can be traded
+    volume = 10 + series["volume"]
+    volume[200] = 1e-8  # the least that can be traded
     path = write(tmp_path / "candles.h5", changed(series, volume=volume))
 
     def growth(bars: pl.DataFrame) -> pl.Series:
-        ratio = bars["volume"] / bars["volume"].shift(1)
+        ratio = (bars["volume"] / bars["volume"].shift(1)).fill_null(1)
         return ratio.rolling_mean(3, center=True, min_samples=1)
 
     coming = Feature("coming", 3, growth)
@@ -447,7 +447,8 @@ DIFFERENT: dict[str, Pair] = {
 
 @pytest.mark.parametrize("what", DIFFERENT)
 def test_features_that_compute_something_else_have_another_definition(what: str) -> None:
-    one, other = (Feature("mine", 10, make()).definition() for make in DIFFERENT[what])
+    computes = [make() for make in DIFFERENT[what]]  # both alive, so at different addresses
+    one, other = (Feature("mine", 10, compute).definition() for compute in computes)
     assert one != other
 
 

@@ -50,9 +50,10 @@ def corrupted(candles: Candles, row: int, seed: int = 9) -> Candles:
     """The same bars, but those from a row of the grid on have other values."""
     later = candles.open_time >= START + row * HOUR
     factor = np.exp(np.random.default_rng(seed).normal(0, 2, later.sum()))
-    columns = {name: values.copy() for name, values in candles.columns.items()}
-    for name in columns:
+    columns = {"open_time": candles.open_time}
+    for name, values in candles.columns.items():
         if name != "open_time":
+            columns[name] = values.copy()
             columns[name][later] *= factor
     return Candles(candles.interval, columns)
 

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from btc_datamodule import ConfigError, Direction, LogReturn, Target
 from btc_datamodule.targets import CLOSE
 
 
-def bars(*closes: list[float]) -> np.ndarray:  # type: ignore[type-arg]
+def bars(*closes: list[float]) -> NDArray[np.float64]:
     window = np.full((len(closes), len(closes[0]), 5), np.nan)
     window[:, :, CLOSE] = closes
     return window
