@@ -34,9 +34,9 @@ import logging
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -86,10 +86,10 @@ class PerItem(Dataset[Sample]):
 
     def __getitem__(self, index: int) -> Sample:
         start = self.series.first + index
-        rows = self.rows(start, start + self.series.lookback + 1)
+        rows = self._rows(start, start + self.series.lookback + 1)
         return rows[:-1], rows[-1, FOLLOWING]
 
-    def rows(self, start: int, end: int) -> Tensor:
+    def _rows(self, start: int, end: int) -> Tensor:
         """Rows [start, end) of the table, (n, F) float32."""
         raise NotImplementedError
 
@@ -97,7 +97,7 @@ class PerItem(Dataset[Sample]):
 class ReadWhole(PerItem):
     """The tutorial: opens the file and reads all of it, for each item."""
 
-    def rows(self, start: int, end: int) -> Tensor:
+    def _rows(self, start: int, end: int) -> Tensor:
         with h5py.File(self.series.path, "r") as file:
             data = file["x"][:]
         return torch.from_numpy(data[start:end])
@@ -106,7 +106,7 @@ class ReadWhole(PerItem):
 class OpenEach(PerItem):
     """Opens the file for each item and reads what is needed."""
 
-    def rows(self, start: int, end: int) -> Tensor:
+    def _rows(self, start: int, end: int) -> Tensor:
         with h5py.File(self.series.path, "r") as file:
             return torch.from_numpy(file["x"][start:end])
 
@@ -119,7 +119,7 @@ class KeepOpen(PerItem):
         self.process = 0
         self.data: Any = None
 
-    def rows(self, start: int, end: int) -> Tensor:
+    def _rows(self, start: int, end: int) -> Tensor:
         if self.process != os.getpid():
             self.process, self.data = os.getpid(), h5py.File(self.series.path, "r")["x"]
         return torch.from_numpy(self.data[start:end])
@@ -136,7 +136,7 @@ class InMemory(PerItem):
         with h5py.File(series.path, "r") as file:
             self.data = torch.from_numpy(file["x"][:])
 
-    def rows(self, start: int, end: int) -> Tensor:
+    def _rows(self, start: int, end: int) -> Tensor:
         return self.data[start:end]
 
 
@@ -313,11 +313,11 @@ def measure(found: Sequence[Contender], seconds: float, rounds: int) -> list[lis
     """Windows per second of each contender in each round."""
     rates: list[list[float]] = [[] for _ in found]
     for turn in range(rounds):
-        print(f"\rround {turn + 1} of {rounds} ...", end="", flush=True)
+        print(f"\rround {turn + 1} of {rounds} ...", end="", file=sys.stderr, flush=True)
         for i in range(len(found)):
             at = (i + turn * len(found) // rounds) % len(found)
             rates[at].append(stretch(found[at], seconds))
-    print("\r" + " " * 30 + "\r", end="")
+    print("\r" + " " * 30 + "\r", end="", file=sys.stderr, flush=True)
     return rates
 
 
@@ -383,8 +383,7 @@ def main() -> None:
     options = parser.parse_args()
 
     torch.set_num_threads(1)
-    logging.getLogger("lightning").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", "Starting from v1.9.0", UserWarning)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     print(machine())
     with ExitStack() as stack:
         folder = options.data_dir or stack.enter_context(

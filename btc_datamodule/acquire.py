@@ -105,13 +105,12 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
         leftover.unlink()
     parts = _Parts(path, source, interval)
     stored = read_header(path) if path.exists() else None
-    known = [*(stored.covered if stored else ()), *parts.covered()]
-    if source.revision is not None:
+    if source.revision is None:
+        known = [*(stored.covered if stored else ()), *parts.covered()]
+    else:  # read whole or not at all: what an interrupted reading left is read again
+        parts.discard()
         asked = (0, floor_to(time.time(), interval))
-        if not refresh and stored and stored.revision == source.revision:
-            known = [asked]
-        elif stored:
-            known = []
+        known = [asked] if stored and stored.revision == source.revision else []
     missing = [asked] if refresh and asked[0] < asked[1] else subtract(asked, known)
     notes: list[str] = []
     fetched = 0
@@ -148,6 +147,11 @@ class _Parts:
 
     def covered(self) -> list[Span]:
         return [span for file in self.files() for span in read_header(file).covered]
+
+    def discard(self) -> None:
+        """Forget what is on disk."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
 
     def add(self, block: Block) -> None:
         """Take a block; now and then write what has gathered."""
@@ -226,8 +230,7 @@ def _commit(path: Path, parts: _Parts, refresh: bool) -> list[str]:
             revision=source.revision or "",
             provenance=_joined([record for header in headers for record in header.provenance]),
         )
-    if parts.folder.exists():
-        shutil.rmtree(parts.folder)
+    parts.discard()
     if not changed:
         return []
     what = "replaced" if refresh else "kept as stored; `refresh: true` takes the new values"

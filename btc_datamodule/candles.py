@@ -189,25 +189,26 @@ def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, ND
     """Union of two series of one interval, and the open times at which they disagree.
 
     A bar that only one has is kept. Where both have a bar with different values, the stored one
-    stays, or the fetched one replaces it if ``refresh``. A column that only one side has is NaN
-    on the other side's bars.
+    stays, or the fetched one replaces it if ``refresh``. What one does not know (NaN, or no such
+    column) is taken from the other, and is no disagreement.
     """
-    names = [name for name in COLUMNS if name in stored.columns or name in fetched.columns]
     both = np.intersect1d(stored.open_time, fetched.open_time, assume_unique=True)
-    at_stored = np.searchsorted(stored.open_time, both)
-    at_fetched = np.searchsorted(fetched.open_time, both)
+    first, second = (fetched, stored) if refresh else (stored, fetched)
+    at_first = np.searchsorted(first.open_time, both)
+    at_second = np.searchsorted(second.open_time, both)
+    extra = np.ones(len(second), dtype=bool)
+    extra[at_second] = False
+    times = np.concatenate([first.open_time, second.open_time[extra]])
+    order = np.argsort(times, kind="stable")
     differs = np.zeros(len(both), dtype=bool)
-    for name in fetched.columns:
-        if name in stored.columns:
-            old, new = stored[name][at_stored], fetched[name][at_fetched]
-            differs |= (old != new) & ~(np.isnan(old) & np.isnan(new))
-    winner, other, at_other = (
-        (fetched, stored, at_stored) if refresh else (stored, fetched, at_fetched)
-    )
-    extra = np.ones(len(other), dtype=bool)
-    extra[at_other] = False
-    order = np.argsort(np.concatenate([winner.open_time, other.open_time[extra]]), kind="stable")
-    columns = {name: np.concatenate([winner[name], other[name][extra]])[order] for name in names}
+    columns: dict[str, NDArray[Any]] = {"open_time": times[order]}
+    for name in COLUMNS[1:]:
+        if name in first.columns or name in second.columns:
+            ours, theirs = first[name].copy(), second[name]
+            old, new = ours[at_first], theirs[at_second]
+            differs |= (old != new) & ~np.isnan(old) & ~np.isnan(new)
+            ours[at_first] = np.where(np.isnan(old), new, old)
+            columns[name] = np.concatenate([ours, theirs[extra]])[order]
     return _trusted(stored.interval, columns), both[differs]
 
 
@@ -239,6 +240,8 @@ class ContentDigest:
             values = candles[name]
             if name in self._known:
                 self._known[name] |= bool(np.isfinite(values).any())
+            if name != "open_time":  # equal values have equal bytes: one zero, one NaN
+                values = np.where(np.isnan(values), np.nan, values) + 0.0
             little = values.astype("<i8" if name == "open_time" else "<f8")
             digest.update(np.ascontiguousarray(little).tobytes())
 
@@ -261,10 +264,14 @@ def _as_arrays(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]
     for name in COLUMNS:
         if name in columns:
             dtype = np.int64 if name == "open_time" else np.float64
-            arrays[name] = np.asarray(columns[name], dtype=dtype)
-    lengths = {len(values) for values in arrays.values()}
-    if len(lengths) > 1:
-        raise CandleError(f"{where}: columns differ in length")
+            given = np.asarray(columns[name])
+            arrays[name] = given.astype(dtype, copy=False)
+            if name == "open_time" and not np.array_equal(arrays[name], given):
+                row = int(np.argmax(arrays[name] != given))
+                raise CandleError(f"{where}, row {row}: open_time {given[row]} is no whole second")
+    shapes = {values.shape for values in arrays.values()}
+    if len(shapes) > 1 or arrays["open_time"].ndim != 1:
+        raise CandleError(f"{where}: columns are not of one length (shapes {sorted(shapes)})")
     return arrays
 
 

@@ -14,19 +14,17 @@ Sources of the volatility estimators: Parkinson (1980), Garman and Klass (1980),
 Satchell (1991), each the one-bar estimate of variance.
 """
 
-import hashlib
-import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.errors import ConfigError, LookAheadError
+from btc_datamodule.fingerprint import fingerprint
 from btc_datamodule.timeline import format_instant
 
 if TYPE_CHECKING:
@@ -76,17 +74,8 @@ class Feature:
         return series.cast(pl.Float64).to_numpy()
 
     def definition(self) -> str:
-        """A text that changes when the feature may compute something else.
-
-        It covers the whole source file of ``compute``, so that helpers count too; for a function
-        typed into an interpreter, its own source or byte code.
-        """
-        try:
-            text = Path(inspect.getfile(self.compute)).read_bytes()
-        except (TypeError, OSError):
-            code = getattr(self.compute, "__code__", None)
-            text = repr(self.compute if code is None else (code.co_code, code.co_consts)).encode()
-        return f"{self.name}:{self.lookback}:{hashlib.sha256(text).hexdigest()}"
+        """A text that changes when the feature may compute something else."""
+        return f"{self.name}:{self.lookback}:{fingerprint(self.compute)}"
 
 
 FEATURES: dict[str, Feature] = {}
@@ -256,7 +245,9 @@ def check_lookback(
     """Raise ``LookAheadError`` unless the feature keeps its law at ``rows``.
 
     Each value is computed again from the ``lookback`` bars that end at its row. The two may
-    differ by rounding: 1e-6 of the value plus 1e-6 of the feature's spread.
+    differ by rounding: 1e-6 of the value and of the feature's usual spread (its 5 % to 95 %
+    range, which no single outlier widens), and 1e-13 of its largest value, which is what running
+    sums leave behind.
 
     Args:
         feature: the feature under test.
@@ -265,15 +256,18 @@ def check_lookback(
         rows: the rows to test.
     """
     defined = values[np.isfinite(values)]
-    spread = float(defined.std()) if len(defined) else 0.0
+    rounding = 0.0
+    if len(defined):
+        low, high = np.quantile(defined, [0.05, 0.95])
+        rounding = float(1e-6 * (high - low) + 1e-13 * np.abs(defined).max())
     for row in rows:
         start = max(0, row - feature.lookback + 1)
         alone = feature(bars[start : row + 1])[-1]
-        if _same(values[row], alone, spread):
+        if _same(values[row], alone, rounding):
             continue
         past = feature(bars[: row + 1])[-1]
         when = format_instant(bars["open_time"][row])
-        if _same(values[row], past, spread):
+        if _same(values[row], past, rounding):
             problem = f"it reads further back than its lookback of {feature.lookback}: raise it"
         else:
             problem = "it looks ahead"
@@ -284,7 +278,7 @@ def check_lookback(
         )
 
 
-def _same(one: float, other: float, spread: float) -> bool:
+def _same(one: float, other: float, rounding: float) -> bool:
     if not (np.isfinite(one) and np.isfinite(other)):
         return not (np.isfinite(one) or np.isfinite(other))
-    return abs(one - other) <= 1e-6 * (abs(one) + spread)
+    return abs(one - other) <= 1e-6 * abs(one) + rounding

@@ -187,7 +187,7 @@ def write_candles(
                 shape=(0,),
                 maxshape=(None,),
                 chunks=(CHUNK_ROWS,),
-                dtype="<i8" if name == "open_time" else "<f8",
+                dtype=_dtype(name),
                 shuffle=compress,
                 compression="gzip" if compress else None,
                 compression_opts=4 if compress else None,
@@ -201,10 +201,12 @@ def write_candles(
                 dataset[rows:] = block[name]
             digest.update(block)
             rows += len(block)
-        file["covered"] = np.array(list(covered), dtype="<i8").reshape(-1, 2)
+        spans = np.array(list(covered), dtype="<i8").reshape(-1, 2)
         records = [json.dumps(asdict(record)).encode() for record in provenance]
-        width = max([1, *map(len, records)])
-        file["provenance"] = np.array(records, dtype=f"S{width}")
+        texts = np.array(records, dtype=f"S{max([1, *map(len, records)])}")
+        for name, values in (("covered", spans), ("provenance", texts)):
+            shape = (None, *values.shape[1:])
+            file.create_dataset(name, data=values, maxshape=shape, chunks=True, fletcher32=True)
         file.attrs.update(
             {
                 "schema": SCHEMA,
@@ -280,10 +282,9 @@ def attribute(path: Path, file: "h5py.File", name: str, kind: type) -> Any:
 
 def check_schema(path: Path, file: "h5py.File", schema: int, what: str) -> None:
     """Raise ``StoreError`` unless the file's schema is the one this version reads."""
-    found = file.attrs.get("schema")
-    if found is None or int(found) != schema:
-        shown = "none" if found is None else int(found)
-        raise StoreError(f"{path} is not a {what} of schema {schema} (it has {shown}): {MEND}")
+    found = file.attrs.get("schema", "none")
+    if np.ndim(found) or found != schema:
+        raise StoreError(f"{path} is not a {what} of schema {schema} (it has {found}): {MEND}")
 
 
 def _read_header(path: Path, file: "h5py.File") -> Header:
@@ -302,8 +303,11 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
     times = plain_dataset(path, file, "candles/open_time")
     for name in columns:
         dataset = plain_dataset(path, file, f"candles/{name}")
-        if dataset.shape != (rows,) or dataset.dtype.kind not in "if":
-            raise StoreError(f"{path}: column {name!r} has not {rows} numbers: {MEND}")
+        if dataset.shape != (rows,) or dataset.dtype != _dtype(name):
+            raise StoreError(
+                f"{path}: column {name!r} does not hold {rows} numbers of type "
+                f"{_dtype(name).name}: {MEND}"
+            )
     return Header(
         source=attribute(path, file, "source", str),
         series=attribute(path, file, "series", str),
@@ -326,10 +330,14 @@ def damage_named(path: Path) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into a ``StoreError`` that names the file."""
     try:
         yield
-    except (OSError, KeyError, RuntimeError, TypeError, json.JSONDecodeError) as error:
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise StoreError(f"{path} is damaged: {MEND} ({_first_line(error)})") from error
     except CandleError as error:
         raise StoreError(f"{path} is damaged: {MEND} ({error})") from error
+
+
+def _dtype(column: str) -> "np.dtype[Any]":
+    return np.dtype("<i8" if column == "open_time" else "<f8")
 
 
 def _first_line(error: BaseException) -> str:

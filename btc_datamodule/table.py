@@ -235,7 +235,7 @@ def _check_columns(features: Sequence[Feature], header: Header) -> None:
 
 def _mark_used(path: Path) -> None:
     """Set the time of last access, which file systems do not keep reliably by themselves."""
-    with suppress(PermissionError):  # on a read-only share nothing is ever removed either
+    with suppress(OSError):  # on a read-only share nothing is ever removed either
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
 

@@ -140,7 +140,7 @@ def test_a_missing_column_is_named_beside_those_that_are_there() -> None:
 
 
 def test_columns_of_different_lengths_are_refused() -> None:
-    with pytest.raises(CandleError, match="columns differ in length"):
+    with pytest.raises(CandleError, match="columns are not of one length"):
         Candles(HOUR, bars(6, volume=[1.0]))
 
 
@@ -347,13 +347,18 @@ def test_exactly_the_bars_that_changed_are_told(refresh: bool) -> None:
     assert merged["volume"].tolist() == (volume if refresh else stored["volume"]).tolist()
 
 
-def test_unknown_on_both_sides_is_no_difference_but_news_is() -> None:
+def test_what_one_side_does_not_know_is_taken_from_the_other_and_is_no_disagreement() -> None:
     stored = candles_of(np.ones(3, dtype=bool), optional=["trades"])
     unknown = changed(stored, trades=[math.nan, 2.0, math.nan])
     known = changed(stored, trades=[1.0, 2.0, math.nan])
     assert merge(unknown, unknown, False)[1].tolist() == []
-    assert merge(unknown, known, False)[1].tolist() == [T0]
-    assert merge(unknown, known, True)[0]["trades"][:2].tolist() == [1.0, 2.0]
+    without = Candles(HOUR, {name: known[name] for name in REQUIRED})
+    for one, other in ((unknown, known), (known, unknown), (without, known), (known, without)):
+        for refresh in (False, True):
+            joined, disagreeing = merge(one, other, refresh)
+            assert disagreeing.tolist() == []
+            assert joined["trades"][:2].tolist() == [1.0, 2.0]
+            assert math.isnan(joined["trades"][2])
 
 
 def test_a_column_that_one_side_lacks_is_nan_on_its_bars() -> None:

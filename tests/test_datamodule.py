@@ -363,9 +363,7 @@ def test_settings_that_leave_nothing_to_train_on_say_what_to_change(
 def test_a_range_without_candles_says_what_there_is(tmp_path: Path) -> None:
     source = Memory(random_hourly([True] * ROWS, seed=1))
     dm = datamodule(tmp_path, source=source, start="2020-06-01", end="2020-07-01")
-    with pytest.raises(
-        ConfigError, match=r"no candles between 2020-06-01.*change `start`"
-    ):
+    with pytest.raises(ConfigError, match=r"no candles between 2020-06-01.*change `start`"):
         dm.prepare_data()
 
 

@@ -1,0 +1,129 @@
+"""A fingerprint of what a Python object computes, the same in every process.
+
+The feature file is named after everything that its content depends on, and that includes what a
+user's function does. Addresses change from process to process and names stay when code changes,
+so neither will do: a function is known by its code, its defaults, what it closes over, the
+globals that it reads, and the source file that it stands in, which covers its helpers.
+"""
+
+import functools
+import hashlib
+import inspect
+import types
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from btc_datamodule.errors import ConfigError
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
+
+
+def fingerprint(thing: Any) -> str:
+    """SHA-256 of all that decides what ``thing`` computes.
+
+    Raises:
+        ConfigError: if something in it cannot be told from another of its kind.
+    """
+    return _digest(thing, ()).hex()
+
+
+def _digest(thing: Any, above: tuple[int, ...]) -> bytes:
+    """Digest of a thing and, in depth, of what it is made of; ``above`` ends cycles."""
+    digest = hashlib.sha256(type(thing).__qualname__.encode())
+    if isinstance(thing, _PLAIN):
+        digest.update(repr(thing).encode())
+    elif id(thing) not in above:
+        parts = [_digest(part, (*above, id(thing))) for part in _parts(thing)]
+        digest.update(b"".join(sorted(parts) if isinstance(thing, set | frozenset) else parts))
+    return digest.digest()
+
+
+@functools.singledispatch
+def _parts(thing: Any) -> Iterable[Any]:
+    """What decides a thing, each part plain or with parts of its own."""
+    if hasattr(thing, "meta") and hasattr(thing.meta, "serialize"):
+        return [thing.meta.serialize()]  # a polars expression
+    if hasattr(thing, "__dict__"):
+        return [type(thing), vars(thing)]
+    raise ConfigError(
+        f"a {type(thing).__name__} inside a feature cannot be told from another one: "
+        "use plain functions, numbers and texts"
+    )
+
+
+@_parts.register(list)
+@_parts.register(tuple)
+@_parts.register(set)
+@_parts.register(frozenset)
+def _(things: Iterable[Any]) -> Iterable[Any]:
+    return things
+
+
+@_parts.register
+def _(mapping: dict) -> Iterable[Any]:  # type: ignore[type-arg]
+    return [part for item in mapping.items() for part in item]
+
+
+@_parts.register(np.ndarray)
+@_parts.register(np.generic)
+def _(array: Any) -> Iterable[Any]:
+    return [str(array.dtype), array.shape, array.tobytes()]
+
+
+@_parts.register
+def _(code: types.CodeType) -> Iterable[Any]:
+    return [code.co_code, code.co_names, code.co_consts, code.co_freevars]
+
+
+@_parts.register
+def _(function: types.FunctionType) -> Iterable[Any]:
+    """Code, defaults, closed-over values, and the functions and plain globals that it names."""
+    cells = [cell.cell_contents for cell in function.__closure__ or ()]
+    known = function.__globals__
+    named = [
+        (name, known[name])
+        for name in _names(function.__code__)
+        if name in known and isinstance(known[name], (*_PLAIN, types.FunctionType))
+    ]
+    own = [function.__code__, function.__defaults__, function.__kwdefaults__]
+    return [*own, cells, named, _source(function)]
+
+
+@_parts.register
+def _(method: types.MethodType) -> Iterable[Any]:
+    return [method.__func__, method.__self__]
+
+
+@_parts.register
+def _(partial: functools.partial) -> Iterable[Any]:  # type: ignore[type-arg]
+    return [partial.func, partial.args, partial.keywords]
+
+
+@_parts.register(types.BuiltinFunctionType)
+@_parts.register(types.ModuleType)
+def _(named: Any) -> Iterable[Any]:
+    return [getattr(named, "__module__", None), named.__name__]
+
+
+@_parts.register
+def _(kind: type) -> Iterable[Any]:
+    """A class by its name and source file; one typed into an interpreter by its methods."""
+    source = _source(kind)
+    methods = [] if source else [m for m in vars(kind).values() if callable(m)]
+    return [kind.__module__, kind.__qualname__, source, methods]
+
+
+def _names(code: types.CodeType) -> list[str]:
+    inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
+    return [*code.co_names, *(name for each in inner for name in _names(each))]
+
+
+def _source(thing: Any) -> bytes:
+    """Digest of the source file that a function or class stands in; empty if there is none."""
+    try:
+        return hashlib.sha256(Path(inspect.getfile(thing)).read_bytes()).digest()
+    except (TypeError, OSError):
+        return b""
