@@ -286,7 +286,15 @@ class BTCDataModule(LightningDataModule):
         last = stage in ("val", "test")
         stride = {"train": self.stride, "predict": 1}.get(stage, self.eval_stride)
         origins = Origins.of(self.reckoning(stage).runs, stride, last=last)
-        return WindowDataset(table, origins, self.shape, self.target, fitted.scaler, self.transform)
+        return WindowDataset(
+            table,
+            origins,
+            self.shape,
+            self.target,
+            fitted.scaler,
+            complete=self.min_observed == 1,
+            transform=self.transform,
+        )
 
     def reckoning(self, stage: Stage) -> Reckoning:
         """How many origins of a stage are eligible, and what became of the others."""

@@ -49,12 +49,15 @@ class SampleShape:
 class Origins:
     """The origins a stage may see, in order, as runs taken at a stride.
 
-    Position p counts them from 0; ``origins[p]`` gives rows.
+    Position p counts them from 0; ``origins[p]`` gives rows. Run i holds positions
+    [starts[i], starts[i + 1]); its position p stands for row ``offsets[i] + p * stride``, or for
+    the last row of the run if that lies past it.
     """
 
-    runs: Runs
     stride: int
     starts: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    lasts: NDArray[np.int64]
 
     @classmethod
     def of(cls, runs: Runs, stride: int, *, last: bool) -> "Origins":
@@ -63,17 +66,18 @@ class Origins:
         count = (length - 1) // stride + 1
         if last:
             count = count + ((length - 1) % stride > 0)
-        return cls(runs, stride, np.concatenate([[0], np.cumsum(count)]).astype(np.int64))
+        starts = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        return cls(stride, starts, runs[:, 0] - starts[:-1] * stride, runs[:, 1] - 1)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
 
     def __getitem__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of the origins at ``positions``, which must lie in [0, len)."""
-        run = np.searchsorted(self.starts, positions, side="right") - 1
-        rows = self.runs[run, 0] + (positions - self.starts[run]) * self.stride
-        origins: NDArray[np.int64] = np.minimum(rows, self.runs[run, 1] - 1)
-        return origins
+        run = self.starts[1:-1].searchsorted(positions, side="right")
+        rows = positions * self.stride
+        rows += self.offsets[run]
+        return np.minimum(rows, self.lasts[run], out=rows)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.splits import Stage
-from btc_datamodule.table import BAR_COLUMNS, Table
+from btc_datamodule.table import Table
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
@@ -63,10 +63,9 @@ def _envelope(table: Table) -> tuple[NDArray[np.int64], NDArray[np.float64], NDA
     low = np.full(len(edges) - 1, np.nan)
     high = low.copy()
     for i, (start, end) in enumerate(pairwise(edges)):
-        bars = table.bars[start:end]
-        if np.isfinite(bars[:, 0]).any():
-            low[i] = np.nanmin(bars[:, BAR_COLUMNS.index("low")])
-            high[i] = np.nanmax(bars[:, BAR_COLUMNS.index("high")])
+        lows, highs = table.bars("low")[start:end], table.bars("high")[start:end]
+        if np.isfinite(lows).any():
+            low[i], high[i] = np.nanmin(lows), np.nanmax(highs)
     return edges[:-1], low, high
 
 

@@ -8,6 +8,7 @@ the epoch and the global batch size.
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Literal, cast
 
 import numpy as np
@@ -17,7 +18,11 @@ from torch.utils.data import Dataset, DistributedSampler
 Shuffle = Literal["full", "none"]
 
 ROUNDS = 4
+PERMUTED_AT_ONCE = 1 << 14
+"""Positions permuted together: fixed costs vanish, and the arrays still fit the cache."""
+
 _MASK = (1 << 64) - 1
+_STEPS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
 
 
 def permute(positions: NDArray[np.int64], size: int, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -48,22 +53,40 @@ def _feistel(positions: NDArray[np.int64], a: int, b: int, keys: list[int]) -> N
     left, right = (part.astype(np.uint64) for part in np.divmod(positions, b))
     for i, key in enumerate(keys):
         if i % 2:
-            right = (right + _mix(left, key) % np.uint64(b)) % np.uint64(b)
+            _add(right, _mix(left ^ np.uint64(key)), np.uint64(b))
         else:
-            left = (left + _mix(right, key) % np.uint64(a)) % np.uint64(a)
+            _add(left, _mix(right ^ np.uint64(key)), np.uint64(a))
     return (left * np.uint64(b) + right).astype(np.int64)
 
 
-def _mix(values: NDArray[np.uint64], key: int) -> NDArray[np.uint64]:
-    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014) on values xored with a key."""
-    values = values ^ np.uint64(key)
-    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return values ^ (values >> np.uint64(31))
+def _add(half: NDArray[np.uint64], noise: NDArray[np.uint64], size: np.uint64) -> None:
+    """Move ``half`` on by ``noise`` modulo ``size`` (below 2^32), in place.
+
+    The upper 32 bits of the noise are brought into range by multiplication (Lemire, 2019):
+    half the time of a division.
+    """
+    noise >>= np.uint64(32)
+    noise *= size
+    noise >>= np.uint64(32)
+    half += noise
+    half -= size * (half >= size)
+
+
+def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The finaliser of SplitMix64 (Steele, Lea and Flood, 2014), in place."""
+    for shift, factor in _STEPS:
+        values ^= values >> np.uint64(shift)
+        values *= np.uint64(factor)
+    values ^= values >> np.uint64(31)
+    return values
 
 
 def _mix_int(value: int) -> int:
-    return int(_mix(np.array([value & _MASK], dtype=np.uint64), 0x9E3779B97F4A7C15)[0])
+    """The same of one number; a Python integer is cheaper than an array of one."""
+    value = (value + 0x9E3779B97F4A7C15) & _MASK
+    for shift, factor in _STEPS:
+        value = (value ^ (value >> shift)) * factor & _MASK
+    return value ^ (value >> 31)
 
 
 class WindowSampler(DistributedSampler[NDArray[np.int64]]):
@@ -107,11 +130,12 @@ class WindowSampler(DistributedSampler[NDArray[np.int64]]):
         self.batch_size = batch_size
 
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        for start, end in self._slices():
-            positions = np.arange(start, end, dtype=np.int64)
+        slices = self._slices()
+        while some := list(islice(slices, max(1, PERMUTED_AT_ONCE // self.batch_size))):
+            positions = np.concatenate([np.arange(*each, dtype=np.int64) for each in some])
             if self.shuffle:
                 positions = permute(positions, self.size, self.seed, self.epoch)
-            yield positions
+            yield from np.split(positions, np.cumsum([end - start for start, end in some])[:-1])
 
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size * self.num_replicas)

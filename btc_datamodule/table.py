@@ -8,7 +8,7 @@ Layout, schema 1 (all datasets contiguous and unfiltered, little-endian)::
 
     /x          (T, F) float32   features; 0 where the row was not observed
     /observed   (T,)   uint8     1 where the bar was observed and every feature has a value
-    /bars       (T, 5) float64   open, high, low, close, volume, for targets; NaN in outages
+    /<column>   (T,)   float64   open, high, low, close, volume, for targets; NaN in outages
     /outages    (n, 2) int64     runs of rows that were not observed
     /unobserved (m, 2) int64     runs of rows where ``observed`` is 0
     attributes  schema, key, first, interval, features, warm_up, present, no_trade, holes
@@ -129,7 +129,7 @@ class Table:
             features = tuple(json.loads(attribute(path, file, "features", str)))
             x = plain_dataset(path, file, "x")
             rows = int(x.shape[0])
-            shapes = {"x": (rows, len(features)), "observed": (rows,), "bars": (rows, 5)}
+            shapes = {"x": (rows, len(features)), **dict.fromkeys(_SINGLE, (rows,))}
             offsets = {}
             for name, shape in shapes.items():
                 data = plain_dataset(path, file, name)
@@ -171,10 +171,9 @@ class Table:
         mapped: NDArray[np.uint8] = self._map("observed", (self.rows,))
         return mapped
 
-    @property
-    def bars(self) -> NDArray[np.float64]:
-        """(T, 5) float64 open, high, low, close, volume, mapped read-only."""
-        mapped: NDArray[np.float64] = self._map("bars", (self.rows, len(BAR_COLUMNS)))
+    def bars(self, column: str) -> NDArray[np.float64]:
+        """(T,) float64 of one of ``BAR_COLUMNS``, mapped read-only."""
+        mapped: NDArray[np.float64] = self._map(column, (self.rows,))
         return mapped
 
     def row_of(self, instant: int) -> int:
@@ -195,7 +194,8 @@ class Table:
         return self._maps[name]
 
 
-_DTYPES = {"x": "<f4", "observed": "u1", "bars": "<f8"}
+_DTYPES = {"x": "<f4", "observed": "u1", **dict.fromkeys(BAR_COLUMNS, "<f8")}
+_SINGLE = ("observed", *BAR_COLUMNS)
 
 
 def table_path(candle_path: Path, key: str) -> Path:
@@ -262,8 +262,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe) -> None:
         )
     unobserved: list[Runs] = []
     with replacing(path) as file:
-        shapes = {"x": (grid.rows, len(recipe.features)), "observed": (grid.rows,)}
-        shapes["bars"] = (grid.rows, len(BAR_COLUMNS))
+        shapes = {"x": (grid.rows, len(recipe.features)), **dict.fromkeys(_SINGLE, (grid.rows,))}
         data = {
             name: file.create_dataset(name, shape=shape, dtype=_DTYPES[name])
             for name, shape in shapes.items()
@@ -277,7 +276,8 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe) -> None:
             x[~observed] = 0
             data["x"][low:high] = x
             data["observed"][low:high] = observed
-            data["bars"][low:high] = bars
+            for name in BAR_COLUMNS:
+                data[name][low:high] = bars[name]
             unobserved.append(runs_of(~observed, low))
         file["outages"] = grid.outages.astype("<i8")
         file["unobserved"] = join_runs(unobserved).astype("<i8")
@@ -299,7 +299,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe) -> None:
 
 def _block(
     reader: CandleReader, grid: Grid, features: Sequence[Feature], low: int, high: int
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float64]]]:
     """Features and bars of rows [low, high), the features checked for look-ahead."""
     early = max(0, low - warm_up(features))
     bars = grid.bars(reader, early, high)
@@ -310,7 +310,7 @@ def _block(
         check_lookback(feature, table, values, _rows_to_check(grid, early, low, high))
         with np.errstate(over="ignore"):  # too large for float32 counts as not observed
             x[:, column] = values[low - early :]
-    return x, np.stack([bars[name][low - early :] for name in BAR_COLUMNS], axis=1)
+    return x, {name: bars[name][low - early :] for name in BAR_COLUMNS}
 
 
 def _rows_to_check(grid: Grid, early: int, low: int, high: int) -> list[int]:

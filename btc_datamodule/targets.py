@@ -14,9 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.table import BAR_COLUMNS
-
-CLOSE = BAR_COLUMNS.index("close")
 
 
 class Target(ABC):
@@ -25,9 +22,11 @@ class Target(ABC):
     Class attributes:
         context: bars before the first target bar that it is measured from. With no gap the last
             of them is the origin.
+        columns: what it needs of each bar, from ``table.BAR_COLUMNS``.
     """
 
     context: ClassVar[int] = 1
+    columns: ClassVar[tuple[str, ...]] = ("close",)
 
     @abstractmethod
     def shape(self, horizon: int) -> tuple[int, ...]:
@@ -38,7 +37,7 @@ class Target(ABC):
         """Targets of a batch.
 
         Args:
-            bars: (B, context + H, 5) float64, the columns ``table.BAR_COLUMNS``.
+            bars: (B, context + H, len(columns)) float64.
 
         Returns:
             (B, *shape(H)) floating.
@@ -55,7 +54,7 @@ class LogReturn(Target):
 
     def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
         """(B, H, 1): one return a target bar."""
-        return np.diff(np.log(bars[:, :, CLOSE]), axis=1)[:, :, np.newaxis]
+        return np.diff(np.log(bars), axis=1)
 
 
 @dataclass(frozen=True)
@@ -78,6 +77,6 @@ class Direction(Target):
 
     def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
         """(B, 1): the direction from the bar before the first target bar to the last."""
-        change = np.log(bars[:, -1:, CLOSE] / bars[:, 0:1, CLOSE])
+        change = np.log(bars[:, -1] / bars[:, 0])
         # Written so that NaN stays NaN: it compares as false.
         return np.where(np.abs(change) <= self.dead_zone, 0.0, np.sign(change))

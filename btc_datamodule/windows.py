@@ -53,6 +53,7 @@ class WindowDataset(Dataset[Batch]):
         shape: extent of a sample.
         target: what ``y`` is.
         scaler: applied to ``x``.
+        complete: whether every input bar of every origin is known to be observed.
         transform: called with every batch (or sample) that is handed out.
     """
 
@@ -63,6 +64,8 @@ class WindowDataset(Dataset[Batch]):
         shape: SampleShape,
         target: Target,
         scaler: Scaler,
+        *,
+        complete: bool = False,
         transform: Transform | None = None,
     ) -> None:
         self.table = table
@@ -70,8 +73,9 @@ class WindowDataset(Dataset[Batch]):
         self.shape = shape
         self.target = target
         self.scaler = scaler
+        self.complete = complete
         self.transform = transform
-        self._views: tuple[int, tuple[NDArray[Any], ...]] | None = None
+        self._views: tuple[int, _Views] | None = None
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -82,12 +86,16 @@ class WindowDataset(Dataset[Batch]):
         Raises:
             IndexError: if a position lies outside [-len, len).
         """
-        positions = np.asarray(index, dtype=np.int64)
+        positions = np.atleast_1d(np.asarray(index, dtype=np.int64))
         size = len(self)
-        if positions.size and not -size <= positions.min() <= positions.max() < size:
-            raise IndexError(f"position outside a dataset of {size} windows: {index}")
-        batch = self._gather(self.origins[np.atleast_1d(positions) % max(size, 1)])
-        if positions.ndim == 0:
+        if positions.size:
+            lowest, highest = positions.min(), positions.max()
+            if lowest < -size or highest >= size:
+                raise IndexError(f"position outside a dataset of {size} windows: {index}")
+            if lowest < 0:
+                positions = positions % size
+        batch = self._gather(self.origins[positions])
+        if np.ndim(index) == 0:
             batch = Batch(*(field[0] for field in batch))
         return batch if self.transform is None else self.transform(batch)
 
@@ -96,34 +104,57 @@ class WindowDataset(Dataset[Batch]):
 
     def _gather(self, origins: NDArray[np.int64]) -> Batch:
         """The samples of some origins (rows)."""
-        inputs, masks, bars = self._windows()
+        views = self._windows()
         lookback, features = self.shape.lookback, len(self.table.features)
         count = len(origins)
         starts = origins - (lookback - 1)
-        x = torch.from_numpy(inputs[starts].view(np.float32).reshape(count, lookback, features))
-        observed = torch.from_numpy(masks[starts].view(np.bool_).reshape(count, lookback))
-        self.scaler.apply_(x)
-        if not observed.all():
-            x.masked_fill_(~observed.unsqueeze(-1), 0.0)
-        first = origins + 1 + self.shape.gap - self.shape.context
-        reachable = np.clip(first, 0, len(bars) - 1)
-        future = bars[reachable].view(np.float64).reshape(count, -1, self.table.bars.shape[1])
-        future[first != reachable] = np.nan
-        y = self.target(future).astype(np.float32)
+        gathered = views.x[starts].view(np.float32)
+        x = self.scaler.apply_(torch.from_numpy(gathered).view(count, lookback, features))
+        if self.complete:
+            observed = np.ones((count, lookback), dtype=np.bool_)
+        else:
+            observed = views.observed[starts].view(np.bool_).reshape(count, lookback)
+            if not observed.all():
+                x.masked_fill_(torch.from_numpy(~observed).unsqueeze(-1), 0.0)
+        y = self.target(self._future(views.bars, origins)).astype(np.float32)
         times = self.table.first + origins * self.table.interval
-        return Batch(x, torch.from_numpy(y), observed, torch.from_numpy(times))
+        return Batch(x, torch.from_numpy(y), torch.from_numpy(observed), torch.from_numpy(times))
 
-    def _windows(self) -> tuple[NDArray[Any], ...]:
+    def _future(
+        self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """What the targets of some origins are made of; NaN where the table does not reach."""
+        first = origins + (1 + self.shape.gap - self.shape.context)
+        final = len(columns[0]) - 1
+        beyond = not 0 <= first.min(initial=0) <= first.max(initial=0) <= final
+        known = np.clip(first, 0, final) if beyond else first
+        length = self.shape.context + self.shape.horizon
+        parts = [column[known].view(np.float64).reshape(-1, length, 1) for column in columns]
+        future = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        if beyond:
+            future[first != known] = np.nan
+        return future
+
+    def _windows(self) -> "_Views":
         """Views of the mapped arrays with one item per window, made once per process."""
         if self._views is None or self._views[0] != os.getpid():
             table, shape = self.table, self.shape
-            views = (
+            length = shape.context + shape.horizon
+            views = _Views(
                 as_items(table.x, shape.lookback),
                 as_items(table.observed, shape.lookback),
-                as_items(table.bars, shape.context + shape.horizon),
+                tuple(as_items(table.bars(name), length) for name in self.target.columns),
             )
             self._views = (os.getpid(), views)
         return self._views[1]
+
+
+class _Views(NamedTuple):
+    """The mapped arrays, one item per window."""
+
+    x: NDArray[Any]
+    observed: NDArray[Any]
+    bars: tuple[NDArray[Any], ...]
 
 
 def as_is(batch: Any) -> Any:

@@ -276,7 +276,7 @@ def test_a_user_feature_is_built_checked_and_rebuilt_when_it_changes(tmp_path: P
     quick = Feature("slow", 3, lambda bars: bars["close"].rolling_mean(2))
     other = prepared(tmp_path, features=["log_return", slow])
     assert (dm.n_features, other.table.path) == (2, dm.table.path)
-    values = dm.table.bars[:, 3]
+    values = dm.table.bars("close")
     expected = (values[2:] + values[1:-1] + values[:-2]) / 3
     seen = dm.table.observed[2:] == 1
     np.testing.assert_allclose(dm.table.x[2:, 1][seen], expected[seen], rtol=1e-6)

@@ -105,16 +105,17 @@ def test_without_history_even_a_defined_value_is_not_observed(candles: Path) -> 
 def test_bars_are_the_prices_in_full_precision(table: Table) -> None:
     names = ("open", "high", "low", "close", "volume")
     at = (series().open_time - T0) // HOUR
-    for column, name in enumerate(names):
-        np.testing.assert_array_equal(table.bars[at, column], series()[name])
-    assert np.isnan(table.bars[OUTAGE]).all()
     before = series()["close"][29]
-    assert table.bars[NO_TRADE].tolist() == [[before] * 4 + [0]] * 2
+    for name in names:
+        np.testing.assert_array_equal(table.bars(name)[at], series()[name])
+        assert np.isnan(table.bars(name)[OUTAGE]).all()
+        flat = 0 if name == "volume" else before
+        assert table.bars(name)[NO_TRADE].tolist() == [flat, flat]
 
 
-@pytest.mark.parametrize(("name", "dtype"), [("x", "<f4"), ("observed", "|u1"), ("bars", "<f8")])
+@pytest.mark.parametrize(("name", "dtype"), [("x", "<f4"), ("observed", "|u1"), ("low", "<f8")])
 def test_the_bytes_at_the_offset_are_the_array(table: Table, name: str, dtype: str) -> None:
-    mapped = getattr(table, name)
+    mapped: np.ndarray[Any, Any] = table.bars(name) if name == "low" else getattr(table, name)
     with h5py.File(table.path) as file:
         data = file[name]
         stored, offset = data[()], data.id.get_offset()
@@ -136,7 +137,7 @@ def test_the_bytes_at_the_offset_are_the_array(table: Table, name: str, dtype: s
 
 
 def test_mapped_arrays_cannot_be_written(table: Table) -> None:
-    for mapped in (table.x, table.observed, table.bars):
+    for mapped in (table.x, table.observed, table.bars("open")):
         assert not mapped.flags.writeable
         with pytest.raises(ValueError, match="read-only"):
             mapped[0] = 1
@@ -164,7 +165,7 @@ def test_rows_and_instants_convert(table: Table) -> None:
 
 
 def values(table: Table, results: Any) -> None:
-    results.put((table.x[40:50].tolist(), int(table.observed.sum()), table.bars[5].tolist()))
+    results.put((table.x[40:50].tolist(), int(table.observed.sum()), float(table.bars("high")[5])))
 
 
 def test_a_table_pickles_as_a_path_and_works_after(table: Table) -> None:
@@ -181,7 +182,7 @@ def test_a_table_pickles_as_a_path_and_works_after(table: Table) -> None:
 
 @pytest.mark.parametrize("method", ["fork", "spawn"])
 def test_children_read_the_same_values(table: Table, method: str) -> None:
-    wanted = (table.x[40:50].tolist(), int(table.observed.sum()), table.bars[5].tolist())
+    wanted = (table.x[40:50].tolist(), int(table.observed.sum()), float(table.bars("high")[5]))
     context: Any = mp.get_context(method)
     results = context.Queue()
     child = context.Process(target=values, args=(table, results))
@@ -346,8 +347,8 @@ def test_a_table_longer_than_a_block_is_what_one_frame_of_it_all_gives(tmp_path:
         )
     edges = np.flatnonzero(np.diff(np.concatenate([[1], seen, [1]])))
     assert table.unobserved.ravel().tolist() == edges.tolist()
-    for column, name in enumerate(("open", "high", "low", "close", "volume")):
-        np.testing.assert_array_equal(table.bars[:, column], bars[name])
+    for name in ("open", "high", "low", "close", "volume"):
+        np.testing.assert_array_equal(table.bars(name), bars[name])
 
 
 def test_a_build_does_the_same_bytes_twice(candles: Path, tmp_path: Path) -> None:
@@ -396,7 +397,8 @@ SPOILS: dict[str, tuple[Callable[["h5py.File"], None], str]] = {
     "x of one number": (swap("x", data=np.float32(1)), "x"),
     "fewer rows": (swap("x", data=array("<f4", 5, 2)), "'observed' is not a contiguous"),
     "observed as numbers": (swap("observed", data=array("<i8", ROWS)), "'observed' is not a con"),
-    "bars without volume": (swap("bars", data=array("<f8", ROWS, 4)), "'bars' is not a contig"),
+    "no volume": (lambda file: file.pop("volume"), "no dataset 'volume'"),
+    "short close": (swap("close", data=array("<f8", ROWS - 1)), "'close' is not a contiguous"),
     "features as text": (set_attribute("features", "log_return,"), "damaged"),
     "no key": (lambda file: file.attrs.pop("key"), "no attribute 'key'"),
     "no outages": (lambda file: file.pop("outages"), "no dataset 'outages'"),
@@ -445,5 +447,5 @@ def test_the_holes_of_real_candles_are_counted(real_data: Path, tmp_path: Path) 
     outages = int((table.outages[:, 1] - table.outages[:, 0]).sum())
     assert table.no_trade + outages == 10_856
     assert (table.outages[:, 1] - table.outages[:, 0] > 6).all()
-    assert np.isnan(table.bars[:, 3]).sum() == outages
+    assert np.isnan(table.bars("close")).sum() == outages
     assert np.isfinite(table.x).all()

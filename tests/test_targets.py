@@ -5,13 +5,10 @@ import pytest
 from numpy.typing import NDArray
 
 from btc_datamodule import ConfigError, Direction, LogReturn, Target
-from btc_datamodule.targets import CLOSE
 
 
 def bars(*closes: list[float]) -> NDArray[np.float64]:
-    window = np.full((len(closes), len(closes[0]), 5), np.nan)
-    window[:, :, CLOSE] = closes
-    return window
+    return np.array(closes, dtype=np.float64)[:, :, np.newaxis]
 
 
 def test_log_return_is_the_path_of_one_bar_returns() -> None:
