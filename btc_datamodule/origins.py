@@ -72,6 +72,14 @@ class Origins:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    @property
+    def span(self) -> tuple[int, int]:
+        """Rows from the first origin to just past the last; (0, 0) if there are none."""
+        if not len(self):
+            return (0, 0)
+        ends = np.array([0, len(self) - 1], dtype=np.int64)
+        return int(self[ends][0]), int(self[ends][1]) + 1
+
     def __getitem__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of the origins at ``positions``, which must lie in [0, len)."""
         run = self.starts[1:-1].searchsorted(positions, side="right")

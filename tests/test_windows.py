@@ -160,6 +160,22 @@ def test_one_sample_is_its_row_of_the_batch(tmp_path: Path) -> None:
             dataset[outside]
 
 
+@pytest.mark.parametrize("min_observed", [1.0, 0.5])
+def test_rows_scaled_ahead_and_batches_scaled_after_are_the_same_bits(
+    tmp_path: Path, min_observed: float
+) -> None:
+    dm = datamodule(tmp_path, scaling="train", min_observed=min_observed)
+    ahead, after = dm.dataset("train"), dm.dataset("train")
+    after.ahead_bytes = 0
+    every = np.arange(len(ahead))
+    for one, other in zip(ahead[every], after[every], strict=True):
+        assert torch.equal(one.contiguous().view(torch.uint8), other.view(torch.uint8))
+    assert isinstance(after._windows().x.base, np.memmap)
+    assert not isinstance(ahead._windows().x.base, np.memmap)
+    assert len(after._windows().x) == 14 - 1
+    assert len(ahead._windows().x) == len(range(1, 5 if min_observed == 1 else 10)) - 1
+
+
 def test_a_transform_sees_every_batch_and_sample(tmp_path: Path) -> None:
     def double(batch: Batch) -> Batch:
         return batch._replace(x=batch.x * 2)
