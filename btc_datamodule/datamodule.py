@@ -5,7 +5,6 @@ them, splits them by time and fits the scaler on train. The loaders hand out ``B
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +17,7 @@ from btc_datamodule.acquire import series_folder, update
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features import Feature, resolve
 from btc_datamodule.fitted import Fitted, fit
+from btc_datamodule.hparams import class_path, import_path
 from btc_datamodule.origins import Origins, Reckoning, SampleShape, eligible
 from btc_datamodule.sampling import Shuffle, WindowSampler
 from btc_datamodule.scaling import Scaler
@@ -442,12 +442,12 @@ class BTCDataModule(LightningDataModule):
             instant = getattr(self, name)
             plain[name] = None if instant is None else format_instant(instant)
         for name in ("source", "target", "split"):
-            plain[name] = _class_path(getattr(self, name))
+            plain[name] = class_path(getattr(self, name))
         plain["features"] = [feature.name for feature in self.features]
         plain["interval"] = format_interval(self.interval)
         plain["gap"] = self.shape.gap
         plain["data_dir"] = str(self.data_dir)
-        plain["transform"] = None if self.transform is None else _import_path(self.transform)
+        plain["transform"] = None if self.transform is None else import_path(self.transform)
         plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
         return plain
 
@@ -457,22 +457,3 @@ _CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "scaling": ("train", "none"),
     "start_method": (None, "fork", "spawn", "forkserver"),
 }
-
-
-def _import_path(thing: Any) -> str:
-    kind = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def _class_path(thing: Any) -> dict[str, Any]:
-    """An instance as LightningCLI writes it: class path and, of a dataclass, the arguments."""
-    named = fields(thing) if is_dataclass(thing) else ()
-    arguments = {f.name: _plain(getattr(thing, f.name)) for f in named if f.init}
-    return {"class_path": _import_path(type(thing)), "init_args": arguments}
-
-
-def _plain(value: Any) -> Any:
-    """A value as a checkpoint may hold it; what is no number, text or list, as its text."""
-    if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)

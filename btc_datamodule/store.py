@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from btc_datamodule.candles import COLUMNS, REQUIRED, Candles, ContentDigest
-from btc_datamodule.errors import CandleError, StoreError
+from btc_datamodule.errors import CandleError, StoreError, first_line
 from btc_datamodule.timeline import Span
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def open_hdf5(path: Path) -> "h5py.File":
         return h5py.File(path, "r", locking="best-effort")
     except OSError as error:
         what = "is not a whole HDF5 file" if h5py.is_hdf5(path) else "is not an HDF5 file"
-        raise StoreError(f"{path} {what}: {MEND} ({_first_line(error)})") from None
+        raise StoreError(f"{path} {what}: {MEND} ({first_line(error)})") from None
 
 
 def plain_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
@@ -331,17 +331,13 @@ def damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged: {MEND} ({_first_line(error)})") from error
+        raise StoreError(f"{path} is damaged: {MEND} ({first_line(error)})") from error
     except CandleError as error:
         raise StoreError(f"{path} is damaged: {MEND} ({error})") from error
 
 
 def _dtype(column: str) -> "np.dtype[Any]":
     return np.dtype("<i8" if column == "open_time" else "<f8")
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 def _sync(path: Path) -> None:

@@ -29,15 +29,8 @@ from numpy.typing import NDArray
 from btc_datamodule.candles import COLUMNS, PRICES, REQUIRED, Candles, tidy
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source, check_path_part
-from btc_datamodule.sources.formats import (
-    HDF5_SUFFIXES,
-    LAYOUTS,
-    LEFT_OUT,
-    SUFFIXES,
-    Table,
-    has_suffix,
-    read_table,
-)
+from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT, Table
+from btc_datamodule.sources.formats import HDF5_SUFFIXES, SUFFIXES, has_suffix, read_table
 from btc_datamodule.timeline import Span, format_interval
 
 if TYPE_CHECKING:
