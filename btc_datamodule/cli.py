@@ -1,8 +1,8 @@
 """The command line: ``btc-datamodule`` and ``python -m btc_datamodule``.
 
 ``fit``, ``validate``, ``test`` and ``predict`` are LightningCLI's, with any LightningModule and
-any BTCDataModule by class path. ``prepare``, ``info`` and ``plot`` need the data alone and take
-the same YAML; what concerns the trainer or the model in it is passed over.
+any BTCDataModule by class path. ``prepare``, ``info``, ``verify`` and ``plot`` need the data
+alone and take the same YAML; what concerns the trainer or the model in it is passed over.
 """
 
 import re
@@ -14,7 +14,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btc_datamodule import __all__ as public_names
-from btc_datamodule.errors import BTCDataError
+from btc_datamodule.errors import BTCDataError, StoreError
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
@@ -31,6 +31,7 @@ commands
   predict    forecasts for every bar from the first test bar on
   prepare    only download to HDF5 and build the feature file
   info       what is stored: rows, span, holes, outages, windows of each stage, split dates
+  verify     read every byte of what is stored, and name what is wrong
   plot       the closes with the stages and the outages, as a picture (extra: plot)
 
 Each value of the YAML can be given on the command line, by its path:
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands: dict[str, Callable[[BTCDataModule, Any], None]] = {
         "prepare": _prepare,
         "info": _info,
+        "verify": _verify,
         "plot": _plot,
     }
     try:
@@ -152,6 +154,17 @@ def _info(data: "BTCDataModule", _: Any) -> None:
 
     data.setup()
     print(describe(data))
+
+
+def _verify(data: "BTCDataModule", _: Any) -> None:
+    from btc_datamodule.verify import verify_series
+
+    problems = verify_series(data.candle_path)
+    for problem in problems[:-1]:
+        print(f"btc-datamodule: error: {problem}", file=sys.stderr)
+    if problems:
+        raise StoreError(problems[-1])
+    print(f"{data.candle_path.parent}: nothing is wrong")
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:

@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from torch.utils.data import DataLoader
 
 from btc_datamodule.acquire import series_folder, update
+from btc_datamodule.build import Recipe, build
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features import Feature, resolve
 from btc_datamodule.fitted import Fitted, fit
@@ -25,7 +26,7 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.splits import STAGES, Fold, FractionSplit, Split, Stage
 from btc_datamodule.store import read_header
-from btc_datamodule.table import Recipe, Table, build, table_path
+from btc_datamodule.table import Table, table_path
 from btc_datamodule.targets import LogReturn, Target
 from btc_datamodule.timeline import (
     format_instant,

@@ -1,8 +1,7 @@
 """The feature file: features of every row of the regular grid, ready to be memory-mapped.
 
-Built once from the candle file, in blocks, so memory does not depend on the length of history;
-disposable, as it can always be built again. Its name carries a key made of everything that its
-content depends on, so a file with the right name has the right content.
+Owns the layout, the memory map and the digest of ``features-<key>.h5``; how one is built is told
+in ``build``. It is disposable, as it can always be built again.
 
 Layout, schema 1 (all datasets contiguous and unfiltered, little-endian)::
 
@@ -11,7 +10,8 @@ Layout, schema 1 (all datasets contiguous and unfiltered, little-endian)::
     /<column>   (T,)   float64   open, high, low, close, volume, for targets; NaN in outages
     /outages    (n, 2) int64     runs of rows that were not observed
     /unobserved (m, 2) int64     runs of rows where ``observed`` is 0
-    attributes  schema, key, first, interval, features, warm_up, present, no_trade, holes
+    attributes  schema, key, candles (digest of the candle file), first, interval, features,
+                warm_up, present, no_trade, holes, digest (of all the above)
 
 A ``Table`` holds a path and what the file says about itself, never a handle: it can be pickled,
 forked and spawned. Each process maps the bytes on first use.
@@ -21,65 +21,33 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
-from btc_datamodule.errors import ConfigError, StoreError
-from btc_datamodule.features import Feature, check_lookback, frame, warm_up
-from btc_datamodule.grid import Grid, Runs, join_runs, mask_of, runs_of
+from btc_datamodule.errors import StoreError
+from btc_datamodule.grid import Runs
 from btc_datamodule.store import (
     BLOCK_ROWS,
-    CandleReader,
-    Header,
     attribute,
     check_schema,
     damage_named,
     open_hdf5,
     plain_dataset,
-    replacing,
 )
-from btc_datamodule.timeline import Span
+
+if TYPE_CHECKING:
+    import h5py
 
 SCHEMA = 1
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")
-KEPT_SECONDS = 86_400
-CHECKED_ROWS = 24
-"""Rows of each block on which the look-ahead check computes every feature again."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """All that a feature file's content depends on beside the candles.
-
-    Attributes:
-        features: the columns of ``x``.
-        max_fill: longest hole, in bars, that is taken as time without trades.
-        span: candles outside it (epoch seconds) are left out.
-    """
-
-    features: tuple[Feature, ...]
-    max_fill: int
-    span: Span
-
-    def key(self, header: Header) -> str:
-        """Name of the content that this recipe makes of the candle file with ``header``."""
-        parts = [
-            SCHEMA,
-            header.digest,
-            header.interval,
-            self.max_fill,
-            max(self.span[0], header.span[0]),
-            min(self.span[1], header.span[1]),
-            *(feature.definition() for feature in self.features),
-        ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+SINGLE_COLUMNS = ("observed", *BAR_COLUMNS)
+DTYPES = {"x": "<f4", "observed": "u1", **dict.fromkeys(BAR_COLUMNS, "<f8")}
+"""Type of each array with a row per bar."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,7 +56,7 @@ class Table:
 
     Attributes:
         path: the file.
-        key: see ``Recipe.key``.
+        key: see ``build.Recipe.key``.
         first: open time of row 0, epoch seconds UTC.
         interval: seconds.
         rows: T.
@@ -129,11 +97,11 @@ class Table:
             features = tuple(json.loads(attribute(path, file, "features", str)))
             x = plain_dataset(path, file, "x")
             rows = int(x.shape[0])
-            shapes = {"x": (rows, len(features)), **dict.fromkeys(_SINGLE, (rows,))}
+            shapes = {"x": (rows, len(features)), **dict.fromkeys(SINGLE_COLUMNS, (rows,))}
             offsets = {}
             for name, shape in shapes.items():
                 data = plain_dataset(path, file, name)
-                dtype = np.dtype(_DTYPES[name])
+                dtype = np.dtype(DTYPES[name])
                 if data.shape != shape or data.dtype != dtype or data.chunks is not None:
                     raise StoreError(
                         f"{path}: {name!r} is not a contiguous {shape} array of {dtype.name}: "
@@ -190,12 +158,8 @@ class Table:
             self._maps.clear()
             self._maps["process"] = os.getpid()
         if name not in self._maps:
-            self._maps[name] = np.memmap(self.path, _DTYPES[name], "r", self.offsets[name], shape)
+            self._maps[name] = np.memmap(self.path, DTYPES[name], "r", self.offsets[name], shape)
         return self._maps[name]
-
-
-_DTYPES = {"x": "<f4", "observed": "u1", **dict.fromkeys(BAR_COLUMNS, "<f8")}
-_SINGLE = ("observed", *BAR_COLUMNS)
 
 
 def table_path(candle_path: Path, key: str) -> Path:
@@ -203,121 +167,21 @@ def table_path(candle_path: Path, key: str) -> Path:
     return candle_path.with_name(f"features-{key}.h5")
 
 
-def build(candle_path: Path, recipe: Recipe) -> Path:
-    """Build the feature file for a recipe unless it is there; give its path.
-
-    Feature files that were made from candles as they no longer are, and that nobody has opened
-    for ``KEPT_SECONDS``, are removed: a series that is updated for months must not fill the disk.
-
-    Raises:
-        LookAheadError: if a feature breaks its law on the real rows.
-        ConfigError: if a feature needs a column that the candles lack, or no candle is in span.
-    """
-    with CandleReader(candle_path) as reader:
-        path = table_path(candle_path, recipe.key(reader.header))
-        with FileLock(candle_path.with_name("features.lock")):
-            if not path.exists():
-                _check_columns(recipe.features, reader.header)
-                _remove_stale(candle_path, reader.header)
-                _write(path, reader, recipe)
-    return path
-
-
-def _check_columns(features: Sequence[Feature], header: Header) -> None:
-    for feature in features:
-        absent = [name for name in feature.needs if name not in header.columns]
-        if absent:
-            raise ConfigError(
-                f"feature {feature.name!r} needs {', '.join(absent)}, which candles from "
-                f"{header.source!r} do not have: take it out of `features`"
-            )
+def content_digest(path: Path, file: "h5py.File") -> str:
+    """SHA-256 of all arrays and attributes of an open feature file, read in blocks."""
+    digest = hashlib.sha256()
+    for name in (*DTYPES, "outages", "unobserved"):
+        data = plain_dataset(path, file, name)
+        digest.update(f"{name} {data.shape} {data.dtype.str}".encode())
+        for low in range(0, data.shape[0], BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(data[low : low + BLOCK_ROWS]).data)
+    for name in sorted(file.attrs):
+        if name != "digest":
+            digest.update(f"{name} {file.attrs[name]}".encode())
+    return digest.hexdigest()
 
 
 def _mark_used(path: Path) -> None:
     """Set the time of last access, which file systems do not keep reliably by themselves."""
     with suppress(OSError):  # on a read-only share nothing is ever removed either
         os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
-
-
-def _remove_stale(candle_path: Path, header: Header) -> None:
-    for path in candle_path.parent.glob("features-*.h5"):
-        if time.time() - path.stat().st_atime < KEPT_SECONDS:
-            continue
-        try:
-            with open_hdf5(path) as file:
-                stale = file.attrs.get("candles") != header.digest
-        except StoreError:
-            stale = True
-        if stale:
-            path.unlink()
-
-
-def _write(path: Path, reader: CandleReader, recipe: Recipe) -> None:
-    grid = Grid.of(reader, recipe.span, recipe.max_fill)
-    warm = warm_up(recipe.features)
-    if grid.rows <= warm:
-        raise ConfigError(
-            f"the features need {warm} bars of history and there are {grid.rows} bars: widen "
-            "`start` and `end`, or choose features with a shorter lookback"
-        )
-    unobserved: list[Runs] = []
-    with replacing(path) as file:
-        shapes = {"x": (grid.rows, len(recipe.features)), **dict.fromkeys(_SINGLE, (grid.rows,))}
-        data = {
-            name: file.create_dataset(name, shape=shape, dtype=_DTYPES[name])
-            for name, shape in shapes.items()
-        }
-        for low in range(0, grid.rows, BLOCK_ROWS):
-            high = min(low + BLOCK_ROWS, grid.rows)
-            x, bars = _block(reader, grid, recipe.features, low, high)
-            observed = np.isfinite(x).all(axis=1)
-            observed &= ~mask_of(grid.outages, low, high)
-            observed[: max(0, warm - low)] = False
-            x[~observed] = 0
-            data["x"][low:high] = x
-            data["observed"][low:high] = observed
-            for name in BAR_COLUMNS:
-                data[name][low:high] = bars[name]
-            unobserved.append(runs_of(~observed, low))
-        file["outages"] = grid.outages.astype("<i8")
-        file["unobserved"] = join_runs(unobserved).astype("<i8")
-        file.attrs.update(
-            {
-                "schema": SCHEMA,
-                "key": recipe.key(reader.header),
-                "candles": reader.header.digest,
-                "first": grid.first,
-                "interval": grid.interval,
-                "features": json.dumps([feature.name for feature in recipe.features]),
-                "warm_up": warm,
-                "present": grid.present,
-                "no_trade": grid.no_trade,
-                "holes": grid.holes,
-            }
-        )
-
-
-def _block(
-    reader: CandleReader, grid: Grid, features: Sequence[Feature], low: int, high: int
-) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float64]]]:
-    """Features and bars of rows [low, high), the features checked for look-ahead."""
-    early = max(0, low - warm_up(features))
-    bars = grid.bars(reader, early, high)
-    table = frame(grid.times(early, high), bars)
-    x = np.empty((high - low, len(features)), dtype=np.float32)
-    for column, feature in enumerate(features):
-        values = feature(table)
-        check_lookback(feature, table, values, _rows_to_check(grid, early, low, high))
-        with np.errstate(over="ignore"):  # too large for float32 counts as not observed
-            x[:, column] = values[low - early :]
-    return x, {name: bars[name][low - early :] for name in BAR_COLUMNS}
-
-
-def _rows_to_check(grid: Grid, early: int, low: int, high: int) -> list[int]:
-    """Rows on which to test the law, counted from ``early``: random ones, and next to outages."""
-    rng = np.random.default_rng(low)
-    spread = rng.integers(low, high, CHECKED_ROWS)
-    near = grid.outages[(grid.outages[:, 0] >= low) & (grid.outages[:, 1] < high)].ravel()
-    edges = np.concatenate([[low, high - 1], near[:CHECKED_ROWS], near[:CHECKED_ROWS] - 1])
-    rows = np.unique(np.concatenate([spread, edges]))
-    return [int(row) - early for row in rows if low <= row < high]

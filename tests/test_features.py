@@ -14,6 +14,7 @@ import pytest
 from helpers import HOUR, T0, candles_of, changed, write
 from numpy.typing import NDArray
 
+from btc_datamodule.build import Recipe, build
 from btc_datamodule.candles import OPTIONAL, Candles, concatenate
 from btc_datamodule.errors import ConfigError, LookAheadError
 from btc_datamodule.features import (
@@ -28,7 +29,7 @@ from btc_datamodule.features import (
 from btc_datamodule.grid import Grid
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store import CandleReader
-from btc_datamodule.table import Recipe, Table, build
+from btc_datamodule.table import Table
 
 EVER = (0, 2**40)
 ROWS = 2000

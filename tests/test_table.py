@@ -18,6 +18,7 @@ from helpers import HOUR, T0, candles_of, changed, write
 from numpy.typing import NDArray
 
 from btc_datamodule.acquire import update
+from btc_datamodule.build import Recipe, build
 from btc_datamodule.candles import OPTIONAL, Candles, concatenate
 from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features import FEATURES, Feature, frame, resolve
@@ -25,7 +26,7 @@ from btc_datamodule.grid import Grid
 from btc_datamodule.sources.files import CandleFile
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store import BLOCK_ROWS, CandleReader, Provenance, read_header
-from btc_datamodule.table import Recipe, Table, build, table_path
+from btc_datamodule.table import Table, table_path
 
 EVER = (0, 2**40)
 ROWS = 120
