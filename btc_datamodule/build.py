@@ -116,8 +116,8 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe) -> None:
         )
     unobserved: list[Runs] = []
     with replacing(path) as file:
-        shapes = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
-        shapes |= {"x": (grid.rows, len(recipe.features))}
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
+        shapes["x"] = (grid.rows, len(recipe.features))
         data = {
             name: file.create_dataset(name, shape=shape, dtype=DTYPES[name])
             for name, shape in shapes.items()
