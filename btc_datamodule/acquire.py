@@ -7,10 +7,13 @@ that was killed leaves its parts, and the next one goes on from them. One proces
 this for a series; the others wait for it.
 """
 
+import logging
+import os
 import shutil
+import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +36,10 @@ from btc_datamodule.timeline import Span, ceil_to, floor_to, format_instant, sub
 
 PART_ROWS = 1 << 18
 PART_SECONDS = 10.0
+PATIENCE_SECONDS = 2.0
+"""How long to wait for another writer before saying so."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,15 +96,37 @@ def update(
         latest if end is None else min(ceil_to(end, interval), latest),
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(path.with_suffix(".lock"), timeout=lock_timeout)
+    with _only_writer(path, lock_timeout):
+        return _update_locked(path, source, interval, asked, refresh)
+
+
+@contextmanager
+def _only_writer(path: Path, timeout: float) -> Iterator[None]:
+    """Hold the series' lock, with a note of who holds it for those who wait in vain."""
+    lock = FileLock(path.with_suffix(".lock"))
+    note = path.with_suffix(".holder")
+
+    def holder() -> str:
+        return note.read_text() if note.exists() else "another process"
+
     try:
-        with lock:
-            return _update_locked(path, source, interval, asked, refresh)
+        lock.acquire(timeout=min(timeout, PATIENCE_SECONDS))
     except Timeout:
-        raise StoreError(
-            f"{lock.lock_file} has been held by another process for {lock_timeout:.0f} s: "
-            "wait for that process, or stop it"
-        ) from None
+        _log.warning("waiting for %s, which holds %s", holder(), lock.lock_file)
+        try:
+            lock.acquire(timeout=max(0.0, timeout - PATIENCE_SECONDS))
+        except Timeout:
+            raise StoreError(
+                f"{lock.lock_file} has been held for {timeout:.0f} s by {holder()}: wait for "
+                "that process, or stop it"
+            ) from None
+    try:
+        since = format_instant(int(time.time()))
+        note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+        yield
+    finally:
+        note.unlink(missing_ok=True)
+        lock.release()
 
 
 def _update_locked(path: Path, source: Source, interval: int, asked: Span, refresh: bool) -> Update:

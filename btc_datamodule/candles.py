@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.errors import CandleError
+from btc_datamodule.errors import CandleError, ConfigError
 from btc_datamodule.timeline import Span, format_instant, format_interval
 
 if TYPE_CHECKING:
+    import pandas as pd
     import polars as pl
 
 PRICES = ("open", "high", "low", "close")
@@ -30,6 +31,13 @@ in the quote currency, ``trades`` a count. An optional column may hold NaN: not 
 """
 
 Columns = Mapping[str, NDArray[Any]]
+
+_JOINED: dict[str, np.ufunc] = {
+    "high": np.maximum,
+    "low": np.minimum,
+    **dict.fromkeys(("volume", "quote_volume", "trades", "taker_buy_volume"), np.add),
+}
+"""How short bars are joined to a long one, beside the first open and the last close."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,11 +90,62 @@ class Candles:
         """(n, 2) int64: the absent runs between first and last bar, as [first absent, next bar)."""
         return holes(self.open_time, self.interval)
 
+    def resample(self, interval: int) -> tuple["Candles", NDArray[np.int64]]:
+        """Longer bars on UTC edges, and from how many of these bars each was made.
+
+        A long bar of which every short one is absent is absent too. One of which some are absent
+        is made of the others, and its count says so; a last one whose end these bars do not reach
+        is left out, as it is not closed.
+
+        Args:
+            interval: seconds, a multiple of the present one.
+
+        Returns:
+            The long bars (M), and (M,) int64: how many short bars each has, at most
+            ``interval // self.interval``.
+
+        Raises:
+            ConfigError: if ``interval`` is not a multiple.
+        """
+        if interval % self.interval:
+            raise ConfigError(
+                f"bars of {format_interval(self.interval)} cannot be joined to bars of "
+                f"{format_interval(interval)}: choose a multiple"
+            )
+        closed = self.slice(0, self.span[1] // interval * interval)
+        bucket = closed.open_time // interval * interval
+        starts = np.flatnonzero(np.diff(bucket, prepend=-1))
+        count = np.diff(np.append(starts, len(closed)))
+        columns: dict[str, NDArray[Any]] = {"open_time": bucket[starts]}
+        if len(starts):
+            for name, values in closed.columns.items():
+                if name in _JOINED:
+                    columns[name] = _JOINED[name].reduceat(values, starts)
+            columns["open"] = closed["open"][starts]
+            columns["close"] = closed["close"][starts + count - 1]
+        else:
+            columns |= {name: np.zeros(0) for name in closed.columns if name != "open_time"}
+        return _trusted(interval, {name: columns[name] for name in closed.columns}), count
+
     def to_polars(self) -> "pl.DataFrame":
         """A polars frame of the columns, ``open_time`` in epoch seconds."""
         import polars as pl
 
         return pl.DataFrame(dict(self.columns))
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A pandas frame of the columns, indexed by ``open_time`` as UTC timestamps.
+
+        Raises:
+            ConfigError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ConfigError("to_pandas needs pandas: pip install pandas") from None
+        values = {name: column for name, column in self.columns.items() if name != "open_time"}
+        index = pd.to_datetime(self.open_time, unit="s", utc=True)
+        return pd.DataFrame(values, index=index.rename("open_time"))
 
 
 def holes(open_time: NDArray[np.int64], interval: int) -> NDArray[np.int64]:

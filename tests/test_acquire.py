@@ -405,6 +405,9 @@ def test_a_lock_that_another_process_holds_is_named_after_the_time_out(path: Pat
         assert str(lock) in str(caught.value)
         assert "another process" in str(caught.value)
         assert source.asked == []
+        path.with_suffix(".holder").write_text("process 7 on somewhere since 2020")
+        with pytest.raises(StoreError, match=r"has been held for 0 s by process 7 on somewhere"):
+            update(path, source, HOUR, *rows(0, 9), lock_timeout=0.2)
         here.send("let go")
         update(path, source, HOUR, *rows(0, 9), lock_timeout=30)
     finally:

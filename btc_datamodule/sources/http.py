@@ -9,6 +9,8 @@ later, where trying again can help. What an answer means is the caller's busines
   else grows exponentially with jitter. After the last attempt comes one ``SourceError``.
 - Given to the caller: every other status, 2xx or 4xx.
 - Refused: plain HTTP to another machine, redirects, bodies over the limit, bad certificates.
+- Several threads may ask through one client: they share its pace, and when the service names a
+  wait all of them keep it. ``stop`` ends their waits at once.
 
 Importing this module is cheap: httpx and stamina load with the first client.
 """
@@ -16,6 +18,8 @@ Importing this module is cheap: httpx and stamina load with the first client.
 import json
 import logging
 import math
+import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -82,13 +86,27 @@ class PoliteClient:
         self._attempts = attempts
         self._retry_wait = retry_wait
         self._free_at = -math.inf
+        self._turn = threading.Lock()
+        self._stopped = threading.Event()
         self._client = _open_client(base_url, timeout)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
         self._client.close()
+
+    def stop(self) -> None:
+        """Make every thread that waits or reads here give up; ask nothing from now on.
+
+        A thread that the service keeps without a byte notices after ``timeout`` seconds.
+        """
+        self._stopped.set()
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not beyond ``stop``."""
+        self._stopped.wait(seconds)
 
     def get(
         self, path: str, params: Mapping[str, str | int] | None = None, max_body: int = MAX_BODY
@@ -122,7 +140,6 @@ class PoliteClient:
             timeout=None,
             wait_initial=self._retry_wait,
             wait_max=MAX_BACKOFF,
-            wait_jitter=self._retry_wait,
         )
         try:
             for attempt in tries:
@@ -131,11 +148,12 @@ class PoliteClient:
                         return read(self._once(url, max_body))
                     except _UnansweredError as failure:
                         if attempt.num < self._attempts:
-                            wait = attempt.next_wait if failure.wait is None else failure.wait
+                            wait = self._wait_after(failure, attempt.next_wait)
                             _log.warning(
                                 "%s: %s; trying again in %.1f s (attempt %d of %d failed)",
                                 *(url, failure.problem, wait, attempt.num, self._attempts),
                             )
+                            self.pause(wait)  # not stamina's sleep, which `stop` cannot end
                         raise
         except _UnansweredError as failure:
             raise SourceError(
@@ -144,16 +162,26 @@ class PoliteClient:
             ) from failure
         raise AssertionError("retrying ends with an answer or an error")
 
+    def _wait_after(self, failure: "_UnansweredError", backoff: float) -> float:
+        """Seconds until the next attempt; a wait that the service names holds for all threads."""
+        if failure.wait is None:
+            return backoff + random.uniform(0, self._retry_wait)
+        with self._turn:
+            self._free_at = max(self._free_at, time.monotonic() + failure.wait)
+        return failure.wait
+
     def _once(self, url: str, max_body: int) -> Answer:
         import httpx
 
         self._pace()
+        self._check_going(url)
         try:
             with self._client.stream("GET", url) as response:
                 _check_status(response, url)
                 body = bytearray()
                 for chunk in response.iter_bytes():
                     body += chunk
+                    self._check_going(url)
                     if len(body) > max_body:
                         raise SourceError(
                             f"{url}: the answer is larger than {max_body:,} bytes, which no "
@@ -164,10 +192,15 @@ class PoliteClient:
         return Answer(response.status_code, bytes(body))
 
     def _pace(self) -> None:
-        wait = self._free_at - time.monotonic()
-        if wait > 0:
-            time.sleep(wait)
-        self._free_at = time.monotonic() + self._spacing
+        with self._turn:
+            wait = self._free_at - time.monotonic()
+            if wait > 0:
+                self.pause(wait)
+            self._free_at = time.monotonic() + self._spacing
+
+    def _check_going(self, url: str) -> None:
+        if self._stopped.is_set():
+            raise SourceError(f"{url}: not read to its end, the client was stopped")
 
 
 def check_manners(
@@ -228,10 +261,8 @@ class _UnansweredError(Exception):
 
 
 def _patience(error: Exception) -> bool | float:
-    """Tell stamina whether to try again, and when if the server said so."""
-    if not isinstance(error, _UnansweredError):
-        return False
-    return True if error.wait is None else error.wait
+    """Tell stamina whether to try again, and that the wait is already over."""
+    return 0.0 if isinstance(error, _UnansweredError) else False
 
 
 def _is_not_ours(record: logging.LogRecord) -> bool:
