@@ -1,7 +1,7 @@
 """The command line: ``btc-datamodule`` and ``python -m btc_datamodule``.
 
 ``fit``, ``validate``, ``test`` and ``predict`` are LightningCLI's, with any LightningModule and
-any BTCDataModule by class path. ``prepare``, ``info``, ``verify`` and ``plot`` need the data
+any BTCDataModule by class path. ``prepare`` and the others after it need the data
 alone and take the same YAML; what concerns the trainer or the model in it is passed over.
 """
 
@@ -32,6 +32,7 @@ commands
   prepare    only download to HDF5 and build the feature file
   info       what is stored: rows, span, holes, outages, windows of each stage, split dates
   verify     read every byte of what is stored, and name what is wrong
+  export     the candles as --output FILE.parquet or FILE.csv
   plot       the closes with the stages and the outages, as a picture (extra: plot)
 
 Each value of the YAML can be given on the command line, by its path:
@@ -44,6 +45,7 @@ The YAML a command sees:   btc-datamodule fit --config FILE.yaml --print_config
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 TOP_KEYS = ("seed_everything", "trainer", "model", "data", "optimizer", "lr_scheduler", "ckpt_path")
+OUTPUTS = {"export": "candles.parquet", "plot": "candles.png"}
 LINKED = ("n_features", "lookback", "horizon", "target_shape")
 
 
@@ -63,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "prepare": _prepare,
         "info": _info,
         "verify": _verify,
+        "export": _export,
         "plot": _plot,
     }
     try:
@@ -137,8 +140,8 @@ def _run_on_data(
         if key != "data":  # a plain dict is neither checked nor instantiated
             kind = Any if key in ("seed_everything", "ckpt_path") else dict | None
             parser.add_argument(f"--{key}", type=kind, help="passed over by this command")
-    if command == "plot":
-        parser.add_argument("--output", default="candles.png", help="picture to write")
+    if command in OUTPUTS:
+        parser.add_argument("--output", default=OUTPUTS[command], help="file to write")
     config = parser.parse_args(arguments)
     if config.data is None:
         _fail("there is no datamodule: give --config FILE.yaml with a `data:` in it")
@@ -165,6 +168,12 @@ def _verify(data: "BTCDataModule", _: Any) -> None:
     if problems:
         raise StoreError(problems[-1])
     print(f"{data.candle_path.parent}: nothing is wrong")
+
+
+def _export(data: "BTCDataModule", config: Any) -> None:
+    from btc_datamodule.export import export_candles
+
+    print(export_candles(data.candle_path, data.recipe.span, config.output))
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:
