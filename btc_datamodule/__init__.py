@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     )
     from btc_datamodule.features import FEATURES, Feature
     from btc_datamodule.sources.base import Block, Source
+    from btc_datamodule.sources.binance import BinanceArchive
     from btc_datamodule.sources.coinbase import Coinbase
     from btc_datamodule.sources.files import CandleFile
     from btc_datamodule.sources.simulator import Simulator
@@ -46,6 +47,7 @@ _MODULES = {
     ),
     "features": ("FEATURES", "Feature"),
     "sources.base": ("Block", "Source"),
+    "sources.binance": ("BinanceArchive",),
     "sources.coinbase": ("Coinbase",),
     "sources.files": ("CandleFile",),
     "sources.simulator": ("Simulator",),
@@ -62,6 +64,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "Source",
     "Simulator",
     "Coinbase",
+    "BinanceArchive",
     "CandleFile",
     "Block",
     "Candles",

@@ -22,7 +22,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from btc_datamodule.candles import Candles, concatenate, empty, merge
-from btc_datamodule.errors import SourceError, StoreError
+from btc_datamodule.errors import ConfigError, SourceError, StoreError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store import (
     BLOCK_ROWS,
@@ -48,12 +48,12 @@ class Update:
 
     Attributes:
         header: of the candle file as it is now.
-        fetched: candles that the source gave in this run.
+        added: candles that were not stored before.
         notes: what a person should read, one sentence each.
     """
 
     header: Header
-    fetched: int
+    added: int
     notes: tuple[str, ...]
 
 
@@ -95,7 +95,12 @@ def update(
         ceil_to(source.first if start is None else max(start, source.first), interval),
         latest if end is None else min(ceil_to(end, interval), latest),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {path.parent} cannot be made ({error.strerror}): change `data_dir`"
+        ) from None
     with _only_writer(path, lock_timeout):
         return _update_locked(path, source, interval, asked, refresh)
 
@@ -142,17 +147,16 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
         known = [asked] if stored and stored.revision == source.revision else []
     missing = [asked] if refresh and asked[0] < asked[1] else subtract(asked, known)
     notes: list[str] = []
-    fetched = 0
     with parts:
         for span in missing:
             for block in _with_progress(source.blocks(interval, span), span, interval, source):
                 _check_block(block, source, interval)
                 parts.add(block)
                 notes += block.notes
-                fetched += len(block.candles)
     if parts.files() or stored is None:
         notes += _commit(path, parts, refresh)
-    return Update(read_header(path), fetched, tuple(notes))
+    header = read_header(path)
+    return Update(header, header.rows - (stored.rows if stored else 0), tuple(notes))
 
 
 class _Parts:

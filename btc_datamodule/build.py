@@ -25,6 +25,7 @@ from btc_datamodule.table import (
     DTYPES,
     SCHEMA,
     SINGLE_COLUMNS,
+    Table,
     content_digest,
     table_path,
 )
@@ -76,11 +77,22 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
     with CandleReader(candle_path) as reader:
         path = table_path(candle_path, recipe.key(reader.header))
         with FileLock(candle_path.with_name("features.lock")):
-            if not path.exists():
+            if not _is_whole(path):
                 _check_columns(recipe.features, reader.header)
                 _remove_stale(candle_path, reader.header)
                 _write(path, reader, recipe)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether the feature file is there and can be opened; a damaged one is made again."""
+    if not path.exists():
+        return False
+    try:
+        Table.open(path)
+    except StoreError:
+        return False
+    return True
 
 
 def _check_columns(features: Sequence[Feature], header: Header) -> None:
@@ -163,17 +175,43 @@ def _block(
     x = np.empty((high - low, len(features)), dtype=np.float32)
     for column, feature in enumerate(features):
         values = feature(table)
-        check_lookback(feature, table, values, _rows_to_check(grid, early, low, high))
+        rows = _rows_to_check(grid, early, low, high, values, bars["close"])
+        check_lookback(feature, table, values, rows)
         with np.errstate(over="ignore"):  # too large for float32 counts as not observed
             x[:, column] = values[low - early :]
     return x, {name: bars[name][low - early :] for name in BAR_COLUMNS}
 
 
-def _rows_to_check(grid: Grid, early: int, low: int, high: int) -> list[int]:
-    """Rows on which to test the law, counted from ``early``: random ones, and next to outages."""
-    rng = np.random.default_rng(low)
-    spread = rng.integers(low, high, CHECKED_ROWS)
-    near = grid.outages[(grid.outages[:, 0] >= low) & (grid.outages[:, 1] < high)].ravel()
-    edges = np.concatenate([[low, high - 1], near[:CHECKED_ROWS], near[:CHECKED_ROWS] - 1])
-    rows = np.unique(np.concatenate([spread, edges]))
-    return [int(row) - early for row in rows if low <= row < high]
+def _rows_to_check(
+    grid: Grid,
+    early: int,
+    low: int,
+    high: int,
+    values: NDArray[np.float64],
+    close: NDArray[np.float64],
+) -> list[int]:
+    """Rows of a block on which to test the law, counted from ``early``.
+
+    Random ones; those next to outages; and those where a feature that peeks only now and then is
+    likely to: where its own values are extreme, and before and at the largest moves of the price.
+    """
+    first, count = low - early, high - early
+    near = grid.outages[(grid.outages[:, 0] >= low) & (grid.outages[:, 1] < high)].ravel() - early
+    move = np.abs(np.diff(close, prepend=close[:1]) / close)
+    unusual = np.abs(values - np.nanmedian(values)) if np.isfinite(values).any() else move
+    rows = [
+        np.random.default_rng(low).integers(first, count, CHECKED_ROWS),
+        np.array([first, count - 1]),
+        *(near[:CHECKED_ROWS] - back for back in (0, 1)),
+        *(_largest(move) - back for back in (0, 1)),
+        _largest(unusual),
+        _largest(-unusual),
+    ]
+    return [int(row) for row in np.unique(np.concatenate(rows)) if first <= row < count]
+
+
+def _largest(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rows of the largest finite values, a few of them."""
+    ordered = np.where(np.isfinite(values), values, -np.inf)
+    few = min(CHECKED_ROWS // 2, len(values))
+    return np.argpartition(ordered, -few)[-few:]

@@ -32,6 +32,9 @@ in the quote currency, ``trades`` a count. An optional column may hold NaN: not 
 
 Columns = Mapping[str, NDArray[Any]]
 
+CONTRADICTION = 0.1
+"""Rows of one open time may differ by rounding; closes further apart than this are an error."""
+
 _JOINED: dict[str, np.ufunc] = {
     "high": np.maximum,
     "low": np.minimum,
@@ -236,6 +239,12 @@ def tidy(
         kept = np.flatnonzero(first)[np.cumsum(first) - 1]
         gap = np.abs(ordered["close"] / ordered["close"][kept] - 1)
         worst = int(np.argmax(gap))
+        if gap[worst] > CONTRADICTION:
+            raise CandleError(
+                f"{where}: two rows for {format_instant(ordered['open_time'][worst])} close at "
+                f"{ordered['close'][kept[worst]]:.10g} and {ordered['close'][worst]:.10g}: "
+                "remove the wrong one"
+            )
         notes = (
             f"{where}: {int((~first).sum())} rows repeat an open time; the most complete of each "
             f"was kept (closes differ by at most {gap[worst]:.3%}"

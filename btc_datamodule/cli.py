@@ -28,7 +28,7 @@ commands
   fit        train a model: download what is missing, build the features, run the Trainer
   validate   one pass over the validation windows
   test       one pass over the test windows
-  predict    forecasts for every bar from the first test bar on
+  predict    the model's predict_step on every bar from the first test bar on
   prepare    only download to HDF5 and build the feature file
   info       what is stored: rows, span, holes, outages, windows of each stage, split dates
   verify     read every byte of what is stored, and name what is wrong
@@ -77,18 +77,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
             known = [*TRAINER_COMMANDS, *commands]
             _fail(f"unknown command {command!r}{_known(command, known)}")
     except Exception as error:
-        ours = _ours(error)
-        if ours is None:
+        explained = _explained(error)
+        if explained is None:
             raise
-        print(f"btc-datamodule: error: {ours}", file=sys.stderr)
+        print(f"btc-datamodule: error: {explained}", file=sys.stderr)
         return 1
     return 0
 
 
 def _run_trainer(arguments: list[str] | None) -> None:
     """A LightningCLI command; ``None`` stands for the arguments of this process."""
-    from lightning.pytorch import LightningModule
-    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
     from btc_datamodule.datamodule import BTCDataModule
 
@@ -97,6 +97,11 @@ def _run_trainer(arguments: list[str] | None) -> None:
             if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
                 super().error(message, ex)
             _fail(readable(message))
+
+    class SaveConfig(SaveConfigCallback):
+        def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+            if trainer.logger is not None:  # without one it would land in the current folder
+                super().setup(trainer, pl_module, stage)
 
     class CLI(LightningCLI):
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -111,6 +116,7 @@ def _run_trainer(arguments: list[str] | None) -> None:
         BTCDataModule,
         subclass_mode_model=True,
         subclass_mode_data=True,
+        save_config_callback=SaveConfig,
         save_config_kwargs={"overwrite": True},
         parser_class=Parser,
         parser_kwargs={"prog": "btc-datamodule", "allow_abbrev": False},
@@ -150,6 +156,7 @@ def _run_on_data(
 
 def _prepare(data: "BTCDataModule", _: Any) -> None:
     data.prepare_data()
+    data.setup()  # so that settings that leave nothing to train on are found now
 
 
 def _info(data: "BTCDataModule", _: Any) -> None:
@@ -190,11 +197,21 @@ def _import_classes() -> None:
         getattr(package, name)
 
 
-def _ours(error: BaseException | None) -> BTCDataError | None:
-    """The error of this package that lies behind another: jsonargparse wraps what it meets."""
-    while error is not None and not isinstance(error, BTCDataError):
-        error = error.__cause__
-    return error
+def _explained(error: Exception) -> str | None:
+    """What to say of an error that a user's input has caused; None if it is not of that kind."""
+    ours: BaseException | None = error
+    while ours is not None and not isinstance(ours, BTCDataError):
+        ours = ours.__cause__  # jsonargparse wraps what it meets
+    if ours is not None:
+        return str(ours)
+    if isinstance(error, OSError | UnicodeDecodeError):
+        return " ".join(str(error).split())
+    if "loading state_dict" in str(error):
+        return (
+            "the model in the checkpoint has other sizes than this one: were `lookback`, "
+            f"`horizon` or `features` others? ({' '.join(str(error).split())})"
+        )
+    return None
 
 
 def readable(message: str) -> str:

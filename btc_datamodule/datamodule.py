@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities import rank_zero_info
 from torch.utils.data import DataLoader
 
 from btc_datamodule.acquire import series_folder, update
@@ -109,6 +109,12 @@ class BTCDataModule(LightningDataModule):
         self.source = Simulator() if source is None else source
         self.target = LogReturn() if target is None else target
         self.split = FractionSplit() if split is None else split
+        kinds = {"source": (self.source, Source), "target": (self.target, Target)}
+        for name, (given, kind) in {**kinds, "split": (self.split, Split)}.items():
+            if not isinstance(given, kind):
+                raise ConfigError(
+                    f"{name} is {given!r}: it must be an object such as {_EXAMPLES[name]}"
+                )
         self.features = resolve(features)
         self.interval = parse_interval(interval)
         self.source.check_interval(self.interval)
@@ -191,10 +197,10 @@ class BTCDataModule(LightningDataModule):
             refresh=self.refresh,
         )
         for note in found.notes:
-            rank_zero_warn(note)
+            rank_zero_info(f"note:     {note}")
         path = build(self.candle_path, self.recipe)
         rank_zero_info(
-            f"candles:  {self.candle_path} ({found.header.rows:,} bars, {found.fetched:,} new)\n"
+            f"candles:  {self.candle_path} ({found.header.rows:,} bars, {found.added:,} new)\n"
             f"features: {path}"
         )
 
@@ -282,7 +288,10 @@ class BTCDataModule(LightningDataModule):
 
         Raises:
             NotPreparedError: before ``setup()``.
+            ConfigError: if there is no such stage.
         """
+        if stage not in STAGES:
+            raise ConfigError(f"there is no stage {stage!r}: choose one of {', '.join(STAGES)}")
         table, fitted = self._ready()
         last = stage in ("val", "test")
         stride = {"train": self.stride, "predict": 1}.get(stage, self.eval_stride)
@@ -394,7 +403,7 @@ class BTCDataModule(LightningDataModule):
         if counts["train"] < whole:
             raise ConfigError(
                 f"train has fewer windows than one batch ({shown}, batch {whole}): "
-                "lower `batch_size` or widen `start` and `end`"
+                "lower `batch_size` or `stride`, or widen `start` and `end`"
             )
 
     def _check_arguments(self) -> None:
@@ -453,6 +462,7 @@ class BTCDataModule(LightningDataModule):
         return plain
 
 
+_EXAMPLES = {"source": "Simulator()", "target": "LogReturn()", "split": "FractionSplit()"}
 _CHOICES: Mapping[str, tuple[str | None, ...]] = {
     "shuffle": ("full", "none"),
     "scaling": ("train", "none"),

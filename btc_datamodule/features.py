@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.errors import ConfigError, LookAheadError
+from btc_datamodule.errors import ConfigError, LookAheadError, first_line
 from btc_datamodule.fingerprint import fingerprint
 from btc_datamodule.timeline import format_instant
 
@@ -62,11 +62,21 @@ class Feature:
         """Values of all rows: (rows,) float64, NaN where undefined.
 
         Raises:
-            ConfigError: if ``compute`` gives another number of values than there are bars.
+            ConfigError: if ``compute`` fails, or gives no numbers, or not one for each bar.
         """
         import polars as pl
 
-        series = self.compute(bars)
+        try:
+            series = self.compute(bars)
+        except Exception as error:
+            raise ConfigError(
+                f"feature {self.name!r} failed: {type(error).__name__}: {first_line(error)}"
+            ) from error
+        if not isinstance(series, pl.Series) or not (
+            series.dtype.is_numeric() or series.dtype == pl.Boolean
+        ):
+            gave = series.dtype if isinstance(series, pl.Series) else type(series).__name__
+            raise ConfigError(f"feature {self.name!r} must give a polars Series of numbers: {gave}")
         if len(series) != bars.height:
             raise ConfigError(
                 f"feature {self.name!r} gave {len(series)} values for {bars.height} bars"

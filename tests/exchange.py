@@ -2,8 +2,8 @@
 
 Three parts that know nothing of each other:
 
-- an *answer* says what an exchange replies to a request when all is well (``CoinbaseAnswers``);
-  another exchange is another function from ``Request`` to ``Reply``;
+- an *answer* says what an exchange replies to a request when all is well (``CoinbaseAnswers``,
+  ``BinanceArchiveAnswers``); another exchange is another function from ``Request`` to ``Reply``;
 - a *fault* spoils one reply on its way out: another status, silence, a cut wire, changed rows;
 - ``Exchange`` is the server that joins them. It keeps every request in ``requests``, and spoils
   one reply for each entry of ``faults`` (``None`` lets one pass), in order.
@@ -13,16 +13,21 @@ Three parts that know nothing of each other:
         Coinbase(base_url=exchange.url, ...)
 """
 
+import hashlib
 import json
+import re
 import socket
 import sys
 import threading
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import parse_qsl, urlsplit
@@ -30,6 +35,7 @@ from urllib.parse import parse_qsl, urlsplit
 import numpy as np
 
 from btc_datamodule.candles import Candles
+from btc_datamodule.timeline import Span, format_interval, parse_instant
 
 Rows = list[list[Any]]
 
@@ -107,6 +113,123 @@ class CoinbaseAnswers:
 
     def _message(self, status: int, text: str) -> Reply:
         return Reply.json(status, {"message": text})
+
+
+@dataclass
+class BinanceArchiveAnswers:
+    """Binance's archive of klines of one product and interval: zips made as they are asked for.
+
+    A file is there if its month or day is over and ``held`` has a bar in it. Spot files have no
+    header, and microseconds from 2025 on; futures have a header and milliseconds throughout.
+
+    Attributes:
+        held: the bars it has.
+        market: "spot" or "um".
+        header: whether files begin with the names of the columns; None for as the market does.
+        product: the only product it knows.
+        missing: names of files that are not there, such as BTCUSDT-1h-2020-01.zip.
+        files: bytes served under a name in place of what would be made; a ``.CHECKSUM`` that is
+            not among them fits the bytes that are.
+        delay: seconds that each answer takes.
+        peak: the most requests that were being answered at the same time.
+    """
+
+    held: Candles
+    market: str = "spot"
+    header: bool | None = None
+    product: str = "BTCUSDT"
+    missing: set[str] = field(default_factory=set)
+    files: dict[str, bytes] = field(default_factory=dict)
+    delay: float = 0.0
+    peak: int = 0
+    _busy: int = 0
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, request: Request) -> Reply:
+        with self._lock:
+            self._busy += 1
+            self.peak = max(self.peak, self._busy)
+        time.sleep(self.delay)
+        with self._lock:
+            self._busy -= 1
+            body = self._body(request.path)
+        return NO_SUCH_KEY if body is None else Reply(200, body, {"Content-Type": "binary"})
+
+    def csv(self, name: str) -> bytes:
+        """The rows of the zip called ``name``, as the archive writes them."""
+        bars = self.held.slice(*_period(name))
+        start = bars.open_time
+        micro = self.market == "spot" and _period(name)[0] >= parse_instant("2025-01-01")
+        unit = 10**6 if micro else 10**3
+        columns = [
+            (start * unit).tolist(),
+            *(bars[column].tolist() for column in ("open", "high", "low", "close", "volume")),
+            ((start + bars.interval) * unit - 1).tolist(),
+            bars["quote_volume"].tolist(),
+            bars["trades"].astype(np.int64).tolist(),
+            bars["taker_buy_volume"].tolist(),
+            (bars["taker_buy_volume"] * bars["close"]).tolist(),
+            [0] * len(bars),
+        ]
+        lines = [",".join(map(str, row)) + "\n" for row in zip(*columns, strict=True)]
+        header = self.market == "um" if self.header is None else self.header
+        return "".join([KLINE_HEADER] * header + lines).encode()
+
+    def _body(self, path: str) -> bytes | None:
+        market = "spot" if self.market == "spot" else "futures/um"
+        bars = format_interval(self.held.interval)
+        day, month = r"\d{4}-\d\d-\d\d", r"\d{4}-\d\d"
+        name = path.rsplit("/", 1)[-1]
+        known = re.fullmatch(
+            rf"/data/{market}/(monthly|daily)/klines/{self.product}/{bars}/"
+            rf"{self.product}-{bars}-({day}|{month})\.zip(\.CHECKSUM)?",
+            path,
+        )
+        if known is None or (known[1] == "daily") != bool(re.fullmatch(day, known[2])):
+            return None
+        zip_name = name.removesuffix(".CHECKSUM")
+        if zip_name in self.missing or name in self.missing:
+            return None
+        if zip_name not in self.files:
+            period = _period(zip_name)
+            if period[1] > time.time() or not len(self.held.slice(*period)):
+                return None
+            self.files[zip_name] = zipped(zip_name.replace(".zip", ".csv"), self.csv(zip_name))
+        if name not in self.files:
+            return f"{hashlib.sha256(self.files[zip_name]).hexdigest()}  {zip_name}\n".encode()
+        return self.files[name]
+
+
+KLINE_HEADER = (
+    "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
+    "taker_buy_quote_volume,ignore\n"
+)
+NO_SUCH_KEY = Reply(
+    404,
+    b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code>'
+    b"<Message>The specified key does not exist.</Message></Error>",
+    {"Content-Type": "application/xml"},
+)
+
+
+def zipped(name: str, content: bytes, *more: tuple[str, bytes]) -> bytes:
+    """A zip of one file, or of several."""
+    target = BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for member, data in ((name, content), *more):
+            archive.writestr(member, data)
+    return target.getvalue()
+
+
+def _period(name: str) -> Span:
+    """The month or day that a file's name ends in."""
+    date = name.removesuffix(".zip").split("-", 2)[2]
+    start = datetime.fromisoformat(date if date.count("-") == 2 else f"{date}-01")
+    start = start.replace(tzinfo=UTC)
+    if date.count("-") == 2:
+        return int(start.timestamp()), int(start.timestamp()) + 86_400
+    after = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
+    return int(start.timestamp()), int(after.timestamp())
 
 
 # --- how a reply goes wrong ---------------------------------------------------------------------
@@ -281,7 +404,9 @@ class _Handler(BaseHTTPRequestHandler):
         headers = {name.title(): value for name, value in self.headers.items()}
         request = Request(parts.path, dict(parse_qsl(parts.query)), headers, time.monotonic())
         exchange.requests.append(request)
-        fault = exchange.faults.popleft() if exchange.faults else None
+        fault = None
+        with suppress(IndexError):  # not a look before: several connections may ask at once
+            fault = exchange.faults.popleft()
         reply = exchange.answer(request)
         if fault is None:
             self.send(reply)

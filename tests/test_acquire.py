@@ -90,7 +90,7 @@ def test_the_first_run_fetches_the_span(path: Path) -> None:
     result = run(path, source, 5, 30)
     wanted = source.candles.slice(*rows(5, 30))
     assert source.asked == [rows(5, 30)]
-    assert (result.fetched, result.notes) == (len(wanted), ())
+    assert (result.added, result.notes) == (len(wanted), ())
     assert_same(read_candles(path), wanted)
     header = result.header
     assert header == read_header(path)
@@ -115,7 +115,7 @@ def test_the_same_span_is_not_fetched_twice_and_the_file_stays_as_it_is(path: Pa
     before, when = path.read_bytes(), path.stat().st_mtime_ns
     result = run(path, source, 0, 30)
     assert len(source.asked) == 1
-    assert (result.fetched, result.notes) == (0, ())
+    assert (result.added, result.notes) == (0, ())
     assert (path.read_bytes(), path.stat().st_mtime_ns) == (before, when)
 
 
@@ -347,7 +347,7 @@ def test_a_source_with_a_revision_is_read_once_whatever_is_asked(path: Path) -> 
     first = run(path, source, 10, 20)
     second = run(path, source, 0, 50)
     assert len(source.asked) == 1
-    assert (first.header.revision, second.fetched) == ("a", 0)
+    assert (first.header.revision, second.added) == ("a", 0)
     assert_same(read_candles(path), source.candles)
 
 
@@ -419,7 +419,7 @@ def test_a_lock_that_another_process_holds_is_named_after_the_time_out(path: Pat
 def simulate(path: Path, gate: Any, results: Any) -> None:
     gate.wait(60)
     found = update(path, Simulator(seed=4), 60, T0, T0 + 3 * 86400)
-    results.put((found.fetched, found.header.digest))
+    results.put((found.added, found.header.digest))
 
 
 def test_four_processes_at_once_make_one_file_with_one_download(tmp_path: Path) -> None:

@@ -283,3 +283,53 @@ def test_a_damaged_or_foreign_candle_file_is_named(capsys: pytest.CaptureFixture
     assert f"{path} is not an HDF5 file: move it away and run `btc-datamodule prepare`" in said
     path.write_bytes(whole[: len(whole) // 2])
     assert f"{path} is not a whole HDF5 file" in error_of(capsys, 1, config)
+
+
+def test_a_data_dir_that_cannot_be_made_is_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("afile").write_text("")
+    config = ["prepare", "--config", str(CONFIGS / "dummy.yaml")]
+    said = error_of(capsys, 1, [*config, "--data.data_dir", "afile"])
+    assert "cannot be made" in said
+    assert said.endswith("change `data_dir`")
+
+
+def test_a_checkpoint_that_is_missing_or_of_another_model_is_no_traceback(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = edited("dummy.yaml", ("  logger: false\n  enable_checkpointing: false\n", ""))
+    quiet = ["--trainer.enable_progress_bar", "false"]
+    assert main(["fit", "--config", config, *quiet]) == 0
+    test = ["test", "--config", config, *quiet, "--ckpt_path"]
+    assert "nope.ckpt" in error_of(capsys, 1, [*test, "nope.ckpt"])
+    checkpoint = str(next(Path("lightning_logs").rglob("*.ckpt")))
+    said = error_of(capsys, 1, [*test, checkpoint, "--data.init_args.lookback", "96"])
+    assert said.startswith("the model in the checkpoint has other sizes than this one: were `look")
+    assert main([*test, checkpoint]) == 0
+
+
+def test_a_fit_without_logger_leaves_nothing_in_the_current_folder() -> None:
+    assert run("fit", "dummy.yaml", "--trainer.enable_progress_bar", "false") == 0
+    assert [path.name for path in Path().iterdir()] == ["data"]
+
+
+def test_prepare_finds_settings_that_leave_nothing_to_train_on(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = ["prepare", "--config", str(CONFIGS / "dummy.yaml"), "--data.lookback", "50000"]
+    assert error_of(capsys, 1, config).startswith("a sample needs 50027 bars")
+
+
+def test_csv_with_other_separators_or_contradicting_rows_is_refused(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    config = ["prepare", "--config", str(CONFIGS / "file.yaml")]
+    config += ["--data.source.init_args.path", "c.csv"]
+    row = "1577836800,7000,7100,6900,7050,10,3\n"
+    for separator in (";", "\t"):
+        Path("c.csv").write_text((row * 3).replace(",", separator))
+        assert "write it with commas" in error_of(capsys, 1, config)
+    Path("c.csv").write_text(row + "1577836800,7000,9100,6900,9050,10,3\n")
+    said = error_of(capsys, 1, config)
+    assert "two rows for 2020-01-01T00:00:00Z close at 7050 and 9050: remove the wrong" in said

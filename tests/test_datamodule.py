@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -20,6 +21,7 @@ from btc_datamodule import (
     Feature,
     FractionSplit,
     LogReturn,
+    LookAheadError,
     NotPreparedError,
     Simulator,
     StoreError,
@@ -387,3 +389,65 @@ def test_too_many_outages_for_the_lookback_name_the_ways_out(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match=r"raise `max_fill` or lower `min_observed`"):
         dm.setup()
     assert len(prepared(tmp_path, max_fill=1, split=split, **arguments).dataset("train")) > 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"source": "Simulator"}, r"source is 'Simulator': it must be an object such as Simulat"),
+        ({"target": LogReturn}, r"target is <class .*: it must be an object such as LogReturn\(\)"),
+        ({"split": 0.2}, r"split is 0\.2: it must be an object such as FractionSplit\(\)"),
+    ],
+)
+def test_what_is_no_source_target_or_split_is_refused(
+    tmp_path: Path, arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        datamodule(tmp_path, **arguments)
+
+
+def test_a_stage_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no stage 'trian': choose one of train, val, test"):
+        prepared(tmp_path).dataset("trian")  # type: ignore[arg-type]
+
+
+def test_a_damaged_feature_file_is_made_again(tmp_path: Path) -> None:
+    dm = prepared(tmp_path)
+    path = dm.table.path
+    whole = path.read_bytes()
+    path.write_bytes(whole[:3000])
+    dm.teardown()
+    dm.prepare_data()
+    dm.setup()
+    assert path.read_bytes() == whole
+
+
+@pytest.mark.parametrize("threshold", [0.01, 0.02, 0.03, 0.04])
+def test_a_feature_that_peeks_only_at_rare_large_moves_is_found(
+    tmp_path: Path, threshold: float
+) -> None:
+    def rare(bars: pl.DataFrame) -> pl.Series:
+        coming = bars["close"].shift(-1) / bars["close"] - 1
+        return coming.set(coming.abs() <= threshold, 0.0).fill_null(0.0)
+
+    arguments: dict[str, Any] = {"start": "2020-01-01", "end": "2022-06-15", "source": Simulator()}
+    dm = datamodule(tmp_path, features=["log_return", Feature("rare", 2, rare)], **arguments)
+    with pytest.raises(LookAheadError, match=r"feature 'rare' at 202.*: it looks ahead"):
+        dm.prepare_data()
+
+
+@pytest.mark.parametrize(
+    ("compute", "message"),
+    [
+        (lambda bars: bars["clse"], "'odd' failed: ColumnNotFoundError"),
+        (lambda bars: bars["close"].to_numpy(), "'odd' must give a polars Series of .*: ndarray"),
+        (lambda bars: pl.col("close"), "'odd' must give a polars Series of numbers: Expr"),
+        (lambda bars: bars["close"].cast(pl.String), "'odd' must give .* of numbers: String"),
+    ],
+)
+def test_a_feature_that_gives_no_numbers_is_named(
+    tmp_path: Path, compute: Any, message: str
+) -> None:
+    dm = datamodule(tmp_path, features=["log_return", Feature("odd", 1, compute)])
+    with pytest.raises(ConfigError, match=message):
+        dm.prepare_data()

@@ -283,7 +283,7 @@ def test_a_failed_build_leaves_nothing(candles: Path) -> None:
     def broken(bars: pl.DataFrame) -> pl.Series:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ConfigError, match=r"feature .broken. failed: ZeroDivisionError"):
         build(candles, recipe(Feature("broken", 1, broken)))
     assert not [file for file in candles.parent.iterdir() if file.name.startswith("features-")]
 

@@ -13,30 +13,28 @@ written to disk. A day without a file is settled as a day without candles, with 
 is so recent that its file may still appear: from there on nothing is answered, so that a later run
 asks again.
 
-Memory: per file under way the zip and its candles, some 5 MB for a month of minutes. A month of
-seconds is about 100 MB of zip and 200 MB of candles, which ``downloads=1`` keeps to one or two.
+Memory: the zip and the candles of each file under way, and what it takes to read one, since one
+is read at a time. A month of minutes (6 MB) hardly shows. A month of seconds was measured at
+130 MB of zip, 190 MB of candles and 900 MB at the peak of reading: ``downloads=1`` keeps two.
 """
 
 import hashlib
 import logging
 import re
-import struct
 import time
-import zipfile
-import zlib
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from io import BytesIO
-from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple
+from threading import Lock
+from typing import ClassVar, Literal, NamedTuple
 
-from btc_datamodule.candles import Candles, empty, tidy
-from btc_datamodule.errors import ConfigError, SourceError, first_line
+from btc_datamodule.candles import empty
+from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source, check_path_part
-from btc_datamodule.sources.columns import LAYOUTS, recognise
 from btc_datamodule.sources.http import MAX_BACKOFF, Answer, PoliteClient, check_manners
+from btc_datamodule.sources.kline_zip import quoted, read_klines, size_limit
 from btc_datamodule.timeline import (
     Span,
     floor_to,
@@ -46,9 +44,6 @@ from btc_datamodule.timeline import (
     subtract,
 )
 
-if TYPE_CHECKING:
-    import polars as pl
-
 DAY = 86_400
 
 RECENT = 3 * DAY
@@ -57,19 +52,7 @@ RECENT = 3 * DAY
 DOUBTFUL = 28
 """Days without a file, and none before them, after which it is doubted that there are any."""
 
-ROW_BYTES = 400
-"""Upper bound of a row's length; real ones have 90 to 150 bytes."""
-
 _INTERVALS = (1, 60, 180, 300, 900, 1800, *(hours * 3600 for hours in (1, 2, 4, 6, 8, 12, 24)))
-_CHUNK = 8 * 2**20
-_FIELDS = (
-    *("open_time", "open", "high", "low", "close", "volume", "close_time", "quote_volume"),
-    *("trades", "taker_buy_volume", "taker_buy_quote_volume", "ignore"),
-)
-_MEND = (
-    "its checksum is right, so Binance published it like this: set `end` before it or `start` "
-    "after it until Binance has mended it"
-)
 _log = logging.getLogger(__name__)
 
 
@@ -265,6 +248,7 @@ class _Downloads:
         self._source = source
         self._interval = interval
         self._client = client
+        self._reading = Lock()
         self._pool = ThreadPoolExecutor(source.downloads, "binance")
 
     def __enter__(self) -> "_Downloads":
@@ -336,7 +320,8 @@ class _Downloads:
         if body is None:
             return None
         url = self._url(file.path)
-        candles, notes = _read(body, file, self._interval, url)
+        with self._reading:
+            candles, notes = read_klines(body, file.name, file.period, self._interval, url)
         origin = f"{url} sha256:{hashlib.sha256(body).hexdigest()[:12]}"
         return Block(file.wanted, candles.slice(*file.wanted), origin, notes)
 
@@ -349,7 +334,11 @@ class _Downloads:
                 _log.warning("%s: %s; fetching both again (attempt %d)", url, problem, attempt)
                 self._client.pause(min(source.retry_wait * 2 ** (attempt - 2), MAX_BACKOFF))
             said = self._get(f"{file.path}.CHECKSUM", 2**16)
-            body = None if said is None else self._get(file.path, _size_limit(file, self._interval))
+            body = (
+                None
+                if said is None
+                else self._get(file.path, size_limit(file.period, self._interval))
+            )
             if said is None or body is None:
                 return None
             expected = _digest_for(file.name, said)
@@ -359,7 +348,7 @@ class _Downloads:
             problem = (
                 f"its sha256 is {digest}, but {file.name}.CHECKSUM says {expected}"
                 if expected
-                else f"its .CHECKSUM holds no digest for it, but {_quoted(said)} (its sha256 is "
+                else f"its .CHECKSUM holds no digest for it, but {quoted(said)} (its sha256 is "
                 f"{digest})"
             )
         raise SourceError(
@@ -374,7 +363,7 @@ class _Downloads:
             return None
         if answer.status != 200:
             raise SourceError(
-                f"{self._url(path)}: refused with HTTP {answer.status}, {_quoted(answer.body)}: "
+                f"{self._url(path)}: refused with HTTP {answer.status}, {quoted(answer.body)}: "
                 "check `source.base_url`, and whether a firewall stands in between"
             )
         return answer.body
@@ -397,159 +386,3 @@ def _digest_for(name: str, checksum: bytes) -> str | None:
     """The SHA-256, in lower case, that a file in ``sha256sum``'s format gives for ``name``."""
     match = re.fullmatch(rb"\s*([0-9a-fA-F]{64})\s+\*?(\S+)\s*", checksum)
     return match[1].decode().lower() if match and match[2] == name.encode() else None
-
-
-def _quoted(body: bytes) -> str:
-    return repr(" ".join(body[:300].decode("utf-8", "replace").split())[:80])
-
-
-def _size_limit(file: _File, interval: int) -> int:
-    """Bytes that a file can have at most, zipped or not."""
-    return (file.period[1] - file.period[0]) // interval * ROW_BYTES + 2**16
-
-
-# ------------------------------------------------------------------------------------- content
-
-
-def _read(body: bytes, file: _File, interval: int, url: str) -> tuple[Candles, tuple[str, ...]]:
-    """The candles in a zip, and notes on what was left out of it or looks odd."""
-    import polars as pl
-
-    where = f"binance {file.name}"
-    tables: list[pl.DataFrame] = []
-    row = 1
-    for chunk in _unzipped(body, _size_limit(file, interval), url):
-        lines = _without_header(chunk, url) if row == 1 else chunk
-        row += lines is not chunk
-        if lines:
-            tables.append(_table(lines, row, url))
-            row += tables[-1].height
-    if not tables:
-        return empty(interval), (f"{where}: holds no rows",)
-    table, notes = _sifted(pl.concat(tables), file, interval, url)
-    columns = {name: table[name].to_numpy() for name in LAYOUTS["binance"] if name}
-    columns["open_time"] = columns["open_time"] // 10**6
-    candles, repaired = tidy(columns, interval, where, table["row"].to_numpy())
-    return candles, (*(f"{where}: {note}" for note in notes), *repaired)
-
-
-def _sifted(
-    table: "pl.DataFrame", file: _File, interval: int, url: str
-) -> "tuple[pl.DataFrame, list[str]]":
-    """The rows that are bars of the file's period, times in microseconds, and what was odd."""
-    import polars as pl
-
-    def micros(name: str) -> pl.Expr:  # until the year 5138, milliseconds stay below 1e14
-        time = pl.col(name)
-        return pl.when(time < 10**14).then(time * 1000).otherwise(time)
-
-    table = table.with_columns(micros("open_time"), micros("close_time"))
-    opened, step, height = pl.col("open_time"), interval * 10**6, table.height
-    start, end = (second * 10**6 for second in file.period)
-    oddities = {
-        "open outside its period and were left out": (opened < start) | (opened >= end),
-        "open off the grid and were left out": opened % step != 0,
-        "close too early and were kept": pl.col("close_time") < opened + step - 1000,
-    }
-    notes = []
-    for text, odd in oddities.items():
-        rows = table.filter(odd)
-        if rows.height:
-            first = format_instant(rows["open_time"][0] // 10**6)
-            notes.append(f"{rows.height} of {height} rows {text}, the first at {first}")
-            if rows.height == height and "period" in text:  # of another period, or another unit
-                raise SourceError(f"{url}: {notes[0]}: is it another file? {_MEND}")
-            if text.endswith("left out"):
-                table = table.filter(~odd)
-    return table, notes
-
-
-def _unzipped(body: bytes, limit: int, url: str) -> Iterator[bytes]:
-    """Whole lines of the one file in a zip, some megabytes at a time, ``limit`` in all.
-
-    Raises:
-        SourceError: if the zip is damaged, or not one plain file of a fitting size.
-    """
-    size, rest = 0, b""
-    try:
-        with zipfile.ZipFile(BytesIO(body)) as archive:
-            member = _only_member(archive.infolist(), limit)
-            with archive.open(member) as file:
-                while chunk := file.read(_CHUNK):
-                    size += len(chunk)
-                    if size > limit:  # whatever the zip's directory says
-                        raise _UnsafeError(f"it unpacks to more than {limit:,} bytes")
-                    lines, end, rest = (rest + chunk).rpartition(b"\n")
-                    if end:
-                        yield lines + end
-        if rest:
-            yield rest
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, OSError) as error:
-        problem = f"the zip is damaged or cut short ({first_line(error)})"
-    except (_UnsafeError, NotImplementedError) as error:
-        problem = f"the zip is refused: {first_line(error)}"
-    else:
-        return
-    raise SourceError(f"{url}: {problem}; {_MEND}")
-
-
-class _UnsafeError(Exception):
-    """A zip that no archive of candles would hold."""
-
-
-def _only_member(members: list[zipfile.ZipInfo], limit: int) -> zipfile.ZipInfo:
-    if len(members) != 1:
-        raise _UnsafeError(f"it holds {len(members)} files instead of one")
-    member = members[0]
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*\.csv", member.filename):
-        raise _UnsafeError(f"the file in it is called {member.filename[:80]!r}")
-    if member.flag_bits & 1:
-        raise _UnsafeError("it is encrypted")
-    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _UnsafeError(f"it is packed by method {member.compress_type}, not deflated")
-    if member.file_size > limit:
-        raise _UnsafeError(f"it unpacks to {member.file_size:,} bytes, more than {limit:,}")
-    return member
-
-
-def _without_header(lines: bytes, url: str) -> bytes:
-    """Lines without their first if that is a header; the archive has files of both kinds."""
-    if lines[:1].isdigit():
-        return lines
-    header, _, rest = lines.partition(b"\n")
-    fields = header.decode("utf-8", "replace").strip("\ufeff\r ").split(",")
-    if tuple(recognise(fields, [False] * len(fields))) != LAYOUTS["binance"]:
-        raise SourceError(f"{url}, row 1: no row of a candle and no header, but {_quoted(header)}")
-    return rest
-
-
-def _table(lines: bytes, first_row: int, url: str) -> "pl.DataFrame":
-    """Rows of 12 values, typed, and their numbers in the file."""
-    import polars as pl
-
-    numbers: dict[str, pl.DataType] = {name: pl.Float64() for name in _FIELDS}
-    schema = numbers | {"open_time": pl.Int64(), "close_time": pl.Int64(), "ignore": pl.String()}
-    problem = "unreadable"
-    try:
-        table = pl.read_csv(lines, has_header=False, schema=schema, quote_char=None)
-        # polars fills a short row with nulls, and refuses a longer one.
-        if not any(table[name].null_count() for name in _FIELDS[:-1]):
-            return table.with_row_index("row", first_row)
-    except pl.exceptions.PolarsError as error:
-        problem = first_line(error)
-    row, problem = _broken_line(lines) or (0, problem)
-    raise SourceError(f"{url}, row {first_row + row}: {problem}; {_MEND}")
-
-
-def _broken_line(lines: bytes) -> tuple[int, str] | None:
-    """The first line that is no row, counted from 0, and why. Slow: for lines known to hold one."""
-    for row, line in enumerate(lines.splitlines()):
-        fields = line.decode("utf-8", "replace").split(",")
-        if len(fields) != len(_FIELDS):
-            return row, f"{len(fields)} fields instead of {len(_FIELDS)}: {_quoted(line)}"
-        for name, text in zip(_FIELDS[:-1], fields, strict=False):
-            try:
-                int(text) if name.endswith("_time") else float(text)
-            except ValueError:
-                return row, f"{name} is {text[:60]!r}, which is no number"
-    return None

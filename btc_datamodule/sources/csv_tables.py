@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from btc_datamodule.candles import REQUIRED
 from btc_datamodule.errors import CandleError, SourceError, first_line
 from btc_datamodule.sources.columns import (
     LAYOUTS,
@@ -81,6 +82,12 @@ def _text_bytes(path: Path) -> bytes:
 def _csv_layout(raw: bytes, columns: tuple[str, ...] | None, where: str) -> _Layout:
     """Find the header, or do without one: it is the first line, or the second under a banner."""
     lines = _first_lines(raw, 3, where)
+    for separator in (";", "\t"):
+        if all(line.fields[0].count(separator) >= len(REQUIRED) - 1 for line in lines[-1:]):
+            raise SourceError(
+                f"{where}: its fields are separated by {separator!r}: write it with commas, and "
+                "points in its numbers"
+            )
     words = 0
     while words < len(lines) and not any(map(_is_value, lines[words].fields)):
         words += 1
