@@ -9,7 +9,8 @@ import exchange as ex
 import pytest
 from exchange import CoinbaseAnswers, Exchange
 
-from btc_datamodule import CandleFile, Candles, read_candles
+from btc_datamodule import CandleFile, Candles, Simulator, read_candles
+from btc_datamodule.candles import concatenate
 from btc_datamodule.cli import main
 from btc_datamodule.timeline import parse_instant
 
@@ -108,6 +109,21 @@ def test_the_coinbase_config_does_the_job_of_the_tutorial(
     said = capsys.readouterr().out
     assert f"{len(asked):,} rows, 2020-01-01T00:00:00Z to 2020-06-15T00:00:00Z" in said
     assert re.search(r"val +2020-05-01T00:00:00Z +2020-05-24T00:00:00Z +552 ", said)
+
+
+def test_the_binance_config_runs_on_an_archive_of_its_shape() -> None:
+    span = (parse_instant("2021-01-01"), parse_instant("2021-03-01"))
+    held = concatenate([block.candles for block in Simulator().blocks(60, span)])
+    with Exchange(ex.BinanceArchiveAnswers(held)) as exchange:
+        arguments = ["--data.source.init_args.base_url", exchange.url, "--data.end", "2021-03-01"]
+        arguments += ["--data.split.init_args.val", "2021-02-15"]
+        arguments += ["--data.split.init_args.test", "2021-02-22"]
+        assert run("prepare", "binance_1m.yaml", *arguments) == 0
+        quiet = ["--trainer.enable_progress_bar", "false", "--trainer.limit_train_batches", "5"]
+        assert run("fit", "binance_1m.yaml", *arguments, *quiet) == 0
+        assert len(exchange.requests) == 4, "two months, each with its checksum, once"
+    stored = read_candles(Path("data/binance/BTCUSDT/1m/candles.h5"))
+    assert stored["close"].tolist() == held["close"].tolist()
 
 
 def test_the_file_config_runs_on_kraken_hours(
