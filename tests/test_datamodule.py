@@ -451,3 +451,11 @@ def test_a_feature_that_gives_no_numbers_is_named(
     dm = datamodule(tmp_path, features=["log_return", Feature("odd", 1, compute)])
     with pytest.raises(ConfigError, match=message):
         dm.prepare_data()
+
+
+def test_a_checkpoint_does_not_care_where_the_same_candles_come_from(tmp_path: Path) -> None:
+    candles = random_hourly([True] * ROWS, seed=1)
+    here = prepared(tmp_path / "a", source=Memory(candles, "here"), start=None, end=None)
+    there = prepared(tmp_path / "b", source=Memory(candles, "there"), start=None, end=None)
+    there.load_state_dict(here.state_dict())
+    assert there.scaler == here.scaler
