@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -202,7 +201,7 @@ class _Parts:
         files = self.files()
         number = int(files[-1].stem) + 1 if files else 0
         candles = concatenate([block.candles for block in self._blocks])
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = format_instant(int(time.time()))
         write_candles(
             self.folder / f"{number:06d}.h5",
             [candles],

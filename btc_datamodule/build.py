@@ -75,12 +75,13 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
         ConfigError: if a feature needs a column that the candles lack, or no candle is in span.
     """
     with CandleReader(candle_path) as reader:
-        path = table_path(candle_path, recipe.key(reader.header))
+        key = recipe.key(reader.header)
+        path = table_path(candle_path, key)
         with FileLock(candle_path.with_name("features.lock")):
             if not _is_whole(path):
                 _check_columns(recipe.features, reader.header)
                 _remove_stale(candle_path, reader.header)
-                _write(path, reader, recipe)
+                _write(path, reader, recipe, key)
     return path
 
 
@@ -118,7 +119,7 @@ def _remove_stale(candle_path: Path, header: Header) -> None:
             path.unlink()
 
 
-def _write(path: Path, reader: CandleReader, recipe: Recipe) -> None:
+def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
     grid = Grid.of(reader, recipe.span, recipe.max_fill)
     warm = warm_up(recipe.features)
     if grid.rows <= warm:
@@ -151,7 +152,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe) -> None:
         file.attrs.update(
             {
                 "schema": SCHEMA,
-                "key": recipe.key(reader.header),
+                "key": key,
                 "candles": reader.header.digest,
                 "first": grid.first,
                 "interval": grid.interval,

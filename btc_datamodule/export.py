@@ -1,10 +1,9 @@
 """Candles for other programs: Parquet or CSV, with times that any of them reads."""
 
-import os
 from pathlib import Path
 
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.store import CandleReader
+from btc_datamodule.store import CandleReader, replacement
 from btc_datamodule.timeline import Span
 
 SUFFIXES = (".parquet", ".csv")
@@ -35,13 +34,9 @@ def export_candles(candle_path: Path, span: Span, output: str | Path) -> Path:
     with CandleReader(candle_path) as reader:
         frame = reader.slice(*span).to_polars()
     frame = frame.with_columns(pl.from_epoch("open_time").dt.replace_time_zone("UTC"))
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
+    with replacement(path) as temporary:
         if path.suffix == ".parquet":
             frame.write_parquet(temporary)
         else:
             frame.write_csv(temporary, datetime_format="%Y-%m-%dT%H:%M:%SZ")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
     return path

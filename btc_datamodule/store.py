@@ -229,11 +229,23 @@ def replacing(path: Path) -> Iterator["h5py.File"]:
     import h5py
 
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Format 1.10 puts a checksum on the metadata too, which the oldest format does not.
+    with (
+        replacement(path) as temporary,
+        h5py.File(temporary, "w", libver=("v110", "v110")) as file,
+    ):
+        yield file
+
+
+@contextmanager
+def replacement(path: Path) -> Iterator[Path]:
+    """A path to write to; what is there at the end is synced and takes the place of ``path``.
+
+    If the block raises, ``path`` stays as it was and nothing is left behind.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        # Format 1.10 puts a checksum on the metadata too, which the oldest format does not.
-        with h5py.File(temporary, "w", libver=("v110", "v110")) as file:
-            yield file
+        yield temporary
         _sync(temporary)
         temporary.replace(path)
         _sync(path.parent)
