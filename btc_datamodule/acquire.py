@@ -136,19 +136,21 @@ def _only_writer(path: Path, timeout: float) -> Iterator[None]:
 def _update_locked(path: Path, source: Source, interval: int, asked: Span, refresh: bool) -> Update:
     for leftover in path.parent.glob("*.tmp"):
         leftover.unlink()
-    parts = _Parts(path, source, interval)
+    revision = source.revision  # once, and before reading: for files it reads them whole
+    parts = _Parts(path, source, interval, revision or "")
     stored = read_header(path) if path.exists() else None
-    if source.revision is None:
+    if revision is None:
         known = [*(stored.covered if stored else ()), *parts.covered()]
     else:  # read whole or not at all: what an interrupted reading left is read again
         parts.discard()
         asked = (0, floor_to(time.time(), interval))
-        known = [asked] if stored and stored.revision == source.revision else []
+        known = [asked] if stored and stored.revision == revision else []
     missing = [asked] if refresh and asked[0] < asked[1] else subtract(asked, known)
     notes: list[str] = []
     with parts:
         for span in missing:
-            for block in _with_progress(source.blocks(interval, span), span, interval, source):
+            total = None if revision else (span[1] - span[0]) // interval
+            for block in _with_progress(source.blocks(interval, span), total, interval, source):
                 _check_block(block, source, interval)
                 parts.add(block)
                 notes += block.notes
@@ -161,10 +163,11 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
 class _Parts:
     """Answers that are on disk but not in the candle file yet. As a context manager, flushes."""
 
-    def __init__(self, path: Path, source: Source, interval: int) -> None:
+    def __init__(self, path: Path, source: Source, interval: int, revision: str) -> None:
         self.folder = path.with_suffix(".parts")
         self.source = source
         self.interval = interval
+        self.revision = revision
         self._blocks: list[Block] = []
         self._since = time.monotonic()
 
@@ -210,7 +213,7 @@ class _Parts:
             interval=self.interval,
             columns=candles.columns,
             covered=union(block.span for block in self._blocks),
-            revision=self.source.revision or "",
+            revision=self.revision,
             provenance=[
                 Provenance(block.origin, block.span, len(block.candles), now)
                 for block in self._blocks
@@ -230,13 +233,12 @@ def _check_block(block: Block, source: Source, interval: int) -> None:
 
 
 def _with_progress(
-    blocks: Iterator[Block], span: Span, interval: int, source: Source
+    blocks: Iterator[Block], total: int | None, interval: int, source: Source
 ) -> Iterator[Block]:
     """Pass blocks on and show a bar on a terminal; silent elsewhere."""
     from tqdm import tqdm
 
     label = f"{source.name} {source.series}"
-    total = None if source.revision else (span[1] - span[0]) // interval
     with tqdm(total=total, desc=label, unit=" bars", unit_scale=True, disable=None) as bar:
         for block in blocks:
             yield block
@@ -259,7 +261,7 @@ def _commit(path: Path, parts: _Parts, refresh: bool) -> list[str]:
             interval=interval,
             columns={name for header in headers for name in header.columns},
             covered=union(span for header in headers for span in header.covered),
-            revision=source.revision or "",
+            revision=parts.revision,
             provenance=_joined([record for header in headers for record in header.provenance]),
         )
     parts.discard()
