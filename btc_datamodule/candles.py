@@ -5,9 +5,9 @@ networks or torch. A ``Candles`` that exists is valid: constructing one checks i
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -175,42 +175,60 @@ def check(
         ordered: whether open times must strictly increase.
     """
     time = columns["open_time"]
-    opened, high, low, close = (columns[name] for name in PRICES)
+    faults = [*_faults(columns)]
+    grid = format_interval(interval)
+    off_grid = f"the bar does not open on the {grid} grid: is `interval` right?"
+    faults.append(_Fault(time % interval != 0, off_grid))
+    if ordered:
+        falling = np.concatenate([[False], np.diff(time) <= 0])
+        faults.append(_Fault(falling, "open times must increase, each bar once"))
+    for fault in faults:
+        if fault.bad.any():
+            raise CandleError(fault.first(columns, where, rows))
 
-    def fail(bad: NDArray[np.bool_], problem: str, *shown: str) -> None:
-        if not bad.any():
-            return
-        i = int(np.argmax(bad))
-        values = ", ".join(f"{name} {columns[name][i]:.10g}" for name in shown)
-        raise CandleError(
-            f"{where}, row {i if rows is None else rows[i]} ({format_instant(time[i])}): "
-            f"{problem}{f' ({values})' if values else ''}"
+
+class _Fault(NamedTuple):
+    """A way in which rows are no candles: which rows, (N,) bool, what it is, columns to show."""
+
+    bad: NDArray[np.bool_]
+    problem: str
+    shown: tuple[str, ...] = ()
+
+    def first(self, columns: Columns, where: str, rows: NDArray[np.int64] | None) -> str:
+        """The first such row: its number, time, what is wrong, and the values."""
+        i = int(np.argmax(self.bad))
+        values = ", ".join(f"{name} {columns[name][i]:.10g}" for name in self.shown)
+        return (
+            f"{where}, row {i if rows is None else rows[i]} "
+            f"({format_instant(columns['open_time'][i])}): "
+            f"{self.problem}{f' ({values})' if values else ''}"
         )
 
+
+def _faults(columns: Columns) -> Iterator[_Fault]:
+    """Each way in which the values of a row can be no candle."""
+    opened, high, low, close = (columns[name] for name in PRICES)
     for name in PRICES:
-        fail(~np.isfinite(columns[name]), f"{name} is not a number")
-        fail(columns[name] <= 0, f"{name} is not above zero", name)
-    fail(~np.isfinite(columns["volume"]), "volume is not a number")
+        yield _Fault(~np.isfinite(columns[name]), f"{name} is not a number")
+        yield _Fault(columns[name] <= 0, f"{name} is not above zero", (name,))
+    yield _Fault(~np.isfinite(columns["volume"]), "volume is not a number")
     for name in ("volume", *OPTIONAL):
         if name in columns:
-            fail(columns[name] < 0, f"{name} is negative", name)
-            fail(np.isinf(columns[name]), f"{name} is infinite")
-    fail(high < low, "high is below low", "high", "low")
-    fail(high < np.maximum(opened, close), "high is below open or close", "open", "high", "close")
-    fail(low > np.minimum(opened, close), "low is above open or close", "open", "low", "close")
-    fail(
-        time % interval != 0,
-        f"the bar does not open on the {format_interval(interval)} grid: is `interval` right?",
-    )
-    if ordered:
-        fail(
-            np.concatenate([[False], np.diff(time) <= 0]),
-            "open times must increase, each bar once",
-        )
+            yield _Fault(columns[name] < 0, f"{name} is negative", (name,))
+            yield _Fault(np.isinf(columns[name]), f"{name} is infinite")
+    yield _Fault(high < low, "high is below low", ("high", "low"))
+    above, below = np.maximum(opened, close), np.minimum(opened, close)
+    yield _Fault(high < above, "high is below open or close", ("open", "high", "close"))
+    yield _Fault(low > below, "low is above open or close", ("open", "low", "close"))
 
 
 def tidy(
-    columns: Columns, interval: int, where: str, rows: NDArray[np.int64] | None = None
+    columns: Columns,
+    interval: int,
+    where: str,
+    rows: NDArray[np.int64] | None = None,
+    *,
+    drop_invalid: bool = False,
 ) -> tuple[Candles, tuple[str, ...]]:
     """Put rows as they came into order, each bar once; say what was repaired.
 
@@ -223,18 +241,22 @@ def tidy(
         interval: seconds.
         where: what errors name, a file for instance.
         rows: (N,) numbers to call the rows by in errors.
+        drop_invalid: leave out rows whose values are no candle, with a note that counts them,
+            in place of an error.
 
     Raises:
         CandleError: naming the first row that is no candle.
     """
     columns = _as_arrays(columns, where)
+    notes: tuple[str, ...] = ()
+    if drop_invalid:
+        columns, rows, notes = _valid(columns, where, rows)
     check(columns, interval, where, rows, ordered=False)
     time = columns["open_time"]
     unknown = sum(np.isnan(columns[name]).astype(np.int64) for name in OPTIONAL if name in columns)
     order = np.lexsort((np.broadcast_to(unknown, time.shape), time))
     ordered = {name: values[order] for name, values in columns.items()}
     first = np.concatenate([[True], np.diff(ordered["open_time"]) > 0])[: len(time)]
-    notes: tuple[str, ...] = ()
     if not first.all():
         kept = np.flatnonzero(first)[np.cumsum(first) - 1]
         gap = np.abs(ordered["close"] / ordered["close"][kept] - 1)
@@ -245,12 +267,28 @@ def tidy(
                 f"{ordered['close'][kept[worst]]:.10g} and {ordered['close'][worst]:.10g}: "
                 "remove the wrong one"
             )
-        notes = (
+        notes += (
             f"{where}: {int((~first).sum())} rows repeat an open time; the most complete of each "
             f"was kept (closes differ by at most {gap[worst]:.3%}"
             + (f", at {format_instant(ordered['open_time'][worst])})" if gap[worst] else ")"),
         )
     return _trusted(interval, {k: v[first] for k, v in ordered.items()}), notes
+
+
+def _valid(
+    columns: dict[str, NDArray[Any]], where: str, rows: NDArray[np.int64] | None
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], tuple[str, ...]]:
+    """The rows whose values are a candle, their numbers, and a note about the others."""
+    numbers = np.arange(len(columns["open_time"])) if rows is None else rows
+    faults = [fault for fault in _faults(columns) if fault.bad.any()]
+    if not faults:
+        return columns, numbers, ()
+    good = ~np.logical_or.reduce([fault.bad for fault in faults])
+    note = (
+        f"{int((~good).sum())} rows that are no candles were left out, "
+        f"such as {faults[0].first(columns, where, rows)}"
+    )
+    return {name: values[good] for name, values in columns.items()}, numbers[good], (note,)
 
 
 def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, NDArray[np.int64]]:

@@ -419,3 +419,25 @@ def test_times_and_interval_are_in_the_digest() -> None:
     finer = Candles(HOUR, series.columns)
     moved = changed(series, open_time=series.open_time + 86400)
     assert len({digest_of(series), digest_of(finer), digest_of(moved)}) == 3
+
+
+def test_rows_that_are_no_candles_can_be_left_out_and_are_counted() -> None:
+    columns = bars(6)
+    columns["close"][1] = math.nan
+    columns["high"][1] = -1.0
+    columns["volume"][4] = -2.0
+    candles, notes = tidy(columns, HOUR, "here", drop_invalid=True)
+    whole = candles_of(np.ones(6, dtype=bool), optional=OPTIONAL)
+    kept = [0, 2, 3, 5]
+    assert_same(candles, Candles(HOUR, {name: whole[name][kept] for name in COLUMNS}))
+    assert notes == (
+        "2 rows that are no candles were left out, such as here, row 1 "
+        "(2020-01-01T01:00:00Z): high is not above zero (high -1)",
+    )
+
+
+def test_leaving_out_what_is_no_candle_says_nothing_of_a_wrong_grid() -> None:
+    columns = bars(6)
+    columns["open_time"][2] += 60
+    with pytest.raises(CandleError, match=r"row 2 .*is `interval` right"):
+        tidy(columns, HOUR, "here", drop_invalid=True)

@@ -24,14 +24,18 @@ class Block:
         span: the half-open span (epoch seconds) that this block settles: a bar of it that is
             not in ``candles`` is known to be absent.
         candles: closed bars that open inside ``span``.
-        origin: where they came from: a URL, or a file and its digest.
+        origin: where they came from: a URL, or a file.
         notes: what had to be repaired, one sentence each, for the user to read.
+        checksum: of the bytes that they came in, such as "sha256:..."; "" where there is none.
+        received: bytes that came over the network for it, for the progress bar.
     """
 
     span: Span
     candles: Candles
     origin: str
     notes: tuple[str, ...] = ()
+    checksum: str = ""
+    received: int = 0
 
 
 class Source(ABC):
