@@ -290,7 +290,7 @@ def check(
 
     scaled = next(iter(ours.train_dataloader()))
     np.testing.assert_array_equal(scaled.origin_time, got.origin_time)
-    mean, std = np.array(ours.scaler.mean), np.array(ours.scaler.std)
+    mean, std = np.array(ours.scaler.center), np.array(ours.scaler.scale)
     np.testing.assert_allclose(scaled.x, (expected - mean) / std, rtol=1e-5, atol=1e-5)
 
 

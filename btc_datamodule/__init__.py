@@ -27,7 +27,13 @@ if TYPE_CHECKING:
     from btc_datamodule.sources.coinbase import Coinbase
     from btc_datamodule.sources.files import CandleFile
     from btc_datamodule.sources.simulator import Simulator
-    from btc_datamodule.splits import DateSplit, FractionSplit, Split
+    from btc_datamodule.splits import (
+        CombinatorialPurged,
+        DateSplit,
+        FractionSplit,
+        Split,
+        WalkForward,
+    )
     from btc_datamodule.store import read_candles
     from btc_datamodule.targets import Direction, LogReturn, Target
     from btc_datamodule.windows import Batch, WindowDataset
@@ -51,7 +57,7 @@ _MODULES = {
     "sources.coinbase": ("Coinbase",),
     "sources.files": ("CandleFile",),
     "sources.simulator": ("Simulator",),
-    "splits": ("DateSplit", "FractionSplit", "Split"),
+    "splits": ("CombinatorialPurged", "DateSplit", "FractionSplit", "Split", "WalkForward"),
     "store": ("read_candles",),
     "targets": ("Direction", "LogReturn", "Target"),
     "windows": ("Batch", "WindowDataset"),
@@ -74,6 +80,8 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "Split",
     "FractionSplit",
     "DateSplit",
+    "WalkForward",
+    "CombinatorialPurged",
     "Target",
     "LogReturn",
     "Direction",

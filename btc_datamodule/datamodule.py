@@ -4,39 +4,42 @@
 them, splits them by time and fits the scaler on train. The loaders hand out ``Batch``es.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from inspect import signature
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info
+from numpy.typing import NDArray
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from btc_datamodule.acquire import series_folder, update
 from btc_datamodule.build import Recipe, build
+from btc_datamodule.checks import check_arguments, check_stages
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features import Feature, resolve
-from btc_datamodule.fitted import Fitted, fit
-from btc_datamodule.hparams import class_path, import_path
+from btc_datamodule.fitted import Fitted, digest_of, observed_rows, train_runs
+from btc_datamodule.hparams import plain
 from btc_datamodule.origins import Origins, Reckoning, SampleShape, eligible
 from btc_datamodule.sampling import Shuffle, WindowSampler
-from btc_datamodule.scaling import Scaler
+from btc_datamodule.scaling import Scaler, Scaling
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.splits import STAGES, Fold, FractionSplit, Split, Stage
+from btc_datamodule.splits import END_OF_TIME, STAGES, Fold, FractionSplit, Split, Stage
 from btc_datamodule.store import read_header
 from btc_datamodule.table import Table, table_path
 from btc_datamodule.targets import LogReturn, Target
-from btc_datamodule.timeline import (
-    format_instant,
-    format_interval,
-    parse_instant,
-    parse_interval,
-)
+from btc_datamodule.timeline import format_interval, parse_instant, parse_interval
 from btc_datamodule.windows import Batch, WindowDataset, as_is
 
-END_OF_TIME = 1 << 62
+if TYPE_CHECKING:
+    import polars as pl
+
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
@@ -53,15 +56,21 @@ class BTCDataModule(LightningDataModule):
         lookback: input bars of a sample (L).
         horizon: target bars of a sample (H).
         gap: bars between the last input bar and the first target bar.
-        split: how time is divided: FractionSplit, DateSplit, or a Split of yours.
+        split: how time is divided: FractionSplit, DateSplit, WalkForward, CombinatorialPurged,
+            or a Split of yours.
         purge: bars to leave out at the end of train and of val, beyond what the target needs.
+        embargo: bars to leave out where train follows a val or test span.
+        context: whether inputs of val and test may reach back over the start of their span
+            (allow) or not (strict). Those of train never do.
         batch_size: windows in a batch of one device.
         stride: bars from one train sample to the next.
         eval_stride: likewise for val and test; none for the horizon, so that each bar is scored
             once. The last window of every unbroken stretch is always among them.
         shuffle: order of train windows: full (random, anew each epoch) or none (by time).
         seed: of that order.
-        scaling: train (z-score with statistics of the train rows) or none.
+        scaling: of x: train (z-score with statistics of the train rows), robust (median and
+            quartiles of the train rows), window (each sample by itself) or none.
+        target_scaling: of y: train or robust, with statistics of the train targets, or none.
         max_fill: longest hole, in bars, that is taken as time without trades and filled flat;
             longer ones are outages, which no target touches.
         min_observed: least share of a sample's input bars that must be observed, in (0, 1].
@@ -90,12 +99,15 @@ class BTCDataModule(LightningDataModule):
         gap: int = 0,
         split: Split | None = None,
         purge: int = 0,
+        embargo: int = 0,
+        context: Literal["allow", "strict"] = "allow",
         batch_size: int = 256,
         stride: int = 1,
         eval_stride: int | None = None,
         shuffle: Shuffle = "full",
         seed: int = 0,
-        scaling: Literal["train", "none"] = "train",
+        scaling: Scaling = "train",
+        target_scaling: Literal["train", "robust", "none"] = "none",
         max_fill: int = 3,
         min_observed: float = 1.0,
         num_workers: int = 0,
@@ -105,7 +117,9 @@ class BTCDataModule(LightningDataModule):
         refresh: bool = False,
         transform: Callable[[Batch], Batch] | None = None,
     ) -> None:
+        given = locals()
         super().__init__()
+        self._given = {name: given[name] for name in _ARGUMENTS}
         self.source = Simulator() if source is None else source
         self.target = LogReturn() if target is None else target
         self.split = FractionSplit() if split is None else split
@@ -122,12 +136,15 @@ class BTCDataModule(LightningDataModule):
         self.end = None if end is None else parse_instant(end, "end")
         self.shape = SampleShape(lookback, horizon, gap, self.target.context)
         self.purge = purge
+        self.embargo = embargo
+        self.context = context
         self.batch_size = batch_size
         self.stride = stride
         self.eval_stride = horizon if eval_stride is None else eval_stride
         self.shuffle: Shuffle = shuffle
         self.seed = seed
-        self.scaling = scaling
+        self.scaling: Scaling = scaling
+        self.target_scaling: Scaling = target_scaling
         self.max_fill = max_fill
         self.min_observed = min_observed
         self.num_workers = num_workers
@@ -136,11 +153,23 @@ class BTCDataModule(LightningDataModule):
         self.data_dir = Path(data_dir)
         self.refresh = refresh
         self.transform = transform
-        self._check_arguments()
+        check_arguments(self)
         self._table: Table | None = None
         self._fitted: Fitted | None = None
         self._verified_key: str | None = None
         self.save_hyperparameters(self._plain_arguments())
+
+    def with_fold(self, fold: int) -> "BTCDataModule":
+        """A datamodule with the same settings for another fold of the split.
+
+        It uses the same files; the statistics are its own, fitted by its ``setup``.
+
+        Raises:
+            ConfigError: if the split has only one fold.
+        """
+        if "fold" not in signature(type(self.split)).parameters:
+            raise ConfigError(f"split {self.split!r} has only one fold")
+        return type(self)(**self._given | {"split": replace(self.split, fold=fold)})  # type: ignore[type-var]
 
     # What sizes a model: known without any data.
 
@@ -227,21 +256,20 @@ class BTCDataModule(LightningDataModule):
             )
         self._table = Table.open(path)
         if self._fitted is None:
-            self._fitted = fit(self._table, self.split, scale=self.scaling == "train")
+            self._fitted = self._fit(self._table)
             self._verified_key = self._table.key
         self._verify()
-        self._check_stages()
-
-    def teardown(self, stage: str | None = None) -> None:
-        """Let go of the feature file; ``setup`` opens it again."""
-        self._table = None
+        check_stages(self)
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of train windows."""
         return self._loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Batches of validation windows, in order of time, each window once."""
+        """Batches of validation windows, in order of time, each window once.
+
+        None at all if the split has no validation.
+        """
         return self._loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -249,7 +277,11 @@ class BTCDataModule(LightningDataModule):
         return self._loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
-        """Batches of every origin from the first test bar on; y is NaN where still unknown."""
+        """Batches of every origin whose target begins in test, in order of time.
+
+        Where test reaches the end of the candles, also of those whose target begins after them:
+        what is not known yet is NaN in y.
+        """
         return self._loader("predict")
 
     def state_dict(self) -> dict[str, Any]:
@@ -293,33 +325,50 @@ class BTCDataModule(LightningDataModule):
         if stage not in STAGES:
             raise ConfigError(f"there is no stage {stage!r}: choose one of {', '.join(STAGES)}")
         table, fitted = self._ready()
-        last = stage in ("val", "test")
-        stride = {"train": self.stride, "predict": 1}.get(stage, self.eval_stride)
-        origins = Origins.of(self.reckoning(stage).runs, stride, last=last)
-        return WindowDataset(
-            table,
-            origins,
-            self.shape,
-            self.target,
-            fitted.scaler,
-            complete=self.min_observed == 1,
-            transform=self.transform,
-        )
+        windows = self._windows(stage, table, fitted.fold, fitted.scaler)
+        windows.target_scaler = fitted.target_scaler
+        windows.transform = self.transform
+        return windows
 
-    def reckoning(self, stage: Stage) -> Reckoning:
-        """How many origins of a stage are eligible, and what became of the others."""
+    def reckonings(self, stage: Stage) -> tuple[Reckoning, ...]:
+        """How many origins are eligible, and why not the others, for each span of a stage."""
         table, fitted = self._ready()
-        start, end = fitted.fold.span(stage)
-        return eligible(
-            self.shape,
-            stage=(max(0, table.row_of(start)), table.row_of(end)),
-            rows=table.rows,
-            warm_up=table.warm_up,
-            purge=self.purge if stage in ("train", "val") else 0,
-            min_observed=self.min_observed,
-            outages=table.outages,
-            unobserved=table.unobserved,
-            need_target=stage != "predict",
+        return self._reckonings(stage, table, fitted.fold)
+
+    def describe(self) -> "pl.DataFrame":
+        """The stages span by span: how many windows there are, and what was left out and why.
+
+        Returns:
+            One row for each span: ``stage``, ``from``, ``to`` (UTC), ``bars``, ``windows`` (at
+            the stage's stride), ``eligible`` (origins that may be used), and how many were left
+            out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``
+            (see ``origins``).
+        """
+        from btc_datamodule.info import stages
+
+        return stages(self)
+
+    def inverse_transform(self, y: Tensor) -> Tensor:
+        """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
+        return self._ready()[1].target_scaler.invert(y)
+
+    def to_prices(self, y: Tensor, origin_time: Tensor) -> NDArray[np.float64]:
+        """Prices that targets or forecasts stand for.
+
+        Args:
+            y: (B, *target shape), scaled as ``Batch.y`` is.
+            origin_time: (B,) int64, epoch seconds, of their origins.
+
+        Returns:
+            What ``target.prices`` makes of them, in the quote currency.
+
+        Raises:
+            ConfigError: if the target is not one of prices.
+        """
+        table, _ = self._ready()
+        rows = (origin_time.numpy() - table.first) // table.interval + self.shape.gap
+        return self.target.prices(
+            self.inverse_transform(y).numpy().astype(np.float64), table.bars("close")[rows]
         )
 
     @property
@@ -333,9 +382,20 @@ class BTCDataModule(LightningDataModule):
         return self._ready()[1].fold
 
     @property
+    def n_folds(self) -> int:
+        """How many folds the split makes of the candles."""
+        table, _ = self._ready()
+        return len(self.split.folds(table.span, table.interval))
+
+    @property
     def scaler(self) -> Scaler:
         """The statistics of the train rows."""
         return self._ready()[1].scaler
+
+    @property
+    def target_scaler(self) -> Scaler:
+        """The statistics of the train targets."""
+        return self._ready()[1].target_scaler
 
     def _ready(self) -> tuple[Table, Fitted]:
         if self._table is None or self._fitted is None:
@@ -346,7 +406,7 @@ class BTCDataModule(LightningDataModule):
         """The one factory of loaders: whole batches of positions in, whole batches out."""
         dataset = self.dataset(stage)
         train = stage == "train"
-        ranks, rank = self._ranks()
+        ranks, rank = self.ranks
         sampler = WindowSampler(
             len(dataset),
             self.batch_size,
@@ -367,7 +427,8 @@ class BTCDataModule(LightningDataModule):
             multiprocessing_context=self.start_method if self.num_workers else None,
         )
 
-    def _ranks(self) -> tuple[int, int]:
+    @property
+    def ranks(self) -> tuple[int, int]:
         """How many ranks there are, and which this is."""
         if self.trainer is not None:
             return self.trainer.world_size, self.trainer.global_rank
@@ -375,56 +436,49 @@ class BTCDataModule(LightningDataModule):
             return torch.distributed.get_world_size(), torch.distributed.get_rank()
         return 1, 0
 
+    def _fit(self, table: Table) -> Fitted:
+        """Split the table's time, and take the statistics of what train may see."""
+        fold = self.split.chosen(table.span, table.interval)
+        rows = train_runs(table, fold, self.embargo)
+        scaler = Scaler.fit(self.scaling, lambda: observed_rows(table, rows), self.n_features)
+        windows = self._windows("train", table, fold, scaler)
+        targets = Scaler.fit(self.target_scaling, windows.target_blocks, self.target_shape[-1])
+        return Fitted(fold, scaler, targets, digest_of(table, rows, self.target.columns))
+
+    def _windows(self, stage: Stage, table: Table, fold: Fold, scaler: Scaler) -> WindowDataset:
+        found = self._reckonings(stage, table, fold)
+        runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(each.runs for each in found)])
+        stride = {"train": self.stride, "predict": 1}.get(stage, self.eval_stride)
+        origins = Origins.of(runs, stride, last=stage in ("val", "test"))
+        complete = self.min_observed == 1
+        return WindowDataset(table, origins, self.shape, self.target, scaler, complete=complete)
+
+    def _reckonings(self, stage: Stage, table: Table, fold: Fold) -> tuple[Reckoning, ...]:
+        train = stage == "train"
+        return tuple(
+            eligible(
+                self.shape,
+                span=(table.row_of(span[0]), table.row_of(span[1])),
+                rows=table.rows,
+                warm_up=table.warm_up,
+                min_observed=self.min_observed,
+                outages=table.outages,
+                unobserved=table.unobserved,
+                purge=self.purge if stage in ("train", "val") else 0,
+                inside=train or self.context == "strict",
+                embargo=self.embargo if train and fold.follows_evaluation(span) else 0,
+                need_target=stage != "predict",
+            )
+            for span in fold.spans(stage)
+        )
+
     def _verify(self) -> None:
         """Make sure, once per feature file, that the train rows are those that were fitted on."""
-        if self._table and self._fitted and self._verified_key != self._table.key:
-            self._fitted.verify(self._table)
-            self._verified_key = self._table.key
-
-    def _check_stages(self) -> None:
-        """Raise ``ConfigError`` if a stage has no window, or train not even one batch."""
-        counts = {stage: len(self.dataset(stage)) for stage in STAGES if stage != "predict"}
-        table, _ = self._ready()
-        shown = ", ".join(f"{stage} {count:,}" for stage, count in counts.items())
-        need = table.warm_up + self.lookback + self.shape.gap + self.horizon
-        if table.rows < need:
-            raise ConfigError(
-                f"a sample needs {need} bars (warm-up {table.warm_up}, lookback {self.lookback}, "
-                f"gap {self.shape.gap}, horizon {self.horizon}) and there are {table.rows}: "
-                "shorten `lookback` or widen `start` and `end`"
-            )
-        if not all(counts.values()):
-            raise ConfigError(
-                f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars): "
-                "give it more time in `split`, shorten `lookback` or `horizon`, or, if holes are "
-                "the cause, raise `max_fill` or lower `min_observed`"
-            )
-        whole = self.batch_size * self._ranks()[0]
-        if counts["train"] < whole:
-            raise ConfigError(
-                f"train has fewer windows than one batch ({shown}, batch {whole}): "
-                "lower `batch_size` or `stride`, or widen `start` and `end`"
-            )
-
-    def _check_arguments(self) -> None:
-        least = {"lookback": 1, "horizon": 1, "gap": 0, "purge": 0, "batch_size": 1, "stride": 1}
-        least |= {"eval_stride": 1, "max_fill": 0, "num_workers": 0}
-        for name, bound in least.items():
-            value = getattr(self.shape, name, None)
-            value = getattr(self, name) if value is None else value
-            if isinstance(value, bool) or not isinstance(value, int) or value < bound:
-                raise ConfigError(f"{name} is {value!r}: it must be a whole number from {bound} up")
-        if not 0 < self.min_observed <= 1:
-            raise ConfigError(f"min_observed is {self.min_observed}: it must be in (0, 1]")
-        if self.start is not None and self.end is not None and self.start >= self.end:
-            raise ConfigError(
-                f"the range is empty: start {format_instant(self.start)} is not before "
-                f"end {format_instant(self.end)}"
-            )
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                offered = ", ".join(map(str, choices))
-                raise ConfigError(f"{name} is {getattr(self, name)!r}: choose one of {offered}")
+        table, fitted = self._table, self._fitted
+        if table and fitted and self._verified_key != table.key:
+            rows = train_runs(table, fitted.fold, self.embargo)
+            fitted.verify(digest_of(table, rows, self.target.columns), table)
+            self._verified_key = table.key
 
     def _settings(self) -> dict[str, Any]:
         """The settings that a checkpoint and a datamodule must share, in plain values.
@@ -439,35 +493,18 @@ class BTCDataModule(LightningDataModule):
             "lookback": self.lookback,
             "horizon": self.horizon,
             "gap": self.shape.gap,
+            "split": repr(self.split),
+            "embargo": self.embargo,
+            "scaling": self.scaling,
+            "target_scaling": self.target_scaling,
         }
 
     def _plain_arguments(self) -> dict[str, Any]:
         """The arguments as plain values: what a checkpoint may hold under weights_only=True."""
-        plain: dict[str, Any] = {
-            name: getattr(self, name)
-            for name in (
-                *("lookback", "horizon", "purge", "batch_size", "stride", "eval_stride"),
-                *("shuffle", "seed", "scaling", "max_fill", "min_observed", "num_workers"),
-                *("start_method", "pin_memory", "refresh"),
-            )
-        }
-        for name in ("start", "end"):
-            instant = getattr(self, name)
-            plain[name] = None if instant is None else format_instant(instant)
-        for name in ("source", "target", "split"):
-            plain[name] = class_path(getattr(self, name))
-        plain["features"] = [feature.name for feature in self.features]
-        plain["interval"] = format_interval(self.interval)
-        plain["gap"] = self.shape.gap
-        plain["data_dir"] = str(self.data_dir)
-        plain["transform"] = None if self.transform is None else import_path(self.transform)
-        plain["_instantiator"] = "lightning.pytorch.cli.instantiate_module"
-        return plain
+        objects = {"source": self.source, "target": self.target, "split": self.split}
+        arguments = {name: plain(value) for name, value in (self._given | objects).items()}
+        return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
 
 
+_ARGUMENTS = tuple(signature(BTCDataModule).parameters)
 _EXAMPLES = {"source": "Simulator()", "target": "LogReturn()", "split": "FractionSplit()"}
-_CHOICES: Mapping[str, tuple[str | None, ...]] = {
-    "shuffle": ("full", "none"),
-    "scaling": ("train", "none"),
-    "start_method": (None, "fork", "spawn", "forkserver"),
-}

@@ -1,11 +1,11 @@
-"""What training fixes: the spans of the stages, the scaler, and a digest of the train rows.
+"""What training fixes: the spans of the stages, the statistics, and a digest of the train rows.
 
 Evaluation must find all three as training left them. They travel in checkpoints as plain lists,
 numbers and texts, and are checked against the feature file before they are used.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.errors import StoreError
 from btc_datamodule.scaling import Scaler
-from btc_datamodule.splits import Fold, Split
+from btc_datamodule.splits import Fold
 from btc_datamodule.store import BLOCK_ROWS
 from btc_datamodule.table import Table
 from btc_datamodule.timeline import format_instant
@@ -27,64 +27,89 @@ class Fitted:
     Attributes:
         fold: spans of the stages.
         scaler: statistics of the train rows.
+        target_scaler: statistics of the targets of the train windows.
         train_digest: SHA-256 of the train rows of the feature file.
     """
 
     fold: Fold
     scaler: Scaler
+    target_scaler: Scaler
     train_digest: str
 
     def state(self) -> dict[str, Any]:
         """As plain values, for a checkpoint."""
         return {
-            "fold": {name: list(span) for name, span in asdict(self.fold).items()},
-            "mean": list(self.scaler.mean),
-            "std": list(self.scaler.std),
+            "fold": {name: [list(s) for s in spans] for name, spans in asdict(self.fold).items()},
+            "scaler": _listed(self.scaler),
+            "target_scaler": _listed(self.target_scaler),
             "train_digest": self.train_digest,
         }
 
     @classmethod
     def of_state(cls, state: Mapping[str, Any]) -> "Fitted":
         """From what ``state`` gave."""
-        spans = {name: (int(start), int(end)) for name, (start, end) in state["fold"].items()}
-        scaler = Scaler(tuple(state["mean"]), tuple(state["std"]))
-        return cls(Fold(**spans), scaler, state["train_digest"])
+        fold = {
+            name: tuple((int(start), int(end)) for start, end in spans)
+            for name, spans in state["fold"].items()
+        }
+        scaler, target_scaler = (
+            Scaler(kept["method"], tuple(kept["center"]), tuple(kept["scale"]))
+            for kept in (state["scaler"], state["target_scaler"])
+        )
+        return cls(Fold(**fold), scaler, target_scaler, state["train_digest"])
 
-    def verify(self, table: Table) -> None:
+    def verify(self, digest: str, table: Table) -> None:
         """Raise ``StoreError`` unless the table's train rows are those that were fitted on."""
-        if _digest(table, self.fold) != self.train_digest:
-            start, end = (format_instant(when) for when in self.fold.train)
+        if digest != self.train_digest:
+            start, end = self.fold.train[0][0], self.fold.train[-1][1]
             raise StoreError(
-                f"the train rows ({start} to {end}) in {table.path} are not those that the "
-                "statistics were fitted on: candles, `start`, `max_fill` or a feature has "
-                "changed since; train again, or restore what it was trained on"
+                f"the train rows ({format_instant(start)} to {format_instant(end)}) in "
+                f"{table.path} are not those that the statistics were fitted on: candles, "
+                "`start`, `max_fill` or a feature has changed since; train again, or restore "
+                "what it was trained on"
             )
 
 
-def fit(table: Table, split: Split, *, scale: bool) -> Fitted:
-    """Split the table's time, and fit the scaler on observed rows of the train span only."""
-    fold = split.folds((table.first, table.time_of(table.rows)), table.interval)[0]
-    n_features = len(table.features)
-    if scale:
-        scaler = Scaler.fit((x[seen] for x, seen in _train_rows(table, fold)), n_features)
-    else:
-        scaler = Scaler.identity(n_features)
-    return Fitted(fold, scaler, _digest(table, fold))
+def train_runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, int]]:
+    """The rows of a table that statistics may see, as half-open runs.
+
+    They are what a train window can have as input: of a span that does not begin with the table
+    the first rows are left out, whose features are made of bars before it.
+    """
+    runs = []
+    for span in fold.train:
+        low, high = (min(max(table.row_of(when), 0), table.rows) for when in span)
+        low += table.warm_up + (embargo if fold.follows_evaluation(span) else 0)
+        runs.append((min(low, high), high))
+    return runs
 
 
-def _train_rows(
-    table: Table, fold: Fold
-) -> Iterator[tuple[NDArray[np.float32], NDArray[np.bool_]]]:
-    """The train rows of a table with their mask of observed ones, in blocks."""
-    start, end = (min(max(table.row_of(when), 0), table.rows) for when in fold.train)
-    for low in range(start, end, BLOCK_ROWS):
-        rows = slice(low, min(low + BLOCK_ROWS, end))
-        yield table.x[rows], table.observed[rows].view(np.bool_)
+def observed_rows(table: Table, runs: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.float32]]:
+    """The observed rows of ``x`` in ``runs``, in blocks."""
+    for rows in _blocks(runs):
+        yield table.x[rows][table.observed[rows].view(np.bool_)]
 
 
-def _digest(table: Table, fold: Fold) -> str:
+def digest_of(table: Table, runs: Sequence[tuple[int, int]], columns: Sequence[str]) -> str:
+    """SHA-256 of the features, the mask and some columns of the bars in ``runs``."""
     digest = hashlib.sha256()
-    for x, observed in _train_rows(table, fold):
-        digest.update(np.ascontiguousarray(x).data)
-        digest.update(np.ascontiguousarray(observed).data)
+    for rows in _blocks(runs):
+        digest.update(np.ascontiguousarray(table.x[rows]).data)
+        digest.update(np.ascontiguousarray(table.observed[rows]).data)
+        for name in columns:
+            digest.update(np.ascontiguousarray(table.bars(name)[rows]).data)
     return digest.hexdigest()
+
+
+def _blocks(runs: Sequence[tuple[int, int]]) -> Iterator[slice]:
+    for start, end in runs:
+        for low in range(start, end, BLOCK_ROWS):
+            yield slice(low, min(low + BLOCK_ROWS, end))
+
+
+def _listed(scaler: Scaler) -> dict[str, Any]:
+    return {
+        "method": scaler.method,
+        "center": list(scaler.center),
+        "scale": list(scaler.scale),
+    }

@@ -5,24 +5,36 @@ path and its arguments.
 """
 
 from dataclasses import fields, is_dataclass
+from datetime import date
 from typing import Any
 
-
-def import_path(thing: Any) -> str:
-    """Where a function, a class, or the class of an object can be imported from."""
-    kind = thing if hasattr(thing, "__qualname__") else type(thing)
-    return f"{kind.__module__}.{kind.__qualname__}"
+from btc_datamodule.features import Feature
 
 
-def class_path(thing: Any) -> dict[str, Any]:
-    """An instance as LightningCLI writes it: class path and, of a dataclass, the arguments."""
-    named = fields(thing) if is_dataclass(thing) else ()
-    arguments = {f.name: _plain(getattr(thing, f.name)) for f in named if f.init}
-    return {"class_path": import_path(type(thing)), "init_args": arguments}
+def plain(value: Any) -> Any:
+    """A value as a checkpoint may hold it: numbers, texts, lists and dicts of them.
 
-
-def _plain(value: Any) -> Any:
-    """A value as a checkpoint may hold it; what is no number, text or list, as its text."""
+    An object becomes its class path and, of a dataclass, its arguments; a function or a class the
+    path to import it from; a feature what names it in YAML.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
     if isinstance(value, list | tuple):
-        return [_plain(item) for item in value]
-    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+        return [plain(item) for item in value]
+    if isinstance(value, Feature | date):
+        return value.name if isinstance(value, Feature) else value.isoformat()
+    if hasattr(value, "__qualname__"):
+        return _path(value)
+    named = fields(value) if is_dataclass(value) else ()
+    arguments = {f.name: _argument(getattr(value, f.name)) for f in named if f.init}
+    return {"class_path": _path(type(value)), "init_args": arguments}
+
+
+def _argument(value: Any) -> Any:
+    """An argument of an object; one that is no plain value, such as an array, as its text."""
+    made = plain(value)
+    return str(value) if isinstance(made, dict) and not is_dataclass(value) else made
+
+
+def _path(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"

@@ -1,21 +1,26 @@
 """Origins: which samples a stage may see.
 
-A sample is known by its *origin* o, the row of its last input bar. With lookback L, gap g and
-horizon H its inputs are rows [o - L + 1, o], its targets [a, a + H) with a = o + 1 + g. To be
-seen by a stage with rows [b, e) it must pass, in this order:
+A sample is known by its *origin* o, the row of its last input bar. With lookback L, gap g,
+horizon H and warm-up W of the features its inputs are rows [o - L + 1, o], made of bars from
+o - L + 1 - W on, its targets [a, a + H) with a = o + 1 + g. The first target bar a lies in the
+span [b, e) of the stage: that makes it a candidate. It is left out, for the first of these that
+holds:
 
-    warm-up   its first input row lies at or after the rows whose features lack history
-    stage     b <= a and a + H <= e - purge: the target alone decides whose it is
-    target    no bar of the target, nor the bars before it that the target is measured from,
-              lies in an outage
-    origin    the origin is observed
-    inputs    at least ``min_observed`` of its input rows are observed
+    end       a + H > e: its last target bars belong to the next stage
+    purge     a + H > e - purge
+    history   it would need bars from before the table, or, where a stage keeps ``inside`` its
+              span, from before b
+    embargo   or from before b + embargo
+    target    a bar of the target, or one that the target is measured from, lies in an outage
+    origin    the origin is not observed
+    inputs    less than ``min_observed`` of its input rows are observed
 
 Eligible origins are runs: memory and time grow with the number of holes, not with the length of
 history. All functions are pure.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,53 +93,73 @@ class Origins:
         return np.minimum(rows, self.lasts[run], out=rows)
 
 
-@dataclass(frozen=True)
+class Dropped(NamedTuple):
+    """How many candidates were left out, and why; see the module."""
+
+    end: int
+    purge: int
+    history: int
+    embargo: int
+    target: int
+    origin: int
+    inputs: int
+
+
+@dataclass(frozen=True, eq=False)
 class Reckoning:
-    """How many origins of a stage pass each test, in order, and the runs left at the end."""
+    """What became of the candidates of a span: the runs of eligible origins, and the others."""
 
     runs: Runs
-    in_stage: int
-    dropped_target: int
-    dropped_origin: int
-    dropped_inputs: int
+    candidates: int
+    dropped: Dropped
 
 
 def eligible(
     shape: SampleShape,
     *,
-    stage: tuple[int, int],
+    span: tuple[int, int],
     rows: int,
     warm_up: int,
-    purge: int,
     min_observed: float,
     outages: Runs,
     unobserved: Runs,
-    need_target: bool,
+    purge: int = 0,
+    inside: bool = False,
+    embargo: int = 0,
+    need_target: bool = True,
 ) -> Reckoning:
-    """The origins that a stage may see.
+    """The origins that a stage may see in one of its spans.
 
     Args:
         shape: extent of a sample.
-        stage: rows [b, e) of the stage.
+        span: rows [b, e) of the stage; e may lie past the table.
         rows: T, rows in the table.
-        warm_up: rows at the table's start whose features lack history.
-        purge: bars to leave out before the end of the stage.
+        warm_up: W, rows that features need before the first input row.
         min_observed: least share of observed input rows.
         outages: runs of rows whose bar is not known.
         unobserved: runs of rows not observed as input.
-        need_target: False to take origins whose future is not known (predict).
+        purge: bars to leave out before the end of the span.
+        inside: whether inputs, warm-up included, must lie in the span too.
+        embargo: bars to leave out at the beginning of the span; counts only with ``inside``.
+        need_target: False to take origins whose future is not known (predict): their target may
+            reach past the span.
     """
-    first_target = 1 + shape.gap
-    low = max(stage[0] - first_target, warm_up + shape.lookback - 1, 0)
+    lead = 1 + shape.gap
+    back = warm_up + shape.lookback - 1
+    low, high = max(span[0], 0) - lead, span[1] - lead
     if need_target:
-        low = max(low, shape.context - first_target)
-        high = min(stage[1] - purge, rows) - shape.reach + 1
+        back = max(back, shape.context - lead)
+        fits = min(high, rows - lead) - shape.horizon + 1
+        highs = [min(high, rows - lead), fits, fits - purge]
     else:
-        high = min(stage[1], rows)
-    runs = np.array([[low, high]] if low < high else [], dtype=np.int64).reshape(-1, 2)
-    counts = [_total(runs)]
+        highs = [min(high, rows)] * 3
+    lows = [low, max(low, back, span[0] + back if inside else 0)]
+    lows.append(max(lows[1], span[0] + back + embargo if inside else 0))
+    steps = [(low, top) for top in highs] + [(bottom, highs[2]) for bottom in lows[1:]]
+    counts = [max(0, top - bottom) for bottom, top in steps]
+    runs = np.array([steps[-1]] if counts[-1] else [], dtype=np.int64).reshape(-1, 2)
     if need_target:
-        shift = np.array([first_target + shape.horizon - 1, first_target - shape.context])
+        shift = np.array([lead + shape.horizon - 1, lead - shape.context])
         runs = subtract_runs(runs, outages - shift)
     counts.append(_total(runs))
     runs = subtract_runs(runs, unobserved)
@@ -142,7 +167,7 @@ def eligible(
     allowed = int(np.floor((1 - min_observed) * shape.lookback + 1e-9))
     runs = subtract_runs(runs, too_sparse(unobserved, shape.lookback, allowed))
     counts.append(_total(runs))
-    return Reckoning(runs, counts[0], *(int(n) for n in -np.diff(counts)))
+    return Reckoning(runs, counts[0], Dropped(*(-np.diff(counts)).tolist()))
 
 
 def subtract_runs(runs: Runs, taken: Runs) -> Runs:

@@ -38,10 +38,15 @@ def plot_candles(data: "BTCDataModule", path: str | Path) -> Path:
     axes.fill_between(_days(table, edges), low, high, color="#333333", linewidth=0.6, step="post")
     axes.xaxis_date()
     for stage, colour in COLOURS.items():
-        start, end = (when / DAY for when in data.fold.span(stage))
-        axes.axvspan(start, end, color=colour, alpha=0.18, linewidth=0)
+        spans = data.fold.spans(stage)
+        for start, end in spans:
+            axes.axvspan(start / DAY, end / DAY, color=colour, alpha=0.18, linewidth=0)
+        if not spans:
+            continue
         label = f" {stage}: {len(data.dataset(stage)):,} windows"
-        axes.text(start, 1.01, label, transform=axes.get_xaxis_transform(), color=colour)
+        axes.text(
+            spans[0][0] / DAY, 1.01, label, transform=axes.get_xaxis_transform(), color=colour
+        )
     for start, end in _days(table, table.outages):
         axes.axvspan(start, end, ymax=0.04, color="#d65f5f", linewidth=0.5)
     axes.set_yscale("log")

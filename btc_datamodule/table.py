@@ -39,6 +39,7 @@ from btc_datamodule.store import (
     open_hdf5,
     plain_dataset,
 )
+from btc_datamodule.timeline import Span
 
 if TYPE_CHECKING:
     import h5py
@@ -143,6 +144,11 @@ class Table:
         """(T,) float64 of one of ``BAR_COLUMNS``, mapped read-only."""
         mapped: NDArray[np.float64] = self._map(column, (self.rows,))
         return mapped
+
+    @property
+    def span(self) -> Span:
+        """From the first bar's opening to the last bar's close."""
+        return self.first, self.time_of(self.rows)
 
     def row_of(self, instant: int) -> int:
         """The first row that opens at or after an instant; may lie outside the table."""

@@ -9,7 +9,7 @@ costs a third to a half of the gather (``benchmarks/loaders.py``).
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.origins import Origins, SampleShape
 from btc_datamodule.scaling import Scaler
 from btc_datamodule.table import Table
@@ -29,7 +30,8 @@ class Batch(NamedTuple):
 
     Attributes:
         x: (B, L, F) float32, scaled features of the input bars; 0 where not observed.
-        y: (B, *target shape) float32; NaN where the future is not known (predict only).
+        y: (B, *target shape) float32, scaled if there is a target scaling; NaN where the future
+            is not known (predict only).
         observed: (B, L) bool, which input bars were observed.
         origin_time: (B,) int64, open time of each last input bar, epoch seconds UTC. It
             identifies the sample: the forecast is made at the close of that bar.
@@ -46,6 +48,8 @@ Transform = Callable[[Batch], Batch]
 SCALED_AHEAD_BYTES = 1 << 28
 """Up to this size (256 MiB, 11 million rows of 6 features) a process keeps its rows scaled."""
 
+TARGETS_AT_ONCE = 1 << 15
+
 
 class WindowDataset(Dataset[Batch]):
     """Windows of one stage, read from the feature file on demand.
@@ -60,6 +64,7 @@ class WindowDataset(Dataset[Batch]):
         shape: extent of a sample.
         target: what ``y`` is.
         scaler: applied to ``x``.
+        target_scaler: applied to ``y``, along its last axis; None for as it is.
         complete: whether every input bar of every origin is known to be observed.
         transform: called with every batch (or sample) that is handed out.
         ahead_bytes: up to this size the rows are scaled once, and kept by each process.
@@ -73,6 +78,7 @@ class WindowDataset(Dataset[Batch]):
         target: Target,
         scaler: Scaler,
         *,
+        target_scaler: Scaler | None = None,
         complete: bool = False,
         transform: Transform | None = None,
         ahead_bytes: int = SCALED_AHEAD_BYTES,
@@ -82,6 +88,7 @@ class WindowDataset(Dataset[Batch]):
         self.shape = shape
         self.target = target
         self.scaler = scaler
+        self.target_scaler = target_scaler
         self.complete = complete
         self.transform = transform
         self.ahead_bytes = ahead_bytes
@@ -125,12 +132,39 @@ class WindowDataset(Dataset[Batch]):
         else:
             observed = views.observed[starts].view(np.bool_).reshape(count, lookback)
         if not views.scaled:
-            self.scaler.apply_(x)
+            self.scaler.apply_(x, None if self.complete else torch.from_numpy(observed))
             if not self.complete and not observed.all():
                 x.masked_fill_(torch.from_numpy(~observed).unsqueeze(-1), 0.0)
-        y = self.target(self._future(views.bars, origins)).astype(np.float32)
+        y = torch.from_numpy(self._targets(views.bars, origins))
+        if self.target_scaler is not None:
+            self.target_scaler.apply_(y)
         times = self.table.first + origins * self.table.interval
-        return Batch(x, torch.from_numpy(y), torch.from_numpy(observed), torch.from_numpy(times))
+        return Batch(x, y, torch.from_numpy(observed), torch.from_numpy(times))
+
+    def target_blocks(self) -> Iterator[NDArray[np.float32]]:
+        """All targets in order of time, not scaled, as blocks of shape (n, C); NaN left out."""
+        for low in range(0, len(self), TARGETS_AT_ONCE):
+            positions = np.arange(low, min(low + TARGETS_AT_ONCE, len(self)), dtype=np.int64)
+            y = self._targets(self._windows().bars, self.origins[positions])
+            rows = y.reshape(-1, y.shape[-1])
+            yield rows[np.isfinite(rows).all(axis=1)]
+
+    def _targets(
+        self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """(n, *target shape) of some origins.
+
+        Raises:
+            ConfigError: if the target gives another shape than it says, or no numbers.
+        """
+        y = np.asarray(self.target(self._future(columns, origins)))
+        due = (len(origins), *self.target.shape(self.shape.horizon))
+        if y.shape != due or y.dtype.kind not in "fiub":
+            raise ConfigError(
+                f"the target {type(self.target).__name__} gave {y.dtype} of shape {y.shape} for "
+                f"{len(origins)} samples: it must give numbers of shape {due}"
+            )
+        return y.astype(np.float32)
 
     def _future(
         self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
@@ -153,7 +187,8 @@ class WindowDataset(Dataset[Batch]):
             table, shape = self.table, self.shape
             low, high = self.origins.span
             low -= shape.lookback - 1
-            ahead = (high - low) * table.x.strides[0] <= self.ahead_bytes
+            fits = (high - low) * table.x.strides[0] <= self.ahead_bytes
+            ahead = fits and self.scaler.method != "window"
             x = self._scaled(low, high) if ahead else table.x
             length = shape.context + shape.horizon
             views = _Views(

@@ -125,12 +125,13 @@ def test_loaders_before_setup_say_what_to_call(tmp_path: Path) -> None:
         datamodule(tmp_path, features=["log_range"]).setup()
 
 
-def test_teardown_lets_go_and_setup_takes_up_again(tmp_path: Path) -> None:
+def test_after_a_teardown_everything_can_still_be_asked_and_setup_changes_nothing(
+    tmp_path: Path,
+) -> None:
     dm = prepared(tmp_path)
     before = next(iter(dm.train_dataloader()))
     dm.teardown("fit")
-    with pytest.raises(NotPreparedError):
-        dm.train_dataloader()
+    assert dm.describe()["stage"].to_list() == ["train", "val", "test", "predict"]
     dm.setup("test")
     after = next(iter(dm.train_dataloader()))
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -322,7 +323,7 @@ def test_a_model_of_ones_own_needs_nothing_but_the_batch(tmp_path: Path) -> None
         ({"num_workers": -1}, "num_workers is -1"),
         ({"min_observed": 0}, r"min_observed is 0: it must be in \(0, 1\]"),
         ({"shuffle": "some"}, "shuffle is 'some': choose one of full, none"),
-        ({"scaling": "minmax"}, "scaling is 'minmax': choose one of train, none"),
+        ({"scaling": "minmax"}, "scaling is 'minmax': choose one of train, robust, window, none"),
         ({"features": []}, "features is empty"),
         ({"features": ["log_retrun"]}, "did you mean 'log_return'.*known features: log_return, "),
         ({"interval": "1 hour"}, "interval '1 hour' is not understood"),
@@ -416,7 +417,6 @@ def test_a_damaged_feature_file_is_made_again(tmp_path: Path) -> None:
     path = dm.table.path
     whole = path.read_bytes()
     path.write_bytes(whole[:3000])
-    dm.teardown()
     dm.prepare_data()
     dm.setup()
     assert path.read_bytes() == whole

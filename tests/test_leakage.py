@@ -112,7 +112,7 @@ def test_corrupting_all_later_bars_changes_nothing_that_train_or_val_sees(
 
         assert same(batches(clean, "train"), batches(from_val, "train"))
         assert clean.scaler == from_val.scaler
-        rows = clean.table.row_of(clean.fold.val[0])
+        rows = clean.table.row_of(clean.fold.val[0][0])
         assert clean.table.x[:rows].tobytes() == from_val.table.x[:rows].tobytes()
         assert clean.table.observed[:rows].tobytes() == from_val.table.observed[:rows].tobytes()
 

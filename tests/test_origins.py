@@ -31,55 +31,64 @@ def cases(draw: st.DrawFn) -> dict[str, object]:
         "rows": rows,
         "outage": outage,
         "unobserved": outage | extra,
-        "stage": (start, draw(st.integers(start, rows))),
+        "span": (start, draw(st.integers(start, rows + 3))),
         "warm_up": draw(st.integers(0, 5)),
         "purge": draw(st.integers(0, 3)),
+        "inside": draw(st.booleans()),
+        "embargo": draw(st.integers(0, 4)),
         "min_observed": draw(st.sampled_from([1.0, 0.9, 0.5, 0.1, 0.01])),
         "need_target": draw(st.booleans()),
     }
 
 
-def brute_force(case: dict) -> list[int]:  # type: ignore[type-arg]
-    """The rules of the module docstring, one origin at a time."""
-    shape, (begin, end) = case["shape"], case["stage"]
-    unseen_allowed = (1 - case["min_observed"]) * shape.lookback + 1e-9
-    found = []
-    for origin in range(case["rows"]):
-        first_input = origin - shape.lookback + 1
-        target = origin + 1 + shape.gap
-        if first_input < case["warm_up"] or target < begin:
-            continue
-        if case["need_target"]:
-            base = target - shape.context
-            if target + shape.horizon > end - case["purge"] or base < 0:
-                continue
-            if case["outage"][base : target + shape.horizon].any():
-                continue
-        elif origin >= end:
-            continue
-        inputs = case["unobserved"][first_input : origin + 1]
-        if not inputs[-1] and inputs.sum() <= unseen_allowed:
-            found.append(origin)
-    return found
+def fate(case: dict, origin: int) -> str | None:  # type: ignore[type-arg]  # noqa: PLR0911
+    """The rules of the module docstring, for one origin; None for no candidate."""
+    shape, (begin, end), rows = case["shape"], case["span"], case["rows"]
+    target, need = origin + 1 + shape.gap, case["need_target"]
+    first_raw = origin - shape.lookback + 1 - case["warm_up"]
+    if need:
+        first_raw = min(first_raw, target - shape.context)
+    if not begin <= target < end or (target >= rows if need else origin >= rows):
+        return None
+    if need and target + shape.horizon > min(end, rows):
+        return "end"
+    if need and target + shape.horizon > min(end, rows) - case["purge"]:
+        return "purge"
+    if first_raw < (begin if case["inside"] else 0):
+        return "history"
+    if case["inside"] and first_raw < begin + case["embargo"]:
+        return "embargo"
+    if need and case["outage"][target - shape.context : target + shape.horizon].any():
+        return "target"
+    inputs = case["unobserved"][origin - shape.lookback + 1 : origin + 1]
+    if inputs[-1]:
+        return "origin"
+    if inputs.sum() > (1 - case["min_observed"]) * shape.lookback + 1e-9:
+        return "inputs"
+    return "kept"
 
 
 @given(cases())
-@settings(max_examples=400, deadline=None)
-def test_eligible_origins_are_those_that_keep_every_rule(case: dict) -> None:  # type: ignore[type-arg]
+@settings(max_examples=1000, deadline=None)
+def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) -> None:  # type: ignore[type-arg]
     reckoning = eligible(
         case["shape"],
-        stage=case["stage"],
+        span=case["span"],
         rows=case["rows"],
         warm_up=case["warm_up"],
         purge=case["purge"],
+        inside=case["inside"],
+        embargo=case["embargo"],
         min_observed=case["min_observed"],
         outages=runs_of(case["outage"]),
         unobserved=runs_of(case["unobserved"]),
         need_target=case["need_target"],
     )
-    assert rows_of(reckoning.runs) == brute_force(case)
-    dropped = reckoning.dropped_target + reckoning.dropped_origin + reckoning.dropped_inputs
-    assert reckoning.in_stage - dropped == len(brute_force(case))
+    fates = {origin: fate(case, origin) for origin in range(-8, case["rows"] + 8)}
+    assert rows_of(reckoning.runs) == [origin for origin, why in fates.items() if why == "kept"]
+    assert reckoning.candidates == sum(why is not None for why in fates.values())
+    for name, count in reckoning.dropped._asdict().items():
+        assert count == sum(why == name for why in fates.values()), name
 
 
 def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
@@ -87,22 +96,23 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
     none = np.zeros((0, 2), dtype=np.int64)
     shape = SampleShape(lookback=4, horizon=3, gap=2)
 
-    def first_inputs(stage: tuple[int, int]) -> list[int]:
+    def first_inputs(span: tuple[int, int], *, inside: bool = False) -> list[int]:
         runs = eligible(
             shape,
-            stage=stage,
+            span=span,
             rows=100,
             warm_up=5,
             purge=1,
             min_observed=1.0,
             outages=none,
             unobserved=none,
-            need_target=True,
+            inside=inside,
         ).runs
         return [origin - 3 for origin in rows_of(runs)]
 
     assert first_inputs((0, 60)) == list(range(0 + 5, 60 - 1 - 4 - 2 - 3 + 1))
     assert first_inputs((60, 80)) == list(range(60 - 4 - 2, 80 - 1 - 4 - 2 - 3 + 1))
+    assert first_inputs((60, 80), inside=True) == list(range(60 + 5, 80 - 1 - 4 - 2 - 3 + 1))
 
 
 @given(

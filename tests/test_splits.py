@@ -19,31 +19,36 @@ def test_the_examples_of_the_module_hold() -> None:
 
 def test_fractions_are_shares_of_time_and_the_stages_tile_the_span() -> None:
     (fold,) = FractionSplit(val=0.25, test=0.125).folds((0, 80 * HOUR), HOUR)
-    assert fold.train == (0, 50 * HOUR)
-    assert fold.val == (50 * HOUR, 70 * HOUR)
-    assert fold.test == (70 * HOUR, 80 * HOUR)
+    assert fold.train == ((0, 50 * HOUR),)
+    assert fold.val == ((50 * HOUR, 70 * HOUR),)
+    assert fold.test == ((70 * HOUR, 80 * HOUR),)
 
 
 def test_boundaries_are_rounded_up_to_the_grid() -> None:
     (fold,) = FractionSplit(val=0.3, test=0.3).folds((0, 7 * HOUR), HOUR)
-    assert fold.val == (3 * HOUR, 5 * HOUR)  # 2.8 h and 4.9 h
+    assert fold.val == ((3 * HOUR, 5 * HOUR),)  # 2.8 h and 4.9 h
     (fold,) = DateSplit("1970-01-02T00:30", "1970-01-03").folds((0, 4 * DAY), HOUR)
-    assert fold.val == (DAY + HOUR, 2 * DAY)
+    assert fold.val == ((DAY + HOUR, 2 * DAY),)
 
 
 def test_dates_are_utc_and_an_end_cuts_the_test_stage() -> None:
     split = DateSplit(val="2020-05-01", test="2020-05-24T00:00:00+02:00", end="2020-06-01")
     span = (parse_instant("2020-01-01"), parse_instant("2020-06-15"))
     (fold,) = split.folds(span, HOUR)
-    assert fold.train == (span[0], parse_instant("2020-05-01"))
-    assert fold.test == (parse_instant("2020-05-23T22:00"), parse_instant("2020-06-01"))
+    assert fold.train == ((span[0], parse_instant("2020-05-01")),)
+    assert fold.test == ((parse_instant("2020-05-23T22:00"), parse_instant("2020-06-01")),)
 
 
 def test_predict_starts_with_test_and_has_no_end() -> None:
     (fold,) = FractionSplit().folds((0, 100 * HOUR), HOUR)
-    start, end = fold.span("predict")
-    assert start == fold.test[0]
+    ((start, end),) = fold.spans("predict")
+    assert start == fold.test[0][0]
     assert end > 10**15
+
+
+def test_predict_ends_with_a_test_that_ends_before_the_candles_do() -> None:
+    (fold,) = DateSplit("1970-01-02", "1970-01-03", "1970-01-04").folds((0, 5 * DAY), HOUR)
+    assert fold.predict == fold.test == ((2 * DAY, 3 * DAY),)
 
 
 @pytest.mark.parametrize(("val", "test"), [(0, 0.1), (0.1, 0), (0.5, 0.5), (-0.1, 0.1), (2, 0.1)])

@@ -108,8 +108,8 @@ def test_the_scaler_is_fitted_on_observed_train_rows_only(tmp_path: Path) -> Non
     # Train rows are 0 to 10; 0 is warm-up, 6 and 7 an outage, 8 spans it.
     returns = np.array([UP, UP, 0.0, UP, UP, UP, UP])
     volumes = np.log1p([2, 3, 0, 5, 6, 10, 11])
-    np.testing.assert_allclose(dm.scaler.mean, [returns.mean(), volumes.mean()], rtol=1e-6)
-    np.testing.assert_allclose(dm.scaler.std, [returns.std(), volumes.std()], rtol=1e-6)
+    np.testing.assert_allclose(dm.scaler.center, [returns.mean(), volumes.mean()], rtol=1e-6)
+    np.testing.assert_allclose(dm.scaler.scale, [returns.std(), volumes.std()], rtol=1e-6)
 
 
 def test_a_gap_moves_the_target_and_a_longer_horizon_widens_it(tmp_path: Path) -> None:
