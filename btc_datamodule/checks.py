@@ -16,7 +16,7 @@ _LEAST = {
 }
 _CHOICES: dict[str, tuple[str | None, ...]] = {
     "context": ("allow", "strict"),
-    "shuffle": ("full", "none"),
+    "shuffle": ("full", "block", "none"),
     "scaling": SCALINGS,
     "target_scaling": ("train", "robust", "none"),
     "start_method": (None, "fork", "spawn", "forkserver"),

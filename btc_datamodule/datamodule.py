@@ -25,6 +25,7 @@ from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features import Feature, resolve
 from btc_datamodule.fitted import Fitted, digest_of, observed_rows, train_runs
 from btc_datamodule.hparams import plain
+from btc_datamodule.loading import WindowLoader
 from btc_datamodule.origins import Origins, Reckoning, SampleShape, eligible
 from btc_datamodule.sampling import Shuffle, WindowSampler
 from btc_datamodule.scaling import Scaler, Scaling
@@ -39,6 +40,8 @@ from btc_datamodule.windows import Batch, WindowDataset, as_is
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from btc_datamodule.audit import Audit
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
@@ -66,7 +69,9 @@ class BTCDataModule(LightningDataModule):
         stride: bars from one train sample to the next.
         eval_stride: likewise for val and test; none for the horizon, so that each bar is scored
             once. The last window of every unbroken stretch is always among them.
-        shuffle: order of train windows: full (random, anew each epoch) or none (by time).
+        shuffle: order of train windows: full (random, anew each epoch), block (likewise, but
+            mixed only within a million windows at a time: for files larger than memory) or none
+            (by time).
         seed: of that order.
         scaling: of x: train (z-score with statistics of the train rows), robust (median and
             quartiles of the train rows), window (each sample by itself) or none.
@@ -348,6 +353,19 @@ class BTCDataModule(LightningDataModule):
 
         return stages(self)
 
+    def audit(self) -> "Audit":
+        """Check on these very candles and settings that nothing of the future leaks.
+
+        Runs the whole way again on candles in which every bar that must not matter has other
+        values; calls ``setup``. Asks no source, and changes nothing.
+
+        Returns:
+            What was found: ``passed``, ``findings``, and as text a report.
+        """
+        from btc_datamodule.audit import audit
+
+        return audit(self)
+
     def inverse_transform(self, y: Tensor) -> Tensor:
         """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
         return self._ready()[1].target_scaler.invert(y)
@@ -416,7 +434,7 @@ class BTCDataModule(LightningDataModule):
             num_replicas=ranks,
             rank=rank,
         )
-        return DataLoader(
+        loader = WindowLoader(
             dataset,
             sampler=sampler,
             batch_size=None,
@@ -426,6 +444,8 @@ class BTCDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             multiprocessing_context=self.start_method if self.num_workers else None,
         )
+        loader.trainer = self.trainer if train else None
+        return loader
 
     @property
     def ranks(self) -> tuple[int, int]:

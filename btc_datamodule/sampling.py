@@ -4,22 +4,34 @@ No permutation is ever stored: ``permute`` sends any positions to their place at
 that does not depend on how many there are. The sampler yields whole batches of positions, and
 each rank takes its slice of every global batch, so the global order depends only on the seed,
 the epoch and the global batch size.
+
+``full`` permutes all windows. ``block`` is for a feature file larger than memory: it permutes
+blocks of ``BLOCK_WINDOWS`` windows that follow each other in the file, and mixes ``POOL_BLOCKS``
+of them at a time. The file is then read in long runs, a pool ahead of its use, and two windows
+of one batch come from any of the blocks of a pool, which lie anywhere in the file. ``none`` is
+the order of time.
 """
 
 import math
 from collections.abc import Iterator
 from itertools import islice
-from typing import Literal, cast
+from typing import Literal, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import Dataset, DistributedSampler
 
-Shuffle = Literal["full", "none"]
+Shuffle = Literal["full", "block", "none"]
 
 ROUNDS = 4
 PERMUTED_AT_ONCE = 1 << 14
 """Positions permuted together: fixed costs vanish, and the arrays still fit the cache."""
+
+BLOCK_WINDOWS = 1 << 17
+"""Windows of a block: 3 MB of rows of 6 features, long enough for any disk."""
+
+POOL_BLOCKS = 8
+"""Blocks that are mixed with each other: a million windows in all."""
 
 _MASK = (1 << 64) - 1
 _STEPS = ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB))
@@ -89,7 +101,66 @@ def _mix_int(value: int) -> int:
     return value ^ (value >> 31)
 
 
-class WindowSampler(DistributedSampler[NDArray[np.int64]]):
+class Request(NamedTuple):
+    """A batch to gather, and what to read from disk meanwhile.
+
+    Attributes:
+        positions: (B,) int64.
+        ahead: half-open spans of positions that will be asked for soon.
+    """
+
+    positions: NDArray[np.int64]
+    ahead: tuple[tuple[int, int], ...]
+
+
+class BlockOrder:
+    """The order ``block`` of one epoch: blocks in random order, mixed a pool at a time.
+
+    Args:
+        size: number of windows.
+        seed: one order per seed and epoch.
+        epoch: as above.
+        block: windows in a block.
+        pool: blocks in a pool.
+    """
+
+    def __init__(
+        self, size: int, seed: int, epoch: int, block: int = BLOCK_WINDOWS, pool: int = POOL_BLOCKS
+    ) -> None:
+        count = -(-size // block)
+        self._blocks = permute(np.arange(count, dtype=np.int64), count, seed, epoch)
+        sizes = np.minimum(block, size - self._blocks * block)
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._pools = np.append(self._starts[:-1:pool], size)
+        self._size, self._seed, self._epoch = size, seed, epoch
+        self._block, self._pool = block, pool
+
+    def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Which windows stand at ``positions``."""
+        mixed = np.empty_like(positions)
+        pools = self.pool_of(positions)
+        for pool in np.unique(pools).tolist():
+            first, end = self._pools[pool : pool + 2].tolist()
+            inside = pools == pool
+            seed = _mix_int(self._seed) ^ _mix_int(pool + 1)
+            mixed[inside] = first + permute(
+                positions[inside] - first, end - first, seed, self._epoch
+            )
+        slot = np.searchsorted(self._starts, mixed, side="right") - 1
+        return self._blocks[slot] * self._block + mixed - self._starts[slot]
+
+    def pool_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The number of the pool that each position lies in."""
+        return np.searchsorted(self._pools, positions, side="right") - 1
+
+    def spans(self, pool: int) -> tuple[tuple[int, int], ...]:
+        """The windows of a pool as spans, in order; none for a pool past the last."""
+        blocks = self._blocks[pool * self._pool : (pool + 1) * self._pool]
+        starts = np.sort(blocks) * self._block
+        return tuple((start, min(start + self._block, self._size)) for start in starts.tolist())
+
+
+class WindowSampler(DistributedSampler[NDArray[np.int64] | Request]):
     """Yields batches of positions, for this rank, as int64 arrays.
 
     For ``DataLoader(dataset, sampler=sampler, batch_size=None)``. Being a ``DistributedSampler``
@@ -98,7 +169,7 @@ class WindowSampler(DistributedSampler[NDArray[np.int64]]):
     Args:
         size: number of windows.
         batch_size: windows in a batch of one rank.
-        shuffle: "full" for a random order, a new one each epoch; "none" for order of time.
+        shuffle: see the module; with "block" the batches are ``Request``s.
         seed: of the order.
         drop_last: leave out the end of the epoch that fills no global batch (train). Otherwise
             (evaluation) the ranks share it: each window is seen once, and some ranks may have
@@ -119,7 +190,7 @@ class WindowSampler(DistributedSampler[NDArray[np.int64]]):
         rank: int = 0,
     ) -> None:
         super().__init__(
-            cast("Dataset[NDArray[np.int64]]", range(size)),  # only its length is asked for
+            cast("Dataset[NDArray[np.int64] | Request]", range(size)),  # only its length is used
             num_replicas=num_replicas,
             rank=rank,
             shuffle=shuffle != "none",
@@ -128,28 +199,49 @@ class WindowSampler(DistributedSampler[NDArray[np.int64]]):
         )
         self.size = size
         self.batch_size = batch_size
+        self.order = shuffle
+        self._skipped = 0
 
-    def __iter__(self) -> Iterator[NDArray[np.int64]]:
-        slices = self._slices()
+    def skip(self, batches: int) -> None:
+        """Begin the next iteration, and that alone, after so many batches."""
+        self._skipped = batches
+
+    def __iter__(self) -> Iterator[NDArray[np.int64] | Request]:
+        skipped, self._skipped = self._skipped, 0
+        slices = self._slices(skipped)
+        blocks: BlockOrder | None = None
+        if self.order == "block" and self.size:
+            blocks = BlockOrder(self.size, self.seed, self.epoch)
+        announced = 0  # pools that have been asked to be read ahead, and all before them
         while some := list(islice(slices, max(1, PERMUTED_AT_ONCE // self.batch_size))):
             positions = np.concatenate([np.arange(*each, dtype=np.int64) for each in some])
-            if self.shuffle:
+            if blocks is not None:
+                pools = blocks.pool_of(np.array([start for start, _ in some])).tolist()
+                positions = blocks(positions)
+            elif self.order == "full":
                 positions = permute(positions, self.size, self.seed, self.epoch)
-            yield from np.split(positions, np.cumsum([end - start for start, end in some])[:-1])
+            batches = np.split(positions, np.cumsum([end - start for start, end in some])[:-1])
+            if blocks is None:
+                yield from batches
+                continue
+            for batch, pool in zip(batches, pools, strict=True):
+                due = range(max(announced, pool), pool + 2)
+                announced = max(announced, pool + 2)
+                yield Request(batch, tuple(span for each in due for span in blocks.spans(each)))
 
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size * self.num_replicas)
         return full + (not self.drop_last and self._share(rest)[0] < self._share(rest)[1])
 
-    def _slices(self) -> Iterator[tuple[int, int]]:
-        """This rank's part of each global batch, as [start, end) of global positions."""
+    def _slices(self, first: int) -> Iterator[tuple[int, int]]:
+        """This rank's part of each global batch from ``first`` on, as [start, end) of places."""
         whole = self.batch_size * self.num_replicas
         full, rest = divmod(self.size, whole)
-        for batch in range(full):
+        for batch in range(first, full):
             start = batch * whole + self.rank * self.batch_size
             yield start, start + self.batch_size
         start, end = self._share(rest)
-        if not self.drop_last and start < end:
+        if not self.drop_last and start < end and first <= full:
             yield full * whole + start, full * whole + end
 
     def _share(self, rest: int) -> tuple[int, int]:

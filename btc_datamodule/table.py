@@ -21,6 +21,7 @@ import hashlib
 import json
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,6 +48,9 @@ if TYPE_CHECKING:
 SCHEMA = 1
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")
 SINGLE_COLUMNS = ("observed", *BAR_COLUMNS)
+READ_AHEAD_BYTES = 1 << 17
+"""Of each request: the kernel reads no more than its read-ahead window at once."""
+
 DTYPES = {"x": "<f4", "observed": "u1", **dict.fromkeys(BAR_COLUMNS, "<f8")}
 """Type of each array with a row per bar."""
 
@@ -144,6 +148,22 @@ class Table:
         """(T,) float64 of one of ``BAR_COLUMNS``, mapped read-only."""
         mapped: NDArray[np.float64] = self._map(column, (self.rows,))
         return mapped
+
+    def read_ahead(self, low: int, high: int, names: Iterable[str]) -> None:
+        """Ask the system to read rows [low, high) of some arrays, without waiting for them."""
+        if not hasattr(os, "posix_fadvise"):  # macOS, Windows: they are read when they are used
+            return
+        low, high = max(low, 0), min(high, self.rows)
+        file = os.open(self.path, os.O_RDONLY)
+        try:
+            for name in names:
+                width = np.dtype(DTYPES[name]).itemsize * (len(self.features) if name == "x" else 1)
+                start, end = (self.offsets[name] + row * width for row in (low, high))
+                for at in range(start, end, READ_AHEAD_BYTES):
+                    size = min(READ_AHEAD_BYTES, end - at)
+                    os.posix_fadvise(file, at, size, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(file)
 
     @property
     def span(self) -> Span:

@@ -9,7 +9,7 @@ costs a third to a half of the gather (``benchmarks/loaders.py``).
 """
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.origins import Origins, SampleShape
+from btc_datamodule.sampling import Request
 from btc_datamodule.scaling import Scaler
 from btc_datamodule.table import Table
 from btc_datamodule.targets import Target
@@ -97,12 +98,15 @@ class WindowDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.origins)
 
-    def __getitem__(self, index: int | NDArray[np.int64]) -> Batch:
-        """One sample for an int, a batch for an array of positions.
+    def __getitem__(self, index: int | NDArray[np.int64] | Request) -> Batch:
+        """One sample for an int, a batch for an array of positions or a ``Request``.
 
         Raises:
             IndexError: if a position lies outside [-len, len).
         """
+        if isinstance(index, Request):
+            self._read_ahead(index.ahead)
+            index = index.positions
         positions = np.atleast_1d(np.asarray(index, dtype=np.int64))
         size = len(self)
         if positions.size:
@@ -140,6 +144,15 @@ class WindowDataset(Dataset[Batch]):
             self.target_scaler.apply_(y)
         times = self.table.first + origins * self.table.interval
         return Batch(x, y, torch.from_numpy(observed), torch.from_numpy(times))
+
+    def _read_ahead(self, spans: Sequence[tuple[int, int]]) -> None:
+        """Have the rows of some spans of positions read from disk in the background."""
+        if self._windows().scaled:  # they are in memory already
+            return
+        for start, end in spans:
+            first, last = self.origins[np.array([start, end - 1], dtype=np.int64)].tolist()
+            low, high = first - self.shape.lookback + 1, last + self.shape.reach
+            self.table.read_ahead(low, high, ("x", "observed", *self.target.columns))
 
     def target_blocks(self) -> Iterator[NDArray[np.float32]]:
         """All targets in order of time, not scaled, as blocks of shape (n, C); NaN left out."""

@@ -1,16 +1,23 @@
 """The order of samples is a pure function, and the ranks share it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
-from btc_datamodule.sampling import Shuffle, WindowSampler, permute
+from btc_datamodule.sampling import BlockOrder, Request, Shuffle, WindowSampler, permute
+
+
+def batches(sampler: WindowSampler) -> list[list[int]]:
+    asked = (each.positions if isinstance(each, Request) else each for each in sampler)
+    return [positions.tolist() for positions in asked]
 
 
 def order(sampler: WindowSampler) -> list[int]:
-    return [int(position) for batch in sampler for position in batch]
+    return [position for batch in batches(sampler) for position in batch]
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**40), st.integers(0, 1000))
@@ -119,3 +126,77 @@ def test_lightning_takes_it_for_a_distributed_sampler() -> None:
     sampler = WindowSampler(10, 2, shuffle="none", drop_last=False)
     assert isinstance(sampler, DistributedSampler)
     assert [batch.dtype for batch in sampler] == [np.dtype(np.int64)] * 5
+
+
+@given(
+    st.integers(1, 400),
+    st.integers(1, 40),
+    st.integers(1, 5),
+    st.integers(0, 2**40),
+    st.integers(0, 9),
+)
+@settings(max_examples=200, deadline=None)
+def test_block_order_holds_every_window_once_and_mixes_within_pools_alone(
+    size: int, block: int, pool: int, seed: int, epoch: int
+) -> None:
+    order = BlockOrder(size, seed, epoch, block, pool)
+    windows = order(np.arange(size))
+    assert np.array_equal(np.sort(windows), np.arange(size))
+    pools = order.pool_of(np.arange(size))
+    for number in range(int(pools.max()) + 1):
+        spans = order.spans(number)
+        of_pool = {window for start, end in spans for window in range(start, end)}
+        assert of_pool == set(windows[pools == number].tolist())
+        assert len(spans) <= pool
+        assert all(end - start <= block for start, end in spans)
+    assert order.spans(int(pools.max()) + 1) == ()
+
+
+def test_block_order_is_another_in_each_epoch_and_reached_anywhere_at_once() -> None:
+    orders = {
+        tuple(BlockOrder(997, 3, epoch, 50, 4)(np.arange(997)).tolist()) for epoch in range(9)
+    }
+    assert len(orders) == 9
+    huge = BlockOrder(10**11 + 7, 1, 2)
+    places = np.array([0, 10**11 + 6, 5 * 10**10])
+    alone = [int(huge(places[i : i + 1])[0]) for i in range(3)]
+    assert huge(places).tolist() == alone
+
+
+def test_each_pool_is_announced_once_and_before_it_is_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("btc_datamodule.sampling.BlockOrder", partial(BlockOrder, block=30, pool=2))
+    sampler = WindowSampler(1000, 16, shuffle="block", drop_last=True)
+    announced: list[tuple[int, int]] = []
+    for request in sampler:
+        assert isinstance(request, Request)
+        announced += request.ahead
+        for position in request.positions.tolist():
+            assert any(start <= position < end for start, end in announced)
+    assert sorted(announced) == [(start, min(start + 30, 1000)) for start in range(0, 1000, 30)]
+
+
+@pytest.mark.parametrize("shuffle", ["full", "block", "none"])
+@pytest.mark.parametrize("drop_last", [True, False])
+def test_skipping_gives_the_rest_of_the_epoch_and_lasts_for_one_iteration(
+    shuffle: Shuffle, drop_last: bool
+) -> None:
+    for rank in range(3):
+        sampler = WindowSampler(
+            100, 8, shuffle=shuffle, drop_last=drop_last, num_replicas=3, rank=rank
+        )
+        sampler.set_epoch(4)
+        whole = batches(sampler)
+        for skipped in range(len(whole) + 1):
+            sampler.skip(skipped)
+            assert batches(sampler) == whole[skipped:]
+            assert batches(sampler) == whole
+
+
+def test_skipping_a_million_batches_costs_what_skipping_one_does() -> None:
+    sampler = WindowSampler(10**12, 1024, shuffle="full", drop_last=True)
+    sampler.skip(10**6)
+    first = next(iter(sampler))
+    place = np.arange(1024, dtype=np.int64) + 1024 * 10**6
+    assert np.array_equal(first, permute(place, 10**12, 0, 0))
