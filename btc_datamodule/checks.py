@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.scaling import SCALINGS
 from btc_datamodule.splits import STAGES
+from btc_datamodule.table import BAR_COLUMNS
 from btc_datamodule.timeline import format_instant
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def check_arguments(data: "BTCDataModule") -> None:
         )
     if not data.target_shape:
         raise ConfigError(f"target {data.target!r} must have a shape of one axis or more")
+    context, unknown = data.target.context, set(data.target.columns) - set(BAR_COLUMNS)
+    if not isinstance(context, int) or context < 0 or unknown:
+        raise ConfigError(
+            f"target {data.target!r}: context is {context!r} and must be a whole number from 0 up, "
+            f"columns are {list(data.target.columns)} and must be of {', '.join(BAR_COLUMNS)}"
+        )
 
 
 def check_stages(data: "BTCDataModule") -> None:
@@ -50,18 +57,20 @@ def check_stages(data: "BTCDataModule") -> None:
     stages = [stage for stage in STAGES if stage != "predict" and data.fold.spans(stage)]
     counts = {stage: len(data.dataset(stage)) for stage in stages}
     shown = ", ".join(f"{stage} {count:,}" for stage, count in counts.items())
-    need = table.warm_up + shape.lookback + shape.gap + shape.horizon
+    before = max(table.warm_up + shape.lookback + shape.gap, shape.context)
+    need = before + shape.horizon
     if table.rows < need:
         raise ConfigError(
             f"a sample needs {need} bars (warm-up {table.warm_up}, lookback {shape.lookback}, "
-            f"gap {shape.gap}, horizon {shape.horizon}) and there are {table.rows}: "
+            f"gap {shape.gap}, horizon {shape.horizon}, bars that the target is measured from "
+            f"{shape.context}) and there are {table.rows}: "
             "shorten `lookback` or widen `start` and `end`"
         )
     if not all(counts.values()):
         raise ConfigError(
             f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars): "
-            "give it more time in `split`, shorten `lookback` or `horizon`, or, if holes are "
-            "the cause, raise `max_fill` or lower `min_observed`"
+            "give it more time in `split`, shorten `lookback`, `horizon` or what `target` is "
+            "measured from, or, if holes are the cause, raise `max_fill` or lower `min_observed`"
         )
     whole = data.batch_size * data.ranks[0]
     if counts["train"] < whole:

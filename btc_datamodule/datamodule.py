@@ -55,7 +55,8 @@ class BTCDataModule(LightningDataModule):
         start: first instant, ISO 8601, UTC; none for as early as the source has.
         end: instant past the last one; none for up to the latest closed bar.
         features: columns of x, by name (see README) or as Feature objects.
-        target: what y is: LogReturn, Direction, or a Target of yours.
+        target: what y is: LogReturn, CumulativeReturn, OHLCPath, Direction, TripleBarrier,
+            RealisedVolatility, or a Target of yours.
         lookback: input bars of a sample (L).
         horizon: target bars of a sample (H).
         gap: bars between the last input bar and the first target bar.
@@ -378,16 +379,17 @@ class BTCDataModule(LightningDataModule):
             origin_time: (B,) int64, epoch seconds, of their origins.
 
         Returns:
-            What ``target.prices`` makes of them, in the quote currency.
+            What ``target.prices`` makes of them, in the quote currency; NaN where the bar that
+            they are measured from is not known.
 
         Raises:
             ConfigError: if the target is not one of prices.
         """
         table, _ = self._ready()
         rows = (origin_time.numpy() - table.first) // table.interval + self.shape.gap
-        return self.target.prices(
-            self.inverse_transform(y).numpy().astype(np.float64), table.bars("close")[rows]
-        )
+        known = (rows >= 0) & (rows < table.rows)
+        close = np.where(known, table.bars("close")[np.where(known, rows, 0)], np.nan)
+        return self.target.prices(self.inverse_transform(y).numpy().astype(np.float64), close)
 
     @property
     def table(self) -> Table:

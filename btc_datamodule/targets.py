@@ -4,6 +4,17 @@ A target receives the bars that it is measured from and the H target bars of eac
 knows its shape without any data. It sees nothing else, so it cannot reach past its stage. Bars
 that are not known (outages, the future of the last origins in ``predict``) are NaN, and a target
 that depends on one is NaN.
+
+Most are measured from the *reference close*, that of the bar right before the first target bar:
+the origin's close, if there is no gap.
+
+>>> closes = np.array([[[100.0], [110.0], [99.0]]])  # one sample: the reference, two target bars
+>>> LogReturn()(closes).round(4).tolist()
+[[[0.0953], [-0.1054]]]
+>>> CumulativeReturn()(closes).round(4).tolist()
+[[-0.0101]]
+>>> CumulativeReturn().prices(CumulativeReturn()(closes), np.array([100.0])).round(2).tolist()
+[[99.0]]
 """
 
 from abc import ABC, abstractmethod
@@ -15,18 +26,27 @@ from numpy.typing import NDArray
 
 from btc_datamodule.errors import ConfigError
 
+LEAST_MOVE = float(np.finfo(np.float64).tiny)
+"""Below the size of any log return but 0."""
+
 
 class Target(ABC):
     """A function of the future window. Subclasses are frozen dataclasses.
 
     Class attributes:
-        context: bars before the first target bar that it is measured from. With no gap the last
-            of them is the origin.
         columns: what it needs of each bar, from ``table.BAR_COLUMNS``.
     """
 
-    context: ClassVar[int] = 1
     columns: ClassVar[tuple[str, ...]] = ("close",)
+
+    @property
+    def context(self) -> int:
+        """Bars before the first target bar that it is measured from; by default 1.
+
+        With no gap the last of them is the origin. They belong to the past, whatever stage they
+        lie in. A subclass overrides it with a property, or with a plain number.
+        """
+        return 1
 
     @abstractmethod
     def shape(self, horizon: int) -> tuple[int, ...]:
@@ -43,6 +63,24 @@ class Target(ABC):
             (B, *shape(H)) floating.
         """
 
+    def prices(self, y: NDArray[np.floating], close: NDArray[np.float64]) -> NDArray[np.float64]:
+        """The prices that targets, or forecasts of them, stand for.
+
+        Args:
+            y: (B, *shape(H)), in the target's own units: not scaled.
+            close: (B,) reference closes.
+
+        Returns:
+            (B, ...) float64, in the unit of ``close``; the target says which prices.
+
+        Raises:
+            ConfigError: if no prices can be told from this target.
+        """
+        raise ConfigError(
+            f"no prices can be told from the target {type(self).__name__}: choose LogReturn, "
+            "CumulativeReturn or OHLCPath, or define `prices` on it"
+        )
+
 
 @dataclass(frozen=True)
 class LogReturn(Target):
@@ -53,8 +91,29 @@ class LogReturn(Target):
         return (horizon, 1)
 
     def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
-        """(B, H, 1): one return a target bar."""
-        return np.diff(np.log(bars), axis=1)
+        """(B, H, 1): one return a target bar; NaN where its close or the one before is."""
+        return _returns(bars)
+
+    def prices(self, y: NDArray[np.floating], close: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(B, H, 1): the close of each target bar."""
+        return _grown(close, np.cumsum(y, axis=1, dtype=np.float64))
+
+
+@dataclass(frozen=True)
+class CumulativeReturn(Target):
+    """The log return over the whole horizon: ln(C_last / C_reference); (1,)."""
+
+    def shape(self, horizon: int) -> tuple[int, ...]:
+        """(1,)."""
+        return (1,)
+
+    def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
+        """(B, 1); NaN where the reference close or the last one is."""
+        return np.log(bars[:, -1] / bars[:, 0])
+
+    def prices(self, y: NDArray[np.floating], close: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(B, 1): the close of the last target bar."""
+        return _grown(close, y)
 
 
 @dataclass(frozen=True)
@@ -76,7 +135,137 @@ class Direction(Target):
         return (1,)
 
     def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
-        """(B, 1): the direction from the bar before the first target bar to the last."""
+        """(B, 1); NaN where the reference close or the last one is."""
         change = np.log(bars[:, -1] / bars[:, 0])
         # Written so that NaN stays NaN: it compares as false.
         return np.where(np.abs(change) <= self.dead_zone, 0.0, np.sign(change))
+
+
+@dataclass(frozen=True)
+class RealisedVolatility(Target):
+    """The realised volatility of the horizon: sqrt(sum_i ln²(C_i / C_{i-1})); (1,).
+
+    The sum runs over the H target bars, so it is the volatility of the whole horizon and not of
+    a bar or a year; no mean is taken off. Source: Andersen & Bollerslev (1998), "Answering the
+    skeptics: yes, standard volatility models do provide accurate forecasts", International
+    Economic Review 39(4).
+    """
+
+    def shape(self, horizon: int) -> tuple[int, ...]:
+        """(1,)."""
+        return (1,)
+
+    def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
+        """(B, 1); NaN where any close is."""
+        volatility: NDArray[np.float64] = np.sqrt(np.sum(_returns(bars) ** 2, axis=1))
+        return volatility
+
+
+@dataclass(frozen=True)
+class TripleBarrier(Target):
+    """Which barrier the price reaches first: 1 the upper, -1 the lower, 0 none; (1,).
+
+    The barriers lie at C_reference * exp(up * sigma) and C_reference * exp(-down * sigma), where
+    sigma is the root mean square of the ``volatility_bars`` one-bar log returns up to the
+    reference bar. The third barrier is the end of the horizon. Source: López de Prado (2018),
+    "Advances in Financial Machine Learning", chapter 3, which sets the barriers at multiples of
+    a volatility of one fixed period (a day). So sigma is that of one bar here, whatever the
+    horizon: for barriers that grow with it as a random walk does, multiply ``up`` and ``down``
+    by sqrt(H).
+
+    A bar reaches the upper barrier if its high is on it or above, the lower one if its low is on
+    it or below. A bar that reaches both counts as the lower: which came first is not known, and
+    of the two answers this one flatters no strategy that buys (stop first).
+
+    In a market that stood still (sigma = 0) both barriers would lie on the reference close, where
+    any bar reaches them. They count as a hair's breadth off it, the limit of ever smaller sigma:
+    the first bar that leaves the reference close decides, and the label is 0 if none does.
+
+    Attributes:
+        up: distance of the upper barrier, in sigmas.
+        down: distance of the lower barrier, in sigmas.
+        volatility_bars: returns that sigma is taken from.
+    """
+
+    up: float = 2.0
+    down: float = 2.0
+    volatility_bars: int = 24
+
+    columns: ClassVar[tuple[str, ...]] = ("high", "low", "close")
+
+    def __post_init__(self) -> None:
+        for name in ("up", "down"):
+            distance = getattr(self, name)
+            if not 0 < distance < np.inf:
+                raise ConfigError(f"target.{name} {distance} must be a finite number above 0")
+        bars = self.volatility_bars
+        if isinstance(bars, bool) or not isinstance(bars, int) or bars < 1:
+            raise ConfigError(f"target.volatility_bars {bars} must be a whole number from 1 up")
+
+    @property
+    def context(self) -> int:
+        """``volatility_bars`` + 1: each return takes the close before it."""
+        return self.volatility_bars + 1
+
+    def shape(self, horizon: int) -> tuple[int, ...]:
+        """(1,)."""
+        return (1,)
+
+    def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
+        """(B, 1); NaN where a close of the context, or any high or low of a target bar, is.
+
+        That holds where a barrier is reached before the unknown bar too: of the samples whose
+        future is known in part, only those with a label of 1 or -1 would have one.
+        """
+        closes = bars[:, : self.context, 2]
+        sigma = np.sqrt(np.mean(_returns(closes) ** 2, axis=1, keepdims=True))
+        moves = np.log(bars[:, self.context :, :2] / closes[:, -1, np.newaxis, np.newaxis])
+        rises, falls = moves[:, :, 0], -moves[:, :, 1]
+        above = _first(rises >= np.maximum(self.up * sigma, LEAST_MOVE))
+        below = _first(falls >= np.maximum(self.down * sigma, LEAST_MOVE))
+        label = np.where(above < below, 1.0, np.where(below < rises.shape[1], -1.0, 0.0))
+        known = np.isfinite(sigma[:, 0]) & np.isfinite(moves).all(axis=(1, 2))
+        return np.where(known, label, np.nan)[:, np.newaxis]
+
+
+@dataclass(frozen=True)
+class OHLCPath(Target):
+    """The path of whole bars: ln of open, high, low and close over C_reference; (H, 4)."""
+
+    columns: ClassVar[tuple[str, ...]] = ("open", "high", "low", "close")
+
+    def shape(self, horizon: int) -> tuple[int, ...]:
+        """(H, 4)."""
+        return (horizon, 4)
+
+    def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
+        """(B, H, 4); NaN where the price itself or the reference close is."""
+        return np.log(bars[:, 1:] / bars[:, :1, 3:])
+
+    def prices(self, y: NDArray[np.floating], close: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(B, H, 4): open, high, low and close of each target bar.
+
+        Those of a forecast are as it says: nothing keeps its high above its low.
+        """
+        return _grown(close, y)
+
+
+def _returns(closes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """One-bar log returns along axis 1, of which there is one less than closes."""
+    # Of the ratio: a difference of two logs is off by the rounding of both.
+    returns: NDArray[np.float64] = np.log(closes[:, 1:] / closes[:, :-1])
+    return returns
+
+
+def _grown(close: NDArray[np.float64], returns: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(B,) prices after (B, ...) log returns: (B, ...) float64."""
+    start = np.asarray(close, dtype=np.float64).reshape(-1, *[1] * (returns.ndim - 1))
+    grown: NDArray[np.float64] = start * np.exp(returns, dtype=np.float64)
+    return grown
+
+
+def _first(reached: NDArray[np.bool_]) -> NDArray[np.int64]:
+    """The first true bar of each row of (B, H), H if there is none."""
+    first: NDArray[np.int64] = reached.argmax(axis=1)
+    first[~reached.any(axis=1)] = reached.shape[1]
+    return first

@@ -49,7 +49,8 @@ Transform = Callable[[Batch], Batch]
 SCALED_AHEAD_BYTES = 1 << 28
 """Up to this size (256 MiB, 11 million rows of 6 features) a process keeps its rows scaled."""
 
-TARGETS_AT_ONCE = 1 << 15
+TARGET_BYTES = 1 << 24
+"""Bars of targets, float64, that are gathered at once for statistics."""
 
 
 class WindowDataset(Dataset[Batch]):
@@ -156,8 +157,10 @@ class WindowDataset(Dataset[Batch]):
 
     def target_blocks(self) -> Iterator[NDArray[np.float32]]:
         """All targets in order of time, not scaled, as blocks of shape (n, C); NaN left out."""
-        for low in range(0, len(self), TARGETS_AT_ONCE):
-            positions = np.arange(low, min(low + TARGETS_AT_ONCE, len(self)), dtype=np.int64)
+        each = (self.shape.context + self.shape.horizon) * len(self.target.columns) * 8
+        count = max(1, TARGET_BYTES // each)
+        for low in range(0, len(self), count):
+            positions = np.arange(low, min(low + count, len(self)), dtype=np.int64)
             y = self._targets(self._windows().bars, self.origins[positions])
             rows = y.reshape(-1, y.shape[-1])
             yield rows[np.isfinite(rows).all(axis=1)]

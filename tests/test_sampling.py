@@ -198,5 +198,6 @@ def test_skipping_a_million_batches_costs_what_skipping_one_does() -> None:
     sampler = WindowSampler(10**12, 1024, shuffle="full", drop_last=True)
     sampler.skip(10**6)
     first = next(iter(sampler))
+    assert isinstance(first, np.ndarray)
     place = np.arange(1024, dtype=np.int64) + 1024 * 10**6
     assert np.array_equal(first, permute(place, 10**12, 0, 0))
