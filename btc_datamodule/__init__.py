@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from btc_datamodule.features import FEATURES, Feature
     from btc_datamodule.sources.base import Block, Source
     from btc_datamodule.sources.binance import BinanceArchive
+    from btc_datamodule.sources.ccxt import Ccxt
     from btc_datamodule.sources.coinbase import Coinbase
     from btc_datamodule.sources.files import CandleFile
     from btc_datamodule.sources.simulator import Simulator
@@ -35,7 +36,15 @@ if TYPE_CHECKING:
         WalkForward,
     )
     from btc_datamodule.store import read_candles
-    from btc_datamodule.targets import Direction, LogReturn, Target
+    from btc_datamodule.targets import (
+        CumulativeReturn,
+        Direction,
+        LogReturn,
+        OHLCPath,
+        RealisedVolatility,
+        Target,
+        TripleBarrier,
+    )
     from btc_datamodule.windows import Batch, WindowDataset
 
 _MODULES = {
@@ -54,12 +63,21 @@ _MODULES = {
     "features": ("FEATURES", "Feature"),
     "sources.base": ("Block", "Source"),
     "sources.binance": ("BinanceArchive",),
+    "sources.ccxt": ("Ccxt",),
     "sources.coinbase": ("Coinbase",),
     "sources.files": ("CandleFile",),
     "sources.simulator": ("Simulator",),
     "splits": ("CombinatorialPurged", "DateSplit", "FractionSplit", "Split", "WalkForward"),
     "store": ("read_candles",),
-    "targets": ("Direction", "LogReturn", "Target"),
+    "targets": (
+        "CumulativeReturn",
+        "Direction",
+        "LogReturn",
+        "OHLCPath",
+        "RealisedVolatility",
+        "Target",
+        "TripleBarrier",
+    ),
     "windows": ("Batch", "WindowDataset"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -71,6 +89,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "Simulator",
     "Coinbase",
     "BinanceArchive",
+    "Ccxt",
     "CandleFile",
     "Block",
     "Candles",
@@ -84,7 +103,11 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "CombinatorialPurged",
     "Target",
     "LogReturn",
+    "CumulativeReturn",
+    "OHLCPath",
     "Direction",
+    "TripleBarrier",
+    "RealisedVolatility",
     "Batch",
     "WindowDataset",
     "BTCDataError",

@@ -24,8 +24,9 @@ import zipfile
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from itertools import pairwise
@@ -68,7 +69,7 @@ Answer = Callable[[Request], Reply]
 
 @dataclass(frozen=True)
 class CoinbaseAnswers:
-    """Coinbase Exchange's candles of one product.
+    """Coinbase Exchange's candles of one product, and its lists of products and currencies.
 
     Attributes:
         held: the bars it has; at other granularities it has none.
@@ -81,8 +82,15 @@ class CoinbaseAnswers:
     def __call__(self, request: Request) -> Reply:
         if "User-Agent" not in request.headers:
             return self._message(400, "User-Agent header is required.")
+        if request.path == "/products":
+            return Reply.json(200, [self._listing()])
+        if request.path == "/currencies":
+            return Reply.json(200, [{"id": part} for part in self.product.split("-")])
         if request.path != f"/products/{self.product}/candles":
             return self._message(404, "NotFound")
+        return self._candles(request)
+
+    def _candles(self, request: Request) -> Reply:
         step = int(request.query.get("granularity", "60"))
         if step not in (60, 300, 900, 3600, 21600, 86400):
             return self._message(400, "Unsupported granularity")
@@ -97,6 +105,20 @@ class CoinbaseAnswers:
                 "Count of aggregations requested exceeds 300",
             )
         return self._rows(self.held.slice(first, last + 1), step, newest=300)
+
+    def _listing(self) -> dict[str, Any]:
+        """The part of a product's entry that says what is traded and in which steps."""
+        base, quote = self.product.split("-")
+        return {
+            "id": self.product,
+            "base_currency": base,
+            "quote_currency": quote,
+            "quote_increment": "0.01",
+            "base_increment": "0.00000001",
+            "min_market_funds": "1",
+            "margin_enabled": False,
+            "status": "online",
+        }
 
     def _asked(self, request: Request) -> tuple[int, int] | None:
         if not {"start", "end"} <= set(request.query):
@@ -238,8 +260,12 @@ def _period(name: str) -> Span:
 class Wire(Protocol):
     """What a fault can do with a connection."""
 
-    def send(self, reply: Reply, *, body_bytes: int | None = None) -> None:
-        """Send a reply; of its body only the first ``body_bytes`` and then hang up, if given."""
+    def send(self, reply: Reply, *, body_bytes: int | None = None, byte_pause: float = 0.0) -> None:
+        """Send a reply.
+
+        Of its body only the first ``body_bytes`` and then hang up, if given; and a byte at a
+        time, ``byte_pause`` seconds apart, if that is above 0.
+        """
 
     def hang_up(self) -> None:
         """End the connection."""
@@ -289,6 +315,38 @@ class CutShort:
 
 
 @dataclass(frozen=True)
+class Trickle:
+    """The body a byte at a time, with ``seconds`` before each."""
+
+    seconds: float
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        wire.send(reply, byte_pause=self.seconds)
+
+
+@dataclass(frozen=True)
+class Dated:
+    """The same reply, from a server whose clock is ``late`` seconds behind."""
+
+    late: float
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        then = datetime.fromtimestamp(time.time() - self.late, UTC)
+        date = {"Date": format_datetime(then, usegmt=True)}
+        wire.send(replace(reply, headers={**reply.headers, **date}))
+
+
+@dataclass(frozen=True)
+class EditBody:
+    """Well-formed HTTP with another body than the exchange holds."""
+
+    edit: Callable[[bytes], bytes]
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        wire.send(replace(reply, body=self.edit(reply.body)))
+
+
+@dataclass(frozen=True)
 class EditRows:
     """Well-formed HTTP and JSON, with other rows in it than the exchange holds."""
 
@@ -298,9 +356,9 @@ class EditRows:
         wire.send(Reply.json(reply.status, self.edit(json.loads(reply.body))))
 
 
-def too_many_requests(retry_after: str) -> Fault:
-    """429 that says when to come back: seconds, or an HTTP date."""
-    return Instead(Reply(429, b'{"message":"slow down"}', {"Retry-After": retry_after}))
+def too_many_requests(retry_after: str, status: int = 429) -> Fault:
+    """429, or a ban with 418, that says when to come back: seconds, or an HTTP date."""
+    return Instead(Reply(status, b'{"message":"slow down"}', {"Retry-After": retry_after}))
 
 
 def redirect(location: str) -> Fault:
@@ -413,13 +471,17 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             fault.spoil(reply, self)
 
-    def send(self, reply: Reply, *, body_bytes: int | None = None) -> None:
-        self.send_response(reply.status)
-        for name, value in reply.headers.items():
+    def send(self, reply: Reply, *, body_bytes: int | None = None, byte_pause: float = 0.0) -> None:
+        self.send_response_only(reply.status)
+        for name, value in ({"Date": self.date_time_string()} | dict(reply.headers)).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
-        self.wfile.write(reply.body[:body_bytes])
+        for byte in reply.body if byte_pause else b"":
+            self.wait(byte_pause)
+            self.wfile.write(bytes([byte]))
+        if not byte_pause:
+            self.wfile.write(reply.body[:body_bytes])
         if body_bytes is not None:
             self.hang_up()
 

@@ -1,5 +1,7 @@
 """Binance's archive on a real HTTP server: which files, what is in them, and how they go wrong."""
 
+import gc
+import hashlib
 import logging
 import re
 import struct
@@ -7,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import pairwise
@@ -99,7 +102,7 @@ def serve_lines(
 
 
 def test_whole_months_come_from_monthly_files_and_equal_what_the_archive_holds(
-    exchange: Exchange,
+    exchange: Exchange, answers: BinanceArchiveAnswers
 ) -> None:
     blocks = fetch(exchange)
     assert_same(candles_in(blocks), HELD)
@@ -113,8 +116,10 @@ def test_whole_months_come_from_monthly_files_and_equal_what_the_archive_holds(
     assert [block.span for block in blocks] == list(pairwise(edges))
     assert notes_of(blocks) == []
     for block, month in zip(blocks, MONTHS, strict=True):
-        url = f"{exchange.url}{folder}/BTCUSDT-1h-{month}.zip"
-        assert re.fullmatch(re.escape(url) + " sha256:[0-9a-f]{12}", block.origin)
+        body = answers.files[f"BTCUSDT-1h-{month}.zip"]
+        assert block.origin == f"{exchange.url}{folder}/BTCUSDT-1h-{month}.zip"
+        assert block.checksum == f"sha256:{hashlib.sha256(body).hexdigest()}"
+        assert block.received == len(body)
 
 
 def test_days_around_whole_months_come_from_daily_files_clipped_to_the_span(
@@ -178,6 +183,12 @@ def test_whole_days_that_a_monthly_file_leaves_out_come_from_daily_files(
     edges = [block.span for block in blocks]
     assert all(a[1] == b[0] for a, b in pairwise(edges))
     assert (edges[0][0], edges[-1][1]) == HELD.span
+    monthly = [block for block in blocks if block.origin.endswith(name)]
+    assert len(monthly) == 2
+    assert {block.checksum for block in monthly} == {
+        f"sha256:{hashlib.sha256(answers.files[name]).hexdigest()}"
+    }
+    assert [block.received for block in monthly] == [len(answers.files[name]), 0]  # counted once
 
 
 def test_a_monthly_file_without_rows_gives_way_to_daily_files(
@@ -467,9 +478,32 @@ def test_a_row_that_is_no_candle_is_named_by_file_row_and_time(
 
     serve_lines(answers, crossed)
     with pytest.raises(
-        CandleError, match=rf"{JANUARY_5}, row 4 \(2020-01-05T03:00:00Z\): high is below low"
+        CandleError,
+        match=rf"{JANUARY_5}, row 4 \(2020-01-05T03:00:00Z\): high is below low .*: "
+        "set `source.drop_invalid: true` to leave such bars out$",
     ):
         fetch(exchange, DAY_5)
+    [block] = fetch(exchange, DAY_5, drop_invalid=True)
+    lost = (DAY_5[0] + 3 * HOUR, DAY_5[0] + 4 * HOUR)
+    assert_same(block.candles, ex.without(HELD.slice(*DAY_5), lost))
+    [note] = block.notes
+    assert "1 rows that are no candles were left out, such as" in note
+    assert f"{JANUARY_5}, row 4 (2020-01-05T03:00:00Z): high is below low" in note
+
+
+def test_what_dropping_rows_would_not_mend_is_told_without_that_remedy(
+    exchange: Exchange, answers: BinanceArchiveAnswers
+) -> None:
+    def contradictory(lines: list[bytes]) -> list[bytes]:
+        fields = lines[3].split(b",")
+        fields[1:5] = [b"1000"] * 4
+        return [*lines, b",".join(fields)]
+
+    serve_lines(answers, contradictory)
+    for drop_invalid in (False, True):
+        with pytest.raises(CandleError, match=r"two rows for 2020-01-05T03:00:00Z") as caught:
+            fetch(exchange, DAY_5, drop_invalid=drop_invalid)
+        assert "drop_invalid" not in str(caught.value)
 
 
 # --- zips ---------------------------------------------------------------------------------------
@@ -554,7 +588,7 @@ def test_checksums_are_read_in_every_spelling_of_sha256sum(
     answers.files[f"{JANUARY_5}.CHECKSUM"] = text.encode()
     [block] = fetch(exchange, DAY_5)
     assert_same(block.candles, HELD.slice(*DAY_5))
-    assert block.origin.endswith(f"{JANUARY_5} sha256:{digest[:12]}")
+    assert block.checksum == f"sha256:{digest}"
 
 
 @pytest.mark.parametrize("which", [0, 1])
@@ -608,7 +642,7 @@ PASSING = {
     "418": ex.BANNED,
     "500": ex.SERVER_ERROR,
     "503": ex.UNAVAILABLE,
-    "time-out": ex.Silence(1.0),
+    "time-out": ex.Silence(5.0),
     "cut": ex.CUT,
     "cut short": ex.CUT_SHORT,
 }
@@ -619,7 +653,7 @@ def test_trouble_that_passes_leaves_no_trace_in_the_candles(
     exchange: Exchange, fault: Fault
 ) -> None:
     exchange.faults.extend([fault, None, fault, fault])
-    blocks = fetch(exchange, attempts=5, timeout=0.3 if isinstance(fault, ex.Silence) else 20.0)
+    blocks = fetch(exchange, attempts=5, timeout=1.0 if isinstance(fault, ex.Silence) else 20.0)
     assert_same(candles_in(blocks), HELD)
     assert len(exchange.requests) == 6 + 3
     assert notes_of(blocks) == []
@@ -704,6 +738,33 @@ def test_closing_early_ends_downloads_and_waits_at_once(exchange: Exchange) -> N
     assert downloading() == []
 
 
+def test_blocks_that_were_taken_do_not_stay_in_memory(exchange: Exchange) -> None:
+    span = span_of("2020-01-02", "2020-01-08")
+    taken: list[weakref.ref[Block]] = []
+    alive: list[int] = []
+    for block in source(exchange, downloads=4).blocks(HOUR, span):
+        taken.append(weakref.ref(block))
+        del block
+        gc.collect()
+        alive.append(sum(ref() is not None for ref in taken))
+    assert alive == [1] * 6  # the one that is held here; those still on their way were not taken
+
+
+def test_a_ban_ends_all_downloads_at_once_and_names_the_instant(exchange: Exchange) -> None:
+    exchange.faults.extend([None, None, *[ex.too_many_requests("172800", 418)] * 4])
+    blocks = source(exchange, downloads=4, requests_per_second=50).blocks(HOUR, HELD.span)
+    began = time.monotonic()
+    with pytest.raises(
+        SourceError, match=r"HTTP 418 .*asked again no earlier than 20\d\d-"
+    ) as caught:
+        list(blocks)
+    assert time.monotonic() - began < 5
+    until = parse_instant(re.findall(r"no earlier than (\S+Z)", str(caught.value))[0])
+    assert until == pytest.approx(time.time() + 172_800, abs=10)
+    assert len(exchange.requests) <= 2 + 4  # who was on the way may be told the same
+    assert downloading() == []
+
+
 def test_requests_of_all_downloads_keep_their_distance_together(exchange: Exchange) -> None:
     fetch(exchange, span_of("2020-01-02", "2020-01-05"), requests_per_second=20.0, downloads=3)
     assert len(exchange.requests) == 6
@@ -759,8 +820,13 @@ def test_what_was_left_unanswered_is_asked_for_by_the_next_update(tmp_path: Path
         assert asked(exchange) == [late[11:21]]
     assert second.header.covered == (held.span,)
     assert_same(read_candles(path), held)
-    assert [p.origin.split(" sha256:")[0][-14:] for p in read_header(path).provenance] == [
-        f"{format_instant(TODAY - back * DAY)[:10]}.zip" for back in (5, 4, 3, 2, 1)
+    stored = read_header(path).provenance
+    names = [
+        f"BTCUSDT-1h-{format_instant(TODAY - back * DAY)[:10]}.zip" for back in (5, 4, 3, 2, 1)
+    ]
+    assert [record.origin.rsplit("/", 1)[1] for record in stored] == names
+    assert [record.checksum for record in stored] == [
+        f"sha256:{hashlib.sha256(answers.files[name]).hexdigest()}" for name in names
     ]
 
 
@@ -830,11 +896,13 @@ def test_a_real_month_of_futures_is_complete(real_data: Path) -> None:
         ("timeout", float("inf")),
         ("attempts", 0),
         ("retry_wait", -0.1),
+        ("base_url", "https://me:secret@data.binance.vision"),
     ],
 )
 def test_an_argument_that_cannot_be_used_is_named(argument: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=argument):
+    with pytest.raises(ConfigError, match=argument) as caught:
         BinanceArchive(**{argument: value})
+    assert "secret" not in str(caught.value)
 
 
 def test_an_interval_that_the_archive_has_not_is_refused_before_anything_is_asked(

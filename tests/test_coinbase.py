@@ -1,6 +1,9 @@
 """Coinbase against a real HTTP server on this machine: what it stores, and how it takes trouble."""
 
+import base64
+import gzip
 import logging
+import re
 import shutil
 import socket
 import ssl
@@ -8,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -23,11 +27,13 @@ from exchange import CoinbaseAnswers, Exchange, Fault
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from btc_datamodule.acquire import update
 from btc_datamodule.candles import Candles, concatenate
 from btc_datamodule.errors import BTCDataError, CandleError, ConfigError, SourceError
+from btc_datamodule.hparams import plain
 from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.coinbase import Coinbase
-from btc_datamodule.sources.http import PoliteClient, retry_after
+from btc_datamodule.sources.http import PoliteClient, _trusted_certificates, retry_after
 from btc_datamodule.timeline import format_instant, parse_instant
 
 HOUR = 3600
@@ -105,6 +111,8 @@ def test_the_origin_is_the_url_without_its_query_and_nothing_needed_repair(
     blocks = fetch(source(exchange, base_url=f"{exchange.url}/"))
     assert {block.origin for block in blocks} == {f"{exchange.url}/products/BTC-USD/candles"}
     assert {block.notes for block in blocks} == {()}
+    bodies = [exchange.answer(request).body for request in exchange.requests]
+    assert [block.received for block in blocks] == [len(body) for body in bodies]
 
 
 def test_pages_are_fetched_only_as_blocks_are_taken(exchange: Exchange) -> None:
@@ -138,6 +146,50 @@ def test_an_empty_page_in_mid_history_is_an_outage_and_not_the_end() -> None:
     assert_same(candles_of(blocks), held)
 
 
+# --- what may still change ----------------------------------------------------------------------
+
+
+def recent(bars: int) -> Candles:
+    """Minutes up to the latest whole one, and two more that are not over yet."""
+    now = int(time.time()) // 60 * 60
+    first = format_instant(now - bars * 60).removesuffix("Z")
+    return ex.random_walk(first, bars=bars + 2, interval=60)
+
+
+def test_a_bar_that_is_not_closed_by_coinbases_clock_is_neither_stored_nor_settled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    held = recent(400)
+    start, end = held.span
+    with Exchange(CoinbaseAnswers(held)) as exchange:
+        blocks = list(source(exchange).blocks(60, (start, end)))
+        assert blocks[-1].span[1] == blocks[-1].candles.span[1] <= time.time()
+        assert blocks[-1].span[1] > time.time() - 70
+        exchange.faults.extend([ex.Dated(0), ex.Dated(1800)])  # ours is half an hour fast
+        with caplog.at_level(logging.WARNING):
+            blocks = list(source(exchange).blocks(60, (start, end)))
+        [record] = caplog.records
+        assert "is the clock of this machine fast?" in record.getMessage()
+        exchange.faults.append(ex.Dated(86_400))
+        assert list(source(exchange).blocks(60, (start, end))) == []
+    assert blocks[-1].span[1] == blocks[-1].candles.span[1]
+    assert time.time() - 1870 < blocks[-1].span[1] <= time.time() - 1800
+
+
+def test_absent_bars_of_the_last_minutes_are_left_for_a_later_run_and_older_ones_are_not() -> None:
+    held = recent(400)
+    end = held.span[1] - 120
+    tail = [(end - 120, end), (end - 900, end - 780)]  # two bars that are late, two in a hole
+    with Exchange(CoinbaseAnswers(ex.without(held, *tail))) as exchange:
+        blocks = list(source(exchange).blocks(60, (held.span[0], end)))
+    assert blocks[-1].span[1] == end - 120
+    assert len(candles_of(blocks)) == 400 - 4
+    quiet = ex.without(held, (end - 1800, end))
+    with Exchange(CoinbaseAnswers(quiet)) as exchange:
+        blocks = list(source(exchange).blocks(60, (held.span[0], end)))
+    assert end - 360 <= blocks[-1].span[1] <= end - 240  # older silence is known to be silence
+
+
 # --- what it refuses at once --------------------------------------------------------------------
 
 
@@ -165,8 +217,12 @@ def test_a_refusal_quotes_what_coinbase_says(exchange: Exchange) -> None:
 
 
 def test_a_page_that_is_no_list_is_refused(exchange: Exchange) -> None:
-    exchange.faults.append(ex.Instead(ex.Reply.json(200, {"candles": []})))
-    with pytest.raises(SourceError, match=r"page 2020-01-01T00:00:00Z to .*not a list of rows"):
+    exchange.faults.append(ex.Instead(ex.Reply.json(200, {"message": "Internal error"})))
+    with pytest.raises(
+        SourceError,
+        match=r"page 2020-01-01T00:00:00Z to .*not a list of rows but .*Internal error.* run it "
+        "again later",
+    ):
         fetch(source(exchange))
 
 
@@ -182,6 +238,11 @@ def test_a_page_that_is_no_list_is_refused(exchange: Exchange) -> None:
         ("base_url", "http://[::1"),
         ("base_url", "https://host/?key=1"),
         ("base_url", "https://me:secret@host"),
+        ("base_url", "https://me:secret@host:port"),
+        ("base_url", "ftp://me:secret@host"),
+        ("base_url", "me:secret@host"),
+        ("base_url", "host?key=secret"),
+        ("base_url", "http://host.example#secret"),
         ("requests_per_second", 0.0),
         ("requests_per_second", float("nan")),
         ("timeout", -1.0),
@@ -264,6 +325,14 @@ def test_a_silent_connection_is_given_up_and_asked_again(exchange: Exchange) -> 
     assert len(exchange.requests) == 4
 
 
+def test_a_body_that_trickles_is_given_up_and_asked_again(exchange: Exchange) -> None:
+    exchange.faults.append(ex.Trickle(0.05))  # a byte each time: never silent for long
+    began = time.monotonic()
+    blocks = fetch(source(exchange, timeout=0.4))
+    assert 0.4 <= time.monotonic() - began < 4
+    assert_same(candles_of(blocks), HELD)
+
+
 def test_a_retry_is_logged_with_its_cause_and_in_one_line(
     exchange: Exchange, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -323,6 +392,16 @@ def test_a_refused_connection_is_tried_again_and_then_named() -> None:
 def test_an_oversized_body_is_not_read_to_its_end_nor_asked_for_again(exchange: Exchange) -> None:
     exchange.faults.append(ex.oversized(17 * 2**20))
     with pytest.raises(SourceError, match=r"larger than 16,777,216 bytes.*check `source.base_url`"):
+        fetch(source(exchange))
+    assert len(exchange.requests) == 1
+
+
+def test_a_body_that_unpacks_to_too_much_is_refused(exchange: Exchange) -> None:
+    body = gzip.compress(b"[" + b" " * (17 * 2**20))
+    packed = ex.Reply(200, body, {"Content-Encoding": "gzip"})
+    assert len(body) < 20_000
+    exchange.faults.append(ex.Instead(packed))
+    with pytest.raises(SourceError, match="larger than 16,777,216 bytes"):
         fetch(source(exchange))
     assert len(exchange.requests) == 1
 
@@ -410,13 +489,42 @@ def test_a_malformed_row_is_named_by_product_page_and_row(exchange: Exchange, ro
     assert len(exchange.requests) == 1
 
 
-def test_a_row_that_is_no_candle_is_named_by_page_and_time(exchange: Exchange) -> None:
-    exchange.faults.append(ex.malformed([START + HOUR, 2.0, 1.0, 1.5, 1.5, 3.0]))
+NO_CANDLES = {
+    "high below low": ([2.0, 1.0, 1.5, 1.5, 3.0], 0, r"high is below low \(high 1, low 2\)"),
+    "a negative price": ([-2.0, 1.0, 1.5, 1.5, 3.0], 0, r"low is not above zero \(low -2\)"),
+    "a negative volume": ([1.0, 2.0, 1.5, 1.5, -3.0], 0, r"volume is negative"),
+    "off the grid": ([1.0, 2.0, 1.5, 1.5, 3.0], 7, r"not open on the 1h grid: is `interval` right"),
+}
+
+
+@pytest.mark.parametrize(("values", "late", "problem"), NO_CANDLES.values(), ids=NO_CANDLES.keys())
+def test_a_row_that_is_no_candle_is_named_by_page_and_time_and_can_be_left_out(
+    exchange: Exchange, values: list[float], late: int, problem: str
+) -> None:
+    bad = START + 297 * HOUR  # the third row, as the newest comes first
+    fault = ex.malformed([bad + late, *values])
+    exchange.faults.append(fault)
     with pytest.raises(
         CandleError,
-        match=r"coinbase BTC-USD, page 2020-01-01.*2020-01-01T01:00:00Z.*high is below low",
+        match=rf"coinbase BTC-USD, page 2020-01-01.*{format_instant(bad + late)}\): .*{problem}.*: "
+        "set `source.drop_invalid: true` to leave such bars out$",
     ):
         fetch(source(exchange))
+    exchange.faults.append(fault)
+    blocks = fetch(source(exchange, drop_invalid=True))
+    assert_same(candles_of(blocks), ex.without(HELD, (bad, bad + HOUR)))
+    assert [len(block.notes) for block in blocks] == [1, 0, 0]
+    assert re.search(
+        rf"1 rows .* left out, such as .*{format_instant(bad + late)}", blocks[0].notes[0]
+    )
+
+
+def test_what_dropping_bars_would_not_mend_is_told_without_that_remedy(exchange: Exchange) -> None:
+    twice = ex.malformed([START + 299 * HOUR, 1.0, 1.0, 1.0, 1.0, 3.0])
+    for drop_invalid in (False, True):
+        exchange.faults.append(twice)
+        with pytest.raises(CandleError, match=r"two rows for .* remove the wrong one$"):
+            fetch(source(exchange, drop_invalid=drop_invalid))
 
 
 json_values = st.recursive(
@@ -467,11 +575,12 @@ NOW = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
     [
         ("7", 7.0),
         ("1.5", 1.5),
-        ("3600", 300.0),
-        ("inf", 300.0),
+        ("3600", 3600.0),
+        ("604800", 604_800.0),
+        ("inf", None),
         ("Wed, 01 May 2024 12:00:30 GMT", 30.0),
         ("Wed, 01 May 2024 12:00:30 -0000", 30.0),
-        ("Thu, 02 May 2024 12:00:30 GMT", 300.0),
+        ("Thu, 02 May 2024 12:00:30 GMT", 86_430.0),
         ("Wed, 01 May 2024 11:00:00 GMT", None),
         ("0", None),
         ("-5", None),
@@ -481,16 +590,88 @@ NOW = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
         (None, None),
     ],
 )
-def test_retry_after_reads_seconds_and_dates_up_to_five_minutes(
+def test_retry_after_reads_seconds_and_dates_to_come(
     text: str | None, seconds: float | None
 ) -> None:
     assert retry_after(text, now=NOW) == seconds
 
 
 @given(st.text())
-def test_retry_after_reads_any_text_as_a_wait_within_bounds_or_none(text: str) -> None:
+def test_retry_after_reads_any_text_as_a_finite_wait_or_none(text: str) -> None:
     seconds = retry_after(text)
-    assert seconds is None or 0 < seconds <= 300
+    assert seconds is None or 0 < seconds < float("inf")
+
+
+def test_a_date_to_come_back_at_is_counted_from_the_clock_of_the_service(
+    exchange: Exchange,
+) -> None:
+    then = datetime.now(UTC) - timedelta(days=1)  # its clock is a day late
+    dates = {
+        "Date": format_datetime(then, usegmt=True),
+        "Retry-After": format_datetime(then + timedelta(seconds=1), usegmt=True),
+    }
+    exchange.faults.append(ex.Instead(ex.Reply(429, b"{}", dates)))
+    fetch(source(exchange), ONE_PAGE)
+    [wait] = exchange.waits
+    assert 1.0 <= wait < 3.0
+
+
+def test_a_wait_that_the_service_names_is_logged_with_the_instant_that_it_ends(
+    exchange: Exchange, caplog: pytest.LogCaptureFixture
+) -> None:
+    exchange.faults.append(ex.too_many_requests("1"))
+    began = int(time.time())
+    with caplog.at_level(logging.WARNING):
+        fetch(source(exchange), ONE_PAGE)
+    [record] = caplog.records
+    found = re.search(r"trying again in 1.0 s, at (\S+), as the service asks", record.getMessage())
+    assert found is not None
+    assert began + 1 <= parse_instant(found[1]) <= began + 4
+
+
+@pytest.mark.parametrize("attempts", [1, 4])
+@pytest.mark.parametrize("status", [418, 429, 503])
+def test_a_wait_of_more_than_an_hour_is_not_waited_for_but_told_with_the_instant_in_utc(
+    exchange: Exchange, status: int, attempts: int
+) -> None:
+    exchange.faults.append(ex.too_many_requests("3601", status))
+    began = time.time()
+    with pytest.raises(SourceError) as caught:
+        fetch(source(exchange, attempts=attempts))
+    assert time.time() - began < 5
+    said = str(caught.value)
+    found = re.search(
+        rf"&granularity=3600: HTTP {status} .*: the service wants to be asked again no earlier "
+        r"than (\S+Z): run it again then, with a lower `source.requests_per_second`$",
+        said,
+    )
+    assert found is not None
+    assert began + 3601 <= parse_instant(found[1]) <= began + 3601 + 5
+    assert len(exchange.requests) == 1
+
+
+def test_a_client_that_was_told_of_a_ban_asks_nothing_more(exchange: Exchange) -> None:
+    exchange.faults.append(ex.too_many_requests("99999999999999", 418))
+    with PoliteClient(exchange.url, requests_per_second=1000) as client:
+        for _ in range(3):
+            with pytest.raises(SourceError, match=r"asked again no earlier than epoch second \d+"):
+                client.get("/")
+    assert len(exchange.requests) == 1
+
+
+def test_a_thread_that_waits_for_its_turn_keeps_a_wait_that_another_was_told_meanwhile(
+    exchange: Exchange,
+) -> None:
+    exchange.faults.append(ex.too_many_requests("1"))
+    with PoliteClient(exchange.url, requests_per_second=4) as client:
+        threads = [threading.Thread(target=client.get, args=["/"]) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert len(exchange.requests) == 4
+    assert exchange.waits[0] >= 0.9
+    assert min(exchange.waits[1:]) >= 0.15  # 0.25 but for the time a request takes to arrive
 
 
 def test_waits_grow_when_the_server_names_none(exchange: Exchange) -> None:
@@ -517,12 +698,86 @@ def test_proxies_of_the_environment_do_not_stand_before_this_machine(
     assert_same(candles_of(fetch(source(exchange))), HELD)
 
 
-def test_a_proxy_that_cannot_be_used_is_an_error_that_names_the_variables(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "carrier-pigeon://me:secret@127.0.0.1:9",
+        "http://me:secret@127.0.0.1:port",
+        "http://me:sec/secret@127.0.0.1:9",
+        "socks5://me:secret@127.0.0.1:9",
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_by_its_variables_and_not_shown(
+    monkeypatch: pytest.MonkeyPatch, proxy: str
 ) -> None:
-    monkeypatch.setenv("ALL_PROXY", "carrier-pigeon://127.0.0.1:9")
-    with pytest.raises(ConfigError, match="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY"):
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    monkeypatch.setenv("HTTPS_PROXY", proxy)
+    with pytest.raises(ConfigError, match="HTTPS_PROXY, HTTP_PROXY or ALL_PROXY") as caught:
         fetch(Coinbase())
+    shown = "".join(traceback.format_exception(caught.value))
+    assert "secret" not in shown
+    assert "'sec'" not in shown
+
+
+def test_a_password_of_a_proxy_shows_up_nowhere(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    met: list[bytes] = []
+
+    def refuse() -> None:
+        for _ in range(2):
+            connection, _ = listener.accept()
+            with connection:
+                met.append(connection.recv(65536))
+                connection.sendall(
+                    b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\n\r\n"
+                )
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
+        monkeypatch.setenv("HTTPS_PROXY", f"http://somebody:geheim@{address}")
+        monkeypatch.delenv("NO_PROXY", raising=False)
+        monkeypatch.delenv("no_proxy", raising=False)
+        thread = threading.Thread(target=refuse)
+        thread.start()
+        coinbase = Coinbase(attempts=2, retry_wait=0.01)
+        with (
+            caplog.at_level(logging.DEBUG),
+            pytest.raises(SourceError, match=r"ProxyError: 407 Proxy Auth") as caught,
+        ):
+            update(tmp_path / "candles.h5", coinbase, HOUR, *ONE_PAGE)
+        thread.join()
+    encoded = base64.b64encode(b"somebody:geheim")
+    assert len(met) == 2
+    assert all(encoded in request for request in met)  # the proxy itself was told
+    stored = [file.read_bytes() for file in tmp_path.rglob("*") if file.is_file()]
+    texts = [
+        "".join(traceback.format_exception(caught.value)),
+        caplog.text,
+        repr(coinbase),
+        str(plain(coinbase)),
+        *(content.decode("latin-1") for content in stored),
+    ]
+    assert len(caplog.records) > 5
+    for secret in ("geheim", encoded.decode()):
+        assert not any(secret in text for text in texts)
+
+
+def test_certificates_that_cannot_be_read_are_named_by_their_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+    _trusted_certificates.cache_clear()
+    try:
+        with pytest.raises(ConfigError, match="SSL_CERT_FILE or SSL_CERT_DIR"):
+            fetch(Coinbase())
+    finally:
+        _trusted_certificates.cache_clear()
+
+
+def test_a_host_that_cannot_exist_is_an_error_of_ours() -> None:
+    with pytest.raises(SourceError, match=r"no such host can be asked .* `source.base_url`"):
+        fetch(Coinbase(base_url="https://a..b", attempts=1))
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
@@ -557,8 +812,8 @@ def test_bytes_come_as_they_are_with_any_status_that_is_an_answer(exchange: Exch
     replies = [ex.Reply(200, bytes(1000)), ex.Reply(404, b"<html>gone</html>")]
     exchange.faults.extend([ex.CUT_SHORT, *map(ex.Instead, replies), ex.oversized(999)])
     with PoliteClient(exchange.url, requests_per_second=1000, retry_wait=0.01) as client:
-        assert client.get("/a.zip") == (200, bytes(1000))
-        assert client.get("b.zip", max_body=17) == (404, b"<html>gone</html>")
+        assert client.get("/a.zip")[:2] == (200, bytes(1000))
+        assert client.get("b.zip", max_body=17)[:2] == (404, b"<html>gone</html>")
         with pytest.raises(SourceError, match="larger than 1,000 bytes"):
             client.get("c.zip", max_body=1000)
     paths = [request.path for request in exchange.requests]

@@ -480,7 +480,7 @@ def test_the_span_is_from_the_first_bar_to_the_close_of_the_last(tmp_path: Path)
     block = read(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     assert block.span == (T0, T0 + 4 * HOUR)
-    assert block.origin == f"file a.csv sha256:{digest[:12]}"
+    assert (block.origin, block.checksum) == ("file a.csv", f"sha256:{digest}")
     assert block.notes == ()
 
 

@@ -7,13 +7,15 @@ path.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 from btc_datamodule.candles import Candles
-from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.errors import CandleError, ConfigError, SourceError
 from btc_datamodule.timeline import Span, format_interval
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,19 @@ class Source(ABC):
                 f"{self.name} has no bars of {format_interval(interval)}: "
                 f"set `interval` to one of {offered}"
             )
+
+
+def advised(read: Callable[[bool], _T], drop_invalid: bool) -> _T:
+    """What ``read(drop_invalid)`` gives; an error that leaving bars out would mend says so."""
+    try:
+        return read(drop_invalid)
+    except CandleError as error:
+        try:
+            read(True)
+        except CandleError:  # rows that contradict each other, for instance
+            raise error from None
+        advice = "set `source.drop_invalid: true` to leave such bars out"
+        raise CandleError(f"{error}: {advice}") from None
 
 
 def check_path_part(text: str, argument: str) -> None:

@@ -30,9 +30,9 @@ from datetime import UTC, datetime
 from threading import Lock
 from typing import ClassVar, Literal, NamedTuple
 
-from btc_datamodule.candles import empty
+from btc_datamodule.candles import Candles, empty
 from btc_datamodule.errors import ConfigError, SourceError
-from btc_datamodule.sources.base import Block, Source, check_path_part
+from btc_datamodule.sources.base import Block, Source, advised, check_path_part
 from btc_datamodule.sources.http import MAX_BACKOFF, Answer, PoliteClient, check_manners
 from btc_datamodule.sources.kline_zip import quoted, read_klines, size_limit
 from btc_datamodule.timeline import (
@@ -71,6 +71,8 @@ class BinanceArchive(Source):
             does not match.
         retry_wait: seconds before the first retry; doubles with each. A ``Retry-After`` of the
             service goes before it.
+        drop_invalid: leave out bars that are no candles (high < low, a negative price), with a
+            note that counts them, in place of an error that ends the download.
 
     Raises:
         ConfigError: naming the argument that cannot be used.
@@ -86,6 +88,7 @@ class BinanceArchive(Source):
     timeout: float = 60.0
     attempts: int = 6
     retry_wait: float = 1.0
+    drop_invalid: bool = False
 
     def __post_init__(self) -> None:
         check_path_part(self.product, "product")
@@ -122,7 +125,8 @@ class BinanceArchive(Source):
         Raises:
             SourceError: if the archive cannot be reached, a file stays different from its
                 checksum or is damaged, or it has no files of the product.
-            CandleError: if a row is no candle, such as one with high < low.
+            CandleError: if a row is no candle, such as one with high < low, unless
+                ``drop_invalid``.
         """
         self.check_interval(interval)
         now = time.time()
@@ -290,7 +294,8 @@ class _Downloads:
             if len(ahead) > self._source.downloads:
                 due, future = ahead.popleft()
                 yield due, future.result()
-        for due, future in ahead:
+        while ahead:  # as above: a block that was taken must not stay in memory
+            due, future = ahead.popleft()
             yield due, future.result()
 
     def _with_gaps_filled(self, month: _File, block: Block) -> Iterator[tuple[_File, Block | None]]:
@@ -299,18 +304,19 @@ class _Downloads:
         Monthly files that were made too early end early: what is absent at the end of the month
         is asked for in any case.
         """
-        gaps, notes = _gaps(block), block.notes
+        gaps, notes, received = _gaps(block), block.notes, block.received
         for part in sorted([*gaps, *subtract(block.span, gaps)]):
             if part not in gaps:
-                yield month, Block(part, block.candles.slice(*part), block.origin, notes)
-                notes = ()
+                bars = block.candles.slice(*part)
+                yield month, replace(block, span=part, candles=bars, notes=notes, received=received)
+                notes, received = (), 0  # told once
                 continue
             for day, answer in self._fetched(_days(self._source, self._interval, part)):
                 if answer is None or not len(answer.candles):
                     yield day, answer
                     continue
-                bars = f"{len(answer.candles)} bars that {month.name} leaves out"
-                notes += (*answer.notes, f"binance: {bars} came from {day.name}")
+                count = f"{len(answer.candles)} bars that {month.name} leaves out"
+                notes += (*answer.notes, f"binance: {count} came from {day.name}")
                 yield day, replace(answer, notes=notes)
                 notes = ()
 
@@ -319,11 +325,23 @@ class _Downloads:
         body = self._verified(file)
         if body is None:
             return None
-        url = self._url(file.path)
         with self._reading:
-            candles, notes = read_klines(body, file.name, file.period, self._interval, url)
-        origin = f"{url} sha256:{hashlib.sha256(body).hexdigest()[:12]}"
-        return Block(file.wanted, candles.slice(*file.wanted), origin, notes)
+            candles, notes = self._read(body, file)
+        return Block(
+            file.wanted,
+            candles.slice(*file.wanted),
+            self._url(file.path),
+            notes,
+            checksum=f"sha256:{hashlib.sha256(body).hexdigest()}",
+            received=len(body),
+        )
+
+    def _read(self, body: bytes, file: _File) -> tuple[Candles, tuple[str, ...]]:
+        """The candles in a file, and notes on them."""
+        about = (file.name, file.period, self._interval, self._url(file.path))
+        return advised(
+            lambda drop: read_klines(body, *about, drop_invalid=drop), self._source.drop_invalid
+        )
 
     def _verified(self, file: _File) -> bytes | None:
         """The bytes of a file, equal to its checksum; None if the archive has no such file."""

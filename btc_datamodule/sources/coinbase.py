@@ -4,8 +4,14 @@
 ends included, newest first, as ``[time, low, high, open, close, volume]``. Buckets without a
 trade are absent, so an empty page in mid-history is an outage and the next page is asked all the
 same. Each page becomes one ``Block``.
+
+Nothing is settled too early. A bar is closed when it was so by Coinbase's clock (the ``Date`` of
+the answer): by one of ours that runs fast, a bar would be stored that still changes. And a bar
+that closed in the last ``LATE`` seconds and is absent may yet appear: it stays unanswered, so that
+a later run asks again.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -13,17 +19,22 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles import tidy
+from btc_datamodule.candles import Candles, tidy
 from btc_datamodule.errors import SourceError
-from btc_datamodule.sources.base import Block, Source, check_path_part
+from btc_datamodule.sources.base import Block, Source, advised, check_path_part
 from btc_datamodule.sources.http import PoliteClient, check_manners
-from btc_datamodule.timeline import Span, format_instant, parse_instant
+from btc_datamodule.timeline import Span, floor_to, format_instant, parse_instant
 
 PAGE = 300
 """Bars that one request may ask for."""
 
+LATE = 300
+"""Seconds after its close in which a bar that is absent may still appear."""
+
 ROW = ("open_time", "low", "high", "open", "close", "volume")
 """The columns of a row, in Coinbase's order."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -38,6 +49,8 @@ class Coinbase(Source):
         attempts: requests made for a page before giving up.
         retry_wait: seconds before the first retry; doubles with each. A ``Retry-After`` of the
             service goes before it.
+        drop_invalid: leave out bars that are no candles (high < low, a negative price, off the
+            grid), with a note that counts them, in place of an error that ends the download.
 
     Raises:
         ConfigError: naming the argument that cannot be used.
@@ -53,6 +66,7 @@ class Coinbase(Source):
     timeout: float = 20.0
     attempts: int = 8
     retry_wait: float = 1.0
+    drop_invalid: bool = False
 
     def __post_init__(self) -> None:
         check_path_part(self.product, "product")
@@ -69,10 +83,14 @@ class Coinbase(Source):
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
         """Yield one block for each page of 300 bars of ``span``, in order of time.
 
+        The answer ends before ``span`` does where bars are not closed yet, or so recent that they
+        may still appear.
+
         Raises:
             SourceError: if Coinbase does not know the product, refuses the request, cannot be
                 reached, or answers with something that is no page of candles.
-            CandleError: if a row is no candle, such as one with high < low.
+            CandleError: if a row is no candle, such as one with high < low, unless
+                ``drop_invalid``.
         """
         self.check_interval(interval)
         start, end = span
@@ -85,14 +103,18 @@ class Coinbase(Source):
         ) as client:
             for page_start in range(start, end, PAGE * interval):
                 page = (page_start, min(page_start + PAGE * interval, end))
-                yield self._block(client, interval, page)
+                block = self._block(client, interval, page)
+                if block.span[0] == block.span[1]:
+                    return
+                yield block
 
     def _block(self, client: PoliteClient, interval: int, page: Span) -> Block:
+        """What Coinbase says about a page, and up to where that settles it."""
         where = (
             f"coinbase {self.product}, page {format_instant(page[0])} to {format_instant(page[1])}"
         )
         path = f"/products/{self.product}/candles"
-        status, answer = client.get_json(
+        answer, content = client.get_json(
             path,
             {
                 "start": format_instant(page[0]),
@@ -100,13 +122,33 @@ class Coinbase(Source):
                 "granularity": interval,
             },
         )
-        if status != 200:
-            raise self._refusal(status, answer, where)
-        rows = _rows(answer, where)
+        if answer.status != 200:
+            raise self._refusal(answer.status, content, where)
+        rows = _rows(content, where)
         # Coinbase may add bars from outside the range that was asked for.
-        inside = rows[(rows[:, 0] >= page[0]) & (rows[:, 0] < page[1])]
-        candles, notes = tidy(dict(zip(ROW, inside.T, strict=True)), interval, where)
-        return Block(page, candles, f"{self.base_url.rstrip('/')}{path}", notes)
+        closed = min(page[1], floor_to(answer.made, interval))
+        if page[1] > answer.made + LATE:
+            _log.warning(
+                "%s: bars that were not closed at %s, when it was answered, are left for a later "
+                "run: is the clock of this machine fast?",
+                *(where, format_instant(int(answer.made))),
+            )
+        inside = rows[(rows[:, 0] >= page[0]) & (rows[:, 0] < closed)]
+        candles, notes = self._candles(inside, interval, where)
+        certain = max(candles.span[1], floor_to(answer.made - LATE, interval), page[0])
+        return Block(
+            (page[0], max(page[0], min(closed, certain))),
+            candles,
+            f"{self.base_url.rstrip('/')}{path}",
+            notes,
+            received=len(answer.body),
+        )
+
+    def _candles(
+        self, rows: NDArray[np.float64], interval: int, where: str
+    ) -> tuple[Candles, tuple[str, ...]]:
+        """Rows as candles, and what was left out or repaired."""
+        return advised(lambda drop: _tidied(rows, interval, where, drop), self.drop_invalid)
 
     def _refusal(self, status: int, answer: Any, where: str) -> SourceError:
         message = answer.get("message") if isinstance(answer, dict) else None
@@ -121,6 +163,24 @@ class Coinbase(Source):
         )
 
 
+def _tidied(
+    rows: NDArray[np.float64], interval: int, where: str, drop_invalid: bool
+) -> tuple[Candles, tuple[str, ...]]:
+    """Rows in Coinbase's order of columns as candles, and what was left out or repaired."""
+    off_grid = rows[:, 0] % interval != 0
+    notes: tuple[str, ...] = ()
+    if drop_invalid and off_grid.any():
+        first = format_instant(int(rows[off_grid][0, 0]))
+        notes = (
+            f"{where}: {int(off_grid.sum())} rows open off the grid and were left out, such as "
+            f"one at {first}",
+        )
+        rows = rows[~off_grid]
+    columns = dict(zip(ROW, rows.T, strict=True))
+    candles, repaired = tidy(columns, interval, where, drop_invalid=drop_invalid)
+    return candles, notes + repaired
+
+
 def _rows(answer: Any, where: str) -> NDArray[np.float64]:
     """(N, 6) float64 of the rows of an answer, in its order; a time is exact in float64.
 
@@ -128,7 +188,10 @@ def _rows(answer: Any, where: str) -> NDArray[np.float64]:
         SourceError: naming the first row that is not six numbers, the first a whole one.
     """
     if not isinstance(answer, list):
-        raise SourceError(f"{where}: not a list of rows but {str(answer)[:80]!r}")
+        raise SourceError(
+            f"{where}: not a list of rows but {str(answer)[:80]!r}: run it again later; if it "
+            "stays, Coinbase has changed"
+        )
     for i, row in enumerate(answer):
         if not _is_row(row):
             raise SourceError(

@@ -9,6 +9,7 @@ import gzip
 import re
 import zlib
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -48,15 +49,13 @@ def read_csv(path: Path, columns: tuple[str, ...] | None) -> Table:
     where = path.name
     raw = _text_bytes(path)
     names, first = _csv_layout(raw, columns, where)
-    body = raw[first.start :].rstrip(b"\r\n")
+    body = _without_blank_end(raw[first.start :])
     frame = _csv_typed(body, names, first)
-    # polars fills a short row with nulls, so that a line cut in half would pass for a bar without
-    # trades. Longer rows it refuses: as many commas as a whole table has means that none is short.
-    if frame is None or body.count(b",") != frame.height * (len(names) - 1):
+    if frame is None or _may_be_short(frame, body):
         _check_lines(body, len(names), first.number, where)
     if frame is None:
         frame = _csv_as_text(body, names, where)
-    return Table(frame, first.number)
+    return Table(named(frame, names), first.number)
 
 
 def _text_bytes(path: Path) -> bytes:
@@ -74,9 +73,17 @@ def _text_bytes(path: Path) -> bytes:
     if b"\0" in raw[:4096]:
         raise SourceError(f"{path}: this is no CSV text (it holds binary data)")
     raw = raw.removeprefix(b"\xef\xbb\xbf")
-    if not raw.strip():
+    if not raw or raw.isspace():  # not strip, which copies
         raise SourceError(f"{path}: the file is empty")
     return raw
+
+
+def _without_blank_end(body: bytes) -> bytes:
+    """Lines without blank ones at their end, which polars would read as rows of nulls.
+
+    One line end is left where there is no more: cutting it off would copy the file's bytes.
+    """
+    return body.rstrip(b"\r\n") if body[-3:].count(b"\n") > 1 else body
 
 
 def _csv_layout(raw: bytes, columns: tuple[str, ...] | None, where: str) -> _Layout:
@@ -143,17 +150,27 @@ def _csv_typed(body: bytes, names: Sequence[str], first: _Line) -> "pl.DataFrame
 
     text = first.fields[names.index("open_time")] if len(first.fields) == len(names) else ""
     kinds: list[Any] = [pl.Int64, pl.Float64] if text.isdigit() else [pl.Float64]
-    for kind in kinds if _is_number(text) else [pl.String]:
+    # polars takes half as long again if it is to know words for nothing, and most files have none.
+    attempts = list(product(kinds, (None, _NULLS))) if _is_number(text) else [(pl.String, _NULLS)]
+    for kind, nulls in attempts:
         schema: dict[str, Any] = {}
         for i, name in enumerate(names):
             known = kind if name == "open_time" else pl.Float64
             schema[name or f"left out {i}"] = known if name else pl.String
         try:
-            frame = pl.read_csv(body, has_header=False, schema=schema, null_values=_NULLS)
+            return pl.read_csv(body, has_header=False, schema=schema, null_values=nulls)
         except pl.exceptions.PolarsError:
             continue
-        return named(frame, names)
     return None
+
+
+def _may_be_short(frame: "pl.DataFrame", body: bytes) -> bool:
+    """Whether some row may have too few fields, so that a line cut in half passes for a bar.
+
+    polars fills a short row with nulls, the last column's among them. Longer rows it refuses: as
+    many commas as a whole table has means that none is short.
+    """
+    return frame.to_series(-1).has_nulls() and body.count(b",") != frame.height * (frame.width - 1)
 
 
 def _csv_as_text(body: bytes, names: Sequence[str], where: str) -> "pl.DataFrame":
@@ -162,10 +179,9 @@ def _csv_as_text(body: bytes, names: Sequence[str], where: str) -> "pl.DataFrame
 
     schema = {name or f"left out {i}": pl.String for i, name in enumerate(names)}
     try:
-        frame = pl.read_csv(body, has_header=False, schema=schema, null_values=_NULLS)
+        return pl.read_csv(body, has_header=False, schema=schema, null_values=_NULLS)
     except pl.exceptions.PolarsError as error:
         raise SourceError(f"{where}: not readable as CSV ({first_line(error)})") from None
-    return named(frame, names)
 
 
 def _check_lines(body: bytes, width: int, number: int, where: str) -> None:

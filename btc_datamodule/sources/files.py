@@ -122,14 +122,14 @@ class CandleFile(Source):
         """
         columns = _column_order(self.columns)
         parts: list[Candles] = []
-        origins: list[str] = []
+        checksums: list[str] = []
         notes: list[str] = []
         for path in self._files():
             table = read_table(path, columns, self.dataset)
             values, rows, said = _candle_columns(table, path.name, span[1])
             candles, repaired = tidy(values, interval, path.name, rows)
             parts.append(candles)
-            origins.append(f"file {path.name} sha256:{_sha256(path)[:12]}")
+            checksums.append(f"sha256:{_sha256(path)}")
             notes += [*said, *repaired]
         candles, repaired = _together(parts, interval)
         if not len(candles):
@@ -137,7 +137,8 @@ class CandleFile(Source):
                 f"{self._called}: holds no closed bar: {'; '.join(notes) or 'no rows'}"
             )
         _check_spacing(candles, self._called)
-        yield Block(candles.span, candles, ", ".join(origins), (*notes, *repaired))
+        origin = ", ".join(f"file {path.name}" for path in self._files())
+        yield Block(candles.span, candles, origin, (*notes, *repaired), ", ".join(checksums))
 
     @property
     def _patterns(self) -> list[str]:

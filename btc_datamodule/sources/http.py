@@ -4,13 +4,17 @@ Owns manners and patience: it says who it is (User-Agent), asks no faster than i
 gives up on a silent connection, reads no more than a bounded body, and tries again, later and
 later, where trying again can help. What an answer means is the caller's business.
 
-- Tried again: time-outs, refused and cut connections, bodies cut short, HTTP 418, 429 and 5xx,
-  and a page that is not JSON where JSON is due. The wait is the ``Retry-After`` of the answer, or
-  else grows exponentially with jitter. After the last attempt comes one ``SourceError``.
+- Tried again: time-outs, refused and cut connections, bodies cut short or trickling, HTTP 418, 429
+  and 5xx, and a page that is not JSON where JSON is due. The wait is the ``Retry-After`` of the
+  answer, or else grows exponentially with jitter. After the last attempt comes one
+  ``SourceError``.
+- Not asked again: a service that wants to be left alone for more than ``MAX_RETRY_AFTER``. The
+  error names the instant from which it may be asked, and the client asks nothing more.
 - Given to the caller: every other status, 2xx or 4xx.
 - Refused: plain HTTP to another machine, redirects, bodies over the limit, bad certificates.
 - Several threads may ask through one client: they share its pace, and when the service names a
   wait all of them keep it. ``stop`` ends their waits at once.
+- Never told: what may hold a password, which is a proxy's URL and a base URL with an "@" in it.
 
 Importing this module is cheap: httpx and stamina load with the first client.
 """
@@ -30,6 +34,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 
 from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.timeline import format_instant
 
 if TYPE_CHECKING:
     import ssl
@@ -42,18 +47,30 @@ MAX_BODY = 16 * 2**20
 MAX_BACKOFF = 60.0
 """Seconds to which the wait between attempts grows when the server names none."""
 
-MAX_RETRY_AFTER = 300.0
-"""Seconds waited at most when the server names the wait."""
+MAX_RETRY_AFTER = 3600.0
+"""Seconds waited at most when the server names the wait; asked for longer, the client gives up."""
 
+MIN_RATE = 1000
+"""Bytes a second under which an answer trickles; ``timeout`` seconds more are granted."""
+
+_PROXIES = "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used"
 _T = TypeVar("_T")
 _log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """What came back: the HTTP status and the whole body."""
+    """What came back.
+
+    Attributes:
+        status: of HTTP.
+        body: the whole of it, unpacked.
+        made: epoch seconds at which it was made by the service's clock, whole seconds rounded
+            down; by ours where the service does not say.
+    """
 
     status: int
     body: bytes
+    made: float
 
 
 class PoliteClient:
@@ -83,11 +100,13 @@ class PoliteClient:
         check_manners(base_url, requests_per_second, timeout, attempts, retry_wait)
         self._base_url = base_url.rstrip("/")
         self._spacing = 1 / requests_per_second
+        self._timeout = timeout
         self._attempts = attempts
         self._retry_wait = retry_wait
         self._free_at = -math.inf
         self._turn = threading.Lock()
         self._stopped = threading.Event()
+        self._ending = "not read to its end, the client was stopped"
         self._client = _open_client(base_url, timeout)
 
     def __enter__(self) -> Self:
@@ -118,8 +137,10 @@ class PoliteClient:
         """
         return self._persist(self._url(path, params), max_body, lambda answer: answer)
 
-    def get_json(self, path: str, params: Mapping[str, str | int] | None = None) -> tuple[int, Any]:
-        """Status and parsed JSON of the answer to ``GET base_url/path?params``.
+    def get_json(
+        self, path: str, params: Mapping[str, str | int] | None = None
+    ) -> tuple[Answer, Any]:
+        """The answer to ``GET base_url/path?params``, and its JSON parsed.
 
         Raises:
             SourceError: as ``get``, and if the answer is still not JSON at the last attempt.
@@ -147,11 +168,14 @@ class PoliteClient:
                     try:
                         return read(self._once(url, max_body))
                     except _UnansweredError as failure:
+                        self._respect(failure, url)
                         if attempt.num < self._attempts:
-                            wait = self._wait_after(failure, attempt.next_wait)
+                            backoff = attempt.next_wait + random.uniform(0, self._retry_wait)
+                            wait = backoff if failure.wait is None else failure.wait
                             _log.warning(
-                                "%s: %s; trying again in %.1f s (attempt %d of %d failed)",
-                                *(url, failure.problem, wait, attempt.num, self._attempts),
+                                "%s: %s; trying again in %.1f s%s (attempt %d of %d failed)",
+                                *(url, failure.problem, wait, failure.until),
+                                *(attempt.num, self._attempts),
                             )
                             self.pause(wait)  # not stamina's sleep, which `stop` cannot end
                         raise
@@ -162,13 +186,20 @@ class PoliteClient:
             ) from failure
         raise AssertionError("retrying ends with an answer or an error")
 
-    def _wait_after(self, failure: "_UnansweredError", backoff: float) -> float:
-        """Seconds until the next attempt; a wait that the service names holds for all threads."""
+    def _respect(self, failure: "_UnansweredError", url: str) -> None:
+        """Make a wait that the service names hold for all threads; give up if it is too long."""
         if failure.wait is None:
-            return backoff + random.uniform(0, self._retry_wait)
+            return
+        if failure.wait > MAX_RETRY_AFTER:
+            self._ending = (
+                f"{failure.problem}: the service wants to be asked again no earlier than "
+                f"{_instant_in(failure.wait)}: run it again then, with a lower "
+                "`source.requests_per_second`"
+            )
+            self.stop()
+            self._check_going(url)
         with self._turn:
             self._free_at = max(self._free_at, time.monotonic() + failure.wait)
-        return failure.wait
 
     def _once(self, url: str, max_body: int) -> Answer:
         import httpx
@@ -177,11 +208,18 @@ class PoliteClient:
         self._check_going(url)
         try:
             with self._client.stream("GET", url) as response:
-                _check_status(response, url)
-                body = bytearray()
+                made = _made(response)
+                _check_status(response, url, made)
+                body, began = bytearray(), time.monotonic()
                 for chunk in response.iter_bytes():
                     body += chunk
                     self._check_going(url)
+                    if time.monotonic() - began > self._timeout + len(body) / MIN_RATE:
+                        raise _UnansweredError(
+                            f"the answer trickles: {len(body):,} bytes in "
+                            f"{time.monotonic() - began:.1f} s",
+                            "check the network, or set a longer `source.timeout`",
+                        )
                     if len(body) > max_body:
                         raise SourceError(
                             f"{url}: the answer is larger than {max_body:,} bytes, which no "
@@ -189,18 +227,25 @@ class PoliteClient:
                         )
         except httpx.RequestError as error:
             raise _network_failure(error, url) from error
-        return Answer(response.status_code, bytes(body))
+        except (httpx.InvalidURL, UnicodeError) as error:  # a host such as "a..b", met on the way
+            raise SourceError(
+                f"{url}: no such host can be asked ({_one_line(str(error))}): check "
+                "`source.base_url`"
+            ) from error
+        return Answer(response.status_code, bytes(body), made.timestamp())
 
     def _pace(self) -> None:
-        with self._turn:
-            wait = self._free_at - time.monotonic()
-            if wait > 0:
-                self.pause(wait)
-            self._free_at = time.monotonic() + self._spacing
+        while not self._stopped.is_set():
+            with self._turn:
+                wait = self._free_at - time.monotonic()
+                if wait <= 0:
+                    self._free_at = time.monotonic() + self._spacing
+                    return
+            self.pause(wait)  # without the lock: another thread may be told a longer wait
 
     def _check_going(self, url: str) -> None:
         if self._stopped.is_set():
-            raise SourceError(f"{url}: not read to its end, the client was stopped")
+            raise SourceError(f"{url}: {self._ending}")
 
 
 def check_manners(
@@ -221,7 +266,7 @@ def check_manners(
 
 
 def retry_after(text: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, in (0, MAX_RETRY_AFTER].
+    """Seconds that a ``Retry-After`` header asks for, above 0.
 
     Args:
         text: a number of seconds, an HTTP date, anything else, or None where there is no header.
@@ -235,13 +280,28 @@ def retry_after(text: str | None, now: datetime | None = None) -> float | None:
         seconds = float(text or "")
     except ValueError:
         try:
-            then = parsedate_to_datetime(text or "")
-            # An HTTP date is in GMT; one without a zone reads as naive.
-            then = then if then.tzinfo else then.replace(tzinfo=UTC)
-            seconds = (then - (now or datetime.now(UTC))).total_seconds()
+            seconds = (_http_date(text) - (now or datetime.now(UTC))).total_seconds()
         except (ValueError, OverflowError):
             return None
-    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None
+    return seconds if 0 < seconds < math.inf else None
+
+
+def _http_date(text: str | None) -> datetime:
+    """An HTTP date, which is in GMT whether it says so or not; ``ValueError`` if it is none."""
+    then = parsedate_to_datetime(text or "")
+    return then if then.tzinfo else then.replace(tzinfo=UTC)
+
+
+def _made(response: "httpx.Response") -> datetime:
+    """When an answer was made: what its ``Date`` says, or else now."""
+    try:
+        return _http_date(response.headers.get("Date"))
+    except (ValueError, OverflowError):
+        return datetime.now(UTC)
+
+
+def _instant_in(seconds: float) -> str:
+    return format_instant(math.ceil(time.time() + seconds))
 
 
 class _UnansweredError(Exception):
@@ -258,6 +318,7 @@ class _UnansweredError(Exception):
         self.problem = problem
         self.advice = advice
         self.wait = wait
+        self.until = "" if wait is None else f", at {_instant_in(wait)}, as the service asks"
 
 
 def _patience(error: Exception) -> bool | float:
@@ -283,6 +344,8 @@ def _host(base_url: str) -> str:
         ConfigError: if the URL has no host, more than host, port and path, or would send plain
             HTTP over a network, where anyone could change the candles.
     """
+    if set("@?#") & set(base_url):  # not shown: it may hold a password or a key
+        raise ConfigError("base_url must not hold a user, a password, a query or a fragment")
     try:
         parts = urlsplit(base_url)
         host, _ = parts.hostname, parts.port
@@ -290,8 +353,6 @@ def _host(base_url: str) -> str:
         raise ConfigError(f"base_url {base_url!r} is not a URL: {error}") from None
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(f"base_url {base_url!r} must be a URL such as https://host.example")
-    if parts.query or parts.fragment or "@" in parts.netloc:
-        raise ConfigError("base_url must not hold a user, a password, a query or a fragment")
     if parts.scheme == "http" and not _is_loopback(host):
         raise ConfigError(
             f"base_url {base_url!r} would be asked without encryption: write https:// "
@@ -323,11 +384,18 @@ def _open_client(base_url: str, timeout: float) -> "httpx.Client":
             verify=_trusted_certificates(outwards),
             trust_env=outwards,
         )
-    except (ImportError, ValueError) as error:
+    except OSError as error:
         raise ConfigError(
-            "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used: "
+            "the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: "
             f"{_one_line(str(error))}"
-        ) from error
+        ) from None
+    except ImportError as error:
+        raise ConfigError(f"{_PROXIES}: {_one_line(str(error))}") from None
+    except (ValueError, httpx.InvalidURL):  # neither shown nor linked: they may hold a password
+        raise ConfigError(
+            f"{_PROXIES}: each must be a URL such as http://host:port (special letters of a "
+            "password written as %40 and the like)"
+        ) from None
 
 
 @cache  # reading the certificate store takes 40 ms, and there is a client for each missing span
@@ -346,7 +414,7 @@ def _version() -> str:
         return "0"
 
 
-def _check_status(response: "httpx.Response", url: str) -> None:
+def _check_status(response: "httpx.Response", url: str, now: datetime) -> None:
     """Raise for the statuses that are no answer: come back later, server errors, redirects."""
     status = response.status_code
     if status in (418, 429) or status >= 500:
@@ -356,12 +424,13 @@ def _check_status(response: "httpx.Response", url: str) -> None:
             if status >= 500
             else "the service asks for fewer requests: run it again later, with a lower "
             "`source.requests_per_second`",
-            wait=retry_after(response.headers.get("Retry-After")),
+            wait=retry_after(response.headers.get("Retry-After"), now),
         )
     if response.has_redirect_location:
+        elsewhere = response.headers["Location"][:200]
         raise SourceError(
-            f"{url}: HTTP {status} sends us on to {response.headers['Location']!r}, which is not "
-            "followed: set `source.base_url` if the service has moved"
+            f"{url}: HTTP {status} sends us on to {elsewhere!r}, which is not followed: set "
+            "`source.base_url` if the service has moved"
         )
 
 
@@ -385,9 +454,9 @@ def _network_failure(error: "httpx.RequestError", url: str) -> Exception:
     return _UnansweredError(problem, "check the network, the proxy settings and `source.base_url`")
 
 
-def _parse(answer: Answer, url: str) -> tuple[int, Any]:
+def _parse(answer: Answer, url: str) -> tuple[Answer, Any]:
     try:
-        return answer.status, json.loads(answer.body)
+        return answer, json.loads(answer.body)
     except (ValueError, RecursionError):  # RecursionError: brackets nested without end
         begins = _one_line(answer.body[:300].decode("utf-8", "replace"))[:80]
         problem = f"HTTP {answer.status}, but not JSON; it begins {begins!r}"

@@ -43,7 +43,7 @@ def size_limit(period: Span, interval: int) -> int:
 
 
 def read_klines(
-    body: bytes, name: str, period: Span, interval: int, url: str
+    body: bytes, name: str, period: Span, interval: int, url: str, *, drop_invalid: bool = False
 ) -> tuple[Candles, tuple[str, ...]]:
     """The candles in a zip, and notes on what was left out of it or looks odd.
 
@@ -53,6 +53,7 @@ def read_klines(
         period: the span that the file is about.
         interval: seconds.
         url: for errors.
+        drop_invalid: leave out rows that are no candles, with a note that counts them.
 
     Raises:
         SourceError: if it is no zip of one plain kline CSV of a fitting size.
@@ -74,7 +75,8 @@ def read_klines(
     table, notes = _sifted(pl.concat(tables), period, interval, url)
     columns = {name: table[name].to_numpy() for name in LAYOUTS["binance"] if name}
     columns["open_time"] = columns["open_time"] // 10**6
-    candles, repaired = tidy(columns, interval, where, table["row"].to_numpy())
+    rows = table["row"].to_numpy()
+    candles, repaired = tidy(columns, interval, where, rows, drop_invalid=drop_invalid)
     return candles, (*(f"{where}: {note}" for note in notes), *repaired)
 
 
