@@ -54,7 +54,8 @@ class BTCDataModule(LightningDataModule):
         interval: length of a bar: 1m, 5m, 1h, 1d and so on.
         start: first instant, ISO 8601, UTC; none for as early as the source has.
         end: instant past the last one; none for up to the latest closed bar.
-        features: columns of x, by name (see README) or as Feature objects.
+        features: columns of x: names (see README), expressions such as
+            "momentum_10 = close / close.shift(10) - 1", or Feature objects.
         target: what y is: LogReturn, CumulativeReturn, OHLCPath, Direction, TripleBarrier,
             RealisedVolatility, or a Target of yours.
         lookback: input bars of a sample (L).
@@ -510,7 +511,7 @@ class BTCDataModule(LightningDataModule):
         """
         return {
             "interval": format_interval(self.interval),
-            "features": [feature.name for feature in self.features],
+            "features": [feature.text for feature in self.features],
             "target": repr(self.target),
             "lookback": self.lookback,
             "horizon": self.horizon,

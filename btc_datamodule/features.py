@@ -10,6 +10,10 @@ UTC) and ``open high low close volume quote_volume trades taker_buy_volume`` (fl
 where the bar was not observed or the source has no such column). A value is known at the close
 of its bar. Where a feature gives null, NaN or an infinity, the row counts as not observed.
 
+A feature is named in one of three ways: a built-in one by its name, one of your own as a line of
+text whose lookback follows from it (``expressions.py``), or as a ``Feature`` in Python, around a
+function of the frame or a polars expression.
+
 Sources of the volatility estimators: Parkinson (1980), Garman and Klass (1980), Rogers and
 Satchell (1991), each the one-bar estimate of variance.
 """
@@ -18,12 +22,14 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles import OPTIONAL
 from btc_datamodule.errors import ConfigError, LookAheadError, first_line
+from btc_datamodule.expressions import Expression, is_expression, parse
 from btc_datamodule.fingerprint import fingerprint
 from btc_datamodule.timeline import format_instant
 
@@ -45,18 +51,43 @@ class Feature:
     Attributes:
         name: what it is called in YAML, in errors and in the feature file.
         lookback: bars it needs, the current one included.
-        compute: from a frame of bars (see the module) to a series of the same height.
-        needs: optional columns without which it has no value.
+        compute: from a frame of bars (see the module) to a series of the same height, or a
+            polars expression over the frame's columns.
+        needs: optional columns without which it has no value; those of a polars expression are
+            found by themselves.
     """
 
     name: str
     lookback: int
-    compute: Compute
+    compute: "Compute | pl.Expr"
     needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.lookback < 1:
             raise ConfigError(f"feature {self.name!r}: lookback must be at least 1 bar")
+        if not callable(self.compute):
+            selection = _Selection(self._expression())
+            named = selection.expression.meta.root_names()
+            needs = tuple(name for name in OPTIONAL if name in named or name in self.needs)
+            object.__setattr__(self, "compute", selection)
+            object.__setattr__(self, "needs", needs)
+
+    def _expression(self) -> "pl.Expr":
+        import polars as pl
+
+        if isinstance(self.compute, pl.Expr):
+            return self.compute
+        raise ConfigError(
+            f"feature {self.name!r}: compute is {self.compute!r}: it must be a function of a "
+            "polars frame or a polars expression"
+        )
+
+    @property
+    def text(self) -> str:
+        """What stands for it in YAML: ``name = expression``, or else its name."""
+        if isinstance(self.compute, Expression):
+            return f"{self.name} = {self.compute.text}"
+        return self.name
 
     def __call__(self, bars: "pl.DataFrame") -> NDArray[np.float64]:
         """Values of all rows: (rows,) float64, NaN where undefined.
@@ -67,7 +98,7 @@ class Feature:
         import polars as pl
 
         try:
-            series = self.compute(bars)
+            series = cast("Compute", self.compute)(bars)
         except Exception as error:
             raise ConfigError(
                 f"feature {self.name!r} failed: {type(error).__name__}: {first_line(error)}"
@@ -86,6 +117,16 @@ class Feature:
     def definition(self) -> str:
         """A text that changes when the feature may compute something else."""
         return f"{self.name}:{self.lookback}:{fingerprint(self.compute)}"
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """A polars expression as a function of a frame; unlike the expression it can be compared."""
+
+    expression: "pl.Expr"
+
+    def __call__(self, bars: "pl.DataFrame") -> "pl.Series":
+        return bars.select(self.expression).to_series()
 
 
 FEATURES: dict[str, Feature] = {}
@@ -174,6 +215,12 @@ def volatility(bars: "pl.DataFrame") -> "pl.Series":
     return (log_return(bars) ** 2).rolling_mean(TRAILING_BARS).clip(lower_bound=0).sqrt()
 
 
+@_builtin(TRAILING_BARS + 1)
+def momentum(bars: "pl.DataFrame") -> "pl.Series":
+    """Log return over the last 24 bars: ln(close / close 24 bars ago)."""
+    return _log_ratio(bars["close"], bars["close"].shift(TRAILING_BARS))
+
+
 @_builtin(1, "taker_buy_volume")
 def taker_share(bars: "pl.DataFrame") -> "pl.Series":
     """Share of the volume that takers bought; 0.5 where nothing traded."""
@@ -209,27 +256,36 @@ def week_cos(bars: "pl.DataFrame") -> "pl.Series":
 
 
 def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
-    """The features that names stand for.
+    """The features that names and expressions stand for.
 
     Raises:
-        ConfigError: for an unknown name (listing the known ones), a repeated one, or none at all.
+        ConfigError: for an unknown name (listing the known ones), an expression that is not in
+            the language or has the name of a built-in feature, a name given twice, or no
+            features at all.
+        LookAheadError: for an expression that reads later bars.
     """
     if not features:
         raise ConfigError("features is empty: name at least one, such as log_return")
-    resolved = []
-    for given in features:
-        if isinstance(given, str) and given not in FEATURES:
-            close = get_close_matches(given, FEATURES, n=1)
-            hint = f"did you mean {close[0]!r}? " if close else ""
-            raise ConfigError(
-                f"unknown feature {given!r}: {hint}known features: {', '.join(FEATURES)}"
-            )
-        resolved.append(FEATURES[given] if isinstance(given, str) else given)
+    resolved = tuple(_named(each) if isinstance(each, str) else each for each in features)
     names = [feature.name for feature in resolved]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise ConfigError(f"features names {', '.join(repeated)} more than once")
-    return tuple(resolved)
+    return resolved
+
+
+def _named(text: str) -> Feature:
+    """The feature that a name or an expression stands for."""
+    if text in FEATURES:
+        return FEATURES[text]
+    if is_expression(text):
+        name, expression = parse(text)
+        if name in FEATURES:
+            raise ConfigError(f"feature {name!r} is built in: give yours another name")
+        return Feature(name, expression.lookback, expression, expression.needs)
+    close = get_close_matches(text, FEATURES, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    raise ConfigError(f"unknown feature {text!r}: {hint}known features: {', '.join(FEATURES)}")
 
 
 def warm_up(features: Sequence[Feature]) -> int:

@@ -3,7 +3,8 @@
 The feature file is named after everything that its content depends on, and that includes what a
 user's function does. Addresses change from process to process and names stay when code changes,
 so neither will do: a function is known by its code, its defaults, what it closes over, the
-globals that it reads, and the source file that it stands in, which covers its helpers.
+globals that it reads, and the source file that it stands in, which covers its helpers. A polars
+expression is known by what polars would write of it to a file.
 """
 
 import functools
@@ -17,6 +18,9 @@ from typing import Any
 import numpy as np
 
 from btc_datamodule.errors import ConfigError
+
+_FOREIGN = (b"AnonymousFunction", b"callback", b"\xa3Map")
+"""How polars writes a Python function into an expression: by its name, where it can."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 
@@ -45,7 +49,7 @@ def _digest(thing: Any, above: tuple[int, ...]) -> bytes:
 def _parts(thing: Any) -> Iterable[Any]:
     """What decides a thing, each part plain or with parts of its own."""
     if hasattr(thing, "meta") and hasattr(thing.meta, "serialize"):
-        return [thing.meta.serialize()]  # a polars expression
+        return [_serialized(thing)]
     if hasattr(thing, "__dict__"):
         return [type(thing), vars(thing)]
     raise ConfigError(
@@ -114,6 +118,20 @@ def _(kind: type) -> Iterable[Any]:
     source = _source(kind)
     methods = [] if source else [m for m in vars(kind).values() if callable(m)]
     return [kind.__module__, kind.__qualname__, source, methods]
+
+
+def _serialized(expression: Any) -> bytes:
+    """A polars expression as polars would write it to a file."""
+    try:
+        written: bytes = expression.meta.serialize()
+    except Exception:  # polars has no narrower one; without cloudpickle it cannot write functions
+        written = _FOREIGN[0]
+    if any(mark in written for mark in _FOREIGN):
+        raise ConfigError(
+            f"the polars expression {expression} holds a Python function, so it cannot be told "
+            "from another one: make `compute` a function of the frame"
+        )
+    return written
 
 
 def _names(code: types.CodeType) -> list[str]:

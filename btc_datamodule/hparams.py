@@ -22,7 +22,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     if isinstance(value, Feature | date):
-        return value.name if isinstance(value, Feature) else value.isoformat()
+        return value.text if isinstance(value, Feature) else value.isoformat()
     if hasattr(value, "__qualname__"):
         return _path(value)
     named = fields(value) if is_dataclass(value) else ()

@@ -89,6 +89,12 @@ def test_another_process_gives_the_same_fingerprint() -> None:
         "from btc_datamodule.fingerprint import fingerprint\n"
         "from btc_datamodule import FEATURES\n"
         "print([fingerprint(f.compute) for f in FEATURES.values()], fingerprint({'b', 'a'}))\n"
+        "import polars as pl\n"
+        "from btc_datamodule.features import Feature, resolve\n"
+        "close = pl.col('close')\n"
+        "mine = close.log().diff().rolling_std(60) / pl.when(close > 1).then(2).otherwise(close)\n"
+        "print(fingerprint(mine), Feature('mine', 61, mine).definition())\n"
+        "print(resolve(['vol_60 = close.log().diff().rolling_std(60)'])[0].definition())\n"
     )
     said = {
         subprocess.run(
@@ -111,6 +117,19 @@ def test_a_thing_that_refers_to_itself_has_a_fingerprint() -> None:
     loop.append(loop)
     assert fingerprint(recursive) == fingerprint(recursive)
     assert fingerprint(loop) != fingerprint([1])
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        pl.col("close").map_batches(lambda series: series),
+        pl.col("close").rolling_map(lambda series: series.sum(), 3),
+        pl.fold(pl.lit(0), lambda a, b: a + b, [pl.col("close")]),
+    ],
+)
+def test_a_polars_expression_with_a_python_function_inside_is_refused(expression: pl.Expr) -> None:
+    with pytest.raises(ConfigError, match=r"holds a Python function.* make `compute` a function"):
+        fingerprint(expression)
 
 
 def test_what_cannot_be_told_apart_is_refused() -> None:
