@@ -12,8 +12,8 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 
 from btc_datamodule.candles import Candles, concatenate, empty, merge
+from btc_datamodule.disk import writable
 from btc_datamodule.errors import ConfigError, SourceError, StoreError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store import (
@@ -86,7 +87,8 @@ def update(
 
     Raises:
         SourceError: if the source cannot answer. What it had answered before is kept.
-        StoreError: if the file is damaged, or the lock was not to be had in time.
+        StoreError: if the file is damaged or cannot be written, or the lock was not to be had in
+            time. What is stored stays as it is.
     """
     source.check_interval(interval)
     latest = floor_to(time.time(), interval)
@@ -111,10 +113,11 @@ def _only_writer(path: Path, timeout: float) -> Iterator[None]:
     note = path.with_suffix(".holder")
 
     def holder() -> str:
-        return note.read_text() if note.exists() else "another process"
+        return (note.read_text() if note.exists() else "") or "another process"
 
     try:
-        lock.acquire(timeout=min(timeout, PATIENCE_SECONDS))
+        with writable(Path(lock.lock_file)):
+            lock.acquire(timeout=min(timeout, PATIENCE_SECONDS))
     except Timeout:
         _log.warning("waiting for %s, which holds %s", holder(), lock.lock_file)
         try:
@@ -126,19 +129,25 @@ def _only_writer(path: Path, timeout: float) -> Iterator[None]:
             ) from None
     try:
         since = format_instant(int(time.time()))
-        note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+        with suppress(OSError):  # a courtesy, for which a full disk may have no room
+            note.unlink(missing_ok=True)  # of a process that was killed
+            note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
         yield
     finally:
-        note.unlink(missing_ok=True)
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
         lock.release()
 
 
 def _update_locked(path: Path, source: Source, interval: int, asked: Span, refresh: bool) -> Update:
-    for leftover in path.parent.glob("*.tmp"):
-        leftover.unlink()
+    with writable(path):
+        for leftover in path.parent.glob(f"{path.name}.*.tmp"):
+            leftover.unlink()
     revision = source.revision  # once, and before reading: for files it reads them whole
     parts = _Parts(path, source, interval, revision or "")
     stored = read_header(path) if path.exists() else None
+    if stored:
+        parts.discard_merged(stored)
     if revision is None:
         known = [*(stored.covered if stored else ()), *parts.covered()]
     else:  # read whole or not at all: what an interrupted reading left is read again
@@ -150,10 +159,11 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
     with parts:
         for span in missing:
             total = None if revision else (span[1] - span[0]) // interval
-            for block in _with_progress(source.blocks(interval, span), total, interval, source):
-                _check_block(block, source, interval)
-                parts.add(block)
-                notes += block.notes
+            with _ended(source.blocks(interval, span)) as blocks:
+                for block in _with_progress(blocks, total, interval, source):
+                    _check_block(block, source, interval)
+                    parts.add(block)
+                    notes += block.notes
     if parts.files() or stored is None:
         notes += _commit(path, parts, refresh)
     header = read_header(path)
@@ -164,6 +174,7 @@ class _Parts:
     """Answers that are on disk but not in the candle file yet. As a context manager, flushes."""
 
     def __init__(self, path: Path, source: Source, interval: int, revision: str) -> None:
+        self.path = path
         self.folder = path.with_suffix(".parts")
         self.source = source
         self.interval = interval
@@ -186,7 +197,22 @@ class _Parts:
     def discard(self) -> None:
         """Forget what is on disk."""
         if self.folder.exists():
-            shutil.rmtree(self.folder)
+            with writable(self.folder):
+                shutil.rmtree(self.folder)
+
+    def discard_merged(self, stored: Header) -> None:
+        """Forget what a process merged into the candle file and was killed before forgetting.
+
+        Merged again, it would be the same candles, with their provenance twice.
+        """
+        when = self.path.stat().st_mtime_ns
+        for file in self.files():
+            merged = not any(subtract(span, stored.covered) for span in read_header(file).covered)
+            if merged and file.stat().st_mtime_ns < when:
+                with writable(file):
+                    file.unlink()
+        if not self.files():
+            self.discard()
 
     def add(self, block: Block) -> None:
         """Take a block; now and then write what has gathered."""
@@ -215,12 +241,22 @@ class _Parts:
             covered=union(block.span for block in self._blocks),
             revision=self.revision,
             provenance=[
-                Provenance(block.origin, block.span, len(block.candles), now)
+                Provenance(block.origin, block.span, len(block.candles), now, block.checksum)
                 for block in self._blocks
             ],
             compress=False,
         )
         self._blocks = []
+
+
+@contextmanager
+def _ended(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
+    """End a generator in any case, so that no download goes on after an error."""
+    try:
+        yield blocks
+    finally:
+        if isinstance(blocks, Generator):
+            blocks.close()
 
 
 def _check_block(block: Block, source: Source, interval: int) -> None:
@@ -235,13 +271,17 @@ def _check_block(block: Block, source: Source, interval: int) -> None:
 def _with_progress(
     blocks: Iterator[Block], total: int | None, interval: int, source: Source
 ) -> Iterator[Block]:
-    """Pass blocks on and show a bar on a terminal; silent elsewhere."""
+    """Pass blocks on and show one bar for all on a terminal; silent elsewhere."""
     from tqdm import tqdm
 
     label = f"{source.name} {source.series}"
+    received = 0
     with tqdm(total=total, desc=label, unit=" bars", unit_scale=True, disable=None) as bar:
-        for block in blocks:
+        for count, block in enumerate(blocks, start=1):
             yield block
+            received += block.received
+            if received:
+                bar.set_postfix_str(f"{count:,} answers, {received / 1e6:,.1f} MB", refresh=False)
             bar.update((block.span[1] - block.span[0]) // interval)
 
 
@@ -306,7 +346,8 @@ def _joined(records: list[Provenance]) -> list[Provenance]:
     joined: list[Provenance] = []
     for record in records:
         last = joined[-1] if joined else None
-        if last and last.origin == record.origin and last.span[1] == record.span[0]:
+        same = last and (last.origin, last.checksum) == (record.origin, record.checksum)
+        if last and same and last.span[1] == record.span[0]:
             joined[-1] = replace(
                 record, span=(last.span[0], record.span[1]), rows=last.rows + record.rows
             )

@@ -16,10 +16,11 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from btc_datamodule.disk import replacing, writable
 from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features import Feature, check_lookback, frame, warm_up
 from btc_datamodule.grid import Grid, Runs, join_runs, mask_of, runs_of
-from btc_datamodule.store import BLOCK_ROWS, CandleReader, Header, open_hdf5, replacing
+from btc_datamodule.store import BLOCK_ROWS, CandleReader, Header, open_hdf5
 from btc_datamodule.table import (
     BAR_COLUMNS,
     DTYPES,
@@ -73,15 +74,24 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
     Raises:
         LookAheadError: if a feature breaks its law on the real rows.
         ConfigError: if a feature needs a column that the candles lack, or no candle is in span.
+        StoreError: if the candle file is damaged, or the feature file cannot be written.
     """
+    lock = FileLock(candle_path.with_name("features.lock"))
     with CandleReader(candle_path) as reader:
         key = recipe.key(reader.header)
         path = table_path(candle_path, key)
-        with FileLock(candle_path.with_name("features.lock")):
+        with writable(Path(lock.lock_file)):
+            lock.acquire()
+        try:
+            with writable(path):
+                for leftover in path.parent.glob("features-*.h5.*.tmp"):
+                    leftover.unlink()  # of a process that was killed: the lock is held
             if not _is_whole(path):
                 _check_columns(recipe.features, reader.header)
                 _remove_stale(candle_path, reader.header)
                 _write(path, reader, recipe, key)
+        finally:
+            lock.release()
     return path
 
 
@@ -128,7 +138,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
             "`start` and `end`, or choose features with a shorter lookback"
         )
     unobserved: list[Runs] = []
-    with replacing(path) as file:
+    with replacing(path) as (file, check):
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
         shapes["x"] = (grid.rows, len(recipe.features))
         data = {
@@ -147,6 +157,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
             for name in BAR_COLUMNS:
                 data[name][low:high] = bars[name]
             unobserved.append(runs_of(~observed, low))
+            check()
         file["outages"] = grid.outages.astype("<i8")
         file["unobserved"] = join_runs(unobserved).astype("<i8")
         file.attrs.update(

@@ -253,6 +253,8 @@ def tidy(
         columns, rows, notes = _valid(columns, where, rows)
     check(columns, interval, where, rows, ordered=False)
     time = columns["open_time"]
+    if (time[1:] > time[:-1]).all():  # as most files come: nothing to sort, nothing to copy
+        return _trusted(interval, columns), notes
     unknown = sum(np.isnan(columns[name]).astype(np.int64) for name in OPTIONAL if name in columns)
     order = np.lexsort((np.broadcast_to(unknown, time.shape), time))
     ordered = {name: values[order] for name, values in columns.items()}
@@ -298,6 +300,8 @@ def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, ND
     stays, or the fetched one replaces it if ``refresh``. What one does not know (NaN, or no such
     column) is taken from the other, and is no disagreement.
     """
+    if not len(stored) and stored.columns.keys() <= fetched.columns.keys():
+        return fetched, np.zeros(0, np.int64)
     both = np.intersect1d(stored.open_time, fetched.open_time, assume_unique=True)
     first, second = (fetched, stored) if refresh else (stored, fetched)
     at_first = np.searchsorted(first.open_time, both)

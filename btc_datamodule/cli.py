@@ -14,7 +14,7 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btc_datamodule import __all__ as public_names
-from btc_datamodule.errors import BTCDataError, StoreError
+from btc_datamodule.errors import AuditError, BTCDataError, StoreError
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
@@ -32,6 +32,7 @@ commands
   prepare    only download to HDF5 and build the feature file
   info       what is stored: rows, span, holes, outages, windows of each stage, split dates
   verify     read every byte of what is stored, and name what is wrong
+  audit      check on these very candles and settings that nothing of the future leaks
   export     the candles as --output FILE.parquet or FILE.csv
   plot       the closes with the stages and the outages, as a picture (extra: plot)
 
@@ -65,6 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "prepare": _prepare,
         "info": _info,
         "verify": _verify,
+        "audit": _audit,
         "export": _export,
         "plot": _plot,
     }
@@ -146,6 +148,8 @@ def _run_on_data(
         if key != "data":  # a plain dict is neither checked nor instantiated
             kind = Any if key in ("seed_everything", "ckpt_path") else dict | None
             parser.add_argument(f"--{key}", type=kind, help="passed over by this command")
+    if command == "info":
+        parser.add_argument("--provenance", type=bool, default=False, help="name every origin")
     if command in OUTPUTS:
         parser.add_argument("--output", default=OUTPUTS[command], help="file to write")
     config = parser.parse_args(arguments)
@@ -159,11 +163,11 @@ def _prepare(data: "BTCDataModule", _: Any) -> None:
     data.setup()  # so that settings that leave nothing to train on are found now
 
 
-def _info(data: "BTCDataModule", _: Any) -> None:
+def _info(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.info import describe
 
     data.setup()
-    print(describe(data))
+    print(describe(data, provenance=config.provenance))
 
 
 def _verify(data: "BTCDataModule", _: Any) -> None:
@@ -175,6 +179,13 @@ def _verify(data: "BTCDataModule", _: Any) -> None:
     if problems:
         raise StoreError(problems[-1])
     print(f"{data.candle_path.parent}: nothing is wrong")
+
+
+def _audit(data: "BTCDataModule", _: Any) -> None:
+    found = data.audit()
+    print(found)
+    if not found.passed:
+        raise AuditError(f"{len(found.failed)} guarantees do not hold: {'; '.join(found.failed)}")
 
 
 def _export(data: "BTCDataModule", config: Any) -> None:

@@ -2,8 +2,9 @@
 
 from pathlib import Path
 
+from btc_datamodule.disk import replacement
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.store import CandleReader, replacement
+from btc_datamodule.store import CandleReader
 from btc_datamodule.timeline import Span
 
 SUFFIXES = (".parquet", ".csv")

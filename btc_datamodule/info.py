@@ -1,38 +1,54 @@
 """What is stored and what becomes of it, as text for a person."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from btc_datamodule.origins import Origins
 from btc_datamodule.splits import STAGES
-from btc_datamodule.store import Header, read_header
+from btc_datamodule.store import Header, Provenance, read_header
 from btc_datamodule.timeline import Span, format_instant, format_interval
 
 if TYPE_CHECKING:
+    import polars as pl
+
     from btc_datamodule.datamodule import BTCDataModule
 
 ORIGINS_SHOWN = 5
+LEFT_OUT = """\
+windows: those at the stage's stride; eligible: origins that may be used. The columns after it
+count origins that were left out: target past the end of the span (end), purge, too little history
+before (history), embargo, an outage in the target (target), the origin not observed (origin), too
+few inputs observed (inputs)."""
 
 
-def describe(data: "BTCDataModule") -> str:
-    """Rows, span, holes, outages, split dates and windows of a datamodule after ``setup``."""
+def describe(data: "BTCDataModule", *, provenance: bool = False) -> str:
+    """Rows, span, holes, outages, split dates and windows of a datamodule after ``setup``.
+
+    Args:
+        data: the datamodule.
+        provenance: name every origin of the candles, not only the latest ones.
+    """
     header = read_header(data.candle_path)
-    return "\n\n".join([_candles(data, header), _grid(data), _stages(data)])
+    shown = len(header.provenance) if provenance else ORIGINS_SHOWN
+    return "\n\n".join([_candles(data, header, shown), _grid(data), _stages(data)])
 
 
-def _candles(data: "BTCDataModule", header: Header) -> str:
+def _candles(data: "BTCDataModule", header: Header, shown: int) -> str:
     lines = [
         f"candles   {data.candle_path}",
         f"          {header.source} {header.series}, {format_interval(header.interval)} bars",
         f"          {header.rows:,} rows, {_range(header.span)}",
         f"          digest {header.digest[:16]}, {data.candle_path.stat().st_size:,} bytes",
     ]
-    lines += [
-        f"          {record.rows:,} rows from {record.origin}, {record.retrieved}"
-        for record in header.provenance[-ORIGINS_SHOWN:]
-    ]
-    hidden = len(header.provenance) - ORIGINS_SHOWN
-    if hidden > 0:
-        lines.append(f"          and {hidden} earlier retrievals")
+    first = max(0, len(header.provenance) - shown)
+    lines += [f"          {_told(record)}" for record in header.provenance[first:]]
+    if first:
+        lines.append(f"          and {first:,} earlier answers: `info --provenance true`")
     return "\n".join(lines)
+
+
+def _told(record: Provenance) -> str:
+    told = f"{record.rows:,} rows, {_range(record.span)}, from {record.origin}"
+    return f"{told}, {record.retrieved}{record.checksum and f', {record.checksum}'}"
 
 
 def _grid(data: "BTCDataModule") -> str:
@@ -52,39 +68,48 @@ def _grid(data: "BTCDataModule") -> str:
     )
 
 
-def _stages(data: "BTCDataModule") -> str:
-    head = ("stage", "from", "to", "bars", "eligible", "windows", "target", "origin", "inputs")
-    rows: list[tuple[str, ...]] = [head]
-    table = data.table
+def stages(data: "BTCDataModule") -> "pl.DataFrame":
+    """``BTCDataModule.describe``."""
+    import polars as pl
+
+    rows: list[dict[str, Any]] = []
     for stage in STAGES:
-        start, end = data.fold.span(stage)
-        end = min(end, table.time_of(table.rows))
-        reckoning = data.reckoning(stage)
-        counts = (
-            (end - start) // table.interval,
-            int((reckoning.runs[:, 1] - reckoning.runs[:, 0]).sum()),
-            len(data.dataset(stage)),
-            reckoning.dropped_target,
-            reckoning.dropped_origin,
-            reckoning.dropped_inputs,
-        )
-        rows.append(
-            (stage, format_instant(start), format_instant(end), *(f"{n:,}" for n in counts))
-        )
-    widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        dataset = data.dataset(stage)
+        for span, found in zip(data.fold.spans(stage), data.reckonings(stage), strict=True):
+            start, end = (max(data.table.first, span[0]), min(span[1], data.table.span[1]))
+            taken = Origins.of(found.runs, dataset.origins.stride, last=stage in ("val", "test"))
+            rows.append(
+                {
+                    "stage": stage,
+                    "from": start,
+                    "to": end,
+                    "bars": max(0, end - start) // data.interval,
+                    "windows": len(taken),
+                    "eligible": int((found.runs[:, 1] - found.runs[:, 0]).sum()),
+                    **found.dropped._asdict(),
+                }
+            )
+    instants = pl.from_epoch(pl.col("from", "to")).dt.replace_time_zone("UTC")
+    return pl.DataFrame(rows).with_columns(instants)
+
+
+def _stages(data: "BTCDataModule") -> str:
+    frame = stages(data)
+    for name in ("from", "to"):
+        frame = frame.with_columns(frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    cells = [
+        [f"{value:,}" if isinstance(value, int) else value for value in row] for row in frame.rows()
+    ]
+    table = [frame.columns, *cells]
+    widths = [max(len(row[i]) for row in table) for i in range(len(frame.columns))]
     lines = [
         "  ".join(
             cell.ljust(width) if i < 3 else cell.rjust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
-        for row in rows
+        for row in table
     ]
-    note = (
-        "eligible: origins that may be used; windows: those at the stage's stride. Left out for "
-        "an outage\nin the target, an origin not observed, too few inputs observed: the last "
-        "three columns."
-    )
-    return "\n".join([*lines, note])
+    return "\n".join([*lines, LEFT_OUT])
 
 
 def _range(span: Span) -> str:

@@ -6,17 +6,16 @@ source has is told in ``acquire``.
 
 Layout, schema 1::
 
-    /candles/<column>   (N,) int64 or float64, chunked, shuffled, gzip, Fletcher-32 on each chunk
+    /candles/<column>   (N,) int64 or float64, chunked, gzip, Fletcher-32 on each chunk; those in
+                        ``SHUFFLED`` with their bytes shuffled first
     /covered            (n, 2) int64: spans asked for and answered; a bar absent there is a hole
     /provenance         (m,) JSON texts: which origin gave which span, when
     attributes          schema, source, series, interval, rows, digest, revision
 
-A write makes a new file beside the old one, syncs it and renames it over: a reader sees the old
-content or the new, never a half.
+A write goes through ``disk``: a reader sees the old content or the new, never a half.
 """
 
 import json
-import os
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -28,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from btc_datamodule.candles import COLUMNS, REQUIRED, Candles, ContentDigest
+from btc_datamodule.disk import replacing
 from btc_datamodule.errors import CandleError, StoreError, first_line
 from btc_datamodule.timeline import Span
 
@@ -37,6 +37,10 @@ if TYPE_CHECKING:
 SCHEMA = 1
 CHUNK_ROWS = 1 << 15
 BLOCK_ROWS = 1 << 18
+SHUFFLED = ("open_time", "quote_volume", "trades")
+"""Columns whose bytes are shuffled before gzip. The others are mostly decimals of few digits, whose
+eight bytes come again as a whole: shuffling them too made files 16 to 32 % larger
+(``python benchmarks/ingest.py --compression``)."""
 MEND = "move it away and run `btc-datamodule prepare` again"
 
 
@@ -45,16 +49,18 @@ class Provenance:
     """Where the candles of one span came from, and when.
 
     Attributes:
-        origin: a URL, or a file's name and digest.
+        origin: a URL, or a file's name.
         span: the half-open span answered, epoch seconds.
         rows: candles in that answer.
         retrieved: ISO 8601 time, UTC.
+        checksum: of the bytes that the answer came in; "" where the origin gives none.
     """
 
     origin: str
     span: Span
     rows: int
     retrieved: str
+    checksum: str = ""
 
 
 @dataclass(frozen=True)
@@ -179,7 +185,7 @@ def write_candles(
     names = [name for name in COLUMNS if name in REQUIRED or name in wanted]
     digest = ContentDigest(interval)
     rows = 0
-    with replacing(path) as file:
+    with replacing(path) as (file, check):
         group = file.create_group("candles")
         data = {
             name: group.create_dataset(
@@ -188,7 +194,7 @@ def write_candles(
                 maxshape=(None,),
                 chunks=(CHUNK_ROWS,),
                 dtype=_dtype(name),
-                shuffle=compress,
+                shuffle=compress and name in SHUFFLED,
                 compression="gzip" if compress else None,
                 compression_opts=4 if compress else None,
                 fletcher32=True,
@@ -201,6 +207,7 @@ def write_candles(
                 dataset[rows:] = block[name]
             digest.update(block)
             rows += len(block)
+            check()
         spans = np.array(list(covered), dtype="<i8").reshape(-1, 2)
         records = [json.dumps(asdict(record)).encode() for record in provenance]
         texts = np.array(records, dtype=f"S{max([1, *map(len, records)])}")
@@ -218,39 +225,6 @@ def write_candles(
                 "revision": revision,
             }
         )
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator["h5py.File"]:
-    """An HDF5 file to write that takes the place of ``path`` once it is whole and on disk.
-
-    If the block raises, ``path`` stays as it was and nothing is left behind.
-    """
-    import h5py
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Format 1.10 puts a checksum on the metadata too, which the oldest format does not.
-    with (
-        replacement(path) as temporary,
-        h5py.File(temporary, "w", libver=("v110", "v110")) as file,
-    ):
-        yield file
-
-
-@contextmanager
-def replacement(path: Path) -> Iterator[Path]:
-    """A path to write to; what is there at the end is synced and takes the place of ``path``.
-
-    If the block raises, ``path`` stays as it was and nothing is left behind.
-    """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def open_hdf5(path: Path) -> "h5py.File":
@@ -350,11 +324,3 @@ def damage_named(path: Path) -> Iterator[None]:
 
 def _dtype(column: str) -> "np.dtype[Any]":
     return np.dtype("<i8" if column == "open_time" else "<f8")
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
