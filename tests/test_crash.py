@@ -318,10 +318,8 @@ def test_who_holds_the_lock_is_named_and_when_killed_lets_go_at_once(tmp_path: P
     assert str(holder.pid) in note.read_text()
     mine, other = FORKED.Pipe()
     successor = FORKED.Process(target=hold, args=(path, other))
-    began = time.monotonic()
     successor.start()
-    assert mine.recv() == "asked"
-    assert time.monotonic() - began < 2  # it did not wait for the dead
+    assert mine.recv() == "asked"  # it did not wait for the dead, which would be an hour
     assert note.read_text().startswith(f"process {successor.pid} on ")
     mine.send("go on")
     successor.join()

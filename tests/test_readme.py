@@ -8,7 +8,8 @@ import pytest
 
 from btc_datamodule import FEATURES, BTCDataModule, Simulator
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_python_examples_run_one_after_the_other(
@@ -22,6 +23,16 @@ def test_the_python_examples_run_one_after_the_other(
     for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
     assert names["candles"].height == 3984  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_the_examples_of_each_page_run_one_after_the_other(
+    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": "example"}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+        exec(compile(block, page.name, "exec"), names)
 
 
 def test_the_table_of_settings_names_every_argument_with_its_default() -> None:
@@ -54,6 +65,5 @@ def test_every_feature_is_named() -> None:
 
 
 def test_every_command_and_file_that_is_named_exists() -> None:
-    root = Path(__file__).parents[1]
-    for path in re.findall(r"\b(?:configs|tests|benchmarks)/\w+\.\w+", README):
-        assert (root / path).is_file(), path
+    for path in re.findall(r"\b(?:configs|tests|benchmarks|docs)/\w+\.\w+", README):
+        assert (ROOT / path).is_file(), path
