@@ -30,6 +30,7 @@ from btc_datamodule.timeline import (
     Span,
     ceil_to,
     format_instant,
+    format_interval,
     parse_instant,
     parse_interval,
     subtract,
@@ -96,11 +97,12 @@ class Split(ABC):
         """The folds of the bars that open in ``span``.
 
         Args:
-            span: from the first bar's opening to the last bar's close, epoch seconds.
+            span: from the first bar's opening to the last bar's close, epoch seconds; both on
+                the grid, multiples of ``interval``.
             interval: seconds.
 
         Raises:
-            ConfigError: if a boundary lies outside ``span``.
+            ConfigError: if the bars are too few, or a boundary lies outside ``span``.
         """
 
     def chosen(self, span: Span, interval: int) -> Fold:
@@ -138,10 +140,13 @@ class FractionSplit(Split):
             )
 
     def folds(self, span: Span, interval: int) -> tuple[Fold, ...]:
-        """One fold, its boundaries rounded up to the grid."""
+        """One fold, its boundaries rounded up to the grid; of few bars a stage may have none."""
         start, end = span
-        val = ceil_to(start + (1 - self.val - self.test) * (end - start), interval)
-        test = ceil_to(start + (1 - self.test) * (end - start), interval)
+        # In floats 1 - 0.2 - 0.2 is a little above 0.6: milliseconds keep it from costing a bar.
+        val, test = (
+            ceil_to(round(start + share * (end - start), 3), interval)
+            for share in (1 - self.val - self.test, 1 - self.test)
+        )
         return (Fold.of([(start, val)], [(val, test)], [(test, end)], end),)
 
 
@@ -170,6 +175,12 @@ class DateSplit(Split):
         start, last = span
         val, test = (ceil_to(parse_instant(when), interval) for when in (self.val, self.test))
         end = last if self.end is None else min(ceil_to(parse_instant(self.end), interval), last)
+        if val == test or test == end < last:
+            names = "val and test" if val == test else "test and end"
+            raise ConfigError(
+                f"split: no bar of {format_interval(interval)} opens between {names}: set them "
+                "further apart"
+            )
         if not start < val < test < end:
             raise ConfigError(
                 f"split: val {format_instant(val)} and test {format_instant(test)} must lie "
@@ -186,7 +197,9 @@ class WalkForward(Split):
     trains on what lies before both. T0 leaves room for train and val in the first fold. What is
     left at the end, shorter than a step, is in no fold.
 
-    Durations are a number and s, m, h or d ("60d"), or a whole number of bars.
+    Durations are a number and s, m, h or d ("60d"), or a whole number of bars; no shorter than a
+    bar. Boundaries between bars are rounded up to the grid: tests of "90m" have one hourly bar or
+    two.
 
     Attributes:
         train: length of train; with ``expanding``, of the first fold's.
@@ -198,10 +211,11 @@ class WalkForward(Split):
         fold: which fold, from 0; -1 is the last.
     """
 
-    train: str | int = "365d"
-    val: str | int = "30d"
-    test: str | int = "30d"
-    step: str | int | None = None
+    # int before str: the command line gives "240", which must become a number of bars.
+    train: int | str = "365d"
+    val: int | str = "30d"
+    test: int | str = "30d"
+    step: int | str | None = None
     expanding: bool = False
     fold: int = 0
 
@@ -339,16 +353,22 @@ class CombinatorialPurged(Split):
         ]
 
 
-def _duration(value: str | int, interval: int, name: str) -> int:
-    """Seconds of a duration, or of a number of bars."""
+def _duration(value: int | str, interval: int, name: str) -> int:
+    """Seconds of a duration, or of a number of bars; 0 or at least a bar."""
     if isinstance(value, bool):
         raise ConfigError(f"split.{name} is {value!r}: give a duration such as 60d, or bars")
     if isinstance(value, int):
         return value * interval
     try:
-        return parse_interval(value)
+        seconds = parse_interval(value)
     except ConfigError:
         raise ConfigError(
             f"split.{name} is {value!r}: give a duration such as 60d or 12h, or a whole number "
             "of bars"
         ) from None
+    if seconds < interval:
+        raise ConfigError(
+            f"split.{name} is {value!r}, less than a bar of {format_interval(interval)}: it must "
+            "be longer"
+        )
+    return seconds
