@@ -30,6 +30,10 @@ class LookAheadError(BTCDataError):
     """A feature's value depends on bars outside the lookback that it declares."""
 
 
+class AuditError(BTCDataError):
+    """An audit found that a guarantee does not hold."""
+
+
 class NotPreparedError(BTCDataError):
     """A dataset or loader was asked for before ``prepare_data()`` and ``setup()``."""
 

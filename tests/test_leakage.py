@@ -1,7 +1,6 @@
 """Nothing of the future leaks: what train and validation see does not depend on later bars."""
 
 import tempfile
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,55 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from memory import HOUR, START, Memory, random_hourly
+from numpy.typing import NDArray
 
-from btc_datamodule import Batch, BTCDataModule, Candles, ConfigError, DateSplit
+from btc_datamodule import (
+    Batch,
+    BTCDataModule,
+    Candles,
+    CombinatorialPurged,
+    ConfigError,
+    DateSplit,
+    Split,
+    WalkForward,
+)
 from btc_datamodule.splits import Stage
 from btc_datamodule.timeline import format_instant
+from btc_datamodule.twins import changed
 
-FEATURES = ["log_return", "log_open", "relative_volume", "volatility", "garman_klass", "day_sin"]
-ROWS = 140
+OF_A_FEW_BARS = ["log_return", "log_open", "garman_klass", "day_sin"]
+RUNNING_SUMS = ["relative_volume", "volatility"]
+"""Those round what was before their window: with other bars there, the last bits differ."""
+
+ROWS = 200
+EVALUATED: tuple[Stage, ...] = ("val", "test")
+
+
+@st.composite
+def date_splits(draw: st.DrawFn) -> Split:
+    val = draw(st.integers(90, 130))
+    test = draw(st.integers(val + 10, 180))
+    return DateSplit(*(format_instant(START + row * HOUR) for row in (val, test)))
+
+
+@st.composite
+def walks(draw: st.DrawFn) -> Split:
+    return WalkForward(
+        train=draw(st.integers(60, 100)),
+        val=draw(st.integers(0, 30)),
+        test=draw(st.integers(5, 40)),
+        step=draw(st.sampled_from([None, 7])),
+        expanding=draw(st.booleans()),
+        fold=draw(st.sampled_from([0, -1])),
+    )
+
+
+@st.composite
+def combinations(draw: st.DrawFn) -> Split:
+    tested = draw(st.integers(1, 2))
+    groups = draw(st.integers(tested + 1, 5))
+    split = CombinatorialPurged(groups, tested)
+    return CombinatorialPurged(groups, tested, fold=draw(st.integers(0, split.n_folds - 1)))
 
 
 @st.composite
@@ -25,17 +66,24 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     present = np.ones(ROWS, dtype=bool)
     for start, length in holes:
         present[start : min(start + length, ROWS - 1)] = False
-    val = draw(st.integers(75, 100))
-    test = draw(st.integers(val + 10, 128))
+    split = draw(st.one_of(date_splits(), walks(), combinations()))
+    purged = isinstance(split, CombinatorialPurged)
+    features = OF_A_FEW_BARS if purged else OF_A_FEW_BARS + RUNNING_SUMS
     return {
         "candles": random_hourly(present.tolist(), draw(st.integers(0, 1000))),
-        "boundaries": (val, test),
         "arguments": {
-            "features": draw(st.lists(st.sampled_from(FEATURES), min_size=1, unique=True)),
+            "split": split,
+            "features": draw(
+                st.lists(st.sampled_from(features), min_size=1, max_size=3, unique=True)
+            ),
             "lookback": draw(st.integers(1, 12)),
             "horizon": draw(st.integers(1, 5)),
             "gap": draw(st.integers(0, 3)),
             "purge": draw(st.integers(0, 3)),
+            "embargo": draw(st.integers(0, 6)),
+            "context": draw(st.sampled_from(["allow", "strict"])),
+            "scaling": draw(st.sampled_from(["train", "robust", "window", "none"])),
+            "target_scaling": draw(st.sampled_from(["none", "train", "robust"])),
             "stride": draw(st.integers(1, 3)),
             "eval_stride": draw(st.sampled_from([None, 1, 3])),
             "max_fill": draw(st.integers(0, 3)),
@@ -46,23 +94,13 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def corrupted(candles: Candles, row: int, seed: int = 9) -> Candles:
-    """The same bars, but those from a row of the grid on have other values."""
-    later = candles.open_time >= START + row * HOUR
-    factor = np.exp(np.random.default_rng(seed).normal(0, 2, later.sum()))
-    columns = {"open_time": candles.open_time}
-    for name, values in candles.columns.items():
-        if name != "open_time":
-            columns[name] = values.copy()
-            columns[name][later] *= factor
-    return Candles(candles.interval, columns)
+def corrupted(candles: Candles, bars: NDArray[np.bool_]) -> Candles:
+    """The same candles, but some bars of them have other prices, shapes and volumes."""
+    return Candles(candles.interval, changed(candles.columns, 2.0, bars))
 
 
 def built(case: dict[str, Any], candles: Candles, folder: str) -> BTCDataModule:
-    val, test = (format_instant(START + row * HOUR) for row in case["boundaries"])
-    dm = BTCDataModule(
-        source=Memory(candles), data_dir=folder, split=DateSplit(val, test), **case["arguments"]
-    )
+    dm = BTCDataModule(source=Memory(candles), data_dir=folder, **case["arguments"])
     dm.prepare_data()
     dm.setup()
     return dm
@@ -96,79 +134,115 @@ def input_rows(dm: BTCDataModule, stage: Stage) -> list[range]:
     return [range(row - reach + 1, row + 1) for row in origins]
 
 
+def union(ranges: list[range]) -> set[int]:
+    return {row for rows in ranges for row in rows}
+
+
 @given(cases())
-@settings(max_examples=40, deadline=None)
-def test_corrupting_all_later_bars_changes_nothing_that_train_or_val_sees(
+@settings(max_examples=20, deadline=None)
+def test_corrupting_all_other_bars_changes_nothing_that_train_or_val_sees(
     case: dict[str, Any],
 ) -> None:
-    val, test = case["boundaries"]
     with tempfile.TemporaryDirectory() as folder:
         try:
             clean = built(case, case["candles"], f"{folder}/clean")
         except ConfigError:
             return  # the holes have left a stage without windows
-        from_val = built(case, corrupted(case["candles"], val), f"{folder}/val")
-        from_test = built(case, corrupted(case["candles"], test), f"{folder}/test")
+        fold, times = clean.fold, case["candles"].open_time
+        others = times >= fold.train[-1][1]
+        for start, end in (*fold.val, *fold.test):
+            others |= (times >= start) & (times < end)
+        blind = built(case, corrupted(case["candles"], others), f"{folder}/train")
 
-        assert same(batches(clean, "train"), batches(from_val, "train"))
-        assert clean.scaler == from_val.scaler
-        rows = clean.table.row_of(clean.fold.val[0][0])
-        assert clean.table.x[:rows].tobytes() == from_val.table.x[:rows].tobytes()
-        assert clean.table.observed[:rows].tobytes() == from_val.table.observed[:rows].tobytes()
+        assert same(batches(clean, "train"), batches(blind, "train"))
+        assert clean.scaler == blind.scaler
+        assert clean.target_scaler == blind.target_scaler
+        assert clean.state_dict()["train_digest"] == blind.state_dict()["train_digest"]
+        for span in fold.train:
+            low, high = map(clean.table.row_of, span)
+            low += clean.table.warm_up
+            for name in ("x", "observed"):
+                one, other = (getattr(dm.table, name)[low:high] for dm in (clean, blind))
+                assert one.tobytes() == other.tobytes()
+        assert not same(batches(clean, "test"), batches(blind, "test")), "the probe works"
 
-        assert same(batches(clean, "train"), batches(from_test, "train"))
-        assert same(batches(clean, "val"), batches(from_test, "val"))
-        assert clean.scaler == from_test.scaler
-        assert not same(batches(clean, "test"), batches(from_test, "test")), "the probe works"
+        if fold.val:
+            later = corrupted(case["candles"], times >= fold.val[-1][1])
+            blind = built(case, later, f"{folder}/val")
+            assert same(batches(clean, "train"), batches(blind, "train"))
+            assert same(batches(clean, "val"), batches(blind, "val"))
+            assert clean.scaler == blind.scaler
+            assert clean.target_scaler == blind.target_scaler
+            assert not same(batches(clean, "test"), batches(blind, "test")), "the probe works"
 
 
 @given(cases())
-@settings(max_examples=40, deadline=None)
-def test_no_train_or_val_sample_touches_a_target_of_a_later_stage(case: dict[str, Any]) -> None:
+@settings(max_examples=25, deadline=None)
+def test_no_train_or_val_sample_touches_a_target_of_another_stage(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
             dm = built(case, case["candles"], folder)
         except ConfigError:
             return
-        targets: dict[Stage, set[int]] = {
-            stage: {row for rows in target_rows(dm, stage) for row in rows}
-            for stage in ("train", "val", "test")
-        }
-        inputs: dict[Stage, set[int]] = {
-            stage: {row for rows in input_rows(dm, stage) for row in rows}
-            for stage in ("train", "val", "test")
-        }
-        first_val, first_test = min(targets["val"]), min(targets["test"])
-        assert max(targets["train"] | inputs["train"]) < first_val
-        assert max(targets["val"] | inputs["val"]) < first_test
-        assert min(inputs["train"]) >= 0
+        fold = dm.fold
+        targets = {stage: union(target_rows(dm, stage)) for stage in ("train", *EVALUATED)}
+        inputs = {stage: input_rows(dm, stage) for stage in ("train", *EVALUATED)}
+        train = targets["train"] | union(inputs["train"])
+        assert not train & (targets["val"] | targets["test"])
+        assert not targets["val"] & targets["test"]
+        if fold.val:
+            assert max(targets["val"] | union(inputs["val"])) < min(targets["test"])
+        assert min(union([*inputs["train"], *inputs["test"]])) >= 0
+        for start, end in (*fold.val, *fold.test):
+            first, past = dm.table.row_of(start), dm.table.row_of(end)
+            assert not train & set(range(first, past + dm.embargo))
+            assert not targets["train"] & set(range(first - dm.purge, first))
+        if dm.context == "strict":
+            for stage in EVALUATED:
+                spans = [range(*(map(dm.table.row_of, span))) for span in fold.spans(stage)]
+                for rows in inputs[stage]:
+                    assert any(rows[0] in span for span in spans)
 
 
 @given(cases())
-@settings(max_examples=25, deadline=None)
-def test_every_val_bar_is_a_target_at_stride_1_and_at_the_horizon(case: dict[str, Any]) -> None:
+@settings(max_examples=8, deadline=None)
+def test_every_bar_of_val_and_test_is_a_target_at_stride_1_and_at_the_horizon(
+    case: dict[str, Any],
+) -> None:
     case["candles"] = random_hourly([True] * ROWS, seed=1)
-    case["arguments"]["purge"] = 0
-    start, end = case["boundaries"]
+    case["arguments"] |= {"purge": 0, "context": "allow"}
     for stride in (1, None):
         case["arguments"]["eval_stride"] = stride
         with tempfile.TemporaryDirectory() as folder:
-            dm = built(case, case["candles"], folder)
-            targets = target_rows(dm, "val")
-            assert {row for rows in targets for row in rows} == set(range(start, end))
-            if stride is None:
-                whole = [row for rows in targets[:-1] for row in rows]
-                assert len(whole) == len(set(whole)), "each bar once, but for the last window"
+            try:
+                dm = built(case, case["candles"], folder)
+            except ConfigError:
+                return
+            for stage in EVALUATED:
+                targets = target_rows(dm, stage)
+                # A test group at the very start has no history to forecast from.
+                history = dm.table.warm_up + dm.lookback + dm.shape.gap
+                due = {
+                    row
+                    for start, end in dm.fold.spans(stage)
+                    for row in range(dm.table.row_of(start), dm.table.row_of(end))
+                    if row >= history
+                }
+                assert union(targets) == due
+                if stride is None:
+                    repeated = sum(map(len, targets)) - len(union(targets))
+                    most = (dm.horizon - 1) * len(dm.fold.spans(stage))
+                    assert repeated <= most, "each bar once, but for the last window of a span"
 
 
 def test_the_probe_finds_a_leak_that_is_there(tmp_path: Path) -> None:
     """The same comparison with a boundary one bar too late fails: it can find something."""
-    case = {
-        "boundaries": (80, 110),
-        "arguments": {"features": ["log_return"], "lookback": 4, "batch_size": 2},
-    }
+    val, test = (format_instant(START + row * HOUR) for row in (80, 110))
+    settings = {"split": DateSplit(val, test), "features": ["log_return"], "lookback": 4}
+    case = {"arguments": settings | {"batch_size": 2, "target_scaling": "train"}}
     candles = random_hourly([True] * ROWS, seed=3)
     clean = built(case, candles, str(tmp_path / "clean"))
-    leaked = built(case, corrupted(candles, 79), str(tmp_path / "leaked"))
+    leaked = built(case, corrupted(candles, np.arange(ROWS) >= 79), str(tmp_path / "leaked"))
     assert not same(batches(clean, "train"), batches(leaked, "train"))
-    assert clean.scaler != replace(leaked.scaler)
+    assert clean.scaler != leaked.scaler
+    assert clean.target_scaler != leaked.target_scaler

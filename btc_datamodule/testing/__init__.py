@@ -1,0 +1,39 @@
+"""What it takes to test features, targets and sources of your own.
+
+- ``assert_causal(feature)``: the feature reads no later bar, and none before its lookback;
+- ``assert_no_leakage(dm)``: the audit of a datamodule passes;
+- ``fake_exchange``: a pytest fixture, an exchange on this machine with trouble on demand; import
+  it in your ``conftest.py``;
+- ``candles()``: a Hypothesis strategy of valid candles, with holes and extreme values.
+
+>>> assert_causal("momentum = close / close.shift(10) - 1")
+
+The last two need pytest and Hypothesis: ``pip install "btc-datamodule[test]"``.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from btc_datamodule.testing.assertions import assert_causal, assert_no_leakage
+
+if TYPE_CHECKING:
+    from btc_datamodule.testing.fixtures import fake_exchange
+    from btc_datamodule.testing.strategies import candles
+
+_HOME = {"fake_exchange": "fixtures", "candles": "strategies"}
+
+__all__ = ["assert_causal", "assert_no_leakage", "candles", "fake_exchange"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'btc_datamodule.testing' has no attribute {name!r}")
+    try:
+        module = import_module(f"btc_datamodule.testing.{_HOME[name]}")
+    except ModuleNotFoundError as error:
+        if error.name not in ("pytest", "hypothesis"):
+            raise
+        raise ImportError(
+            f"btc_datamodule.testing.{name} needs {error.name}: pip install 'btc-datamodule[test]'"
+        ) from None
+    return getattr(module, name)

@@ -1,0 +1,89 @@
+"""Assertions about features and datamodules, for any test runner."""
+
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+from btc_datamodule.candles import Candles, concatenate
+from btc_datamodule.errors import LookAheadError
+from btc_datamodule.features import Feature, resolve
+from btc_datamodule.grid import Grid
+from btc_datamodule.guarantees import check_every_row
+from btc_datamodule.sources.simulator import Simulator
+from btc_datamodule.store import CandleReader, write_candles
+from btc_datamodule.timeline import parse_instant
+
+if TYPE_CHECKING:
+    from btc_datamodule.datamodule import BTCDataModule
+
+HOUR = 3600
+SIMULATED_BARS = 2000
+
+
+def assert_causal(
+    feature: Feature | str, candles: Candles | None = None, *, max_fill: int = 3
+) -> None:
+    """Fail unless a feature reads nothing but the bars of its lookback.
+
+    Every row is computed again with all other bars changed, before and after.
+
+    Args:
+        feature: a ``Feature``, the name of a built-in one, or ``"name = expression"``.
+        candles: to test it on; None for 2,000 simulated hours, with bars without trades and
+            outages. A feature that peeks only at certain events needs candles that have them.
+        max_fill: longest hole, in bars, that is filled as one without trades.
+
+    Raises:
+        AssertionError: naming the feature, the time of a row where it peeks, and how much of its
+            value comes from there.
+        ConfigError: if the feature fails, or gives no numbers.
+    """
+    series = simulated() if candles is None else candles
+    try:
+        (resolved,) = resolve([feature])
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "candles.h5"
+            write_candles(
+                path,
+                [series],
+                source="test",
+                series="test",
+                interval=series.interval,
+                columns=series.columns,
+                covered=[series.span],
+                revision="",
+                provenance=[],
+                compress=False,
+            )
+            with CandleReader(path) as reader:
+                grid = Grid.of(reader, series.span, max_fill)
+                bars = grid.bars(reader, 0, grid.rows)
+        check_every_row(resolved, grid.times(0, grid.rows), bars)
+    except LookAheadError as error:
+        raise AssertionError(str(error)) from None
+
+
+def assert_no_leakage(dm: "BTCDataModule") -> None:
+    """Fail unless the audit of a datamodule passes; see ``BTCDataModule.audit``.
+
+    Calls ``prepare_data`` if there are no candles yet, so that a datamodule on a source of yours
+    can be given as it is.
+
+    Raises:
+        AssertionError: with the report.
+    """
+    if not dm.candle_path.exists():
+        with suppress(LookAheadError):  # which the audit reports
+            dm.prepare_data()
+    found = dm.audit()
+    if not found.passed:
+        raise AssertionError(str(found))
+
+
+def simulated() -> Candles:
+    """Candles with every column, some hours without trades and some outages."""
+    start = parse_instant("2021-01-01")
+    source = Simulator(seed=1, no_trade=0.02, outages_per_year=60)
+    blocks = source.blocks(HOUR, (start, start + SIMULATED_BARS * HOUR))
+    return concatenate([block.candles for block in blocks])
