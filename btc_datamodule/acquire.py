@@ -13,14 +13,14 @@ import shutil
 import socket
 import time
 from collections.abc import Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from btc_datamodule.candles import Candles, concatenate, empty, merge
+from btc_datamodule.candles import Candles, ContentDigest, concatenate, empty, holes, merge
 from btc_datamodule.disk import writable
 from btc_datamodule.errors import ConfigError, SourceError, StoreError
 from btc_datamodule.sources.base import Block, Source
@@ -29,6 +29,8 @@ from btc_datamodule.store import (
     CandleReader,
     Header,
     Provenance,
+    check_series,
+    mend,
     read_header,
     write_candles,
 )
@@ -36,6 +38,9 @@ from btc_datamodule.timeline import Span, ceil_to, floor_to, format_instant, sub
 
 PART_ROWS = 1 << 18
 PART_SECONDS = 10.0
+LONG_ABSENCE = 100
+"""Bars in a row that a source has not, from which on a person is told."""
+
 PATIENCE_SECONDS = 2.0
 """How long to wait for another writer before saying so."""
 
@@ -147,6 +152,7 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
     parts = _Parts(path, source, interval, revision or "")
     stored = read_header(path) if path.exists() else None
     if stored:
+        check_series(path, stored, source.name, source.series, interval)
         parts.discard_merged(stored)
     if revision is None:
         known = [*(stored.covered if stored else ()), *parts.covered()]
@@ -156,6 +162,7 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
         known = [asked] if stored and stored.revision == revision else []
     missing = [asked] if refresh and asked[0] < asked[1] else subtract(asked, known)
     notes: list[str] = []
+    absent: list[Span] = []
     with parts:
         for span in missing:
             total = None if revision else (span[1] - span[0]) // interval
@@ -164,6 +171,8 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
                     _check_block(block, source, interval)
                     parts.add(block)
                     notes += block.notes
+                    absent += [] if revision else _absent(block, interval)
+    notes += _told_absent(absent, source, interval)
     if parts.files() or stored is None:
         notes += _commit(path, parts, refresh)
     header = read_header(path)
@@ -249,6 +258,30 @@ class _Parts:
         self._blocks = []
 
 
+def _absent(block: Block, interval: int) -> list[Span]:
+    """Stretches of ``LONG_ABSENCE`` bars or more that a block has no candles for."""
+    start, end = block.span
+    times = np.concatenate([[start - interval], block.candles.open_time, [end]])
+    return [
+        (first, after)
+        for first, after in holes(times.astype(np.int64), interval).tolist()
+        if after - first >= LONG_ABSENCE * interval
+    ]
+
+
+def _told_absent(absent: list[Span], source: Source, interval: int) -> list[str]:
+    stretches = union(absent)
+    if not stretches:
+        return []
+    start, end = max(stretches, key=lambda span: span[1] - span[0])
+    return [
+        f"{source.name} {source.series}: the answers lack {len(stretches)} stretches of "
+        f"{LONG_ABSENCE} bars or more, the longest {format_instant(start)} to "
+        f"{format_instant(end)} ({(end - start) // interval:,} bars): taken as holes; "
+        "`refresh: true` asks again"
+    ]
+
+
 @contextmanager
 def _ended(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
     """End a generator in any case, so that no download goes on after an error."""
@@ -276,69 +309,124 @@ def _with_progress(
 
     label = f"{source.name} {source.series}"
     received = 0
-    with tqdm(total=total, desc=label, unit=" bars", unit_scale=True, disable=None) as bar:
+    shape = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} bars, {remaining} left{postfix}"
+    with tqdm(
+        total=total,
+        desc=label,
+        unit=" bars",
+        unit_scale=True,
+        disable=None,
+        dynamic_ncols=True,
+        bar_format=shape if total else None,
+    ) as bar:
         for count, block in enumerate(blocks, start=1):
             yield block
             received += block.received
             if received:
-                bar.set_postfix_str(f"{count:,} answers, {received / 1e6:,.1f} MB", refresh=False)
+                bar.set_postfix_str(f"{count:,} files, {received / 1e6:,.1f} MB", refresh=False)
             bar.update((block.span[1] - block.span[0]) // interval)
 
 
 def _commit(path: Path, parts: _Parts, refresh: bool) -> list[str]:
     """Merge the candle file and its parts into a new candle file; drop the parts."""
     source, interval = parts.source, parts.interval
-    files = [path, *parts.files()] if path.exists() else parts.files()
-    changed: list[int] = []
-    with ExitStack() as stack:
-        readers = [stack.enter_context(CandleReader(file)) for file in files]
-        headers = [reader.header for reader in readers]
-        write_candles(
-            path,
-            _merged(readers, interval, refresh, changed),
-            source=source.name,
-            series=source.series,
-            interval=interval,
-            columns={name for header in headers for name in header.columns},
-            covered=union(span for header in headers for span in header.covered),
-            revision=parts.revision,
-            provenance=_joined([record for header in headers for record in header.provenance]),
-        )
-    parts.discard()
-    if not changed:
-        return []
-    what = "replaced" if refresh else "kept as stored; `refresh: true` takes the new values"
-    return [
-        f"{source.name} {source.series}: {len(changed)} candles came back different from what "
-        f"is stored, the first at {format_instant(changed[0])}: {what}"
-    ]
-
-
-def _merged(
-    readers: list[CandleReader], interval: int, refresh: bool, changed: list[int]
-) -> Iterator[Candles]:
-    """The union of the files in order of time, in windows of ``BLOCK_ROWS`` bars.
-
-    Earlier files win over later ones, or later ones if ``refresh``; the open times at which
-    they disagree are appended to ``changed``.
-    """
-    spans = [reader.header.span for reader in readers if reader.header.rows]
-    step = BLOCK_ROWS * interval
-    starts = sorted(
-        {
-            window
-            for start, end in spans
-            for window in np.arange(floor_to(start, step), end, step).tolist()
-        }
+    merged = _Merge(path if path.exists() else None, parts.files(), interval, refresh)
+    headers = merged.headers
+    write_candles(
+        path,
+        merged.blocks(),
+        source=source.name,
+        series=source.series,
+        interval=interval,
+        columns={name for header in headers for name in header.columns},
+        covered=union(span for header in headers for span in header.covered),
+        revision=parts.revision,
+        provenance=_joined([record for header in headers for record in header.provenance]),
     )
-    for start in starts:
-        block = empty(interval)
-        for reader, header in ((reader, reader.header) for reader in readers):
-            if header.rows and header.span[0] < start + step and start < header.span[1]:
-                block, differing = merge(block, reader.slice(start, start + step), refresh)
-                changed += differing.tolist()
-        if len(block):
-            yield block
+    parts.discard()
+    return [f"{source.name} {source.series}: {note}" for note in merged.notes()]
+
+
+class _Merge:
+    """A candle file and its parts as one series, and what shows on the way.
+
+    Earlier files win over later ones, or later ones if ``refresh``. A file is open only while it
+    is read: HDF5 keeps 8 MiB of each column of an open one, and a history of a billion bars comes
+    in thousands of parts.
+    """
+
+    def __init__(
+        self, stored: Path | None, parts: list[Path], interval: int, refresh: bool
+    ) -> None:
+        self.files = parts if stored is None else [stored, *parts]
+        self.headers = [read_header(file) for file in self.files]
+        self.interval = interval
+        self.refresh = refresh
+        self._fetched_anew = [] if stored is None or not refresh else self.headers[1:]
+        self._changed: set[int] = set()
+        self._withdrawn: list[int] = []
+
+    def blocks(self) -> Iterator[Candles]:
+        """The union of the files in order of time, in windows of ``BLOCK_ROWS`` bars.
+
+        Raises:
+            StoreError: if a file does not hold the candles that were written to it.
+        """
+        digests = [ContentDigest(self.interval) for _ in self.files]
+        step = BLOCK_ROWS * self.interval
+        for start in self._starts(step):
+            block, found = empty(self.interval), []
+            for file, header, digest in zip(self.files, self.headers, digests, strict=True):
+                if header.rows and header.span[0] < start + step and start < header.span[1]:
+                    with CandleReader(file) as reader:
+                        found.append(reader.slice(start, start + step))
+                    digest.update(found[-1])
+                    block, differing = merge(block, found[-1], self.refresh)
+                    self._changed.update(differing.tolist())
+            if self._fetched_anew and found:
+                self._note_withdrawn(found[0], found[1:])
+            if len(block):
+                yield block
+        for file, header, digest in zip(self.files, self.headers, digests, strict=True):
+            if digest.hexdigest() != header.digest:
+                raise StoreError(
+                    f"{file}: the candles are not those that were written: {mend(file)}"
+                )
+
+    def notes(self) -> Iterator[str]:
+        """What a person should know of the merge, once it is done."""
+        if self._changed:
+            first = format_instant(min(self._changed))
+            what = "replaced"
+            if not self.refresh:
+                what = "kept as stored; `refresh: true` takes the new values"
+            yield (
+                f"{len(self._changed)} candles came back different from what is stored, the first "
+                f"at {first}: {what}"
+            )
+        if self._withdrawn:
+            yield (
+                f"{len(self._withdrawn)} stored candles are not in the answer any more, the first "
+                f"at {format_instant(self._withdrawn[0])}: kept"
+            )
+
+    def _starts(self, step: int) -> list[int]:
+        spans = [header.span for header in self.headers if header.rows]
+        return sorted(
+            {
+                window
+                for start, end in spans
+                for window in np.arange(floor_to(start, step), end, step).tolist()
+            }
+        )
+
+    def _note_withdrawn(self, stored: Candles, fetched: list[Candles]) -> None:
+        """Remember stored bars that were asked for again and not answered."""
+        answered = union(span for header in self._fetched_anew for span in header.covered)
+        asked = [stored.slice(*span).open_time for span in answered]
+        kept = np.concatenate([np.zeros(0, np.int64), *(part.open_time for part in fetched)])
+        for times in asked:
+            self._withdrawn += np.setdiff1d(times, kept).tolist()
 
 
 def _joined(records: list[Provenance]) -> list[Provenance]:

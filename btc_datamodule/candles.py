@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.errors import CandleError, ConfigError
-from btc_datamodule.timeline import Span, format_instant, format_interval
+from btc_datamodule.timeline import Span, format_instant, format_interval, parse_interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,7 +93,7 @@ class Candles:
         """(n, 2) int64: the absent runs between first and last bar, as [first absent, next bar)."""
         return holes(self.open_time, self.interval)
 
-    def resample(self, interval: int) -> tuple["Candles", NDArray[np.int64]]:
+    def resample(self, interval: int | str) -> tuple["Candles", NDArray[np.int64]]:
         """Longer bars on UTC edges, and from how many of these bars each was made.
 
         A long bar of which every short one is absent is absent too. One of which some are absent
@@ -101,7 +101,7 @@ class Candles:
         is left out, as it is not closed.
 
         Args:
-            interval: seconds, a multiple of the present one.
+            interval: seconds, or a text such as "4h"; a multiple of the present one.
 
         Returns:
             The long bars (M), and (M,) int64: how many short bars each has, at most
@@ -110,6 +110,7 @@ class Candles:
         Raises:
             ConfigError: if ``interval`` is not a multiple.
         """
+        interval = parse_interval(interval) if isinstance(interval, str) else interval
         if interval % self.interval:
             raise ConfigError(
                 f"bars of {format_interval(self.interval)} cannot be joined to bars of "

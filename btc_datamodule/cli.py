@@ -6,6 +6,7 @@ alone and take the same YAML; what concerns the trainer or the model in it is pa
 """
 
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
@@ -14,7 +15,13 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btc_datamodule import __all__ as public_names
-from btc_datamodule.errors import AuditError, BTCDataError, StoreError
+from btc_datamodule.errors import (
+    AuditError,
+    BTCDataError,
+    ConfigError,
+    NotPreparedError,
+    StoreError,
+)
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
@@ -51,7 +58,10 @@ LINKED = ("n_features", "lookback", "horizon", "target_shape")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; give the exit status: 0, 1 for an error in the data, 2 for a typing error."""
+    """Run a command; give the exit status.
+
+    0; 1 for an error in the data, 2 for a typing error, 130 if it was interrupted.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = given[0] if given else "--help"
     if command in ("-h", "--help", "help"):
@@ -78,6 +88,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         else:
             known = [*TRAINER_COMMANDS, *commands]
             _fail(f"unknown command {command!r}{_known(command, known)}")
+    except KeyboardInterrupt:
+        print(
+            "btc-datamodule: interrupted: what came is kept, run it again to go on", file=sys.stderr
+        )
+        return 130
     except Exception as error:
         explained = _explained(error)
         if explained is None:
@@ -159,14 +174,25 @@ def _run_on_data(
 
 
 def _prepare(data: "BTCDataModule", _: Any) -> None:
+    def stop(*_: object) -> NoReturn:  # what has come is written before the process ends
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
     data.prepare_data()
-    data.setup()  # so that settings that leave nothing to train on are found now
+    try:
+        data.setup()  # so that settings that leave nothing to train on are found now
+    except ConfigError as error:
+        raise ConfigError(f"candles and features are stored, but {error}") from None
 
 
 def _info(data: "BTCDataModule", config: Any) -> None:
-    from btc_datamodule.info import describe
+    from btc_datamodule.info import candles, describe
 
-    data.setup()
+    try:
+        data.setup()
+    except NotPreparedError:
+        print(candles(data, provenance=config.provenance))
+        raise
     print(describe(data, provenance=config.provenance))
 
 
@@ -174,6 +200,8 @@ def _verify(data: "BTCDataModule", _: Any) -> None:
     from btc_datamodule.verify import verify_series
 
     problems = verify_series(data.candle_path)
+    if not problems:
+        data.candle_header()
     for problem in problems[:-1]:
         print(f"btc-datamodule: error: {problem}", file=sys.stderr)
     if problems:
@@ -243,7 +271,9 @@ def readable(message: str) -> str:
         return f"there is no key {key!r}{_known(key, TOP_KEYS)}"
     if value := re.search(r'Parser key "([^"]+)":\s+Expected a (.+?)\. Got value: (.+)', message):
         kind = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", value[2])
-        return f"{value[1]} is {value[3]!r}: it must be of type {kind}"
+        choices = re.fullmatch(r"(?:typing\.)?Literal\[(.+)\]", kind)
+        due = f"choose one of {choices[1]}" if choices else f"it must be of type {kind}"
+        return f"{value[1]} is {value[3]!r}: {due}"
     noise = r"Given value|Subtypes:|Errors:|Does not validate|<class 'NoneType'>|^\s*$"
     lines = [line.strip(" -") for line in message.splitlines() if not re.search(noise, line)]
     return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(lines))

@@ -10,6 +10,7 @@ Memory does not depend on the length of the series, only on its number of holes 
 asked for at a time.
 """
 
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,8 +70,9 @@ class Grid:
                 present += len(times)
         if not present:
             has = " to ".join(format_instant(when) for when in reader.header.span)
+            until = "the latest bar" if span[1] > time.time() else format_instant(span[1])
             raise ConfigError(
-                f"no candles between {format_instant(span[0])} and {format_instant(span[1])}: "
+                f"no candles between {format_instant(span[0])} and {until}: "
                 f"{reader.path} has {has if reader.header.rows else 'none'}; "
                 "change `start` or `end`"
             )

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from btc_datamodule.origins import Origins
 from btc_datamodule.splits import STAGES
-from btc_datamodule.store import Header, Provenance, read_header
+from btc_datamodule.store import Provenance
 from btc_datamodule.timeline import Span, format_instant, format_interval
 
 if TYPE_CHECKING:
@@ -27,12 +27,13 @@ def describe(data: "BTCDataModule", *, provenance: bool = False) -> str:
         data: the datamodule.
         provenance: name every origin of the candles, not only the latest ones.
     """
-    header = read_header(data.candle_path)
+    return "\n\n".join([candles(data, provenance=provenance), _grid(data), _stages(data)])
+
+
+def candles(data: "BTCDataModule", *, provenance: bool = False) -> str:
+    """The part of ``describe`` that is about the candle file; needs no ``setup``."""
+    header = data.candle_header()
     shown = len(header.provenance) if provenance else ORIGINS_SHOWN
-    return "\n\n".join([_candles(data, header, shown), _grid(data), _stages(data)])
-
-
-def _candles(data: "BTCDataModule", header: Header, shown: int) -> str:
     lines = [
         f"candles   {data.candle_path}",
         f"          {header.source} {header.series}, {format_interval(header.interval)} bars",

@@ -29,7 +29,7 @@ import numpy as np
 from btc_datamodule.candles import COLUMNS, REQUIRED, Candles, ContentDigest
 from btc_datamodule.disk import replacing
 from btc_datamodule.errors import CandleError, StoreError, first_line
-from btc_datamodule.timeline import Span
+from btc_datamodule.timeline import Span, format_interval
 
 if TYPE_CHECKING:
     import h5py
@@ -41,7 +41,13 @@ SHUFFLED = ("open_time", "quote_volume", "trades")
 """Columns whose bytes are shuffled before gzip. The others are mostly decimals of few digits, whose
 eight bytes come again as a whole: shuffling them too made files 16 to 32 % larger
 (``python benchmarks/ingest.py --compression``)."""
-MEND = "move it away and run `btc-datamodule prepare` again"
+
+
+def mend(path: Path) -> str:
+    """What to do about a damaged file of ours."""
+    if path.name.startswith("features-"):
+        return "delete it and run `btc-datamodule prepare`, which makes it again from the candles"
+    return "move it away and run `btc-datamodule prepare` again"
 
 
 @dataclass(frozen=True)
@@ -142,8 +148,9 @@ class CandleReader:
         )
 
 
-def read_candles(path: Path) -> Candles:
+def read_candles(path: str | Path) -> Candles:
     """All candles of a file at once."""
+    path = Path(path)
     with CandleReader(path) as reader, damage_named(path):
         return reader._rows(0, reader.header.rows)
 
@@ -152,6 +159,17 @@ def read_header(path: Path) -> Header:
     """The header of a candle file."""
     with CandleReader(path) as reader:
         return reader.header
+
+
+def check_series(path: Path, header: Header, source: str, series: str, interval: int) -> None:
+    """Raise ``StoreError`` unless the file holds the candles that are meant."""
+    holds = (header.source, header.series, header.interval)
+    if holds != (source, series, interval):
+        raise StoreError(
+            f"{path} holds {header.source} {header.series} {format_interval(header.interval)} "
+            f"bars, not {source} {series} {format_interval(interval)}: put it back where it "
+            "belongs, and run `btc-datamodule prepare`"
+        )
 
 
 def write_candles(
@@ -235,9 +253,11 @@ def open_hdf5(path: Path) -> "h5py.File":
         raise StoreError(f"{path} does not exist: run `btc-datamodule prepare`")
     try:
         return h5py.File(path, "r", locking="best-effort")
+    except PermissionError:
+        raise StoreError(f"{path} may not be read by this user: change its permissions") from None
     except OSError as error:
         what = "is not a whole HDF5 file" if h5py.is_hdf5(path) else "is not an HDF5 file"
-        raise StoreError(f"{path} {what}: {MEND} ({first_line(error)})") from None
+        raise StoreError(f"{path} {what}: {mend(path)} ({first_line(error)})") from None
 
 
 def plain_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
@@ -249,10 +269,10 @@ def plain_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
         if not isinstance(node, h5py.Group) or not isinstance(
             node.get(part, getlink=True), h5py.HardLink
         ):
-            raise StoreError(f"{path} has no dataset {name!r}: {MEND}")
+            raise StoreError(f"{path} has no dataset {name!r}: {mend(path)}")
         node = node[part]
     if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
-        raise StoreError(f"{path}: {name!r} is not a dataset with its data inside: {MEND}")
+        raise StoreError(f"{path}: {name!r} is not a dataset with its data inside: {mend(path)}")
     return node
 
 
@@ -270,7 +290,9 @@ def check_schema(path: Path, file: "h5py.File", schema: int, what: str) -> None:
     """Raise ``StoreError`` unless the file's schema is the one this version reads."""
     found = file.attrs.get("schema", "none")
     if np.ndim(found) or found != schema:
-        raise StoreError(f"{path} is not a {what} of schema {schema} (it has {found}): {MEND}")
+        raise StoreError(
+            f"{path} is not a {what} of schema {schema} (it has {found}): {mend(path)}"
+        )
 
 
 def _read_header(path: Path, file: "h5py.File") -> Header:
@@ -279,10 +301,10 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
     check_schema(path, file, SCHEMA, "candle file")
     group = file.get("candles")
     if not isinstance(group, h5py.Group):
-        raise StoreError(f"{path} has no group 'candles': {MEND}")
+        raise StoreError(f"{path} has no group 'candles': {mend(path)}")
     missing = [name for name in REQUIRED if name not in group]
     if missing:
-        raise StoreError(f"{path} lacks the column {', '.join(missing)}: {MEND}")
+        raise StoreError(f"{path} lacks the column {', '.join(missing)}: {mend(path)}")
     columns = tuple(name for name in COLUMNS if name in group)
     rows: int = attribute(path, file, "rows", int)
     interval: int = attribute(path, file, "interval", int)
@@ -292,7 +314,7 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
         if dataset.shape != (rows,) or dataset.dtype != _dtype(name):
             raise StoreError(
                 f"{path}: column {name!r} does not hold {rows} numbers of type "
-                f"{_dtype(name).name}: {MEND}"
+                f"{_dtype(name).name}: {mend(path)}"
             )
     return Header(
         source=attribute(path, file, "source", str),
@@ -317,9 +339,9 @@ def damage_named(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged: {MEND} ({first_line(error)})") from error
+        raise StoreError(f"{path} is damaged: {mend(path)} ({first_line(error)})") from error
     except CandleError as error:
-        raise StoreError(f"{path} is damaged: {MEND} ({error})") from error
+        raise StoreError(f"{path} is damaged: {mend(path)} ({error})") from error
 
 
 def _dtype(column: str) -> "np.dtype[Any]":

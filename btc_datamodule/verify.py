@@ -8,11 +8,15 @@ from pathlib import Path
 
 from btc_datamodule.candles import ContentDigest
 from btc_datamodule.errors import StoreError
-from btc_datamodule.store import MEND, CandleReader, attribute, damage_named, open_hdf5
-from btc_datamodule.table import Table, content_digest
+from btc_datamodule.store import (
+    CandleReader,
+    attribute,
+    damage_named,
+    mend,
+    open_hdf5,
+)
+from btc_datamodule.table import Table, content_digest, table_path
 from btc_datamodule.timeline import format_instant, union
-
-REBUILD = "delete it and run `btc-datamodule prepare`: it is made again from the candles"
 
 
 def verify_series(candle_path: Path) -> list[str]:
@@ -40,20 +44,24 @@ def verify_candles(path: Path) -> list[str]:
                 if int(block.open_time[0]) <= last:
                     problems.append(
                         f"{path}: candles are out of order at "
-                        f"{format_instant(int(block.open_time[0]))}: {MEND}"
+                        f"{format_instant(int(block.open_time[0]))}: {mend(path)}"
                     )
                 digest.update(block)
                 rows += len(block)
                 last = int(block.open_time[-1])
             if digest.hexdigest() != header.digest:
-                problems.append(f"{path}: the candles are not those that were written: {MEND}")
+                problems.append(
+                    f"{path}: the candles are not those that were written: {mend(path)}"
+                )
             covered = union(header.covered)
             if list(header.covered) != covered:
-                problems.append(f"{path}: the covered spans overlap or are out of order: {MEND}")
+                problems.append(
+                    f"{path}: the covered spans overlap or are out of order: {mend(path)}"
+                )
             inside = sum(len(reader.slice(*span)) for span in covered)
             if inside != rows:
                 problems.append(
-                    f"{path}: {rows - inside} candles lie outside the spans asked for: {MEND}"
+                    f"{path}: {rows - inside} candles lie outside the spans asked for: {mend(path)}"
                 )
     except StoreError as error:
         problems.append(str(error))
@@ -63,10 +71,12 @@ def verify_candles(path: Path) -> list[str]:
 def verify_table(path: Path) -> list[str]:
     """What is wrong with a feature file: its layout, or its digest over all arrays."""
     try:
-        Table.open(path)
+        table = Table.open(path)
+        if table_path(path, table.key) != path:
+            return [f"{path} is another feature file under this name: {mend(path)}"]
         with open_hdf5(path) as file, damage_named(path):
             if content_digest(path, file) != attribute(path, file, "digest", str):
-                return [f"{path}: the content is not what was written: {REBUILD}"]
+                return [f"{path}: the content is not what was written: {mend(path)}"]
     except StoreError as error:
-        return [f"{error}: {REBUILD}"]
+        return [str(error)]
     return []

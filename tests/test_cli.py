@@ -334,7 +334,9 @@ def test_prepare_finds_settings_that_leave_nothing_to_train_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = ["prepare", "--config", str(CONFIGS / "dummy.yaml"), "--data.lookback", "50000"]
-    assert error_of(capsys, 1, config).startswith("a sample needs 50027 bars")
+    assert error_of(capsys, 1, config).startswith(
+        "candles and features are stored, but a sample needs 50027 bars"
+    )
 
 
 def test_csv_with_other_separators_or_contradicting_rows_is_refused(

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import exchange as ex
 import numpy as np
@@ -440,7 +440,7 @@ def test_a_part_that_came_empty_by_mistake_is_mended_by_a_refresh(path: Path, ca
         if isinstance(exchange.answer, BinanceArchiveAnswers):
             publish(exchange.answer, "2020-01-06", lambda lines: [])
         else:
-            exchange.faults.extend([None, ex.EMPTY_PAGE])
+            exchange.faults.extend([None, ex.EMPTY_PAGE, ex.EMPTY_PAGE])
         update(path, case.at(exchange), HOUR, *case.span)
         assert_whole(path, ex.without(case.held, case.parts(1, 1)))
         if isinstance(exchange.answer, BinanceArchiveAnswers):
@@ -520,7 +520,9 @@ class Wide(Source):
     inner: Coinbase | BinanceArchive
     span: Span
 
-    name: ClassVar[str] = "wide"
+    @property
+    def name(self) -> str:  # type: ignore[override]  # read only, as the one that is asked
+        return self.inner.name
 
     @property
     def series(self) -> str:

@@ -581,7 +581,7 @@ def test_the_series_is_named_after_the_file_and_its_settings(tmp_path: Path) -> 
         ({"path": ""}, "`path` is empty"),
         ({"path": []}, "`path` is empty"),
         ({"path": "a.xlsx"}, "path 'a.xlsx' is no file that can be read: it must end in .csv"),
-        ({"path": "folder"}, "a folder is read as the pattern folder/*.csv"),
+        ({"path": "folder"}, "it must end in .csv"),
         ({"path": "a.csv", "columns": "krakken"}, "one of kraken, bitfinex, coinbase, binance"),
         ({"path": "a.csv", "columns": ["open_time", "price"]}, "'price' is no column of a candle"),
         ({"path": "a.csv", "columns": ["open_time", *ORDER, "open"]}, "'open' stands there more"),

@@ -283,7 +283,7 @@ class _Downloads:
         raise SourceError(
             f"{source.base_url} has no {format_interval(self._interval)} files of {source.product}"
             f" ({source.market}), not even {files[0].path}: check `source.product`, "
-            "`source.market` and `source.base_url`, or set `start` to when it began to trade"
+            "`source.market` and `source.base_url`, or set `start` and `end` to when it traded"
         )
 
     def _fetched(self, files: Iterable[_File]) -> Iterator[tuple[_File, Block | None]]:

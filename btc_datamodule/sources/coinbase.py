@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles import Candles, tidy
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, Source, advised, check_path_part
-from btc_datamodule.sources.http import PoliteClient, check_manners
+from btc_datamodule.sources.http import Answer, PoliteClient, check_manners
 from btc_datamodule.timeline import Span, floor_to, format_instant, parse_instant
 
 PAGE = 300
@@ -113,18 +113,9 @@ class Coinbase(Source):
         where = (
             f"coinbase {self.product}, page {format_instant(page[0])} to {format_instant(page[1])}"
         )
-        path = f"/products/{self.product}/candles"
-        answer, content = client.get_json(
-            path,
-            {
-                "start": format_instant(page[0]),
-                "end": format_instant(page[1] - interval),  # the last bar: `end` is inclusive
-                "granularity": interval,
-            },
-        )
-        if answer.status != 200:
-            raise self._refusal(answer.status, content, where)
-        rows = _rows(content, where)
+        answer, rows = self._asked(client, interval, page, where)
+        if not len(rows):  # 300 bars without a trade are rare: believed when they are said twice
+            answer, rows = self._asked(client, interval, page, where)
         # Coinbase may add bars from outside the range that was asked for.
         closed = min(page[1], floor_to(answer.made, interval))
         if page[1] > answer.made + LATE:
@@ -139,10 +130,30 @@ class Coinbase(Source):
         return Block(
             (page[0], max(page[0], min(closed, certain))),
             candles,
-            f"{self.base_url.rstrip('/')}{path}",
+            f"{self.base_url.rstrip('/')}{self._path}",
             notes,
             received=len(answer.body),
         )
+
+    @property
+    def _path(self) -> str:
+        return f"/products/{self.product}/candles"
+
+    def _asked(
+        self, client: PoliteClient, interval: int, page: Span, where: str
+    ) -> tuple[Answer, NDArray[np.float64]]:
+        """The answer for a page, and its rows as they came."""
+        answer, content = client.get_json(
+            self._path,
+            {
+                "start": format_instant(page[0]),
+                "end": format_instant(page[1] - interval),  # the last bar: `end` is inclusive
+                "granularity": interval,
+            },
+        )
+        if answer.status != 200:
+            raise self._refusal(answer.status, content, where)
+        return answer, _rows(content, where)
 
     def _candles(
         self, rows: NDArray[np.float64], interval: int, where: str

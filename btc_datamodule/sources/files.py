@@ -72,10 +72,12 @@ class CandleFile(Source):
         if not self._patterns or not all(self._patterns):
             raise ConfigError("`path` is empty: name a file, a pattern such as data/*.csv, or both")
         for pattern in self._patterns:
+            if Path(pattern).expanduser().is_dir():
+                raise ConfigError(f"path {pattern!r} is a folder: write {pattern}/*.csv or so")
             if not has_suffix(pattern) and not _is_glob(pattern):
                 raise ConfigError(
                     f"path {pattern!r} is no file that can be read: it must end in "
-                    f"{', '.join(SUFFIXES)} (a folder is read as the pattern folder/*.csv)"
+                    f"{', '.join(SUFFIXES)}"
                 )
         _column_order(self.columns)
         if self.dataset is not None and not any(
