@@ -20,14 +20,18 @@ from btc_datamodule.disk import replacing, writable
 from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features import Feature, check_lookback, frame, warm_up
 from btc_datamodule.grid import Grid, Runs, join_runs, mask_of, runs_of
-from btc_datamodule.store import BLOCK_ROWS, CandleReader, Header, open_hdf5
+from btc_datamodule.moments import Moments
+from btc_datamodule.store import CandleReader, Header, open_hdf5
 from btc_datamodule.table import (
     BAR_COLUMNS,
+    BLOCK_DTYPES,
     DTYPES,
     SCHEMA,
     SINGLE_COLUMNS,
     Table,
+    blocks,
     content_digest,
+    sha256_of,
     table_path,
 )
 from btc_datamodule.timeline import Span
@@ -122,7 +126,8 @@ def _remove_stale(candle_path: Path, header: Header) -> None:
             continue
         try:
             with open_hdf5(path) as file:
-                stale = file.attrs.get("candles") != header.digest
+                made_of = (file.attrs.get("schema"), file.attrs.get("candles"))
+                stale = made_of != (SCHEMA, header.digest)
         except StoreError:
             stale = True
         if stale:
@@ -138,6 +143,8 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
             "`start` and `end`, or choose features with a shorter lookback"
         )
     unobserved: list[Runs] = []
+    moments: list[Moments] = []
+    digests: list[bytes] = []
     with replacing(path) as (file, check):
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
         shapes["x"] = (grid.rows, len(recipe.features))
@@ -145,21 +152,26 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
             name: file.create_dataset(name, shape=shape, dtype=DTYPES[name])
             for name, shape in shapes.items()
         }
-        for low in range(0, grid.rows, BLOCK_ROWS):
-            high = min(low + BLOCK_ROWS, grid.rows)
+        for rows in blocks(grid.first, grid.interval, 0, grid.rows):
+            low, high = rows.start, rows.stop
             x, bars = _block(reader, grid, recipe.features, low, high)
             observed = np.isfinite(x).all(axis=1)
             observed &= ~mask_of(grid.outages, low, high)
             observed[: max(0, warm - low)] = False
             x[~observed] = 0
-            data["x"][low:high] = x
-            data["observed"][low:high] = observed
-            for name in BAR_COLUMNS:
-                data[name][low:high] = bars[name]
+            for name, values in {"x": x, "observed": observed, **bars}.items():
+                stored = values.astype(DTYPES[name], copy=False)
+                data[name][rows] = stored
+                digests.append(sha256_of(stored))
+            moments.append(Moments.of(x[observed]))
             unobserved.append(runs_of(~observed, low))
             check()
         file["outages"] = grid.outages.astype("<i8")
         file["unobserved"] = join_runs(unobserved).astype("<i8")
+        digest = np.frombuffer(b"".join(digests), "u1").reshape(len(moments), len(DTYPES), -1)
+        known = (*zip(*moments, strict=True), digest)
+        for (name, dtype), items in zip(BLOCK_DTYPES.items(), known, strict=True):
+            file[name] = np.array(items, dtype=dtype)
         file.attrs.update(
             {
                 "schema": SCHEMA,

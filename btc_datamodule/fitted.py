@@ -7,15 +7,16 @@ numbers and texts, and are checked against the feature file before they are used
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.errors import StoreError
+from btc_datamodule.moments import Moments
 from btc_datamodule.scaling import Scaler
 from btc_datamodule.splits import Fold
-from btc_datamodule.store import BLOCK_ROWS
 from btc_datamodule.table import Table
 from btc_datamodule.timeline import format_instant
 
@@ -84,27 +85,42 @@ def train_runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, int]]:
     return runs
 
 
-def observed_rows(table: Table, runs: Sequence[tuple[int, int]]) -> Iterator[NDArray[np.float32]]:
-    """The observed rows of ``x`` in ``runs``, in blocks."""
-    for rows in _blocks(runs):
-        yield table.x[rows][table.observed[rows].view(np.bool_)]
+@dataclass(frozen=True, eq=False)
+class ObservedRows:
+    """The observed rows of ``x`` in some runs: to go through block by block, or as moments."""
+
+    table: Table
+    runs: Sequence[tuple[int, int]]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return map(self.table.observed_rows, _blocks(self.table, self.runs))
+
+    def moments(self) -> Moments:
+        """Moments of all the rows; only the blocks at the ends of the runs are read."""
+        parts = map(self.table.moments_of, _blocks(self.table, self.runs))
+        return Moments.merged(parts, len(self.table.features))
+
+
+def observed_rows(table: Table, runs: Sequence[tuple[int, int]]) -> ObservedRows:
+    """The observed rows of ``x`` in ``runs``, for ``Scaler.fit``."""
+    return ObservedRows(table, runs)
 
 
 def digest_of(table: Table, runs: Sequence[tuple[int, int]], columns: Sequence[str]) -> str:
-    """SHA-256 of the features, the mask and some columns of the bars in ``runs``."""
+    """SHA-256 of the features, the mask and some columns of the bars in ``runs``.
+
+    It is that of the digests of their blocks. As blocks are cut by the clock, it depends on the
+    rows alone, not on what else the table holds.
+    """
     digest = hashlib.sha256()
-    for rows in _blocks(runs):
-        digest.update(np.ascontiguousarray(table.x[rows]).data)
-        digest.update(np.ascontiguousarray(table.observed[rows]).data)
-        for name in columns:
-            digest.update(np.ascontiguousarray(table.bars(name)[rows]).data)
+    for rows in _blocks(table, runs):
+        for name in ("x", "observed", *columns):
+            digest.update(table.digest_of(name, rows))
     return digest.hexdigest()
 
 
-def _blocks(runs: Sequence[tuple[int, int]]) -> Iterator[slice]:
-    for start, end in runs:
-        for low in range(start, end, BLOCK_ROWS):
-            yield slice(low, min(low + BLOCK_ROWS, end))
+def _blocks(table: Table, runs: Sequence[tuple[int, int]]) -> Iterator[slice]:
+    return chain.from_iterable(table.blocks(low, high) for low, high in runs)
 
 
 def _listed(scaler: Scaler) -> dict[str, Any]:

@@ -1,9 +1,8 @@
 """Scaling: statistics of the train rows, applied to batches.
 
-Statistics are fitted on observed train rows in float64, in blocks: the mean and the variance by
-the merge of Chan, Golub and LeVeque (1979), which does not lose the variance in the mean's
-square; quartiles exactly, by counting the bits of float32 values in two passes. They are plain
-numbers and travel in checkpoints.
+Statistics are fitted on observed train rows in float64, in blocks: the mean and the variance from
+the ``Moments`` of blocks, which the feature file has at hand; quartiles exactly, by counting the
+bits of float32 values in two passes. They are plain numbers and travel in checkpoints.
 
 Methods:
     train    (x - mean) / standard deviation, both of the train rows
@@ -19,12 +18,14 @@ Methods:
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from btc_datamodule.moments import Moments
 
 Scaling = Literal["train", "robust", "window", "none"]
 SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
@@ -32,11 +33,22 @@ SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
 WINDOW_FLOOR = 0.01
 """Least standard deviation of a window, as a share of that of the train rows."""
 
+TILED_ROWS = 1 << 14
+"""Scale and shift are kept for windows of up to so many rows; longer ones are scaled in parts."""
+
 NORMAL_IQR = 1.3489795003921634
 """Interquartile range of the standard normal distribution."""
 
 Blocks = Callable[[], Iterable[NDArray[np.float32]]]
 """Gives the rows anew each time it is called, as blocks of shape (n, F)."""
+
+
+@runtime_checkable
+class Summarised(Protocol):
+    """Rows whose moments are known without going through them."""
+
+    def moments(self) -> Moments:
+        """Moments of all the rows."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +70,9 @@ class Scaler:
         """Statistics of all rows that ``blocks`` gives."""
         if method == "none":
             return cls.identity(n_features)
-        center, scale = _moments(blocks(), n_features)
+        moments = _moments(blocks(), n_features)
+        center, deviation = moments.mean, moments.deviation
+        scale = np.where(_is_spread(deviation, center), deviation, 1.0)
         if method == "robust":
             low, center, high = _quantiles(blocks, (0.25, 0.5, 0.75), n_features)
             spread = (high - low) / NORMAL_IQR
@@ -83,6 +97,10 @@ class Scaler:
             return self._apply_to_windows(x, observed)
         if self.method == "none":
             return x
+        if x.shape[-2] > TILED_ROWS:
+            for part in torch.split(x.view(-1, x.shape[-1]), TILED_ROWS):
+                self.apply_(part)
+            return x
         scale, shift = _tiled(self, x.shape[-2])
         rows = x.view(-1, len(scale))
         torch.addcmul(shift, rows, scale, out=rows)
@@ -106,26 +124,10 @@ class Scaler:
         return x * x.new_tensor(self.scale) + x.new_tensor(self.center)
 
 
-def _moments(
-    blocks: Iterable[NDArray[np.float32]], n_features: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Mean and standard deviation of each column; 1 for a deviation of no more than rounding."""
-    count = 0
-    mean = np.zeros(n_features)
-    squares = np.zeros(n_features)
-    for block in blocks:
-        if not len(block):
-            continue
-        rows = block.astype(np.float64)
-        block_mean = rows.mean(axis=0)
-        delta = block_mean - mean
-        total = count + len(rows)
-        squares += ((rows - block_mean) ** 2).sum(axis=0)
-        squares += delta**2 * count * len(rows) / total
-        mean += delta * len(rows) / total
-        count = total
-    deviation = np.sqrt(squares / max(count, 1))
-    return mean, np.where(_is_spread(deviation, mean), deviation, 1.0)
+def _moments(rows: Iterable[NDArray[np.float32]], n_features: int) -> Moments:
+    if isinstance(rows, Summarised):
+        return rows.moments()
+    return Moments.merged(map(Moments.of, rows), n_features)
 
 
 def _is_spread(deviation: NDArray[np.float64], center: NDArray[np.float64]) -> NDArray[np.bool_]:

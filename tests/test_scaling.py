@@ -1,11 +1,13 @@
 """Statistics of train rows, and their use on batches."""
 
+import tracemalloc
+
 import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btc_datamodule.scaling import NORMAL_IQR, Scaler
+from btc_datamodule.scaling import NORMAL_IQR, TILED_ROWS, Scaler
 
 PRICE_LIKE = np.random.default_rng(0).normal(60_000, 20, (50_000, 1)).astype(np.float32)
 
@@ -45,6 +47,20 @@ def test_applying_works_in_place_on_batches_and_single_windows_alike() -> None:
     np.testing.assert_allclose(batch, expected, rtol=1e-5, atol=1e-5)
     alone = torch.stack([scaler.apply_(window.clone()) for window in x])
     assert torch.equal(alone, batch), "bit for bit"
+
+
+def test_a_window_of_any_length_is_scaled_to_the_same_bits_in_little_more_memory() -> None:
+    scaler = Scaler("train", center=(1.0, -2.0, 3.0), scale=(2.0, 0.5, 4.0))
+    rows = torch.randn(2, 3 * TILED_ROWS + 7, 3)
+    rows[1, -1] = 1e30
+    short = torch.cat([scaler.apply_(part.clone()) for part in torch.split(rows, 10, dim=1)], dim=1)
+    longest = rows.clone()
+    tracemalloc.start()
+    assert scaler.apply_(longest) is longest
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert torch.equal(longest, short)
+    assert most < 8 * TILED_ROWS * 3 * 8, "a few arrays of a part, whatever the window's length"
 
 
 def test_inverting_gives_the_features_back() -> None:
@@ -123,6 +139,6 @@ def test_a_calm_window_is_divided_by_a_share_of_the_train_deviation() -> None:
 
 def test_of_no_rows_the_statistics_change_nothing() -> None:
     for method in ("train", "robust"):
-        scaler = Scaler.fit(method, lambda: [], 2)  # type: ignore[arg-type]
+        scaler = Scaler.fit(method, lambda: [], 2)
         x = torch.randn(3, 4, 2)
         assert torch.equal(scaler.apply_(x.clone()), x)

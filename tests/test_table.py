@@ -279,6 +279,16 @@ def test_files_of_the_same_candles_are_kept_however_old(candles: Path) -> None:
     assert sorted(candles.parent.glob("features-*.h5")) == sorted([first, second, third])
 
 
+def test_files_of_an_older_schema_are_removed_once_nobody_uses_them(candles: Path) -> None:
+    older, used = build(candles, recipe("log_range")), build(candles, recipe("log_open"))
+    for path in (older, used):
+        with h5py.File(path, "r+") as file:
+            file.attrs["schema"] = 1
+    unused_for_a_week(older)
+    new = build(candles, recipe())
+    assert sorted(candles.parent.glob("features-*.h5")) == sorted([used, new])
+
+
 def test_a_failed_build_leaves_nothing(candles: Path) -> None:
     def broken(bars: pl.DataFrame) -> pl.Series:
         raise ZeroDivisionError
@@ -385,7 +395,7 @@ def array(dtype: str, *shape: int) -> NDArray[Any]:
 
 
 SPOILS: dict[str, tuple[Callable[["h5py.File"], None], str]] = {
-    "another schema": (set_attribute("schema", 9), r"no.* feature file of schema 1 \(it has 9\)"),
+    "another schema": (set_attribute("schema", 9), r"no.* feature file of schema 2 \(it has 9\)"),
     "x in float64": (swap("x", data=array("<f8", ROWS, 2)), "'x' is not a contiguous"),
     "x big-endian": (swap("x", data=array(">f4", ROWS, 2)), "'x' is not a contiguous"),
     "x in chunks": (swap("x", data=array("<f4", ROWS, 2), chunks=(10, 2)), "'x' is not a contig"),
@@ -404,6 +414,12 @@ SPOILS: dict[str, tuple[Callable[["h5py.File"], None], str]] = {
     "no key": (lambda file: file.attrs.pop("key"), "no attribute 'key'"),
     "no outages": (lambda file: file.pop("outages"), "no dataset 'outages'"),
     "soft link": (soft_link, "no dataset 'x'"),
+    "no means": (lambda file: file.pop("block_mean"), "no dataset 'block_mean'"),
+    "two blocks": (
+        swap("block_count", data=array("<i8", 2)),
+        r"'block_count' is not a \(1,\) array",
+    ),
+    "other digests": (swap("block_digest", data=array("u1", 1, 7, 20)), "'block_digest' is not a"),
 }
 
 
