@@ -22,6 +22,7 @@ if TYPE_CHECKING:
         StoreError,
     )
     from btc_datamodule.features import FEATURES, Feature
+    from btc_datamodule.predictions import PredictionWriter
     from btc_datamodule.sources.base import Block, Source
     from btc_datamodule.sources.binance import BinanceArchive
     from btc_datamodule.sources.ccxt import Ccxt
@@ -61,6 +62,7 @@ _MODULES = {
         "StoreError",
     ),
     "features": ("FEATURES", "Feature"),
+    "predictions": ("PredictionWriter",),
     "sources.base": ("Block", "Source"),
     "sources.binance": ("BinanceArchive",),
     "sources.ccxt": ("Ccxt",),
@@ -110,6 +112,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "RealisedVolatility",
     "Batch",
     "WindowDataset",
+    "PredictionWriter",
     "BTCDataError",
     "CandleError",
     "ConfigError",

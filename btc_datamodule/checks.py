@@ -20,6 +20,7 @@ _CHOICES: dict[str, tuple[str | None, ...]] = {
     "shuffle": ("full", "block", "none"),
     "scaling": SCALINGS,
     "target_scaling": ("train", "robust", "none"),
+    "gather": ("host", "device"),
     "start_method": (None, "fork", "spawn", "forkserver"),
 }
 

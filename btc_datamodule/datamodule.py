@@ -8,31 +8,32 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_info
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from btc_datamodule.acquire import series_folder, update
 from btc_datamodule.build import Recipe, build
 from btc_datamodule.checks import check_arguments, check_stages
+from btc_datamodule.device import DeviceGather, Places
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features import Feature, resolve
 from btc_datamodule.fitted import Fitted, digest_of, observed_rows, train_runs
 from btc_datamodule.hparams import plain
-from btc_datamodule.loading import WindowLoader
+from btc_datamodule.loading import InOrderSampler, WindowLoader
 from btc_datamodule.origins import Origins, Reckoning, SampleShape, eligible
-from btc_datamodule.sampling import Shuffle, WindowSampler
+from btc_datamodule.sampling import BLOCK_WINDOWS, Shuffle, WindowSampler
 from btc_datamodule.scaling import Scaler, Scaling
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.splits import END_OF_TIME, STAGES, Fold, FractionSplit, Split, Stage
-from btc_datamodule.store import read_header
+from btc_datamodule.store import Header, check_series, read_header
 from btc_datamodule.table import Table, table_path
 from btc_datamodule.targets import LogReturn, Target
 from btc_datamodule.timeline import format_interval, parse_instant, parse_interval
@@ -85,9 +86,13 @@ class BTCDataModule(LightningDataModule):
         start_method: how these processes start: fork, spawn or forkserver; none for the
             platform's default.
         pin_memory: copy batches into pinned memory, for faster transfer to a GPU.
+        gather: where windows are put together: host, or device, which holds the rows in its own
+            memory, if they fit. What the loaders hand out is made a Batch by
+            ``transfer_batch_to_device`` then, which a Trainer calls by itself.
         data_dir: folder under which the HDF5 files lie.
         refresh: ask the source again for everything, and let its answers replace what is stored.
-        transform: a function from Batch to Batch, called with every batch handed out.
+        transform: a function from Batch to Batch, called with every batch handed out; on the
+            device, with ``gather`` device.
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -120,6 +125,7 @@ class BTCDataModule(LightningDataModule):
         num_workers: int = 0,
         start_method: StartMethod | None = None,
         pin_memory: bool = False,
+        gather: Literal["host", "device"] = "host",
         data_dir: str = "data",
         refresh: bool = False,
         transform: Callable[[Batch], Batch] | None = None,
@@ -157,13 +163,19 @@ class BTCDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.start_method = start_method
         self.pin_memory = pin_memory
-        self.data_dir = Path(data_dir)
+        self.gather = gather
+        if not isinstance(data_dir, str | Path):
+            raise ConfigError(f"data_dir is {data_dir!r}: name a folder")
+        self.data_dir = Path(data_dir).expanduser()
         self.refresh = refresh
         self.transform = transform
         check_arguments(self)
+        if gather == "device" and scaling == "window":
+            rank_zero_warn("with `scaling: window` windows are gathered on the host")
         self._table: Table | None = None
         self._fitted: Fitted | None = None
         self._verified_key: str | None = None
+        self._device_gather: DeviceGather | None = None
         self.save_hyperparameters(self._plain_arguments())
 
     def with_fold(self, fold: int) -> "BTCDataModule":
@@ -208,6 +220,23 @@ class BTCDataModule(LightningDataModule):
         folder = series_folder(self.data_dir, self.source, format_interval(self.interval))
         return folder / "candles.h5"
 
+    def candle_header(self) -> Header:
+        """What the candle file says of itself.
+
+        Raises:
+            NotPreparedError: if there is none.
+            StoreError: if it is damaged, or holds another series than that of ``source``.
+        """
+        if not self.candle_path.exists():
+            raise NotPreparedError(
+                f"{self.candle_path} does not exist: run `btc-datamodule prepare`, or "
+                "prepare_data(), first"
+            )
+        header = read_header(self.candle_path)
+        source, series = self.source.name, self.source.series
+        check_series(self.candle_path, header, source, series, self.interval)
+        return header
+
     @property
     def recipe(self) -> Recipe:
         """What the feature file is made by."""
@@ -250,12 +279,7 @@ class BTCDataModule(LightningDataModule):
             NotPreparedError: if the files are not there.
             ConfigError: if a stage would be left without windows.
         """
-        if not self.candle_path.exists():
-            raise NotPreparedError(
-                f"{self.candle_path} does not exist: run `btc-datamodule prepare`, or "
-                "prepare_data(), first"
-            )
-        path = table_path(self.candle_path, self.recipe.key(read_header(self.candle_path)))
+        path = table_path(self.candle_path, self.recipe.key(self.candle_header()))
         if not path.exists():
             raise NotPreparedError(
                 f"there is no feature file for these settings beside {self.candle_path}: "
@@ -266,6 +290,7 @@ class BTCDataModule(LightningDataModule):
             self._fitted = self._fit(self._table)
             self._verified_key = self._table.key
         self._verify()
+        self._device_gather = None
         check_stages(self)
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -290,6 +315,31 @@ class BTCDataModule(LightningDataModule):
         what is not known yet is NaN in y.
         """
         return self._loader("predict")
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device | str, dataloader_idx: int
+    ) -> Any:
+        """The batch on the device; with ``gather`` device the ``Batch`` is made only here.
+
+        A Trainer calls it by itself; in plain PyTorch call it with a ``dataloader_idx`` of 0.
+        Where datamodule and model share a hook a Trainer asks the datamodule alone: this one
+        passes every batch on to the model's.
+        """
+        device, trainer = torch.device(device), self.trainer
+        if isinstance(batch, Places):
+            batch = self._gather_of_all()(batch, device)
+            if self.transform is not None:
+                batch = self.transform(batch)
+            if trainer is not None:  # as it has done, before the transfer, with other batches
+                batch = trainer.precision_plugin.convert_input(batch)
+        if trainer is not None and trainer.lightning_module is not None:
+            return trainer.lightning_module.transfer_batch_to_device(batch, device, dataloader_idx)
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+    def teardown(self, stage: str | None = None) -> None:
+        """Let go of the rows on the device, if they are there."""
+        if self._device_gather is not None:
+            self._device_gather.release()
 
     def state_dict(self) -> dict[str, Any]:
         """What training has fixed, in plain lists, numbers and texts."""
@@ -319,6 +369,7 @@ class BTCDataModule(LightningDataModule):
         self._fitted = Fitted.of_state(state_dict)
         self._verified_key = None
         self._verify()
+        self._device_gather = None
 
     # For plain PyTorch, and for looking around.
 
@@ -427,18 +478,23 @@ class BTCDataModule(LightningDataModule):
         """The one factory of loaders: whole batches of positions in, whole batches out."""
         dataset = self.dataset(stage)
         train = stage == "train"
+        on_device = self.gather == "device" and self.scaling != "window"
+        overfits = bool(getattr(self.trainer, "overfit_batches", 0))
+        shuffle = self.shuffle if train and not overfits else "none"
         ranks, rank = self.ranks
-        sampler = WindowSampler(
+        sampler = (InOrderSampler if shuffle == "none" else WindowSampler)(
             len(dataset),
             self.batch_size,
-            shuffle=self.shuffle if train else "none",
+            shuffle=shuffle,
             seed=self.seed,
             drop_last=train,
             num_replicas=ranks,
             rank=rank,
+            block=max(1, BLOCK_WINDOWS // self.stride),  # the same length of the file
         )
         loader = WindowLoader(
-            dataset,
+            # What a model is handed are batches in either case: see transfer_batch_to_device.
+            cast("Dataset[Batch]", self._gather_of_all().of(dataset)) if on_device else dataset,
             sampler=sampler,
             batch_size=None,
             num_workers=self.num_workers,
@@ -449,6 +505,12 @@ class BTCDataModule(LightningDataModule):
         )
         loader.trainer = self.trainer if train else None
         return loader
+
+    def _gather_of_all(self) -> DeviceGather:
+        """The gather of all stages on the device, made anew after setup and load_state_dict."""
+        if self._device_gather is None:
+            self._device_gather = DeviceGather.over([self.dataset(stage) for stage in STAGES])
+        return self._device_gather
 
     @property
     def ranks(self) -> tuple[int, int]:

@@ -4,20 +4,30 @@
 when the first batch is asked for. Then the Trainer has told the sampler its epoch and knows how
 many batches of it a checkpoint has seen, so that a resumed epoch goes on with the very next batch,
 for any number of workers and ranks. (DataLoader itself asks the sampler as soon as ``iter`` is
-called, which Lightning does before it sets the epoch: Lightning issue 21938.) There is no state
-to save: the Trainer's own count of batches is in every checkpoint.
+called, which Lightning does before it sets the epoch: Lightning issue 21938.) The Trainer's own
+count of batches, which is in every checkpoint, says how far training was; the state of the loader
+only says in what order, so that another one does not go unnoticed.
 """
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from torch.utils.data import DataLoader
+from lightning.pytorch.utilities import rank_zero_warn
+from torch.utils.data import DataLoader, SequentialSampler
 
 from btc_datamodule.sampling import WindowSampler
 from btc_datamodule.windows import Batch
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
+
+
+class InOrderSampler(WindowSampler, SequentialSampler):  # type: ignore[misc]  # yields batches
+    """A ``WindowSampler`` with ``shuffle="none"``.
+
+    Being a ``SequentialSampler`` too, ``Trainer(overfit_batches=...)`` leaves it alone, which else
+    puts one in its place that yields single positions.
+    """
 
 
 class WindowLoader(DataLoader[Batch]):
@@ -29,10 +39,79 @@ class WindowLoader(DataLoader[Batch]):
     """
 
     trainer: "Trainer | None" = None
+    _asked = False
+    _running = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator is an iterator
+        """The batches of an epoch.
+
+        A Trainer asks for an iterator as soon as it has the loader, and with that one it resumes;
+        it asks again for each later epoch. Whoever else asks gets whole epochs, in a running fit
+        too.
+        """
+        first, self._asked = not self._asked, True
+        return self._epoch(resumes=first)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the order depends on; that there is a state tells Lightning that it can resume."""
+        sampler = self._sampler
+        return {
+            "windows": sampler.size,
+            "global_batch": sampler.batch_size * sampler.num_replicas,
+            "shuffle": sampler.order,
+            "seed": sampler.seed,
+            "block": sampler.block if sampler.order == "block" else 0,
+            "pool": sampler.pool if sampler.order == "block" else 0,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Warn if training goes on in the middle of an epoch whose order is another now."""
+        now = self.state_dict()
+        changed = [
+            f"{name} was {was}, is {now.get(name)}"
+            for name, was in state_dict.items()
+            if now.get(name) != was
+        ]
+        if not changed or self.trainer is None:
+            return
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress
+        seen = progress.current.processed  # type: ignore[attr-defined]  # typed too narrowly
+        before = max(1, state_dict["windows"] // state_dict["global_batch"])
+        if seen % before or seen % len(self):  # at the end of an epoch for both
+            rank_zero_warn(
+                "training goes on in the middle of an epoch whose order has changed since the "
+                f"checkpoint ({'; '.join(changed)}): the rest of it repeats some windows and "
+                "leaves out others"
+            )
+
+    @property
+    def _sampler(self) -> WindowSampler:
+        assert isinstance(self.sampler, WindowSampler)
+        return self.sampler
+
+    def _epoch(self, resumes: bool) -> Iterator[Batch]:
         trainer = self.trainer
-        if trainer is not None and trainer.training and trainer.train_dataloader is self:
-            assert isinstance(self.sampler, WindowSampler)
-            self.sampler.skip(trainer.fit_loop.epoch_loop.batch_progress.current.ready)
-        yield from super().__iter__()
+        if trainer is not None and trainer.train_dataloader is self:
+            self._follow(trainer, resumes)
+        # Persistent workers serve one iterator, and would begin again in the middle of it.
+        batches = self._get_iterator() if self._running else super().__iter__()
+        self._running += 1
+        try:
+            yield from batches
+        finally:
+            self._running -= 1
+
+    def _follow(self, trainer: "Trainer", resumes: bool) -> None:
+        """Set the sampler to where the Trainer stands.
+
+        A Trainer with ``max_steps`` that resumes from a checkpoint of the end of a fit or epoch
+        counts an epoch too many. It counts the batches right, and they tell the epoch.
+        """
+        progress = trainer.fit_loop.epoch_loop.batch_progress
+        if trainer.max_steps != -1 and trainer.ckpt_path is not None:
+            before = progress.total.completed - progress.current.completed
+            epoch, rest = divmod(before, int(trainer.num_training_batches))
+            if not rest:
+                self._sampler.set_epoch(epoch)
+        if resumes:
+            self._sampler.skip(progress.current.ready)

@@ -106,54 +106,82 @@ class WindowDataset(Dataset[Batch]):
             IndexError: if a position lies outside [-len, len).
         """
         if isinstance(index, Request):
-            self._read_ahead(index.ahead)
+            self.read_ahead(index.ahead)
             index = index.positions
-        positions = np.atleast_1d(np.asarray(index, dtype=np.int64))
-        size = len(self)
-        if positions.size:
-            lowest, highest = positions.min(), positions.max()
-            if lowest < -size or highest >= size:
-                raise IndexError(f"position outside a dataset of {size} windows: {index}")
-            if lowest < 0:
-                positions = positions % size
-        batch = self._gather(self.origins[positions])
-        if np.ndim(index) == 0:
-            batch = Batch(*(field[0] for field in batch))
+        positions = np.asarray(index, dtype=np.int64)
+        if positions.ndim == 0:
+            one = self._gather(self.origins[self._counted(positions[np.newaxis])])
+            batch = Batch(*(field[0] for field in one))
+        else:
+            batch = self._gather(self.origins[self._counted(positions)])
         return batch if self.transform is None else self.transform(batch)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_views": None}
 
-    def _gather(self, origins: NDArray[np.int64]) -> Batch:
-        """The samples of some origins (rows)."""
+    def inputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """``Batch.x`` and ``Batch.observed`` of some origins (rows)."""
         views = self._windows()
-        lookback, features = self.shape.lookback, len(self.table.features)
-        count = len(origins)
-        starts = origins - (lookback - 1)
-        gathered = views.x[starts - views.first].view(np.float32)
-        x = torch.from_numpy(gathered).view(count, lookback, features)
+        size = (len(origins), self.shape.lookback)
+        starts = origins - (self.shape.lookback - 1)
+        at = starts - views.first if views.first else starts
+        x = torch.from_numpy(views.x[at].view(np.float32).reshape(*size, -1))
         if self.complete:
-            observed = np.ones((count, lookback), dtype=np.bool_)
+            # Made anew for each batch, though all are alike: whoever gets one may write into it.
+            observed = torch.from_numpy(np.ones(size, dtype=np.bool_))
         else:
-            observed = views.observed[starts].view(np.bool_).reshape(count, lookback)
+            observed = torch.from_numpy(views.observed[starts].view(np.bool_).reshape(size))
         if not views.scaled:
-            self.scaler.apply_(x, None if self.complete else torch.from_numpy(observed))
+            self.scaler.apply_(x, None if self.complete else observed)
             if not self.complete and not observed.all():
-                x.masked_fill_(torch.from_numpy(~observed).unsqueeze(-1), 0.0)
-        y = torch.from_numpy(self._targets(views.bars, origins))
+                x.masked_fill_(~observed.unsqueeze(-1), 0.0)
+        return x, observed
+
+    def outputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """``Batch.y`` and ``Batch.origin_time`` of some origins (rows)."""
+        y = torch.from_numpy(self._targets(self._windows().bars, origins))
         if self.target_scaler is not None:
             self.target_scaler.apply_(y)
-        times = self.table.first + origins * self.table.interval
-        return Batch(x, y, torch.from_numpy(observed), torch.from_numpy(times))
+        return y, torch.from_numpy(origins * self.table.interval + self.table.first)
 
-    def _read_ahead(self, spans: Sequence[tuple[int, int]]) -> None:
-        """Have the rows of some spans of positions read from disk in the background."""
-        if self._windows().scaled:  # they are in memory already
+    def scaled(self, low: int, high: int) -> NDArray[np.float32]:
+        """Rows [low, high) scaled, those not observed 0: for any method but "window"."""
+        x = self.scaler.apply_(torch.from_numpy(np.array(self.table.x[low:high]))).numpy()
+        x[self.table.observed[low:high] == 0] = 0
+        return x
+
+    def read_ahead(self, spans: Sequence[tuple[int, int]], *, inputs: bool = True) -> None:
+        """Have the rows of some spans of positions read from disk in the background.
+
+        Args:
+            spans: half-open.
+            inputs: whether those of ``x`` too, and not of the targets alone.
+        """
+        if not spans or self._windows().scaled:  # they are in memory already
             return
+        names = self.target.columns
+        if inputs:
+            names = ("x", *names) if self.complete else ("x", "observed", *names)
         for start, end in spans:
             first, last = self.origins[np.array([start, end - 1], dtype=np.int64)].tolist()
             low, high = first - self.shape.lookback + 1, last + self.shape.reach
-            self.table.read_ahead(low, high, ("x", "observed", *self.target.columns))
+            self.table.read_ahead(low, high, names)
+
+    def _counted(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions from 0 on, of which negative ones count from the end."""
+        size = len(self)
+        # One pass finds either fault: taken for unsigned, a negative number is huge.
+        if positions.size and positions.view(np.uint64).max() >= size:
+            if positions.min() < -size or positions.max() >= size:
+                raise IndexError(f"position outside a dataset of {size} windows: {positions}")
+            return positions % size
+        return positions
+
+    def _gather(self, origins: NDArray[np.int64]) -> Batch:
+        """The samples of some origins (rows)."""
+        x, observed = self.inputs(origins)
+        y, times = self.outputs(origins)
+        return Batch(x, y, observed, times)
 
     def target_blocks(self) -> Iterator[NDArray[np.float32]]:
         """All targets in order of time, not scaled, as blocks of shape (n, C); NaN left out."""
@@ -205,7 +233,7 @@ class WindowDataset(Dataset[Batch]):
             low -= shape.lookback - 1
             fits = (high - low) * table.x.strides[0] <= self.ahead_bytes
             ahead = fits and self.scaler.method != "window"
-            x = self._scaled(low, high) if ahead else table.x
+            x = self.scaled(low, high) if ahead else table.x
             length = shape.context + shape.horizon
             views = _Views(
                 x=as_items(x, shape.lookback),
@@ -216,12 +244,6 @@ class WindowDataset(Dataset[Batch]):
             )
             self._views = (os.getpid(), views)
         return self._views[1]
-
-    def _scaled(self, low: int, high: int) -> NDArray[np.float32]:
-        """Rows [low, high) scaled, those not observed 0."""
-        x = self.scaler.apply_(torch.from_numpy(np.array(self.table.x[low:high]))).numpy()
-        x[self.table.observed[low:high] == 0] = 0
-        return x
 
 
 class _Views(NamedTuple):

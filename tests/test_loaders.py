@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader
 
 from btc_datamodule import Batch, BTCDataModule, Simulator
 from btc_datamodule.datamodule import StartMethod
+from btc_datamodule.sampling import BLOCK_WINDOWS, WindowSampler
+from btc_datamodule.table import Table
 
 START_METHODS = get_args(StartMethod)
 
@@ -34,10 +36,9 @@ def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
         end="2021-02-15",
         lookback=24,
         horizon=2,
-        min_observed=0.5,
         batch_size=50,
         data_dir=str(folder),
-        **arguments,
+        **{"min_observed": 0.5, **arguments},
     )
     dm.prepare_data()
     dm.setup()
@@ -127,3 +128,32 @@ def test_a_loader_over_positions_gives_what_the_samples_give(folder: Path) -> No
     whole = dataset[np.arange(len(dataset))]
     (batch,) = DataLoader(dataset, batch_size=len(dataset))
     assert all(torch.equal(a, b) for a, b in zip(whole, batch, strict=True))
+
+
+@pytest.mark.parametrize("stride", [1, 5])
+def test_a_block_is_the_same_length_of_the_file_at_any_stride(folder: Path, stride: int) -> None:
+    sampler = datamodule(folder, shuffle="block", stride=stride).train_dataloader().sampler
+    assert isinstance(sampler, WindowSampler)
+    assert sampler.block == BLOCK_WINDOWS // stride
+
+
+@pytest.mark.parametrize(
+    ("settings", "names"),
+    [
+        ({}, ["x", "observed", "close"]),
+        ({"min_observed": 1.0}, ["x", "close"]),
+        ({"gather": "device"}, ["close"]),
+    ],
+    ids=["masked", "complete", "device"],
+)
+def test_only_what_a_batch_is_made_of_is_read_ahead(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], names: list[str]
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(Table, "read_ahead", lambda *given: asked.extend(given[3]))
+    dm = datamodule(folder, shuffle="block", **settings)
+    loader = dm.train_dataloader()
+    dataset: Any = loader.dataset
+    getattr(dataset, "windows", dataset).ahead_bytes = 0
+    next(iter(loader))
+    assert asked == names

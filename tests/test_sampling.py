@@ -1,7 +1,5 @@
 """The order of samples is a pure function, and the ranks share it."""
 
-from functools import partial
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -90,7 +88,7 @@ def test_train_ranks_share_each_global_batch_and_drop_only_the_ragged_end(
     batches = [list(sampler) for sampler in samplers]
     assert {len(b) for b in batches} == {len(s) for s in samplers} == {size // whole}
     together = [np.concatenate([b[i] for b in batches]) for i in range(size // whole)]
-    assert [b.tolist() for b in together] == [b.tolist() for b in alone]
+    assert [b.tolist() for b in together] == [np.asarray(b).tolist() for b in alone]
     assert len(set(order(alone))) == size // whole * whole
 
 
@@ -125,7 +123,7 @@ def test_a_new_epoch_is_a_new_order_and_the_same_epoch_the_same() -> None:
 def test_lightning_takes_it_for_a_distributed_sampler() -> None:
     sampler = WindowSampler(10, 2, shuffle="none", drop_last=False)
     assert isinstance(sampler, DistributedSampler)
-    assert [batch.dtype for batch in sampler] == [np.dtype(np.int64)] * 5
+    assert [np.asarray(batch).dtype for batch in sampler] == [np.dtype(np.int64)] * 5
 
 
 @given(
@@ -144,12 +142,17 @@ def test_block_order_holds_every_window_once_and_mixes_within_pools_alone(
     assert np.array_equal(np.sort(windows), np.arange(size))
     pools = order.pool_of(np.arange(size))
     for number in range(int(pools.max()) + 1):
-        spans = order.spans(number)
+        spans = order.spans(number * pool, (number + 1) * pool)
         of_pool = {window for start, end in spans for window in range(start, end)}
         assert of_pool == set(windows[pools == number].tolist())
         assert len(spans) <= pool
         assert all(end - start <= block for start, end in spans)
-    assert order.spans(int(pools.max()) + 1) == ()
+    blocks = -(-size // block)
+    assert len(order.spans(0, blocks + pool)) == blocks
+    due = order.due(np.arange(size))
+    assert (due >= np.minimum((pools + 1) * pool, blocks)).all(), "the pool itself"
+    assert (np.diff(due) >= 0).all()
+    assert due[-1] == blocks
 
 
 def test_block_order_is_another_in_each_epoch_and_reached_anywhere_at_once() -> None:
@@ -163,11 +166,9 @@ def test_block_order_is_another_in_each_epoch_and_reached_anywhere_at_once() -> 
     assert huge(places).tolist() == alone
 
 
-def test_each_pool_is_announced_once_and_before_it_is_needed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("btc_datamodule.sampling.BlockOrder", partial(BlockOrder, block=30, pool=2))
-    sampler = WindowSampler(1000, 16, shuffle="block", drop_last=True)
+@pytest.mark.parametrize("batch", [1, 16, 200])
+def test_each_block_is_announced_once_and_before_it_is_needed(batch: int) -> None:
+    sampler = WindowSampler(1000, batch, shuffle="block", drop_last=True, block=30, pool=4)
     announced: list[tuple[int, int]] = []
     for request in sampler:
         assert isinstance(request, Request)
@@ -175,6 +176,24 @@ def test_each_pool_is_announced_once_and_before_it_is_needed(
         for position in request.positions.tolist():
             assert any(start <= position < end for start, end in announced)
     assert sorted(announced) == [(start, min(start + 30, 1000)) for start in range(0, 1000, 30)]
+
+
+def test_blocks_are_announced_a_few_at_a_time_and_by_the_middle_of_the_pool_before() -> None:
+    sampler = WindowSampler(1000, 10, shuffle="block", drop_last=True, block=30, pool=4)
+    counts = [len(each.ahead) for each in sampler if isinstance(each, Request)]
+    assert counts[0] == 4 + 2
+    assert max(counts[1:]) == 2
+    assert sum(counts[: 30 // 10 + 1]) == 4 + 4
+
+
+def test_after_skipping_only_what_is_still_needed_is_announced() -> None:
+    sampler = WindowSampler(1000, 10, shuffle="block", drop_last=True, block=30, pool=4)
+    sampler.skip(60)
+    requests = [each for each in sampler if isinstance(each, Request)]
+    announced = [span for each in requests for span in each.ahead]
+    assert len(announced) == 34 - 600 // 120 * 4
+    for position in np.concatenate([each.positions for each in requests]).tolist():
+        assert any(start <= position < end for start, end in announced)
 
 
 @pytest.mark.parametrize("shuffle", ["full", "block", "none"])

@@ -1,0 +1,195 @@
+"""Where the time of a batch goes, at ``num_workers=0``: the gather, and everything else.
+
+    python benchmarks/overhead.py                     # three minutes; temporary files
+    python benchmarks/overhead.py --batch 32 1024 --window 64x6
+    python benchmarks/overhead.py --data-dir cache    # files are kept for the next run
+
+A feature file is made from the simulator by ``BTCDataModule`` itself, ``--rows`` bars of a minute
+without holes; its rows are scaled once, beforehand. One torch thread, page cache warm. For each
+batch size and window (L x F float32) the benchmark goes through the train loader in random order.
+
+How to read the table, in microseconds of processor time per batch:
+
+    total       ``next`` of the iterator of ``train_dataloader()``
+    gather      numpy copies the same windows out of the same rows, in the same order, into fresh
+                memory, and nothing else
+    target      ``y`` of the same windows: their bars are gathered, and the log return taken
+    order       the sampler: positions, and their permutation
+    loader      the DataLoader's machinery
+    wrapping    what is left of the dataset: positions to rows, tensors, ``observed``, times
+    outside     order + loader + wrapping; beside it the same per window, in nanoseconds
+    scaling     of a batch after its gather; not part of the total: a file whose rows are too
+                large to be scaled beforehand has it on top
+
+Order, loader, target and scaling are timed by themselves, and so is wrapping, in a dataset whose
+gather copies nothing: differences between large figures would drown it. Each is timed in several
+rounds, in turn, and the least is shown: what else a busy machine does only ever adds to it.
+The parts add up to less than the total: alone, each finds its data in the processor's cache.
+
+Batches of more than 32 MB are made in fresh memory each time, and half of their gather is page
+faults. MALLOC_MMAP_THRESHOLD_=4294967296 MALLOC_TRIM_THRESHOLD_=4294967296 in the environment
+(glibc) has memory kept: the gather of 1024 windows of 1024x16 took 6.1 ms in place of 12.3.
+"""
+
+import argparse
+import itertools
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import torch
+from loaders import machine
+from numpy.typing import NDArray
+from torch.utils.data import Dataset
+
+from btc_datamodule import BTCDataModule, FractionSplit
+from btc_datamodule.features import FEATURES
+from btc_datamodule.loading import WindowLoader
+from btc_datamodule.sampling import PERMUTED_AT_ONCE
+from btc_datamodule.timeline import format_instant, parse_instant
+from btc_datamodule.windows import WindowDataset, as_is
+
+FIRST = "2018-01-01"
+PARTS = ("total", "gather", "target", "order", "loader", "wrapping")
+SAMPLE_BYTES = 1 << 24
+"""Of windows that one timing goes through. Many short timings: the least of them is undisturbed."""
+
+
+class Nothing(Dataset[Any]):
+    """Hands back the positions it is asked for."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, positions: Any) -> Any:
+        return positions
+
+
+class Hollow:
+    """In place of the view that windows are gathered from: copies nothing."""
+
+    def __init__(self, items: NDArray[Any], batch: int) -> None:
+        self.items = items[np.arange(batch)]
+
+    def __getitem__(self, starts: NDArray[np.int64]) -> NDArray[Any]:
+        return self.items
+
+
+def datamodule(rows: int, lookback: int, features: int, batch: int, data_dir: str) -> BTCDataModule:
+    """Ours, set up: almost all rows are train."""
+    dm = BTCDataModule(
+        interval="1m",
+        start=FIRST,
+        end=format_instant(parse_instant(FIRST, "start") + 60 * rows),
+        features=list(FEATURES)[:features],
+        lookback=lookback,
+        split=FractionSplit(val=0.02, test=0.02),
+        batch_size=batch,
+        data_dir=data_dir,
+    )
+    dm.prepare_data()
+    dm.setup()
+    return dm
+
+
+def endless(dm: BTCDataModule, dataset: Dataset[Any]) -> Iterator[Any]:
+    """Batches of a dataset in the order of train, epoch after epoch."""
+    sampler = dm.train_dataloader().sampler
+    loader = WindowLoader(dataset, sampler=sampler, batch_size=None, collate_fn=as_is)
+    for epoch in itertools.count():
+        sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        yield from loader
+
+
+def each(function: Callable[[Any], object], over: list[Any]) -> Iterator[object]:
+    """A function of one thing after the other, without end."""
+    return map(function, itertools.cycle(over))
+
+
+def timings(dm: BTCDataModule, rounds: int) -> dict[str, float]:
+    """Least seconds per batch of every part, and of ``scaling``."""
+    dataset, batch = dm.dataset("train"), dm.batch_size
+    order = dm.train_dataloader().sampler
+    batches = [np.array(positions) for positions in itertools.islice(order, 64)]
+    origins = [dataset.origins[positions] for positions in batches]
+    views = dataset._windows()
+    starts = [rows - (dm.lookback - 1) - views.first for rows in origins]
+    hollow = dm.dataset("train")
+    hollow._views = (os.getpid(), views._replace(x=Hollow(views.x, batch)))  # type: ignore[arg-type]
+    x = dataset[batches[0]].x
+
+    def positions() -> Iterator[object]:
+        for epoch in itertools.count():
+            order.set_epoch(epoch)  # type: ignore[attr-defined]
+            yield from order
+
+    streams: dict[str, Iterator[object]] = {
+        "total": endless(dm, dataset),
+        "gather": each(views.x.__getitem__, starts),
+        "target": each(target(dataset), origins),
+        "order": positions(),
+        "machinery": endless(dm, Nothing(len(dataset))),
+        "hollow": each(hollow.__getitem__, batches),
+        "scaling": each(dataset.scaler.apply_, [x]),
+    }
+    few = min(200, max(2, SAMPLE_BYTES // (x.numel() * 4)))
+    whole = max(few, PERMUTED_AT_ONCE // batch)  # as many as the sampler permutes at once
+    least = dict.fromkeys(streams, float("inf"))
+    for _ in range(rounds):
+        for name, stream in streams.items():
+            count = whole if name in ("total", "order", "machinery") else few
+            next(stream)
+            begin = time.process_time()
+            for _ in range(count):
+                next(stream)
+            least[name] = min(least[name], (time.process_time() - begin) / count)
+    least["loader"] = least.pop("machinery") - least["order"]
+    least["wrapping"] = least.pop("hollow") - least["target"]
+    return least
+
+
+def target(dataset: WindowDataset) -> Callable[[NDArray[np.int64]], object]:
+    """What makes ``y`` of origins."""
+    bars = dataset._windows().bars
+    return lambda origins: dataset._targets(bars, origins)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Where the time of a batch goes.")
+    parser.add_argument("--rows", type=int, default=300_000, help="bars in the series")
+    parser.add_argument("--batch", type=int, nargs="+", default=[32, 256, 1024, 8192])
+    parser.add_argument("--window", nargs="+", default=["64x6", "256x6", "1024x16"], help="L x F")
+    parser.add_argument("--rounds", type=int, default=30, help="timings of each part")
+    parser.add_argument("--data-dir", help="keep the files here (default: a temporary folder)")
+    options = parser.parse_args()
+
+    torch.set_num_threads(1)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    print(machine())
+    print(f"load average: {os.getloadavg()[0]:.1f}; microseconds of processor time per batch\n")
+    heads = "".join(f"{name:>10}" for name in (*PARTS, "outside", "ns/window", "scaling"))
+    print(f"{'window':>8}{'batch':>7}{heads}")
+    with ExitStack() as stack:
+        folder = options.data_dir or stack.enter_context(
+            tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        )
+        for window, batch in itertools.product(options.window, options.batch):
+            lookback, features = map(int, window.split("x"))
+            dm = datamodule(options.rows, lookback, features, batch, folder)
+            found = timings(dm, options.rounds)
+            outside = found["order"] + found["loader"] + found["wrapping"]
+            shown = [*(found[part] * 1e6 for part in PARTS), outside * 1e6, outside / batch * 1e9]
+            cells = "".join(f"{value:10,.1f}" for value in (*shown, found["scaling"] * 1e6))
+            print(f"{window:>8}{batch:7}{cells}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

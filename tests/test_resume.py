@@ -1,0 +1,581 @@
+"""A fit that was stopped goes on as if it had not been: the same batches, the same weights."""
+
+import hashlib
+import os
+import signal
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from itertools import chain, cycle, product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, OnExceptionCheckpoint, Timer
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+
+from btc_datamodule import Batch, BTCDataModule, DummyModule, Simulator
+from btc_datamodule.sampling import WindowSampler, permute
+
+EPOCHS = 3
+BATCHES = 8
+"""Batches in an epoch of ``datamodule``."""
+
+
+class StoppedError(Exception):
+    pass
+
+
+class Recorder(DummyModule):
+    """Keeps a digest of every batch that it is trained on, and may do something in a step."""
+
+    def prepare(self, at: int = -1, act: Callable[["Recorder"], None] | None = None) -> "Recorder":
+        """Do ``act`` in the step after so many."""
+        self.seen: list[str] = []
+        self.at, self.act = at, act
+        return self
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        self.seen.append(digest_of(batch))
+        if self.act is not None and len(self.seen) == self.at + 1:
+            self.act(self)
+        return super().training_step(batch, batch_idx)
+
+
+class Scheduled(Recorder):
+    """Builds the train loader early: Lightning issue 20550."""
+
+    def configure_optimizers(self) -> tuple[list[Optimizer], list[dict[str, Any]]]:  # type: ignore[override]
+        optimizer = super().configure_optimizers()
+        steps = int(self.trainer.estimated_stepping_batches)
+        scheduler: LRScheduler = OneCycleLR(optimizer, max_lr=0.1, total_steps=steps)
+        return [optimizer], [{"scheduler": scheduler, "interval": "step"}]
+
+
+def digest_of(batch: Batch) -> str:
+    return hashlib.sha256(b"".join(field.numpy().tobytes() for field in batch)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("resume")
+
+
+def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
+    """Train has 8 batches of 32 windows, and some windows over."""
+    settings: dict[str, Any] = {"batch_size": 32} | arguments
+    return BTCDataModule(
+        source=Simulator(seed=1, outages_per_year=50),
+        start="2021-03-01",
+        end="2021-03-19",
+        lookback=12,
+        horizon=3,
+        min_observed=0.5,
+        data_dir=str(folder / "data"),
+        **settings,
+    )
+
+
+def model_for(dm: BTCDataModule, kind: type[Recorder] = Recorder) -> Recorder:
+    torch.manual_seed(0)
+    return kind(dm.n_features, dm.lookback, dm.horizon, dm.target_shape, 0.1).prepare()
+
+
+def trainer(folder: Path, *callbacks: Callback, **arguments: Any) -> Trainer:
+    settings: dict[str, Any] = {
+        "max_epochs": EPOCHS,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": any(isinstance(each, Checkpoint) for each in callbacks),
+        "logger": False,
+        "num_sanity_val_steps": 0,
+    }
+    return Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        callbacks=list(callbacks),
+        **settings | arguments,
+    )
+
+
+def same_weights(one: LightningModule, other: LightningModule) -> bool:
+    weights = zip(one.state_dict().values(), other.state_dict().values(), strict=True)
+    return all(torch.equal(a, b) for a, b in weights)
+
+
+# --- the matrix ---------------------------------------------------------------------------------
+
+
+class Setting(NamedTuple):
+    """One column of the matrix. ``workers`` are those before the stop, and those after it."""
+
+    shuffle: str
+    workers: tuple[int, int]
+    accumulate: int
+    val_check: float
+
+    def datamodule(self, folder: Path, after: bool = False) -> BTCDataModule:
+        workers = self.workers[after]
+        return datamodule(folder, shuffle=self.shuffle, num_workers=workers)
+
+    @property
+    def of_trainer(self) -> dict[str, Any]:
+        return {
+            "accumulate_grad_batches": self.accumulate,
+            "val_check_interval": self.val_check,
+        }
+
+
+def in_a_step(folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]) -> None:
+    model.prepare(10, _stop)
+    with pytest.raises(StoppedError):
+        trainer(folder, OnExceptionCheckpoint(folder, "stop"), **options).fit(model, datamodule=dm)
+
+
+def in_validation(
+    folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]
+) -> None:
+    class Fails(Callback):
+        def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.current_epoch == 1:
+                raise StoppedError
+
+    kept = OnExceptionCheckpoint(folder, "stop")
+    with pytest.raises(StoppedError):
+        trainer(folder, kept, Fails(), **options).fit(model, datamodule=dm)
+
+
+def by_sigterm(folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]) -> None:
+    model.prepare(9, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    runner = trainer(folder, OnExceptionCheckpoint(folder, "stop"), **options)
+    with pytest.raises(SystemExit):
+        runner.fit(model, datamodule=dm)
+    assert runner.received_sigterm
+
+
+def after_a_checkpoint_every_few_steps(
+    folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]
+) -> None:
+    model.prepare(14, _stop)
+    kept = ModelCheckpoint(folder, "stop", every_n_train_steps=5)
+    with pytest.raises(StoppedError):
+        trainer(folder, kept, **options).fit(model, datamodule=dm)
+
+
+def after_the_checkpoint_of_a_validation(
+    folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]
+) -> None:
+    model.prepare(15, _stop)
+    with pytest.raises(StoppedError):
+        trainer(folder, ModelCheckpoint(folder, "stop"), **options).fit(model, datamodule=dm)
+
+
+def at_the_end_of_an_epoch(
+    folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]
+) -> None:
+    kept = ModelCheckpoint(folder, "stop", save_on_train_epoch_end=True)
+    trainer(folder, kept, **options | {"max_epochs": 2}).fit(model, datamodule=dm)
+
+
+def once_it_was_over(
+    folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]
+) -> None:
+    runner = trainer(folder, **options | {"max_epochs": 2})
+    runner.fit(model, datamodule=dm)
+    runner.save_checkpoint(folder / "stop.ckpt")
+
+
+def by_max_steps(folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]) -> None:
+    kept = ModelCheckpoint(folder, "stop", every_n_train_steps=5)
+    trainer(folder, kept, **options | {"max_steps": 5}).fit(model, datamodule=dm)
+
+
+def by_max_time(folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]) -> None:
+    model.prepare(10, _run_out)
+    timer = Timer(timedelta(days=1))
+    kept = ModelCheckpoint(folder, "stop", every_n_train_steps=2)
+    runner = trainer(folder, timer, kept, **options)
+    runner.fit(model, datamodule=dm)
+
+
+def _stop(_: Recorder) -> None:
+    raise StoppedError
+
+
+def _run_out(model: Recorder) -> None:
+    """Let the time of the Trainer's ``max_time`` run out in this step."""
+    timer = next(each for each in model.trainer.callbacks if isinstance(each, Timer))  # type: ignore[attr-defined]
+    timer._duration = 0.0
+
+
+STOPS = (
+    in_a_step,
+    in_validation,
+    by_sigterm,
+    after_a_checkpoint_every_few_steps,
+    after_the_checkpoint_of_a_validation,
+    at_the_end_of_an_epoch,
+    once_it_was_over,
+    by_max_steps,
+    by_max_time,
+)
+PLAIN = Setting("full", (0, 0), 1, 1.0)
+OTHERS = (
+    Setting("full", (0, 2), 2, 0.5),
+    Setting("block", (0, 0), 2, 1.0),
+    Setting("none", (2, 0), 1, 0.5),
+)
+CHOSEN = ((PLAIN, stop) for stop in STOPS), zip(cycle(OTHERS), STOPS, strict=False)
+EVERY = (
+    Setting(shuffle, workers, accumulate, val_check)
+    for shuffle, workers, accumulate, val_check in product(
+        ("full", "block", "none"), ((0, 0), (2, 2)), (1, 2), (1.0, 0.5)
+    )
+)
+_whole: dict[Setting, Recorder] = {}
+
+
+def uninterrupted(folder: Path, setting: Setting) -> Recorder:
+    """The model after a fit without a stop; the workers make no difference to it."""
+    setting = setting._replace(workers=(0, 0))
+    if setting not in _whole:
+        dm = setting.datamodule(folder)
+        model = model_for(dm)
+        trainer(folder, **setting.of_trainer).fit(model, datamodule=dm)
+        _whole[setting] = model
+    return _whole[setting]
+
+
+@pytest.mark.parametrize(
+    ("setting", "stop"),
+    [
+        *chain(*CHOSEN),
+        *(
+            pytest.param(*each, marks=pytest.mark.stress)
+            for each in product(EVERY, STOPS)
+            if each[0] != PLAIN
+        ),
+    ],
+    ids=lambda value: value.__name__ if callable(value) else "-".join(map(str, value)),
+)
+def test_a_resumed_fit_sees_the_same_batches_and_ends_with_the_same_weights(
+    folder: Path,
+    tmp_path: Path,
+    setting: Setting,
+    stop: Callable[[Path, Recorder, BTCDataModule, dict[str, Any]], None],
+) -> None:
+    whole = uninterrupted(folder, setting)
+    assert len(whole.seen) == len(set(whole.seen)) or setting.shuffle == "none"
+    assert len(whole.seen) == EPOCHS * BATCHES
+
+    dm = setting.datamodule(folder)
+    before = model_for(dm)
+    stop(tmp_path, before, dm, setting.of_trainer)
+
+    dm = setting.datamodule(folder, after=True)
+    after = model_for(dm)
+    (kept,) = tmp_path.glob("stop*.ckpt")
+    trainer(tmp_path, **setting.of_trainer).fit(after, datamodule=dm, ckpt_path=str(kept))
+    done = len(whole.seen) - len(after.seen)
+    assert 0 < done < len(whole.seen)
+    assert before.seen[:done] + after.seen == whole.seen
+    assert same_weights(after, whole)
+
+
+# --- what Lightning itself does not save --------------------------------------------------------
+
+
+def test_a_checkpoint_amid_an_accumulation_loses_the_gradients_gathered_but_no_batch(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Lightning saves no gradients: the batches are exact, the next step is not."""
+    setting = PLAIN._replace(accumulate=2)
+    whole = uninterrupted(folder, setting)
+    dm = setting.datamodule(folder)
+    before = model_for(dm).prepare(11, _stop)
+    kept = OnExceptionCheckpoint(tmp_path, "stop")
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, kept, **setting.of_trainer).fit(before, datamodule=dm)
+    after = model_for(dm)
+    runner = trainer(tmp_path, **setting.of_trainer)
+    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == whole.seen[11:]
+    assert not same_weights(after, whole)
+
+
+def test_an_epoch_that_max_time_cut_short_counts_as_over_in_what_is_saved_afterwards(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Lightning's own count says so: the rest of the epoch is left out, the next one is whole."""
+    dm = datamodule(folder)
+    before = model_for(dm).prepare(10, _run_out)
+    runner = trainer(tmp_path, Timer(timedelta(days=1)))
+    runner.fit(before, datamodule=dm)
+    runner.save_checkpoint(tmp_path / "stop.ckpt")
+    assert len(before.seen) == 11
+    after = model_for(dm)
+    trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == uninterrupted(folder, PLAIN).seen[2 * BATCHES :]
+
+
+# --- bugs of Lightning that must not reach the user ---------------------------------------------
+
+
+def test_lightning_21938_the_resumed_epoch_has_its_own_order_with_workers(
+    folder: Path, tmp_path: Path
+) -> None:
+    """``iter`` comes before ``set_epoch``: workers would be given epoch 0's positions."""
+    whole = uninterrupted(folder, PLAIN)
+    dm = datamodule(folder, num_workers=2)
+    kept = ModelCheckpoint(tmp_path, "stop", save_on_train_epoch_end=True)
+    trainer(tmp_path, kept, max_epochs=1).fit(model_for(dm), datamodule=dm)
+    after = model_for(dm)
+    runner = trainer(tmp_path, max_epochs=2)
+    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == whole.seen[BATCHES : 2 * BATCHES]
+    assert set(after.seen).isdisjoint(whole.seen[:BATCHES])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_lightning_20550_a_loader_built_early_for_a_scheduler_is_resumed_all_the_same(
+    folder: Path, tmp_path: Path, workers: int
+) -> None:
+    dm = datamodule(folder)
+    whole = model_for(dm, Scheduled)
+    trainer(tmp_path).fit(whole, datamodule=dm)
+    dm = datamodule(folder, num_workers=workers)
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop")).fit(
+            model_for(dm, Scheduled).prepare(13, _stop), datamodule=dm
+        )
+    after = model_for(dm, Scheduled)
+    trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == whole.seen[13:]
+    assert same_weights(after, whole)
+
+
+@pytest.mark.parametrize("steps", [BATCHES, 5, BATCHES + 3])
+@pytest.mark.parametrize("kept", ["at the end of an epoch", "in a step", "once it was over"])
+def test_training_by_max_steps_is_resumed_in_the_right_epoch_and_has_no_phantom_one(
+    folder: Path, tmp_path: Path, kept: str, steps: int
+) -> None:
+    """Lightning takes a checkpoint of the end for one epoch more than there were."""
+    options = {"max_epochs": -1, "max_steps": EPOCHS * BATCHES}
+    whole = uninterrupted(folder, PLAIN)
+    dm = datamodule(folder)
+    callbacks = {
+        "at the end of an epoch": [ModelCheckpoint(tmp_path, "stop", save_on_train_epoch_end=True)],
+        "in a step": [ModelCheckpoint(tmp_path, "stop", every_n_train_steps=steps)],
+        "once it was over": [],
+    }
+    runner = trainer(tmp_path, *callbacks[kept], **options | {"max_steps": steps})
+    runner.fit(model_for(dm), datamodule=dm)
+    if kept == "once it was over":
+        runner.save_checkpoint(tmp_path / "stop.ckpt")
+    after = model_for(dm)
+    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == whole.seen[steps:]
+    assert same_weights(after, whole)
+
+
+def test_lightning_does_not_call_the_resumed_loader_unreliable(
+    folder: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    resumed_with(folder, tmp_path)
+    assert not [str(each.message) for each in recwarn if "resum" in str(each.message)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"batch_size": 16}, "global_batch was 32, is 16"),
+        ({"seed": 5, "shuffle": "block"}, "shuffle was full, is block; seed was 0, is 5"),
+        ({"stride": 2}, "windows was 2"),
+    ],
+    ids=["batch size", "order", "windows"],
+)
+def test_going_on_in_the_middle_of_an_epoch_in_another_order_is_warned_of(
+    folder: Path, tmp_path: Path, arguments: dict[str, Any], said: str
+) -> None:
+    with pytest.warns(UserWarning, match=rf"middle of an epoch.* \({said}.*\): the rest of it"):
+        resumed_with(folder, tmp_path, **arguments)
+
+
+def test_another_seed_from_the_next_epoch_on_is_nothing_to_warn_of(
+    folder: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    resumed_with(folder, tmp_path, stop=BATCHES, seed=5)
+    assert not [str(each.message) for each in recwarn if "order" in str(each.message)]
+
+
+def resumed_with(folder: Path, tmp_path: Path, stop: int = 3, **arguments: Any) -> None:
+    """Stop after some steps; go on with other arguments of the datamodule."""
+    dm = datamodule(folder)
+    kept = ModelCheckpoint(tmp_path, "stop", every_n_train_steps=stop)
+    trainer(tmp_path, kept, max_steps=stop).fit(model_for(dm), datamodule=dm)
+    dm = datamodule(folder, **arguments)
+    trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(
+        model_for(dm), datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt")
+    )
+
+
+# --- loaders in other hands ---------------------------------------------------------------------
+
+
+class Looks(Callback):
+    """Goes through a train loader by itself, in the middle of a running fit."""
+
+    def __init__(self, of_trainer: bool) -> None:
+        self.of_trainer = of_trainer
+        self.seen: list[list[str]] = []
+
+    def look(self, trainer: Trainer) -> None:
+        own: BTCDataModule = trainer.datamodule  # type: ignore[attr-defined]
+        loader = trainer.train_dataloader if self.of_trainer else own.train_dataloader()
+        assert loader is not None
+        self.seen.append([digest_of(batch) for batch in loader])
+
+    def on_train_start(self, trainer: Trainer, *_: Any) -> None:
+        self.look(trainer)
+
+    def on_train_batch_end(self, trainer: Trainer, *arguments: Any) -> None:
+        if trainer.global_step == 3:
+            self.look(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, *_: Any) -> None:
+        self.look(trainer)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("of_trainer", [True, False], ids=["the Trainer's", "another"])
+def test_a_train_loader_gone_through_by_hand_gives_whole_epochs_and_disturbs_no_fit(
+    folder: Path, tmp_path: Path, of_trainer: bool, workers: int
+) -> None:
+    whole = uninterrupted(folder, PLAIN)
+    dm = datamodule(folder, num_workers=workers)
+    looks, model = Looks(of_trainer), model_for(dm)
+    runner = trainer(tmp_path, looks, max_epochs=1)
+    runner.fit(model, datamodule=dm)
+    assert model.seen == whole.seen[:BATCHES]
+    assert looks.seen == [whole.seen[:BATCHES]] * 3
+    assert [digest_of(batch) for batch in dm.train_dataloader()] == whole.seen[:BATCHES]
+    assert [digest_of(batch) for batch in runner.train_dataloader or ()] == whole.seen[:BATCHES]
+
+
+def test_two_passes_over_one_loader_at_a_time_do_not_disturb_each_other(folder: Path) -> None:
+    dm = prepared(folder, num_workers=2)
+    loader = dm.train_dataloader()
+    alone = [digest_of(batch) for batch in loader]
+    together = [(digest_of(a), digest_of(b)) for a, b in zip(loader, loader, strict=True)]
+    assert together == [(each, each) for each in alone]
+
+
+@pytest.mark.parametrize("options", [{}, {"limit_train_batches": 5}], ids=["whole", "limited"])
+def test_loaders_built_anew_every_epoch_change_nothing(
+    folder: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    whole = uninterrupted(folder, PLAIN).seen
+    limit = options.get("limit_train_batches", BATCHES)
+    due = [whole[epoch * BATCHES + i] for epoch in range(EPOCHS) for i in range(limit)]
+    options |= {"reload_dataloaders_every_n_epochs": 1}
+    dm = datamodule(folder)
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **options).fit(
+            model_for(dm).prepare(limit + 3, _stop), datamodule=dm
+        )
+    after = model_for(dm)
+    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == due[limit + 3 :]
+
+
+def test_with_limit_train_batches_each_epoch_begins_at_its_own_beginning(
+    folder: Path, tmp_path: Path
+) -> None:
+    whole = uninterrupted(folder, PLAIN).seen
+    dm = datamodule(folder, num_workers=2)
+    model = model_for(dm)
+    trainer(tmp_path, limit_train_batches=3).fit(model, datamodule=dm)
+    assert model.seen == [whole[epoch * BATCHES + i] for epoch in range(EPOCHS) for i in range(3)]
+
+
+def test_overfit_batches_repeats_the_same_whole_batches_in_order_of_time(
+    folder: Path, tmp_path: Path
+) -> None:
+    """Lightning would put a sampler of single positions in the place of a shuffling one."""
+    dm = datamodule(folder)
+    model = model_for(dm)
+    trainer(tmp_path, overfit_batches=2).fit(model, datamodule=dm)
+    windows = dm.dataset("train")
+    due = [digest_of(windows[np.arange(low, low + 32)]) for low in (0, 32)]
+    assert model.seen == due * EPOCHS
+
+
+def test_a_second_fit_of_the_same_trainer_goes_on_with_whole_epochs(
+    folder: Path, tmp_path: Path
+) -> None:
+    dm = datamodule(folder)
+    model = model_for(dm)
+    runner = trainer(tmp_path, max_epochs=1)
+    runner.fit(model, datamodule=dm)
+    runner.fit_loop.max_epochs = EPOCHS
+    runner.fit(model, datamodule=dm)
+    assert model.seen == uninterrupted(folder, PLAIN).seen
+
+
+# --- what resuming costs, and without a Trainer -------------------------------------------------
+
+
+@pytest.mark.parametrize("stop", [1, 30])
+def test_resuming_late_in_an_epoch_permutes_and_gathers_nothing_of_what_was_seen(
+    folder: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dm = datamodule(folder, batch_size=8)
+    runner = trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), max_epochs=1)
+    with pytest.raises(StoppedError):
+        runner.fit(model_for(dm).prepare(stop, _stop), datamodule=dm)
+
+    asked: list[int] = []
+
+    def counting(positions: Any, size: int, seed: int, epoch: int) -> Any:
+        asked.extend(positions.tolist())
+        return permute(positions, size, seed, epoch)
+
+    monkeypatch.setattr("btc_datamodule.sampling.permute", counting)
+    monkeypatch.setattr("btc_datamodule.sampling.PERMUTED_AT_ONCE", 16)
+    after = model_for(dm).prepare(0, _stop)
+    with pytest.raises(StoppedError):
+        trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert asked == list(range(8 * stop, 8 * stop + 16))
+
+
+def prepared(folder: Path, **arguments: Any) -> BTCDataModule:
+    dm = datamodule(folder, **arguments)
+    dm.prepare_data()
+    dm.setup()
+    return dm
+
+
+@pytest.mark.parametrize("shuffle", ["full", "block", "none"])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_plain_pytorch_resumes_with_the_epoch_and_a_number_of_batches(
+    folder: Path, shuffle: str, workers: int
+) -> None:
+    def loader() -> Any:
+        return prepared(folder, shuffle=shuffle, num_workers=workers).train_dataloader()
+
+    def digests(batches: Iterator[Batch]) -> list[str]:
+        return [digest_of(batch) for batch in batches]
+
+    first = loader()
+    first.sampler.set_epoch(2)
+    whole = digests(first)
+    resumed = loader()
+    assert isinstance(resumed.sampler, WindowSampler)
+    resumed.sampler.set_epoch(2)
+    resumed.sampler.skip(5)
+    assert digests(resumed) == whole[5:]
+    assert digests(resumed) == whole, "the epoch after it is whole"
