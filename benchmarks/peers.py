@@ -25,6 +25,7 @@ grain) where there is a choice. A contender that fails shows the first line of i
 import argparse
 import importlib
 import logging
+import multiprocessing
 import os
 import statistics
 import sys
@@ -631,6 +632,7 @@ def prepared(work: Work, chosen: list[str] | None, workers: bool) -> tuple[Any, 
         print(f"\r{peer.name:60}", end="", file=sys.stderr, flush=True)
         try:
             start = peer.make(work)
+            multiprocessing.set_start_method("fork", force=True)  # some packages change it for all
             ways = (0, WORKERS) if workers and peer.workers else (0,)
             for size in BATCHES:
                 for count in ways:

@@ -259,26 +259,26 @@ class _Parts:
 
 
 def _absent(block: Block, interval: int) -> list[Span]:
-    """Stretches of ``LONG_ABSENCE`` bars or more that a block has no candles for."""
+    """Stretches that a block has no candles for, but short ones inside it."""
     start, end = block.span
     times = np.concatenate([[start - interval], block.candles.open_time, [end]])
     return [
         (first, after)
         for first, after in holes(times.astype(np.int64), interval).tolist()
-        if after - first >= LONG_ABSENCE * interval
+        if after - first >= LONG_ABSENCE * interval or first == start or after == end
     ]
 
 
 def _told_absent(absent: list[Span], source: Source, interval: int) -> list[str]:
-    stretches = union(absent)
+    least = LONG_ABSENCE * interval
+    stretches = [span for span in union(absent) if span[1] - span[0] >= least]
     if not stretches:
         return []
     start, end = max(stretches, key=lambda span: span[1] - span[0])
     return [
-        f"{source.name} {source.series}: the answers lack {len(stretches)} stretches of "
-        f"{LONG_ABSENCE} bars or more, the longest {format_instant(start)} to "
-        f"{format_instant(end)} ({(end - start) // interval:,} bars): taken as holes; "
-        "`refresh: true` asks again"
+        f"{source.name} {source.series}: long absences in the answers ({LONG_ABSENCE} bars or "
+        f"more): {len(stretches)}, the longest {format_instant(start)} to {format_instant(end)} "
+        f"({(end - start) // interval:,} bars): taken as holes; `refresh: true` asks again"
     ]
 
 

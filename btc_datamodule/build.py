@@ -90,7 +90,7 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
             with writable(path):
                 for leftover in path.parent.glob("features-*.h5.*.tmp"):
                     leftover.unlink()  # of a process that was killed: the lock is held
-            if not _is_whole(path):
+            if not _is_whole(path, key):
                 _check_columns(recipe.features, reader.header)
                 _remove_stale(candle_path, reader.header)
                 _write(path, reader, recipe, key)
@@ -99,15 +99,14 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
     return path
 
 
-def _is_whole(path: Path) -> bool:
-    """Whether the feature file is there and can be opened; a damaged one is made again."""
+def _is_whole(path: Path, key: str) -> bool:
+    """Whether the feature file is there, can be opened and is the one; if not, it is made again."""
     if not path.exists():
         return False
     try:
-        Table.open(path)
+        return Table.open(path).key == key
     except StoreError:
         return False
-    return True
 
 
 def _check_columns(features: Sequence[Feature], header: Header) -> None:

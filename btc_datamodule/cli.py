@@ -8,7 +8,9 @@ alone and take the same YAML; what concerns the trainer or the model in it is pa
 import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import signature
@@ -174,15 +176,29 @@ def _run_on_data(
 
 
 def _prepare(data: "BTCDataModule", _: Any) -> None:
-    def stop(*_: object) -> NoReturn:  # what has come is written before the process ends
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, stop)
-    data.prepare_data()
+    with _terminable():
+        data.prepare_data()
     try:
         data.setup()  # so that settings that leave nothing to train on are found now
     except ConfigError as error:
         raise ConfigError(f"candles and features are stored, but {error}") from None
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Take SIGTERM as Ctrl-C: what has come is written before the process ends."""
+
+    def stop(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _info(data: "BTCDataModule", config: Any) -> None:

@@ -22,7 +22,7 @@ from btc_datamodule.acquire import series_folder, update
 from btc_datamodule.build import Recipe, build
 from btc_datamodule.checks import check_arguments, check_stages
 from btc_datamodule.device import DeviceGather, Places
-from btc_datamodule.errors import ConfigError, NotPreparedError
+from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
 from btc_datamodule.features import Feature, resolve
 from btc_datamodule.fitted import Fitted, digest_of, observed_rows, train_runs
 from btc_datamodule.hparams import plain
@@ -33,7 +33,7 @@ from btc_datamodule.scaling import Scaler, Scaling
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.splits import END_OF_TIME, STAGES, Fold, FractionSplit, Split, Stage
-from btc_datamodule.store import Header, check_series, read_header
+from btc_datamodule.store import Header, check_series, mend, read_header
 from btc_datamodule.table import Table, table_path
 from btc_datamodule.targets import LogReturn, Target
 from btc_datamodule.timeline import format_interval, parse_instant, parse_interval
@@ -286,6 +286,8 @@ class BTCDataModule(LightningDataModule):
                 "run `btc-datamodule prepare`, or prepare_data(), first"
             )
         self._table = Table.open(path)
+        if table_path(path, self._table.key) != path:
+            raise StoreError(f"{path} is another feature file under this name: {mend(path)}")
         if self._fitted is None:
             self._fitted = self._fit(self._table)
             self._verified_key = self._table.key

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
+import h5py
 import numpy as np
 import pytest
 from filelock import FileLock
@@ -524,3 +525,50 @@ def test_a_killed_extension_leaves_the_file_that_was_there(path: Path) -> None:
     assert source.asked[0][0] in (T0 + Flat.block_bars, T0 + 2 * Flat.block_bars)
     assert result.header.rows == 100 + 3 * Flat.block_bars
     assert result.header.covered == ((T0 - 100, FLAT_SPAN[1]),)
+
+
+def test_a_file_of_another_series_is_refused_and_left_alone(path: Path) -> None:
+    update(path, Simulator(seed=3), HOUR, T0, T0 + 10 * HOUR)
+    before = path.read_bytes()
+    for source, interval in ((Simulator(seed=4), HOUR), (Simulator(seed=3), 2 * HOUR)):
+        with pytest.raises(StoreError, match=r"holds simulator \S+ 1h bars, not simulator \S+ "):
+            update(path, source, interval, T0, T0 + 20 * HOUR)
+    assert path.read_bytes() == before
+
+
+def test_candles_that_were_altered_are_not_extended(path: Path) -> None:
+    update(path, Simulator(), HOUR, T0, T0 + 100 * HOUR)
+    with h5py.File(path, "r+") as file:
+        file["candles/close"][40] = file["candles/close"][40] * 0.99999
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"candles.h5: the candles are not those .* written: move"):
+        update(path, Simulator(), HOUR, T0, T0 + 110 * HOUR)
+    assert path.read_bytes() == before
+
+
+def test_refresh_tells_of_stored_bars_that_the_answers_lack_now(path: Path) -> None:
+    source = Scripted()
+    update(path, source, HOUR, T0, T0 + BARS * HOUR)
+    whole = read_candles(path)
+    fewer = HOLED.copy()
+    fewer[[11, 12]] = False
+    poorer = replace(source, candles=candles_of(fewer, optional=["trades"]))
+    found = update(path, poorer, HOUR, T0, T0 + BARS * HOUR, refresh=True)
+    assert found.notes == (
+        "scripted BTC: 2 stored candles are not in the answer any more, the first at "
+        "2020-01-01T11:00:00Z: kept",
+    )
+    assert_same(read_candles(path), whole)
+
+
+def test_long_absences_are_told_once_over_all_blocks(path: Path) -> None:
+    mask = np.ones(900, dtype=bool)
+    mask[250:420] = False  # across the edge of two answers
+    mask[600:699] = False
+    source = Scripted(candles=candles_of(mask), block_bars=300)
+    (note,) = update(path, source, HOUR, T0, T0 + 900 * HOUR).notes
+    assert note == (
+        "scripted BTC: long absences in the answers (100 bars or more): 1, the longest "
+        "2020-01-11T10:00:00Z to 2020-01-18T12:00:00Z (170 bars): taken as holes; "
+        "`refresh: true` asks again"
+    )

@@ -1,9 +1,11 @@
 """The command line as a person meets it: the shipped configs, and what a mistake is answered."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import exchange as ex
 import pytest
@@ -351,3 +353,49 @@ def test_csv_with_other_separators_or_contradicting_rows_is_refused(
     Path("c.csv").write_text(row + "1577836800,7000,9100,6900,9050,10,3\n")
     said = error_of(capsys, 1, config)
     assert "two rows for 2020-01-01T00:00:00Z close at 7050 and 9050: remove the wrong" in said
+
+
+def test_an_interrupt_is_one_line_and_its_own_status(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: Any, **__: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("btc_datamodule.datamodule.update", interrupted)
+    assert main(["prepare", "--config", str(CONFIGS / "dummy.yaml")]) == 130
+    said = capsys.readouterr().err
+    assert said == "btc-datamodule: interrupted: what came is kept, run it again to go on\n"
+
+
+def test_info_shows_the_candles_where_there_are_no_features_for_the_settings(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = ["--config", str(CONFIGS / "dummy.yaml"), "--data.data_dir", str(tmp_path)]
+    assert main(["prepare", *config]) == 0
+    capsys.readouterr()
+    assert main(["info", *config, "--data.features", "[momentum]"]) == 1
+    said = capsys.readouterr()
+    assert "17,520 rows, 2020-01-01T00:00:00Z to 2022-01-01T00:00:00Z" in said.out
+    assert "there is no feature file for these settings" in said.err
+
+
+def test_candles_and_features_of_another_series_are_named(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    config = ["--config", str(CONFIGS / "dummy.yaml"), "--data.data_dir", str(tmp_path)]
+    other = [*config, "--data.source.seed", "3"]
+    assert main(["prepare", *config]) == main(["prepare", *other]) == 0
+    mine, theirs = sorted(tmp_path.rglob("candles.h5"))
+    (features,) = mine.parent.glob("features-*.h5")
+    (foreign,) = theirs.parent.glob("features-*.h5")
+    shutil.copy(foreign, features)
+    for command in ("verify", "info"):
+        assert "is another feature file under this name" in error_of(capsys, 1, [command, *config])
+    shutil.copy(theirs, mine)
+    for command in ("prepare", "info", "verify"):
+        assert "holds simulator BTC-SIM-3" in error_of(capsys, 1, [command, *config])
+
+
+def test_a_data_dir_that_is_no_text_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    config = ["prepare", "--config", str(CONFIGS / "dummy.yaml"), "--data.data_dir", "null"]
+    assert "data_dir is None: name a folder" in error_of(capsys, 1, config)
