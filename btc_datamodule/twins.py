@@ -174,8 +174,8 @@ def twin_of(
         write_candles(
             twin.candle_path,
             [candles],
-            source="audit",
-            series="audit",
+            source=data.source.name,
+            series=data.source.series,
             interval=candles.interval,
             columns=candles.columns,
             covered=[candles.span],

@@ -391,6 +391,7 @@ def test_candles_and_features_of_another_series_are_named(
     shutil.copy(foreign, features)
     for command in ("verify", "info"):
         assert "is another feature file under this name" in error_of(capsys, 1, [command, *config])
+    features.unlink()
     shutil.copy(theirs, mine)
     for command in ("prepare", "info", "verify"):
         assert "holds simulator BTC-SIM-3" in error_of(capsys, 1, [command, *config])
