@@ -1,7 +1,7 @@
 """How fast windows come beside other packages and hand-written loaders; ratios from one run.
 
     pip install -r benchmarks/peers-requirements.txt   # any subset: what is absent is left out
-    python benchmarks/peers.py                         # about ten minutes
+    python benchmarks/peers.py                         # minutes
     python benchmarks/peers.py --only datasets darts   # some of the others
     python benchmarks/peers.py --no-workers            # half the time
 
@@ -12,7 +12,7 @@ scaled, masks of what was observed, times, and targets made in float64.
 
 There are four kinds of rows: ``limit`` is no loader at all, ``ours`` is
 ``BTCDataModule.train_dataloader()``, ``by hand`` is what a few lines of torch and numpy do, and
-``package`` is another package, by the fastest way that its documentation leads to. Those that have
+``package`` is another package, by the way that the comment on its function names. Those that have
 to store each window, and so hold 256 times the series, get ``--stored`` windows instead of all.
 
 Every contender is first run once: its batch must have the right shape, and every window in it must

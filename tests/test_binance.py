@@ -268,7 +268,7 @@ def test_an_archive_without_any_file_of_the_product_is_an_error_soon(exchange: E
     assert str(caught.value) == (
         f"{exchange.url} has no 1h files of BTCUSB (spot), not even "
         "/data/spot/monthly/klines/BTCUSB/1h/BTCUSB-1h-2020-01.zip: check `source.product`, "
-        "`source.market` and `source.base_url`, or set `start` to when it began to trade"
+        "`source.market` and `source.base_url`, or set `start` and `end` to when it traded"
     )
     assert len(exchange.requests) < 50
 

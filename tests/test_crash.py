@@ -543,11 +543,20 @@ def test_an_interrupt_at_any_moment_of_a_write_leaves_the_old_file(tmp_path: Pat
 # --- read while replaced ------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class Drifted(Simulator):
+    """The series of seed 4 with the candles of another."""
+
+    @property
+    def series(self) -> str:
+        return Simulator(seed=4).series
+
+
 def replaced(path: Path) -> None:
     """Every candle another, and other feature files in place of those that were there."""
     for table in path.parent.glob("features-*.h5"):
         table.unlink()
-    update(path, Simulator(seed=5), 60, T0, T0 + 20 * 86_400, refresh=True)
+    update(path, Drifted(seed=5), 60, T0, T0 + 20 * 86_400, refresh=True)
     build(path, recipe())
 
 
