@@ -14,23 +14,21 @@ import socket
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from btc_datamodule.candles import Candles, ContentDigest, concatenate, empty, holes, merge
+from btc_datamodule.candles import concatenate, holes
 from btc_datamodule.disk import writable
 from btc_datamodule.errors import ConfigError, SourceError, StoreError
+from btc_datamodule.merging import Merge, joined
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store import (
-    BLOCK_ROWS,
-    CandleReader,
     Header,
     Provenance,
     check_series,
-    mend,
     read_header,
     write_candles,
 )
@@ -330,7 +328,7 @@ def _with_progress(
 def _commit(path: Path, parts: _Parts, refresh: bool) -> list[str]:
     """Merge the candle file and its parts into a new candle file; drop the parts."""
     source, interval = parts.source, parts.interval
-    merged = _Merge(path if path.exists() else None, parts.files(), interval, refresh)
+    merged = Merge(path if path.exists() else None, parts.files(), interval, refresh)
     headers = merged.headers
     write_candles(
         path,
@@ -341,104 +339,7 @@ def _commit(path: Path, parts: _Parts, refresh: bool) -> list[str]:
         columns={name for header in headers for name in header.columns},
         covered=union(span for header in headers for span in header.covered),
         revision=parts.revision,
-        provenance=_joined([record for header in headers for record in header.provenance]),
+        provenance=joined([record for header in headers for record in header.provenance]),
     )
     parts.discard()
     return [f"{source.name} {source.series}: {note}" for note in merged.notes()]
-
-
-class _Merge:
-    """A candle file and its parts as one series, and what shows on the way.
-
-    Earlier files win over later ones, or later ones if ``refresh``. A file is open only while it
-    is read: HDF5 keeps 8 MiB of each column of an open one, and a history of a billion bars comes
-    in thousands of parts.
-    """
-
-    def __init__(
-        self, stored: Path | None, parts: list[Path], interval: int, refresh: bool
-    ) -> None:
-        self.files = parts if stored is None else [stored, *parts]
-        self.headers = [read_header(file) for file in self.files]
-        self.interval = interval
-        self.refresh = refresh
-        self._fetched_anew = [] if stored is None or not refresh else self.headers[1:]
-        self._changed: set[int] = set()
-        self._withdrawn: list[int] = []
-
-    def blocks(self) -> Iterator[Candles]:
-        """The union of the files in order of time, in windows of ``BLOCK_ROWS`` bars.
-
-        Raises:
-            StoreError: if a file does not hold the candles that were written to it.
-        """
-        digests = [ContentDigest(self.interval) for _ in self.files]
-        step = BLOCK_ROWS * self.interval
-        for start in self._starts(step):
-            block, found = empty(self.interval), []
-            for file, header, digest in zip(self.files, self.headers, digests, strict=True):
-                if header.rows and header.span[0] < start + step and start < header.span[1]:
-                    with CandleReader(file) as reader:
-                        found.append(reader.slice(start, start + step))
-                    digest.update(found[-1])
-                    block, differing = merge(block, found[-1], self.refresh)
-                    self._changed.update(differing.tolist())
-            if self._fetched_anew and found:
-                self._note_withdrawn(found[0], found[1:])
-            if len(block):
-                yield block
-        for file, header, digest in zip(self.files, self.headers, digests, strict=True):
-            if digest.hexdigest() != header.digest:
-                raise StoreError(
-                    f"{file}: the candles are not those that were written: {mend(file)}"
-                )
-
-    def notes(self) -> Iterator[str]:
-        """What a person should know of the merge, once it is done."""
-        if self._changed:
-            first = format_instant(min(self._changed))
-            what = "replaced"
-            if not self.refresh:
-                what = "kept as stored; `refresh: true` takes the new values"
-            yield (
-                f"{len(self._changed)} candles came back different from what is stored, the first "
-                f"at {first}: {what}"
-            )
-        if self._withdrawn:
-            yield (
-                f"{len(self._withdrawn)} stored candles are not in the answer any more, the first "
-                f"at {format_instant(self._withdrawn[0])}: kept"
-            )
-
-    def _starts(self, step: int) -> list[int]:
-        spans = [header.span for header in self.headers if header.rows]
-        return sorted(
-            {
-                window
-                for start, end in spans
-                for window in np.arange(floor_to(start, step), end, step).tolist()
-            }
-        )
-
-    def _note_withdrawn(self, stored: Candles, fetched: list[Candles]) -> None:
-        """Remember stored bars that were asked for again and not answered."""
-        answered = union(span for header in self._fetched_anew for span in header.covered)
-        asked = [stored.slice(*span).open_time for span in answered]
-        kept = np.concatenate([np.zeros(0, np.int64), *(part.open_time for part in fetched)])
-        for times in asked:
-            self._withdrawn += np.setdiff1d(times, kept).tolist()
-
-
-def _joined(records: list[Provenance]) -> list[Provenance]:
-    """Records with neighbours of the same origin made one, so that pages do not pile up."""
-    joined: list[Provenance] = []
-    for record in records:
-        last = joined[-1] if joined else None
-        same = last and (last.origin, last.checksum) == (record.origin, record.checksum)
-        if last and same and last.span[1] == record.span[0]:
-            joined[-1] = replace(
-                record, span=(last.span[0], record.span[1]), rows=last.rows + record.rows
-            )
-        else:
-            joined.append(record)
-    return joined

@@ -51,7 +51,8 @@ class BTCDataModule(LightningDataModule):
     """Bitcoin candles as train, validation, test and predict windows.
 
     Args:
-        source: where candles come from: Simulator, Coinbase, CandleFile, or a Source of yours.
+        source: where candles come from: Simulator, Coinbase, BinanceArchive, Ccxt, CandleFile, or
+            a Source of yours.
         interval: length of a bar: 1m, 5m, 1h, 1d and so on.
         start: first instant, ISO 8601, UTC; none for as early as the source has.
         end: instant past the last one; none for up to the latest closed bar.
