@@ -35,8 +35,9 @@ def check_arguments(data: "BTCDataModule") -> None:
         if getattr(data, name) not in choices:
             offered = ", ".join(map(str, choices))
             raise ConfigError(f"{name} is {getattr(data, name)!r}: choose one of {offered}")
-    if not 0 < data.min_observed <= 1:
-        raise ConfigError(f"min_observed is {data.min_observed}: it must be in (0, 1]")
+    share = data.min_observed
+    if not isinstance(share, int | float) or not 0 < share <= 1:
+        raise ConfigError(f"min_observed is {share!r}: it must be a number in (0, 1]")
     if data.start is not None and data.end is not None and data.start >= data.end:
         raise ConfigError(
             f"the range is empty: start {format_instant(data.start)} is not before "

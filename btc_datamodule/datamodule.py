@@ -185,8 +185,10 @@ class BTCDataModule(LightningDataModule):
         It uses the same files; the statistics are its own, fitted by its ``setup``.
 
         Raises:
-            ConfigError: if the split has only one fold.
+            ConfigError: if the split has only one fold, or ``fold`` is no whole number.
         """
+        if isinstance(fold, bool) or not isinstance(fold, int):
+            raise ConfigError(f"fold is {fold!r}: it must be a whole number")
         if "fold" not in signature(type(self.split)).parameters:
             raise ConfigError(f"split {self.split!r} has only one fold")
         return type(self)(**self._given | {"split": replace(self.split, fold=fold)})  # type: ignore[type-var]
@@ -434,8 +436,9 @@ class BTCDataModule(LightningDataModule):
             origin_time: (B,) int64, epoch seconds, of their origins.
 
         Returns:
-            What ``target.prices`` makes of them, in the quote currency; NaN where the bar that
-            they are measured from is not known.
+            What ``target.prices`` makes of them, in the quote currency. They are measured from
+            the close before the first target bar, which with a gap comes after the origin: NaN
+            where it is not known yet.
 
         Raises:
             ConfigError: if the target is not one of prices.

@@ -63,6 +63,8 @@ class Feature:
     needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.lookback, bool) or not isinstance(self.lookback, int):
+            raise ConfigError(f"feature {self.name!r}: lookback must be a whole number of bars")
         if self.lookback < 1:
             raise ConfigError(f"feature {self.name!r}: lookback must be at least 1 bar")
         if not callable(self.compute):
@@ -264,6 +266,8 @@ def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
             features at all.
         LookAheadError: for an expression that reads later bars.
     """
+    if isinstance(features, str):
+        raise ConfigError(f"features is the text {features!r}: give a list, such as [{features}]")
     if not features:
         raise ConfigError("features is empty: name at least one, such as log_return")
     resolved = tuple(_named(each) if isinstance(each, str) else each for each in features)
@@ -311,7 +315,7 @@ def check_lookback(
     """Raise ``LookAheadError`` unless the feature keeps its law at ``rows``.
 
     Each value is computed again from the ``lookback`` bars that end at its row. The two may
-    differ by rounding: 1e-6 of the value and of the feature's usual spread (its 5 % to 95 %
+    differ by rounding: 1e-10 of the value, 1e-6 of the feature's usual spread (its 5 % to 95 %
     range, which no single outlier widens), and 1e-13 of its largest value, which is what running
     sums leave behind.
 
@@ -347,4 +351,4 @@ def check_lookback(
 def _same(one: float, other: float, rounding: float) -> bool:
     if not (np.isfinite(one) and np.isfinite(other)):
         return not (np.isfinite(one) or np.isfinite(other))
-    return abs(one - other) <= 1e-6 * abs(one) + rounding
+    return abs(one - other) <= 1e-10 * abs(one) + rounding

@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 Stage = Literal["train", "val", "test", "predict"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
 END_OF_TIME = 1 << 62
+MOST_FOLDS = 100_000
+"""Of a combinatorial split: each is a fit."""
 
 Spans = tuple[Span, ...]
 
@@ -274,6 +276,11 @@ class CombinatorialPurged(Split):
             raise ConfigError(
                 f"split: n_test_groups {self.n_test_groups} must be at least 1 and less than "
                 f"n_groups {self.n_groups}"
+            )
+        if self.n_folds > MOST_FOLDS:
+            raise ConfigError(
+                f"split: {self.n_test_groups} of {self.n_groups} groups make {self.n_folds:,} "
+                f"folds, more than {MOST_FOLDS:,}: lower n_groups"
             )
 
     @property

@@ -606,3 +606,19 @@ def test_name_and_lookback_are_in_the_definition() -> None:
     compute = mean_of(5)
     texts = {Feature(n, b, compute).definition() for n in ("a", "b") for b in (5, 6)}
     assert len(texts) == 4
+
+
+@pytest.mark.parametrize("size", [3e-5, 3e-6, 1e-2])
+def test_a_leak_that_is_small_beside_a_constant_level_is_found(size: float) -> None:
+    level = 1000.0 if size > 1e-3 else 1.0
+
+    def peek(bars: pl.DataFrame) -> pl.Series:
+        coming = (bars["close"].shift(-1) / bars["close"]).log().fill_null(0.0)
+        return level + size * coming
+
+    times = T0 + HOUR * np.arange(500)
+    candles = candles_of(times)
+    bars = frame(times, {n: candles[n] for n in ("open", "high", "low", "close", "volume")})
+    feature = Feature("peek", 2, peek)
+    with pytest.raises(LookAheadError, match="it looks ahead"):
+        check_lookback(feature, bars, feature(bars), range(10, 490, 40))

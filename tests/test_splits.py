@@ -474,3 +474,8 @@ def test_a_fold_does_not_depend_on_where_the_grid_lies(grid: tuple[Span, int]) -
 def test_durations_read_as_they_are_written() -> None:
     for seconds in (1, 59, MINUTE, 90 * MINUTE, HOUR, 36 * HOUR, DAY, 365 * DAY):
         assert seconds_of(format_interval(seconds), HOUR) == seconds
+
+
+def test_more_combinations_than_anyone_can_fit_are_refused_at_once() -> None:
+    with pytest.raises(ConfigError, match=r"118,264,581,564,861,424 folds, more than 100,000"):
+        CombinatorialPurged(60, 30)
