@@ -321,7 +321,7 @@ def test_a_model_of_ones_own_needs_nothing_but_the_batch(tmp_path: Path) -> None
         ({"gap": -1}, "gap is -1: it must be a whole number from 0 up"),
         ({"stride": 0}, "stride is 0"),
         ({"num_workers": -1}, "num_workers is -1"),
-        ({"min_observed": 0}, r"min_observed is 0: it must be in \(0, 1\]"),
+        ({"min_observed": 0}, r"min_observed is 0: it must be a number in \(0, 1\]"),
         ({"shuffle": "some"}, "shuffle is 'some': choose one of full, block, none"),
         ({"scaling": "minmax"}, "scaling is 'minmax': choose one of train, robust, window, none"),
         ({"features": []}, "features is empty"),
