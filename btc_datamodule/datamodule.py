@@ -28,6 +28,7 @@ from btc_datamodule.fitted import Fitted, digest_of, observed_rows, train_runs
 from btc_datamodule.hparams import plain
 from btc_datamodule.loading import InOrderSampler, WindowLoader
 from btc_datamodule.origins import Origins, Reckoning, SampleShape, eligible
+from btc_datamodule.resume import ExactResume
 from btc_datamodule.sampling import BLOCK_WINDOWS, Shuffle, WindowSampler
 from btc_datamodule.scaling import Scaler, Scaling
 from btc_datamodule.sources.base import Source
@@ -297,6 +298,9 @@ class BTCDataModule(LightningDataModule):
         self._verify()
         self._device_gather = None
         check_stages(self)
+        callbacks = [] if self.trainer is None else self.trainer.callbacks  # type: ignore[attr-defined]
+        if stage == "fit" and not any(isinstance(each, ExactResume) for each in callbacks):
+            callbacks.append(ExactResume())
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of train windows."""

@@ -1,9 +1,11 @@
 """A fit that was stopped goes on as if it had not been: the same batches, the same weights."""
 
 import hashlib
+import logging
 import os
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import timedelta
 from itertools import chain, cycle, product
 from pathlib import Path
@@ -19,6 +21,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from btc_datamodule import Batch, BTCDataModule, DummyModule, Simulator
+from btc_datamodule.resume import ExactResume
 from btc_datamodule.sampling import WindowSampler, permute
 
 EPOCHS = 3
@@ -202,6 +205,27 @@ def by_max_time(folder: Path, model: Recorder, dm: BTCDataModule, options: dict[
     runner.fit(model, datamodule=dm)
 
 
+def by_max_time_and_kept_at_its_end(
+    folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]
+) -> None:
+    model.prepare(10, _run_out)
+    kept = ModelCheckpoint(folder, "stop", save_on_train_epoch_end=True)
+    trainer(folder, Timer(timedelta(days=1)), kept, **options).fit(model, datamodule=dm)
+
+
+def at_the_start_of_an_epoch(
+    folder: Path, model: Recorder, dm: BTCDataModule, options: dict[str, Any]
+) -> None:
+    class Fails(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.current_epoch == 1:
+                raise StoppedError
+
+    kept = OnExceptionCheckpoint(folder, "stop")
+    with pytest.raises(StoppedError):
+        trainer(folder, kept, Fails(), **options).fit(model, datamodule=dm)
+
+
 def _stop(_: Recorder) -> None:
     raise StoppedError
 
@@ -222,6 +246,8 @@ STOPS = (
     once_it_was_over,
     by_max_steps,
     by_max_time,
+    by_max_time_and_kept_at_its_end,
+    at_the_start_of_an_epoch,
 )
 PLAIN = Setting("full", (0, 0), 1, 1.0)
 OTHERS = (
@@ -286,40 +312,164 @@ def test_a_resumed_fit_sees_the_same_batches_and_ends_with_the_same_weights(
     assert same_weights(after, whole)
 
 
-# --- what Lightning itself does not save --------------------------------------------------------
+# --- what Lightning's checkpoints count wrongly -------------------------------------------------
 
 
-def test_a_checkpoint_amid_an_accumulation_loses_the_gradients_gathered_but_no_batch(
-    folder: Path, tmp_path: Path
+@pytest.mark.parametrize("at", range(1, EPOCHS * BATCHES))
+def test_an_epoch_that_max_time_cut_short_goes_on_where_it_was(
+    folder: Path, tmp_path: Path, at: int
 ) -> None:
-    """Lightning saves no gradients: the batches are exact, the next step is not."""
-    setting = PLAIN._replace(accumulate=2)
+    """Lightning counts it as over in whatever is saved from then on: its rest would be lost."""
+    whole = uninterrupted(folder, PLAIN)
+    runner = trainer(tmp_path, Timer(timedelta(days=1)))
+    dm = datamodule(folder)
+    runner.fit(model_for(dm).prepare(at - 1, _run_out), datamodule=dm)
+    runner.save_checkpoint(tmp_path / "stop.ckpt")
+    after = model_for(dm)
+    trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == whole.seen[at:]
+    assert same_weights(after, whole)
+
+
+@pytest.fixture
+def said() -> Iterator[list[str]]:
+    """What Lightning's logger is given to say."""
+    texts: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: texts.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("lightning.pytorch")
+    logger.addHandler(handler)
+    yield texts
+    logger.removeHandler(handler)
+
+
+@pytest.mark.parametrize(("at", "from_"), [(1, 0), (2, 0), (3, 3), (5, 3), (7, 6), (8, 8), (9, 8)])
+def test_batches_whose_gradients_a_checkpoint_lost_are_seen_again(
+    folder: Path, tmp_path: Path, at: int, from_: int, said: list[str]
+) -> None:
+    """With steps after 3, 6 and, at the end of the epoch, 8 batches."""
+    setting = PLAIN._replace(accumulate=3)
     whole = uninterrupted(folder, setting)
-    dm = setting.datamodule(folder)
-    before = model_for(dm).prepare(11, _stop)
-    kept = OnExceptionCheckpoint(tmp_path, "stop")
+    dm = datamodule(folder)
     with pytest.raises(StoppedError):
-        trainer(tmp_path, kept, **setting.of_trainer).fit(before, datamodule=dm)
+        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **setting.of_trainer).fit(
+            model_for(dm).prepare(at, _stop), datamodule=dm
+        )
     after = model_for(dm)
     runner = trainer(tmp_path, **setting.of_trainer)
     runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == whole.seen[11:]
-    assert not same_weights(after, whole)
+    assert after.seen == whole.seen[from_:]
+    assert same_weights(after, whole)
+    told = [each for each in said if "seen again" in each]
+    assert len(told) == (at > from_)
+    assert all(f"batches seen again: {at - from_}, " in each for each in told)
 
 
-def test_an_epoch_that_max_time_cut_short_counts_as_over_in_what_is_saved_afterwards(
+def test_no_batch_is_seen_twice_where_an_optimizer_step_took_another_number_of_them(
     folder: Path, tmp_path: Path
 ) -> None:
-    """Lightning's own count says so: the rest of the epoch is left out, the next one is whole."""
+    """Which of them have had their step is not known then: Lightning's count stands."""
     dm = datamodule(folder)
-    before = model_for(dm).prepare(10, _run_out)
-    runner = trainer(tmp_path, Timer(timedelta(days=1)))
-    runner.fit(before, datamodule=dm)
-    runner.save_checkpoint(tmp_path / "stop.ckpt")
-    assert len(before.seen) == 11
+    options = {"accumulate_grad_batches": 2}
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **options).fit(
+            model_for(dm).prepare(6, _stop), datamodule=dm
+        )
     after = model_for(dm)
-    trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == uninterrupted(folder, PLAIN).seen[2 * BATCHES :]
+    options = {"accumulate_grad_batches": 4}
+    runner = trainer(tmp_path, **options)
+    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == uninterrupted(folder, PLAIN).seen[6:]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_epochs": -1, "max_steps": EPOCHS * BATCHES}])
+@pytest.mark.parametrize("epoch", range(EPOCHS))
+def test_a_checkpoint_of_the_start_of_an_epoch_begins_it(
+    folder: Path, tmp_path: Path, epoch: int, options: dict[str, Any]
+) -> None:
+    """Lightning takes the batches of the epoch before for its own: it would be left out."""
+
+    class Keeps(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.current_epoch == epoch:
+                trainer.save_checkpoint(tmp_path / "stop.ckpt")
+
+    whole = uninterrupted(folder, PLAIN)
+    dm = datamodule(folder)
+    trainer(tmp_path, Keeps(), **options).fit(model_for(dm), datamodule=dm)
+    after = model_for(dm)
+    runner = trainer(tmp_path, **options)
+    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == whole.seen[epoch * BATCHES :]
+    assert same_weights(after, whole)
+
+
+def test_a_trainer_has_one_exact_resume_however_often_it_fits(folder: Path, tmp_path: Path) -> None:
+    dm = datamodule(folder)
+    runner = trainer(tmp_path, max_epochs=1)
+    for _ in range(2):
+        runner.fit(model_for(dm), datamodule=dm)
+    callbacks: list[Callback] = runner.callbacks  # type: ignore[attr-defined]
+    assert sum(isinstance(each, ExactResume) for each in callbacks) == 1
+    evaluating = trainer(tmp_path)
+    evaluating.validate(model_for(dm), datamodule=dm, verbose=False)
+    callbacks = evaluating.callbacks  # type: ignore[attr-defined]
+    assert not any(isinstance(each, ExactResume) for each in callbacks)
+
+
+# --- stopped again and again --------------------------------------------------------------------
+
+WAYS: dict[str, Callable[[Recorder], None]] = {
+    "exception": _stop,
+    "SIGTERM": lambda _: os.kill(os.getpid(), signal.SIGTERM),
+    "max_time": _run_out,
+}
+UNEVEN: tuple[dict[str, Any], ...] = (
+    {},
+    {"accumulate_grad_batches": 2, "val_check_interval": 0.25},
+    {"accumulate_grad_batches": 3},
+    {"accumulate_grad_batches": 3, "val_check_interval": 3, "max_epochs": -1, "max_steps": 9},
+    {"limit_train_batches": 5, "val_check_interval": 2},
+)
+
+
+class KeepsTheEnd(Callback):
+    """Keeps a checkpoint of the end of a fit, which one that ``max_time`` ended has too."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: Trainer, *_: Any) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("kind", [Recorder, Scheduled])
+@pytest.mark.parametrize("options", UNEVEN, ids=lambda given: "-".join(map(str, given.values())))
+@pytest.mark.parametrize(
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.stress) for seed in range(1, 40))]
+)
+def test_a_fit_that_is_stopped_again_and_again_in_any_way_ends_with_the_same_weights(
+    folder: Path, tmp_path: Path, seed: int, options: dict[str, Any], kind: type[Recorder]
+) -> None:
+    dm = datamodule(folder)
+    whole = model_for(dm, kind)
+    trainer(tmp_path, **options).fit(whole, datamodule=dm)
+
+    random, kept, stops = np.random.default_rng(seed), None, 0
+    while True:
+        way, at = str(random.choice(list(WAYS))), int(random.integers(6))
+        path = tmp_path / f"stop{stops}.ckpt"
+        callbacks: list[Callback] = [OnExceptionCheckpoint(tmp_path, path.stem)]
+        if way == "max_time":
+            callbacks = [Timer(timedelta(days=1)), KeepsTheEnd(path)]
+        part = model_for(dm, kind).prepare(at, WAYS[way])
+        with suppress(StoppedError, SystemExit):
+            trainer(tmp_path, *callbacks, **options).fit(part, datamodule=dm, ckpt_path=kept)
+        if len(part.seen) <= at:  # it came to its end before
+            break
+        kept, stops = str(path), stops + 1
+    assert stops > 1
+    assert same_weights(part, whole)
 
 
 # --- bugs of Lightning that must not reach the user ---------------------------------------------
