@@ -12,6 +12,7 @@ only says in what order, so that another one does not go unnoticed.
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, SequentialSampler
 
@@ -93,13 +94,21 @@ class WindowLoader(DataLoader[Batch]):
         trainer = self.trainer
         if trainer is not None and trainer.train_dataloader is self:
             self._follow(trainer, resumes)
-        # Persistent workers serve one iterator, and would begin again in the middle of it.
-        batches = self._get_iterator() if self._running else super().__iter__()
         self._running += 1
         try:
-            yield from batches
+            yield from self._batches()
         finally:
             self._running -= 1
+
+    def _batches(self) -> Iterator[Batch]:
+        if not self.num_workers and not self.pin_memory:
+            # All that DataLoader does then is to look up the next positions, for the price of a
+            # small batch; and to take a seed from torch, as it does with workers too.
+            torch.empty((), dtype=torch.int64).random_(generator=self.generator)
+            return map(self.dataset.__getitem__, self.sampler)
+        if self._running > 1:  # persistent workers serve one iterator, and would begin it again
+            return self._get_iterator()
+        return super().__iter__()
 
     def _follow(self, trainer: "Trainer", resumes: bool) -> None:
         """Set the sampler to where the Trainer stands.

@@ -1,14 +1,15 @@
 """Windows: the gather from the mapped feature file, and the dataset around it.
 
-A batch is one numpy index into a view of the rows in which each window is a single item, so that
-every window is one memcpy. Nothing is done per sample. The rows are the mapped feature file,
-scaled after the gather, in place; or, where those of the stage take no more than
-``SCALED_AHEAD_BYTES``, a copy of them that each process scales once. The values are the same, bit
-for bit: the copy only saves scaling each row again in each window that it is part of, which
-costs a third to a half of the gather (``benchmarks/loaders.py``).
+A batch is one ``index_select`` from a view of the rows in which each window is a row of its own, so
+that every window is one memcpy, on as many cores as torch may use. Nothing is done per sample. The
+rows are the mapped feature file, scaled after the gather, in place; or, where those of the stage
+take no more than ``SCALED_AHEAD_BYTES``, a copy of them that each process scales once. The values
+are the same, bit for bit: the copy only saves scaling each row again in each window that it is
+part of, which costs a third to a half of the gather (``benchmarks/overhead.py``).
 """
 
 import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.memory import Memory
 from btc_datamodule.origins import Origins, SampleShape
 from btc_datamodule.sampling import Request
 from btc_datamodule.scaling import Scaler
@@ -95,6 +97,7 @@ class WindowDataset(Dataset[Batch]):
         self.transform = transform
         self.ahead_bytes = ahead_bytes
         self._views: tuple[int, _Views] | None = None
+        self._memory = Memory()
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -117,20 +120,22 @@ class WindowDataset(Dataset[Batch]):
         return batch if self.transform is None else self.transform(batch)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_views": None}
+        return {**self.__dict__, "_views": None, "_memory": Memory()}
 
     def inputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """``Batch.x`` and ``Batch.observed`` of some origins (rows)."""
         views = self._windows()
         size = (len(origins), self.shape.lookback)
-        starts = origins - (self.shape.lookback - 1)
-        at = starts - views.first if views.first else starts
-        x = torch.from_numpy(views.x[at].view(np.float32).reshape(*size, -1))
+        back = self.shape.lookback - 1
+        x = self._memory.empty(len(origins), views.x.shape[1])
+        torch.index_select(views.x, 0, torch.from_numpy(origins - (back + views.first)), out=x)
+        x = x.view(*size, views.x.shape[1] // size[1])
         if self.complete:
             # Made anew for each batch, though all are alike: whoever gets one may write into it.
-            observed = torch.from_numpy(np.ones(size, dtype=np.bool_))
+            observed = torch.ones(size, dtype=torch.bool)
         else:
-            observed = torch.from_numpy(views.observed[starts].view(np.bool_).reshape(size))
+            seen = views.observed.index_select(0, torch.from_numpy(origins - back))
+            observed = seen.view(torch.bool)
         if not views.scaled:
             self.scaler.apply_(x, None if self.complete else observed)
             if not self.complete and not observed.all():
@@ -142,7 +147,9 @@ class WindowDataset(Dataset[Batch]):
         y = torch.from_numpy(self._targets(self._windows().bars, origins))
         if self.target_scaler is not None:
             self.target_scaler.apply_(y)
-        return y, torch.from_numpy(origins * self.table.interval + self.table.first)
+        times = origins * self.table.interval
+        times += self.table.first
+        return y, torch.from_numpy(times)
 
     def scaled(self, low: int, high: int) -> NDArray[np.float32]:
         """Rows [low, high) scaled, those not observed 0: for any method but "window"."""
@@ -236,10 +243,10 @@ class WindowDataset(Dataset[Batch]):
             x = self.scaled(low, high) if ahead else table.x
             length = shape.context + shape.horizon
             views = _Views(
-                x=as_items(x, shape.lookback),
+                x=overlapping(x, shape.lookback),
                 first=low if ahead else 0,
                 scaled=ahead,
-                observed=as_items(table.observed, shape.lookback),
+                observed=overlapping(table.observed, shape.lookback),
                 bars=tuple(as_items(table.bars(name), length) for name in self.target.columns),
             )
             self._views = (os.getpid(), views)
@@ -247,18 +254,30 @@ class WindowDataset(Dataset[Batch]):
 
 
 class _Views(NamedTuple):
-    """Rows with one item per window; the items of ``x`` begin at row ``first``."""
+    """Rows with one item per window; those of ``x`` begin at row ``first``."""
 
-    x: NDArray[Any]
+    x: Tensor  # (n, L * F) float32
     first: int
     scaled: bool
-    observed: NDArray[Any]
+    observed: Tensor  # (n, L) uint8
     bars: tuple[NDArray[Any], ...]
 
 
 def as_is(batch: Any) -> Any:
     """The collate function of loaders whose dataset hands out whole batches."""
     return batch
+
+
+def overlapping(rows: NDArray[Any], length: int) -> Tensor:
+    """A view of contiguous (T, ...) rows as (T - length + 1, length * row) overlapping windows.
+
+    Only ever to be read: windows share their rows, which may be a file mapped read-only.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of rows that are read-only
+        flat = torch.from_numpy(rows).view(-1)
+    width = flat.numel() // len(rows)
+    return flat.as_strided((len(rows) - length + 1, length * width), (width, 1))
 
 
 def as_items(rows: NDArray[Any], length: int) -> NDArray[Any]:

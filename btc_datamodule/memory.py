@@ -1,0 +1,48 @@
+"""Memory of large batches, used again as soon as nobody holds the batch.
+
+What an allocator gives for tens of megabytes is fresh from the system each time: every page of it
+must be cleared before it can be written, which takes as long as gathering the batch. Where a batch
+before it has been let go, its memory is taken instead. Whoever holds a batch, or any view of one of
+its tensors, keeps its memory.
+"""
+
+import weakref
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+RECYCLED_BYTES = 1 << 22
+"""Smaller tensors, below 4 MiB, are left to the allocator, which keeps their memory by itself."""
+
+KEPT = 2
+"""How many pieces may wait to be used again."""
+
+
+class Memory:
+    """Gives out tensors, and takes back their memory when they are gone. Safe between threads."""
+
+    def __init__(self) -> None:
+        self._waiting: list[NDArray[np.uint8]] = []
+
+    def empty(self, rows: int, width: int) -> Tensor:
+        """A (rows, width) float32 tensor with anything in it."""
+        size = 4 * rows * width
+        if size < RECYCLED_BYTES:
+            return torch.empty((rows, width), dtype=torch.float32)
+        try:
+            memory = self._waiting.pop()
+        except IndexError:
+            memory = np.empty(size, dtype=np.uint8)
+        if len(memory) < size:
+            memory = np.empty(size, dtype=np.uint8)
+        # The tensor, and with it every view of it, holds this array; when the last one goes so
+        # does the array, and its memory comes back.
+        lent = memory[:size].view(np.float32).reshape(rows, width)
+        weakref.finalize(lent, self._take_back, memory).atexit = False
+        return torch.from_numpy(lent)
+
+    def _take_back(self, memory: NDArray[np.uint8]) -> None:
+        if len(self._waiting) < KEPT:
+            self._waiting.append(memory)
