@@ -132,7 +132,7 @@ class WindowDataset(Dataset[Batch]):
         x = x.view(*size, views.x.shape[1] // size[1])
         if self.complete:
             # Made anew for each batch, though all are alike: whoever gets one may write into it.
-            observed = torch.ones(size, dtype=torch.bool)
+            observed = torch.from_numpy(np.ones(size, dtype=np.bool_))
         else:
             seen = views.observed.index_select(0, torch.from_numpy(origins - back))
             observed = seen.view(torch.bool)

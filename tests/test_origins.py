@@ -6,7 +6,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from btc_datamodule.grid import runs_of
-from btc_datamodule.origins import Origins, SampleShape, eligible, subtract_runs, too_sparse
+from btc_datamodule.origins import (
+    TABLE_LIMIT,
+    Origins,
+    SampleShape,
+    eligible,
+    subtract_runs,
+    too_sparse,
+)
 
 
 def rows_of(runs: NDArray[np.int64]) -> list[int]:
@@ -153,6 +160,37 @@ def test_positions_count_origins_through_runs_at_a_stride() -> None:
 def test_the_last_origin_of_each_run_can_be_asked_for() -> None:
     origins = Origins.of(np.array([[2, 10], [20, 21], [30, 34]]), stride=3, last=True)
     assert origins[np.arange(len(origins))].tolist() == [2, 5, 8, 9, 20, 30, 33]
+
+
+@given(
+    lengths=st.lists(st.integers(1, 40) | st.integers(1, 5000), min_size=1, max_size=60),
+    stride=st.integers(1, 7),
+    last=st.booleans(),
+)
+@settings(max_examples=200, deadline=None)
+def test_any_positions_are_found_in_runs_however_uneven(
+    lengths: list[int], stride: int, last: bool
+) -> None:
+    starts = np.cumsum([0, *(length + 3 for length in lengths[:-1])])
+    runs = np.stack([starts, starts + lengths], axis=1)
+    origins = Origins.of(runs, stride, last=last)
+    expected = [
+        row
+        for start, end in runs.tolist()
+        for row in sorted({*range(start, end, stride), *([end - 1] if last else [])})
+    ]
+    shuffled = np.random.default_rng(0).permutation(len(origins))
+    assert len(origins) == len(expected)
+    assert origins[shuffled].tolist() == np.array(expected)[shuffled].tolist()
+    assert origins[np.zeros(0, dtype=np.int64)].tolist() == []
+
+
+def test_the_table_of_runs_stays_small_however_many_there_are() -> None:
+    starts = np.arange(200_000) * 10
+    origins = Origins.of(np.stack([starts, starts + 4], axis=1), stride=1, last=False)
+    positions = np.array([0, 3, 4, 799_999])
+    assert origins[positions].tolist() == [0, 3, 10, 1_999_993]
+    assert len(origins._table[1]) <= TABLE_LIMIT
 
 
 def test_a_billion_origins_cost_no_memory() -> None:

@@ -22,7 +22,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
 from btc_datamodule import Batch, BTCDataModule, DummyModule, Simulator
 from btc_datamodule.resume import ExactResume
-from btc_datamodule.sampling import WindowSampler, permute
+from btc_datamodule.sampling import WindowSampler, permute_run
 
 EPOCHS = 3
 BATCHES = 8
@@ -690,11 +690,11 @@ def test_resuming_late_in_an_epoch_permutes_and_gathers_nothing_of_what_was_seen
 
     asked: list[int] = []
 
-    def counting(positions: Any, size: int, seed: int, epoch: int) -> Any:
-        asked.extend(positions.tolist())
-        return permute(positions, size, seed, epoch)
+    def counting(start: int, count: int, size: int, seed: int, epoch: int) -> Any:
+        asked.extend(range(start, start + count))
+        return permute_run(start, count, size, seed, epoch)
 
-    monkeypatch.setattr("btc_datamodule.sampling.permute", counting)
+    monkeypatch.setattr("btc_datamodule.sampling.permute_run", counting)
     monkeypatch.setattr("btc_datamodule.sampling.PERMUTED_AT_ONCE", 16)
     after = model_for(dm).prepare(0, _stop)
     with pytest.raises(StoppedError):

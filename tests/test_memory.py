@@ -1,0 +1,100 @@
+"""The memory of large batches is used again, and never while anyone holds it."""
+
+import gc
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from btc_datamodule.memory import KEPT, RECYCLED_BYTES, Memory
+
+WIDTH = 1024
+ROWS = RECYCLED_BYTES // (4 * WIDTH)
+
+
+def test_the_memory_of_a_tensor_that_is_gone_is_used_again() -> None:
+    memory = Memory()
+    tensor = memory.empty(ROWS, WIDTH)
+    address = tensor.data_ptr()
+    assert (tensor.shape, tensor.dtype) == ((ROWS, WIDTH), torch.float32)
+    del tensor
+    assert memory.empty(ROWS, WIDTH).data_ptr() == address
+
+
+VIEWS: dict[str, Callable[[Tensor], Any]] = {
+    "itself": lambda tensor: tensor,
+    "slice": lambda tensor: tensor[3:5],
+    "view": lambda tensor: tensor.view(-1, 2)[::7],
+    "array": lambda tensor: tensor.numpy(),
+    "part of an array": lambda tensor: tensor.numpy()[1, 2:4],
+    "buffer": lambda tensor: memoryview(tensor.numpy()),
+    "dlpack": lambda tensor: np.from_dlpack(tensor),
+    "detached": lambda tensor: tensor.detach().requires_grad_(),
+    "storage": lambda tensor: tensor.untyped_storage(),
+    "saved for backward": lambda tensor: (tensor * torch.ones(1, requires_grad=True)).grad_fn,
+}
+
+
+@pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
+def test_whoever_holds_any_view_of_a_tensor_keeps_its_memory(view: Any) -> None:
+    memory = Memory()
+    tensor = memory.empty(ROWS, WIDTH)
+    tensor.fill_(7)
+    address, held = tensor.data_ptr(), view(tensor)
+    del tensor
+    gc.collect()
+    others = [memory.empty(ROWS, WIDTH) for _ in range(3)]
+    assert address not in [other.data_ptr() for other in others]
+    del held, others
+    gc.collect()
+    assert len(memory._waiting) == KEPT
+
+
+def test_small_tensors_are_left_to_the_allocator() -> None:
+    memory = Memory()
+    memory.empty(ROWS - 1, WIDTH)
+    assert memory._waiting == []
+
+
+def test_a_smaller_tensor_fits_into_what_is_there_and_a_larger_one_gets_new_memory() -> None:
+    memory = Memory()
+    large = memory.empty(2 * ROWS, WIDTH)
+    address = large.data_ptr()
+    del large
+    small = memory.empty(ROWS, WIDTH)
+    assert small.data_ptr() == address
+    del small
+    larger = memory.empty(3 * ROWS, WIDTH)
+    larger.fill_(1.0)
+    assert larger.shape == (3 * ROWS, WIDTH)
+
+
+def test_no_more_than_a_few_pieces_wait() -> None:
+    memory = Memory()
+    tensors = [memory.empty(ROWS, WIDTH) for _ in range(KEPT + 3)]
+    tensors.clear()
+    assert len(memory._waiting) == KEPT
+
+
+def test_threads_never_share_a_piece() -> None:
+    memory = Memory()
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        held: list[Tensor] = []
+        for turn in range(200):
+            tensor = memory.empty(ROWS, WIDTH)
+            tensor[:, ::512] = number
+            held = [*held[-(turn % 3) :], tensor]
+            wrong.extend(1 for each in held if not bool((each[:, ::512] == number).all()))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
