@@ -40,8 +40,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from loaders import machine
 from numpy.typing import NDArray
+from timing import machine
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -94,12 +94,10 @@ class Hollow(WindowDataset):
 def bare(dataset: WindowDataset) -> Callable[[Tensor], object]:
     """A function that gathers the inputs of windows from their starts, and does nothing else."""
     views, memory = dataset._windows(), Memory()
-    shape = (dataset.shape.lookback, len(dataset.table.features))
 
     def gather(starts: Tensor) -> object:
-        x = memory.empty(len(starts), shape[0] * shape[1])
-        torch.index_select(views.x, 0, starts, out=x)
-        return x, torch.ones(len(starts), shape[0], dtype=torch.bool)
+        observed = np.ones((len(starts), dataset.shape.lookback), dtype=np.bool_)
+        return memory.select(views.x, starts), torch.from_numpy(observed)
 
     return gather
 

@@ -45,8 +45,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from loaders import machine
 from numpy.typing import NDArray
+from timing import machine
 
 from btc_datamodule import BTCDataModule
 from btc_datamodule.grid import Runs

@@ -21,16 +21,20 @@ KEPT = 2
 
 
 class Memory:
-    """Gives out tensors, and takes back their memory when they are gone. Safe between threads."""
+    """Makes tensors, and takes back their memory when they are gone. Safe between threads."""
 
     def __init__(self) -> None:
         self._waiting: list[NDArray[np.uint8]] = []
 
-    def empty(self, rows: int, width: int) -> Tensor:
-        """A (rows, width) float32 tensor with anything in it."""
-        size = 4 * rows * width
-        if size < RECYCLED_BYTES:
-            return torch.empty((rows, width), dtype=torch.float32)
+    def select(self, rows: Tensor, index: Tensor) -> Tensor:
+        """Some rows of a (n, width) float32 tensor, (len(index), width), as a tensor of its own."""
+        return torch.index_select(rows, 0, index, out=self.empty(len(index), rows.shape[1]))
+
+    def empty(self, count: int, width: int) -> Tensor:
+        """A (count, width) float32 tensor with anything in it."""
+        size = 4 * count * width
+        if size < RECYCLED_BYTES:  # numpy is quicker than torch to get memory: 5 of 26 µs
+            return torch.from_numpy(np.empty((count, width), dtype=np.float32))
         try:
             memory = self._waiting.pop()
         except IndexError:
@@ -39,7 +43,7 @@ class Memory:
             memory = np.empty(size, dtype=np.uint8)
         # The tensor, and with it every view of it, holds this array; when the last one goes so
         # does the array, and its memory comes back.
-        lent = memory[:size].view(np.float32).reshape(rows, width)
+        lent = memory[:size].view(np.float32).reshape(count, width)
         weakref.finalize(lent, self._take_back, memory).atexit = False
         return torch.from_numpy(lent)
 

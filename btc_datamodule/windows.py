@@ -127,8 +127,7 @@ class WindowDataset(Dataset[Batch]):
         views = self._windows()
         size = (len(origins), self.shape.lookback)
         back = self.shape.lookback - 1
-        x = self._memory.empty(len(origins), views.x.shape[1])
-        torch.index_select(views.x, 0, torch.from_numpy(origins - (back + views.first)), out=x)
+        x = self._memory.select(views.x, torch.from_numpy(origins - (back + views.first)))
         x = x.view(*size, views.x.shape[1] // size[1])
         if self.complete:
             # Made anew for each batch, though all are alike: whoever gets one may write into it.

@@ -55,9 +55,11 @@ def test_whoever_holds_any_view_of_a_tensor_keeps_its_memory(view: Any) -> None:
 
 
 def test_small_tensors_are_left_to_the_allocator() -> None:
-    memory = Memory()
-    memory.empty(ROWS - 1, WIDTH)
-    assert memory._waiting == []
+    memory, source = Memory(), torch.randn(8, WIDTH)
+    for count in (ROWS - 1, ROWS):
+        index = torch.randint(8, (count,))
+        assert torch.equal(memory.select(source, index), source[index])
+        assert len(memory._waiting) == (count == ROWS)
 
 
 def test_a_smaller_tensor_fits_into_what_is_there_and_a_larger_one_gets_new_memory() -> None:
