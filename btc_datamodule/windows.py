@@ -221,9 +221,8 @@ class WindowDataset(Dataset[Batch]):
     ) -> NDArray[np.float64]:
         """What the targets of some origins are made of; NaN where the table does not reach."""
         first = origins + (1 + self.shape.gap - self.shape.context)
-        final = len(columns[0]) - 1
-        beyond = not 0 <= first.min(initial=0) <= first.max(initial=0) <= final
-        known = np.clip(first, 0, final) if beyond else first
+        beyond = self._windows().beyond
+        known = np.clip(first, 0, len(columns[0]) - 1) if beyond else first
         length = self.shape.context + self.shape.horizon
         parts = [column[known].view(np.float64).reshape(-1, length, 1) for column in columns]
         future = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
@@ -241,25 +240,31 @@ class WindowDataset(Dataset[Batch]):
             ahead = fits and self.scaler.method != "window"
             x = self.scaled(low, high) if ahead else table.x
             length = shape.context + shape.horizon
+            first, last = self.origins.span[0] + shape.reach - length, self.origins.span[1] - 1
             views = _Views(
                 x=overlapping(x, shape.lookback),
                 first=low if ahead else 0,
                 scaled=ahead,
                 observed=overlapping(table.observed, shape.lookback),
                 bars=tuple(as_items(table.bars(name), length) for name in self.target.columns),
+                beyond=first < 0 or last + shape.reach > table.rows,
             )
             self._views = (os.getpid(), views)
         return self._views[1]
 
 
 class _Views(NamedTuple):
-    """Rows with one item per window; those of ``x`` begin at row ``first``."""
+    """Rows with one item per window; those of ``x`` begin at row ``first``.
+
+    ``beyond`` says whether a target may need bars that the table does not have.
+    """
 
     x: Tensor  # (n, L * F) float32
     first: int
     scaled: bool
     observed: Tensor  # (n, L) uint8
     bars: tuple[NDArray[Any], ...]
+    beyond: bool
 
 
 def as_is(batch: Any) -> Any:

@@ -210,7 +210,8 @@ def target_one_bar_late(monkeypatch: pytest.MonkeyPatch) -> None:
     future = WindowDataset._future
 
     def late(self: WindowDataset, columns: Any, origins: NDArray[np.int64]) -> Any:
-        return future(self, columns, origins + 1)
+        last = self.table.rows - self.shape.reach
+        return future(self, columns, np.minimum(origins + 1, max(last, 0)))
 
     monkeypatch.setattr(WindowDataset, "_future", late)
 
