@@ -62,7 +62,7 @@ class Recorder(DummyModule):
         self.log(f"{stage}_logged", loss, sync_dist=True, batch_size=len(batch.x))
 
 
-def datamodule(folder: Path, ranks: int) -> BTCDataModule:
+def datamodule(folder: Path, ranks: int, **arguments: Any) -> BTCDataModule:
     """The same global batch for any number of ranks; evaluation with one window over."""
     return BTCDataModule(
         source=Simulator(seed=4),
@@ -75,6 +75,7 @@ def datamodule(folder: Path, ranks: int) -> BTCDataModule:
         split=DateSplit(val="2021-03-21", test="2021-03-25T02:00"),
         batch_size=GLOBAL_BATCH // ranks,
         data_dir=str(folder / "data"),
+        **arguments,
     )
 
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, ClassVar
@@ -19,6 +19,7 @@ import numpy as np
 import polars as pl
 import pytest
 import ranks_run
+import ranks_stops
 from filelock import FileLock
 from ranks_run import EPOCHS, GLOBAL_BATCH, STOP, Times
 
@@ -238,6 +239,30 @@ def test_a_checkpoint_of_several_ranks_goes_on_in_the_same_order_on_one(
     for epoch, done in enumerate((STOP, 0)):
         stage = f"train {epoch}"
         assert resumed.order(stage) == alone.order(stage)[done * GLOBAL_BATCH :]
+
+
+# --- stopped in every way -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ranks", "workers"),
+    [
+        (2, 0),
+        pytest.param(2, 2, marks=pytest.mark.stress),
+        pytest.param(3, 0, marks=pytest.mark.stress),
+    ],
+)
+def test_ranks_that_are_stopped_in_any_way_go_on_with_the_same_batches_and_weights(
+    tmp_path: Path, ranks: int, workers: int
+) -> None:
+    run([sys.executable, ranks_stops.__file__, str(tmp_path), str(ranks), str(workers)])
+    for note in Ranks.read(tmp_path, ranks).notes:
+        for setting, stop in product(ranks_stops.SETTINGS, ranks_stops.STOPS):
+            whole, resumed = note[setting], note[f"{setting} {stop}"]
+            done = len(whole["times"]) - len(resumed["times"])
+            assert 0 < done <= ranks_stops.STEP + 1, (setting, stop)
+            assert resumed["times"] == whole["times"][done:], (setting, stop)
+            assert resumed["weights"] == whole["weights"], (setting, stop)
 
 
 # --- several nodes prepare the data at once -----------------------------------------------------

@@ -1,0 +1,128 @@
+"""Fits on several ranks that are stopped in every way, and what they do when they go on.
+
+    python ranks_stops.py FOLDER RANKS WORKERS
+
+Each rank writes FOLDER/rank<n>.json: for each setting and stop the steps that were done before, the
+batches after (as origin times), and the weights at the end, beside those of a fit without a stop.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import OnExceptionCheckpoint, Timer
+from ranks_run import Recorder, Times, datamodule, model_for, trainer
+from torch import Tensor
+
+from btc_datamodule import Batch
+
+SETTINGS: dict[str, dict[str, Any]] = {
+    "plain": {},
+    "accumulating": {"accumulate_grad_batches": 3, "val_check_interval": 0.5},
+}
+STEP = 7
+"""The step of the stop: in the middle of an epoch, and of an accumulation."""
+
+
+class StoppedError(Exception):
+    pass
+
+
+class Stops(Recorder):
+    """Does something in one step."""
+
+    def at(self, step: int, act: Callable[["Stops"], None]) -> "Stops":
+        self.done, self.step, self.act = 0, step, act
+        return self
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        if self.done == self.step:
+            self.act(self)
+        self.done += 1
+        return super().training_step(batch, batch_idx)
+
+
+class KeepsTheEnd(Callback):
+    """Keeps a checkpoint of the end of a fit."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_train_end(self, trainer: Any, *_: Any) -> None:
+        trainer.save_checkpoint(self.path)
+
+
+def fail(_: Stops) -> None:
+    raise StoppedError
+
+
+def terminate(_: Stops) -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def run_out(model: Stops) -> None:
+    """Let the time of ``max_time`` run out."""
+    for each in model.trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(each, Timer):
+            each._duration = 0.0
+
+
+STOPS: dict[str, Callable[[Stops], None]] = {
+    "exception": fail,
+    "SIGTERM": terminate,
+    "max_time": run_out,
+}
+
+
+def run(folder: Path, ranks: int, workers: int) -> dict[str, Any]:
+    """All settings and stops on this rank."""
+    torch.set_num_threads(1)
+    notes: dict[str, Any] = {}
+    for name, options in SETTINGS.items():
+        dm = datamodule(folder, ranks, num_workers=workers)
+        model = stops_for(dm).at(-1, fail)
+        runner = trainer(folder, ranks, **options)
+        runner.fit(model, datamodule=dm)
+        notes[name] = result(model)
+        for stop, act in STOPS.items():
+            path = folder / f"{name}-{stop}.ckpt"
+            callbacks: list[Callback] = [OnExceptionCheckpoint(folder, path.stem)]
+            if stop == "max_time":
+                callbacks = [Timer(timedelta(days=1)), KeepsTheEnd(path)]
+            dm = datamodule(folder, ranks, num_workers=workers)
+            with suppress(StoppedError, SystemExit):
+                runner = trainer(folder, ranks, *callbacks, enable_checkpointing=True, **options)
+                runner.fit(stops_for(dm).at(STEP, act), datamodule=dm)
+            torch.distributed.barrier()  # the file is there
+            dm = datamodule(folder, ranks, num_workers=workers)
+            model = stops_for(dm).at(-1, fail)
+            trainer(folder, ranks, **options).fit(model, datamodule=dm, ckpt_path=str(path))
+            notes[f"{name} {stop}"] = result(model)
+    return notes | {"rank": runner.global_rank}
+
+
+def stops_for(dm: Any) -> Stops:
+    model = model_for(dm)
+    model.__class__ = Stops
+    assert isinstance(model, Stops)
+    return model
+
+
+def result(model: Stops) -> dict[str, Any]:
+    times: Times = [each for epoch in (0, 1) for each in model.times.get(f"train {epoch}", [])]
+    weights = [value.flatten().tolist() for value in model.state_dict().values()]
+    return {"times": times, "weights": weights}
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    found = run(place, int(sys.argv[2]), int(sys.argv[3]))
+    (place / f"rank{found['rank']}.json").write_text(json.dumps(found))
