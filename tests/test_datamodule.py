@@ -1,5 +1,7 @@
 """The datamodule through its whole life: with a Trainer, without, from a checkpoint."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,19 @@ def dummy(dm: BTCDataModule) -> DummyModule:
 def trainer(folder: Path, **arguments: Any) -> Trainer:
     quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
     return Trainer(accelerator="cpu", default_root_dir=folder, **{**quiet, **arguments})
+
+
+def test_no_name_of_the_package_brings_in_more_than_lightning_does() -> None:
+    """polars, httpx, h5py and plotting are imported when they are first used."""
+    code = (
+        "import sys, lightning.pytorch; before = set(sys.modules); import btc_datamodule as b; "
+        "assert not {m for m in sys.modules if m.startswith('btc_datamodule.')}; "
+        "[getattr(b, name) for name in b.__all__]; b.BTCDataModule(); "
+        "new = {m.partition('.')[0] for m in set(sys.modules) - before}; "
+        "print(sorted({'polars', 'httpx', 'stamina', 'h5py', 'matplotlib', 'ccxt'} & new))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
 
 
 def test_every_stage_runs_in_any_order_again_and_again(tmp_path: Path) -> None:
