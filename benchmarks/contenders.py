@@ -60,7 +60,8 @@ class Work:
         lookback: L.
         series: the same windows as the file has them.
         stored: windows for those that store each one.
-        folder: for files of their own.
+        data_dir: for ours.
+        folder: for files of the others, which is empty.
         options: of the command line.
     """
 
@@ -69,6 +70,7 @@ class Work:
     lookback: int
     series: Series
     stored: int
+    data_dir: str
     folder: Path
     options: argparse.Namespace
 
@@ -186,7 +188,7 @@ def ours(work: Work, workers: int = 0) -> Start:
 
     @cache
     def made(batch: int) -> BTCDataModule:
-        options = (work.options.rows, work.lookback, batch, str(work.folder))
+        options = (work.options.rows, work.lookback, batch, work.data_dir)
         return datamodule(*options, num_workers=workers)
 
     def start(batch: int, _: int) -> Iterator[Any]:

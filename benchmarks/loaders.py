@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="stretches of each contender")
     parser.add_argument("--no-workers", action="store_true", help="0 workers only")
     parser.add_argument("--only", nargs="+", help="parts of names of the others to run")
-    parser.add_argument("--data-dir", help="keep the files here (default: a temporary folder)")
+    parser.add_argument("--data-dir", help="keep our files here (default: a temporary folder)")
     options = parser.parse_args()
 
     torch.set_num_threads(1)
@@ -207,10 +207,9 @@ def main() -> None:
         f"{options.rounds} rounds of {options.seconds} s each\n"
     )
     with ExitStack() as stack:
-        folder = options.data_dir or stack.enter_context(
-            tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-        )
-        dm = datamodule(options.rows, options.lookback, BATCHES[-1], folder)
+        folder = stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        data_dir = options.data_dir or folder
+        dm = datamodule(options.rows, options.lookback, BATCHES[-1], data_dir)
         series = windows_of(dm)
         mapped = dm.table.x[series.first : series.first + series.count + series.lookback]
         work = Work(
@@ -219,9 +218,11 @@ def main() -> None:
             lookback=options.lookback,
             series=series,
             stored=min(options.stored, series.count),
-            folder=Path(folder),
+            data_dir=data_dir,
+            folder=Path(folder) / "others",
             options=options,
         )
+        work.folder.mkdir()
         contenders, notes = prepared(work, options.only, not options.no_workers)
         flat = [each for size in BATCHES for each in contenders[size]]
         measured = measure(flat, options.seconds, options.rounds)

@@ -110,7 +110,7 @@ class _Network:
         """Where ``count`` positions from ``start`` on go, at most ``PERMUTED_AT_ONCE`` of them."""
         lefts, rights = self._runs
         left, at = divmod(start, 1 << self.bits)
-        return self._sent(lefts[at : at + count] + left, rights[at : at + count])
+        return self._sent(lefts[at : at + count], rights[at : at + count], left)
 
     @cached_property
     def _runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -119,14 +119,17 @@ class _Network:
         right = positions & ((1 << self.bits) - 1)
         return (positions >> self.bits) + self.first.take(right), right
 
-    def _sent(self, left: NDArray[np.int64], right: NDArray[np.int64]) -> NDArray[np.int64]:
-        """What becomes of pairs after the first round; writes into ``left``."""
-        result = right + self.second.take(left)
-        left += self.third.take(result)
+    def _sent(
+        self, left: NDArray[np.int64], right: NDArray[np.int64], more: int = 0
+    ) -> NDArray[np.int64]:
+        """What becomes of pairs (left + more, right) after the first round."""
+        result = self.second[more:].take(left)
+        result += right
+        left = self.third.take(result) + left
         result &= (1 << self.bits) - 1
-        result += self.lefts.take(left)
-        if result.max(initial=0) >= self.size:
-            outside = np.flatnonzero(result >= self.size)
+        result += self.lefts[more:].take(left)
+        outside = np.flatnonzero(result >= self.size)
+        if outside.size:
             result[outside] = self.send(result[outside])
         return result
 
