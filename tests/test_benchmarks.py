@@ -3,23 +3,63 @@
 import re
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from btc_datamodule import Simulator
+from btc_datamodule.sampling import BLOCK_WINDOWS, POOL_BLOCKS
 from btc_datamodule.store import CHUNK_ROWS
 from btc_datamodule.timeline import parse_instant
 
-INGEST = Path(__file__).parents[1] / "benchmarks" / "ingest.py"
+FOLDER = Path(__file__).parents[1] / "benchmarks"
 
 
-def ingest(*arguments: str) -> str:
-    """What the benchmark prints."""
-    command = [sys.executable, str(INGEST), *arguments, "--rounds", "1"]
+def run(name: str, *arguments: str) -> str:
+    """What a benchmark prints."""
+    command = [sys.executable, str(FOLDER / name), *arguments, "--rounds", "1"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def ingest(*arguments: str) -> str:
+    return run("ingest.py", *arguments)
+
+
+def test_loaders_gives_every_contender_that_is_installed_and_says_what_is_left_out() -> None:
+    lines = run("loaders.py", "--rows", "4000", "--seconds", "0.01", "--no-workers").splitlines()
+    row = re.compile(r"\| (.+?) \| (limit|ours|bare loop|by hand|package) \|( [\d,.]+ x? ?\|)+.*")
+    kinds = [match[2] for match in map(row.fullmatch, lines) if match]
+    assert kinds[:12] == ["limit"] * 2 + ["ours"] * 3 + ["bare loop"] + ["by hand"] * 6
+    assert not [line for line in lines if ": failed: " in line]
+    absent = find_spec("tensorstore") is None
+    assert ("tensorstore: left out: tensorstore is not installed" in lines) == absent
+    assert sum("holds (" in line or "DOES NOT HOLD (" in line for line in lines) == 2
+
+
+def test_overhead_gives_the_parts_of_a_batch() -> None:
+    out = run("overhead.py", "--rows", "4000", "--window", "16x3", "--batch", "8", "64")
+    *_, heads, one, other = out.splitlines()
+    assert heads.split()[:4] == ["window", "batch", "total", "gather"]
+    assert [line.split()[:2] for line in (one, other)] == [["16x3", "8"], ["16x3", "64"]]
+    assert all(float(value.replace(",", "")) > 0 for value in one.split()[2:6])
+
+
+def test_shuffle_gives_speeds_and_mixing_of_every_order() -> None:
+    out = run("shuffle.py", "--gigabytes", "0.02", "--seconds", "0.05", "--lookback", "32")
+    orders = ["none", "full", f"block {BLOCK_WINDOWS} x {POOL_BLOCKS}*"]
+    names = [line[:24].strip() for line in out.splitlines()]
+    assert [name for name in names if name in orders] == orders * 3
+
+
+def test_training_gives_steps_a_second_of_every_way_to_load() -> None:
+    sizes = ("--rows", "4000", "--lookback", "16", "--batch", "32", "--steps", "2")
+    lines = run("training.py", "--device", "cpu", *sizes).splitlines()
+    names = [line[:16].strip() for line in lines]
+    assert names[4:9] == ["no loading", "workers 0", "workers 2", "thread", "gather: device"]
+    assert lines[-1].startswith("gather on cpu: ")
 
 
 def test_ingest_gives_seconds_rows_per_second_and_a_ratio_for_every_step() -> None:
