@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import OnExceptionCheckpoint, Timer
-from ranks_run import Recorder, Times, datamodule, model_for, trainer
+from ranks_run import Recorder, Times, datamodule, leave, model_for, trainer
 from torch import Tensor
 
 from btc_datamodule import Batch
@@ -126,3 +126,4 @@ if __name__ == "__main__":
     place = Path(sys.argv[1])
     found = run(place, int(sys.argv[2]), int(sys.argv[3]))
     (place / f"rank{found['rank']}.json").write_text(json.dumps(found))
+    leave()
