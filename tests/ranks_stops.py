@@ -7,6 +7,7 @@ batches after (as origin times), and the weights at the end, beside those of a f
 """
 
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -30,6 +31,9 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 STEP = 7
 """The step of the stop: in the middle of an epoch, and of an accumulation."""
+
+START = "forkserver"
+"""How workers start: before Python 3.11.10 a fork beside gloo's threads can hang (gh-112275)."""
 
 
 class StoppedError(Exception):
@@ -85,9 +89,10 @@ STOPS: dict[str, Callable[[Stops], None]] = {
 def run(folder: Path, ranks: int, workers: int) -> dict[str, Any]:
     """All settings and stops on this rank."""
     torch.set_num_threads(1)
+    loading = {"num_workers": workers, "start_method": START if workers else None}
     notes: dict[str, Any] = {}
     for name, options in SETTINGS.items():
-        dm = datamodule(folder, ranks, num_workers=workers)
+        dm = datamodule(folder, ranks, **loading)
         model = stops_for(dm).at(-1, fail)
         runner = trainer(folder, ranks, **options)
         runner.fit(model, datamodule=dm)
@@ -97,12 +102,12 @@ def run(folder: Path, ranks: int, workers: int) -> dict[str, Any]:
             callbacks: list[Callback] = [OnExceptionCheckpoint(folder, path.stem)]
             if stop == "max_time":
                 callbacks = [Timer(timedelta(days=1)), KeepsTheEnd(path)]
-            dm = datamodule(folder, ranks, num_workers=workers)
+            dm = datamodule(folder, ranks, **loading)
             with suppress(StoppedError, SystemExit):
                 runner = trainer(folder, ranks, *callbacks, enable_checkpointing=True, **options)
                 runner.fit(stops_for(dm).at(STEP, act), datamodule=dm)
             torch.distributed.barrier()  # the file is there
-            dm = datamodule(folder, ranks, num_workers=workers)
+            dm = datamodule(folder, ranks, **loading)
             model = stops_for(dm).at(-1, fail)
             trainer(folder, ranks, **options).fit(model, datamodule=dm, ckpt_path=str(path))
             notes[f"{name} {stop}"] = result(model)
@@ -123,6 +128,7 @@ def result(model: Stops) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    multiprocessing.set_forkserver_preload(["btc_datamodule.datamodule"])
     place = Path(sys.argv[1])
     found = run(place, int(sys.argv[2]), int(sys.argv[3]))
     (place / f"rank{found['rank']}.json").write_text(json.dumps(found))
