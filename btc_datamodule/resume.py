@@ -1,7 +1,7 @@
 """Exact resume: what a checkpoint says has been done is put right before the Trainer reads it.
 
 The Trainer goes on from the counts of epochs and batches in a checkpoint, and the loader follows
-them (``loading``). Three kinds of checkpoint count what was not done, or not kept:
+them (``loading``). Five kinds of checkpoint count what was not done, or not kept:
 
     cut short      ``max_time``, or whatever else sets ``should_stop``, ends a fit in the middle of
                    an epoch, and the epoch counts as over in what is saved from then on. Its rest
@@ -12,6 +12,12 @@ them (``loading``). Three kinds of checkpoint count what was not done, or not ke
     epoch start    What is saved in ``on_train_epoch_start`` has the batches of the epoch before as
                    those of the new one, which would end before its first. Here it counts as not
                    begun.
+    last batch     What is saved in ``on_train_batch_end`` of the last batch of an epoch makes the
+                   Trainer begin the next one without counting it: a second stop in that epoch
+                   would go back an epoch. Here the epoch counts as over.
+    second stop    A batch or epoch in which a fit was stopped stays in the totals of the fit that
+                   goes on with it, which has begun it again. Whether another one was under way at
+                   a second stop is read off the totals. Here each is in them once.
 
 All other checkpoints are left as they are.
 """
@@ -56,11 +62,16 @@ def put_right(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
         How many batches are to be seen again.
     """
     epochs, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
+    _count_once(epochs)
+    _count_once(batches)
     done, ended = batches["current"]["processed"], batches["is_last_batch"]
     if epochs["total"]["ready"] > epochs["total"]["started"]:
         _move(epochs, ("ready",), -1)
         return 0
     if ended and done == batches["current"]["ready"]:
+        if batches["current"]["completed"] < done:
+            _move(batches, ("completed",), 1)
+            _move(epochs, ("processed", "completed"), 1)
         return 0
     if done and epochs["total"]["processed"] == epochs["total"]["started"]:
         over = epochs["total"]["completed"] == epochs["total"]["processed"]
@@ -73,6 +84,11 @@ def put_right(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
         batches[kind] |= dict.fromkeys(COUNTS, batches[kind]["processed"] - again)
     batches["is_last_batch"] = False
     return again
+
+
+def _count_once(progress: dict[str, Any]) -> None:
+    total, current = progress["total"], progress["current"]
+    total |= {count: total["completed"] + current[count] - current["completed"] for count in COUNTS}
 
 
 def _move(progress: dict[str, Any], counts: Iterable[str], by: int) -> None:

@@ -472,6 +472,76 @@ def test_a_fit_that_is_stopped_again_and_again_in_any_way_ends_with_the_same_wei
     assert same_weights(part, whole)
 
 
+HOOKS = (
+    *("on_train_start", "on_train_epoch_start", "on_train_batch_start", "on_before_zero_grad"),
+    *("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_train_batch_end"),
+    *("on_validation_start", "on_validation_batch_start", "on_validation_batch_end"),
+    *("on_validation_epoch_end", "on_validation_end", "on_train_epoch_end", "on_train_end"),
+)
+
+
+class KeptIn(Callback):
+    """Keeps a checkpoint the n-th time that a hook is called, and stops the fit there."""
+
+    def __init__(self, hook: str, at: int, path: Path) -> None:
+        self.at, self.path, self.count = at, path, 0
+        setattr(self, hook, self.stop)
+
+    def stop(self, trainer: Trainer, *_: Any) -> None:
+        self.count += 1
+        if self.count == self.at + 1:
+            trainer.save_checkpoint(self.path)
+            raise StoppedError
+
+
+def goes_on(
+    folder: Path, tmp_path: Path, stops: Iterator[tuple[str, int]], options: dict[str, Any]
+) -> None:
+    dm = datamodule(folder)
+    whole = model_for(dm)
+    trainer(tmp_path, **options).fit(whole, datamodule=dm)
+    kept = None
+    for number, (hook, at) in enumerate(stops):
+        stop = KeptIn(hook, at, tmp_path / f"stop{number}.ckpt")
+        part = model_for(dm)
+        with suppress(StoppedError):
+            trainer(tmp_path, stop, **options).fit(part, datamodule=dm, ckpt_path=kept)
+        if stop.count <= at:  # it came to its end before
+            break
+        kept = str(stop.path)
+    assert kept is not None
+    assert same_weights(part, whole)
+
+
+@pytest.mark.parametrize("options", UNEVEN, ids=lambda given: "-".join(map(str, given.values())))
+@pytest.mark.parametrize(
+    "stops",
+    [
+        [("on_before_backward", 0), ("on_validation_start", 1)],
+        [("on_train_batch_end", BATCHES - 1), ("on_validation_start", 0)],
+        [("on_train_batch_end", BATCHES - 1), ("on_train_batch_start", 2)],
+    ],
+    ids=["amid a batch first", "after a last batch", "after a last batch, amid the next"],
+)
+def test_a_second_stop_is_not_misled_by_what_the_first_left_in_the_counts(
+    folder: Path, tmp_path: Path, stops: list[tuple[str, int]], options: dict[str, Any]
+) -> None:
+    goes_on(folder, tmp_path, chain(stops, [("on_train_end", 1)]), options)
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize("options", UNEVEN, ids=lambda given: "-".join(map(str, given.values())))
+@pytest.mark.parametrize("seed", range(20))
+def test_checkpoints_of_any_hook_one_after_another_end_with_the_same_weights(
+    folder: Path, tmp_path: Path, seed: int, options: dict[str, Any]
+) -> None:
+    random = np.random.default_rng(seed)
+    stops = [(str(random.choice(HOOKS)), int(random.integers(6))) for _ in range(8)]
+    goes_on(
+        folder, tmp_path, chain([("on_after_backward", 1)], stops, [("on_fit_end", 1)]), options
+    )
+
+
 # --- bugs of Lightning that must not reach the user ---------------------------------------------
 
 
