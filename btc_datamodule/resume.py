@@ -69,11 +69,11 @@ def put_right(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
         _move(epochs, ("ready",), -1)
         return 0
     if ended and done == batches["current"]["ready"]:
-        if batches["current"]["completed"] < done:
+        if batches["current"]["completed"] < done and not _over(epochs):
             _move(batches, ("completed",), 1)
             _move(epochs, ("processed", "completed"), 1)
         return 0
-    if done and epochs["total"]["processed"] == epochs["total"]["started"]:
+    if done and _over(epochs):
         over = epochs["total"]["completed"] == epochs["total"]["processed"]
         _move(epochs, ("processed", "completed") if over else ("processed",), -1)
     steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
@@ -89,6 +89,10 @@ def put_right(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
 def _count_once(progress: dict[str, Any]) -> None:
     total, current = progress["total"], progress["current"]
     total |= {count: total["completed"] + current[count] - current["completed"] for count in COUNTS}
+
+
+def _over(epochs: dict[str, Any]) -> bool:
+    return bool(epochs["total"]["processed"] == epochs["total"]["started"])
 
 
 def _move(progress: dict[str, Any], counts: Iterable[str], by: int) -> None:

@@ -472,6 +472,24 @@ def test_a_fit_that_is_stopped_again_and_again_in_any_way_ends_with_the_same_wei
     assert same_weights(part, whole)
 
 
+def test_an_epoch_that_a_hook_ended_early_is_over_when_its_end_is_resumed(
+    folder: Path, tmp_path: Path
+) -> None:
+    class EndsEarly(Recorder):
+        def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
+            return -1 if batch_idx == 5 else None
+
+    dm = datamodule(folder)
+    whole = model_for(dm, EndsEarly)
+    trainer(tmp_path).fit(whole, datamodule=dm)
+    kept = ModelCheckpoint(tmp_path, "stop", save_on_train_epoch_end=True)
+    trainer(tmp_path, kept, max_epochs=1).fit(model_for(dm, EndsEarly), datamodule=dm)
+    after = model_for(dm, EndsEarly)
+    trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == whole.seen[5:]
+    assert same_weights(after, whole)
+
+
 HOOKS = (
     *("on_train_start", "on_train_epoch_start", "on_train_batch_start", "on_before_zero_grad"),
     *("on_before_backward", "on_after_backward", "on_before_optimizer_step", "on_train_batch_end"),
