@@ -1,7 +1,7 @@
 """Exact resume: what a checkpoint says has been done is put right before the Trainer reads it.
 
 The Trainer goes on from the counts of epochs and batches in a checkpoint, and the loader follows
-them (``loading``). Five kinds of checkpoint count what was not done, or not kept:
+them (``loading``). Five kinds of checkpoint count wrongly what was done, or kept:
 
     cut short      ``max_time``, or whatever else sets ``should_stop``, ends a fit in the middle of
                    an epoch, and the epoch counts as over in what is saved from then on. Its rest
@@ -15,9 +15,9 @@ them (``loading``). Five kinds of checkpoint count what was not done, or not kep
     last batch     What is saved in ``on_train_batch_end`` of the last batch of an epoch makes the
                    Trainer begin the next one without counting it: a second stop in that epoch
                    would go back an epoch. Here the epoch counts as over.
-    second stop    A batch or epoch in which a fit was stopped stays in the totals of the fit that
-                   goes on with it, which has begun it again. Whether another one was under way at
-                   a second stop is read off the totals. Here each is in them once.
+    second stop    A batch in which a fit was stopped stays in the totals of the fit that goes on
+                   with it, which has begun it again. Whether another one was under way at a second
+                   stop is read off the totals. Here each is in them once.
 
 All other checkpoints are left as they are.
 """
@@ -62,20 +62,20 @@ def put_right(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
         How many batches are to be seen again.
     """
     epochs, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
-    _count_once(epochs)
     _count_once(batches)
     done, ended = batches["current"]["processed"], batches["is_last_batch"]
     if epochs["total"]["ready"] > epochs["total"]["started"]:
         _move(epochs, ("ready",), -1)
         return 0
+    over = epochs["total"]["processed"] == epochs["total"]["started"]
     if ended and done == batches["current"]["ready"]:
-        if batches["current"]["completed"] < done and not _over(epochs):
+        if batches["current"]["completed"] < done and not over:
             _move(batches, ("completed",), 1)
             _move(epochs, ("processed", "completed"), 1)
         return 0
-    if done and _over(epochs):
-        over = epochs["total"]["completed"] == epochs["total"]["processed"]
-        _move(epochs, ("processed", "completed") if over else ("processed",), -1)
+    if done and over:
+        complete = epochs["total"]["completed"] == epochs["total"]["processed"]
+        _move(epochs, ("processed", "completed") if complete else ("processed",), -1)
     steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
     whole, again = divmod(int(done), accumulate_grad_batches)
     if not again or steps["current"]["completed"] != whole:  # it was another number of batches
@@ -86,13 +86,10 @@ def put_right(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
     return again
 
 
-def _count_once(progress: dict[str, Any]) -> None:
-    total, current = progress["total"], progress["current"]
+def _count_once(batches: dict[str, Any]) -> None:
+    """Leave in the totals, beside what is complete, only what is under way now."""
+    total, current = batches["total"], batches["current"]
     total |= {count: total["completed"] + current[count] - current["completed"] for count in COUNTS}
-
-
-def _over(epochs: dict[str, Any]) -> bool:
-    return bool(epochs["total"]["processed"] == epochs["total"]["started"])
 
 
 def _move(progress: dict[str, Any], counts: Iterable[str], by: int) -> None:
