@@ -140,14 +140,16 @@ class KeepsOne(Callback):
             trainer.save_checkpoint(self.path)
 
 
-def leave() -> None:
-    """End what the ranks share: gloo's threads can abort a process that exits with them running."""
+def hand_in(folder: Path, notes: dict[str, Any]) -> None:
+    """Write the notes of this rank, and end what the ranks share.
+
+    Gloo's threads can abort a process that exits with them running.
+    """
+    (folder / f"rank{notes['rank']}.json").write_text(json.dumps(notes))
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
     place = Path(sys.argv[1])
-    found = run(place, int(sys.argv[2]))
-    (place / f"rank{found['rank']}.json").write_text(json.dumps(found))
-    leave()
+    hand_in(place, run(place, int(sys.argv[2])))

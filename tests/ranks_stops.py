@@ -6,7 +6,6 @@ Each rank writes FOLDER/rank<n>.json: for each setting and stop the steps that w
 batches after (as origin times), and the weights at the end, beside those of a fit without a stop.
 """
 
-import json
 import multiprocessing
 import os
 import signal
@@ -20,7 +19,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import OnExceptionCheckpoint, Timer
-from ranks_run import Recorder, Times, datamodule, leave, model_for, trainer
+from ranks_run import Recorder, Times, datamodule, hand_in, model_for, trainer
 from torch import Tensor
 
 from btc_datamodule import Batch
@@ -89,7 +88,7 @@ STOPS: dict[str, Callable[[Stops], None]] = {
 def run(folder: Path, ranks: int, workers: int) -> dict[str, Any]:
     """All settings and stops on this rank."""
     torch.set_num_threads(1)
-    loading = {"num_workers": workers, "start_method": START if workers else None}
+    loading = {"num_workers": workers, "start_method": START}
     notes: dict[str, Any] = {}
     for name, options in SETTINGS.items():
         dm = datamodule(folder, ranks, **loading)
@@ -130,6 +129,4 @@ def result(model: Stops) -> dict[str, Any]:
 if __name__ == "__main__":
     multiprocessing.set_forkserver_preload(["btc_datamodule.datamodule"])
     place = Path(sys.argv[1])
-    found = run(place, int(sys.argv[2]), int(sys.argv[3]))
-    (place / f"rank{found['rank']}.json").write_text(json.dumps(found))
-    leave()
+    hand_in(place, run(place, int(sys.argv[2]), int(sys.argv[3])))
