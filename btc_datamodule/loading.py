@@ -91,9 +91,8 @@ class WindowLoader(DataLoader[Batch]):
         return self.sampler
 
     def _epoch(self, resumes: bool) -> Iterator[Batch]:
-        trainer = self.trainer
-        if trainer is not None and trainer.train_dataloader is self:
-            self._follow(trainer, resumes)
+        if resumes and self.trainer is not None:
+            self._follow(self.trainer)
         self._running += 1
         try:
             yield from self._batches()
@@ -110,17 +109,13 @@ class WindowLoader(DataLoader[Batch]):
             return self._get_iterator()
         return super().__iter__()
 
-    def _follow(self, trainer: "Trainer", resumes: bool) -> None:
-        """Set the sampler to where the Trainer stands.
-
-        A Trainer with ``max_steps`` that resumes from a checkpoint of the end of a fit or epoch
-        counts an epoch too many. It counts the batches right, and they tell the epoch.
-        """
-        progress = trainer.fit_loop.epoch_loop.batch_progress
-        if trainer.max_steps != -1 and trainer.ckpt_path is not None:
-            before = progress.total.completed - progress.current.completed
-            epoch, rest = divmod(before, int(trainer.num_training_batches))
-            if not rest:
-                self._sampler.set_epoch(epoch)
-        if resumes:
-            self._sampler.skip(progress.current.ready)
+    def _follow(self, trainer: "Trainer") -> None:
+        """Pass over the batches that the Trainer has seen, if it is training with this loader."""
+        loops = trainer.fit_loop
+        combined = loops._combined_loader
+        if combined is None or not any(each is self for each in combined.flattened):
+            return
+        seen = loops.epoch_loop.batch_progress.current.ready
+        if seen < trainer.num_training_batches and combined._mode == "max_size_cycle":
+            seen %= len(self)  # it is shorter than another one, and has begun again
+        self._sampler.skip(seen)

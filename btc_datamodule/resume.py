@@ -1,7 +1,7 @@
-"""Exact resume: what a checkpoint says has been done is put right before the Trainer reads it.
+"""Exact resume: what a checkpoint says has been done is put right when a Trainer reads it.
 
 The Trainer goes on from the counts of epochs and batches in a checkpoint, and the loader follows
-them (``loading``). Five kinds of checkpoint count wrongly what was done, or kept:
+them (``loading``). Some checkpoints count wrongly what was done, or kept:
 
     cut short      ``max_time``, or whatever else sets ``should_stop``, ends a fit in the middle of
                    an epoch, and the epoch counts as over in what is saved from then on. Its rest
@@ -15,9 +15,19 @@ them (``loading``). Five kinds of checkpoint count wrongly what was done, or kep
     last batch     What is saved in ``on_train_batch_end`` of the last batch of an epoch makes the
                    Trainer begin the next one without counting it: a second stop in that epoch
                    would go back an epoch. Here the epoch counts as over.
-    second stop    A batch in which a fit was stopped stays in the totals of the fit that goes on
-                   with it, which has begun it again. Whether another one was under way at a second
-                   stop is read off the totals. Here each is in them once.
+    begun, lost    A batch in which a fit was stopped, or that a hook ended an epoch at, stays in
+                   the totals. Whether one was under way at a second stop is read off the totals:
+                   it would repeat an epoch or leave out a batch. Here each is in them once.
+
+And some counts are read wrongly:
+
+    max_steps      With it a Trainer that goes on from the end of an epoch runs through that one
+                   once more, without a batch, and counts it again. Here it begins the next.
+    amid a batch   A batch in which a fit was stopped stays in the total of those begun: validation
+                   by ``check_val_every_n_epoch=None`` would come a batch early from then on. Here
+                   it counts as not begun.
+    scheduled      A ``GradientAccumulationScheduler`` speaks up only when an epoch starts, and the
+                   rest of one would be trained without accumulation. Here it is asked.
 
 All other checkpoints are left as they are.
 """
@@ -26,6 +36,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -38,46 +50,85 @@ class ExactResume(Callback):
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """See the module."""
+        """Put right what the checkpoint says."""
         loops = checkpoint.get("loops")
-        if trainer.state.fn == TrainerFn.FITTING and loops:
-            # With manual optimization the model alone knows when it steps.
-            accumulated = trainer.accumulate_grad_batches if pl_module.automatic_optimization else 1
-            again = put_right(loops["fit_loop"], accumulated)
-            if again:
-                rank_zero_info(
-                    f"batches seen again: {again}, the last before the checkpoint. Their gradients "
-                    "were accumulated for the next optimizer step, and a checkpoint holds none"
-                )
+        if trainer.state.fn != TrainerFn.FITTING or not loops:
+            return
+        fit_loop = loops["fit_loop"]
+        put_right(fit_loop)
+        if not pl_module.automatic_optimization:  # the model alone knows when it steps
+            return
+        epoch = fit_loop["epoch_progress"]["current"]["completed"]
+        again = see_again(fit_loop, accumulated(trainer, epoch))
+        if again:
+            rank_zero_info(
+                f"batches seen again: {again}, the last before the checkpoint. Their gradients "
+                "were accumulated for the next optimizer step, and a checkpoint holds none"
+            )
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Put right what the Trainer has made of the checkpoint."""
+        loop = trainer.fit_loop
+        if not loop.restarting:
+            return
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
+        if epochs.ready == epochs.processed:
+            # Past the setter of a fit loop, which says yes whenever there is a max_steps.
+            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
+            return
+        if batches.current.ready > batches.current.processed:
+            batches.total.reset_on_restart()
+        trainer.accumulate_grad_batches = accumulated(trainer, trainer.current_epoch)
 
 
-def put_right(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
+def accumulated(trainer: Trainer, epoch: int) -> int:
+    """Batches to an optimizer step in an epoch."""
+    for each in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(each, GradientAccumulationScheduler):
+            return each.get_accumulate_grad_batches(epoch)
+    return trainer.accumulate_grad_batches
+
+
+def put_right(fit_loop: dict[str, Any]) -> None:
     """Put the counts in the state of a fit loop right, in place.
 
     Args:
         fit_loop: as ``checkpoint["loops"]["fit_loop"]`` has it.
+    """
+    epochs, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
+    total, current = epochs["total"], batches["current"]
+    _count_once(batches)
+    if total["ready"] > total["started"]:
+        _move(epochs, ("ready",), -1)
+        return
+    over = total["processed"] == total["started"]
+    if over and current["processed"] and not _ended(batches):
+        complete = total["completed"] == total["processed"]
+        _move(epochs, ("processed", "completed") if complete else ("processed",), -1)
+        return
+    if not over and _ended(batches) and current["completed"] < current["processed"]:
+        _move(batches, ("completed",), 1)
+        _move(epochs, ("processed",), 1)
+        over = True
+    if over and total["completed"] < total["processed"]:
+        _move(epochs, ("completed",), 1)
+
+
+def see_again(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
+    """Count batches whose gradients are lost as not done, in place.
+
+    Args:
+        fit_loop: as ``put_right`` leaves it.
         accumulate_grad_batches: batches to an optimizer step.
 
     Returns:
         How many batches are to be seen again.
     """
-    epochs, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
-    _count_once(batches)
-    done, ended = batches["current"]["processed"], batches["is_last_batch"]
-    if epochs["total"]["ready"] > epochs["total"]["started"]:
-        _move(epochs, ("ready",), -1)
+    epochs, batches = fit_loop["epoch_progress"]["total"], fit_loop["epoch_loop.batch_progress"]
+    if epochs["processed"] == epochs["started"] or _ended(batches):
         return 0
-    over = epochs["total"]["processed"] == epochs["total"]["started"]
-    if ended and done == batches["current"]["ready"]:
-        if batches["current"]["completed"] < done and not over:
-            _move(batches, ("completed",), 1)
-            _move(epochs, ("processed", "completed"), 1)
-        return 0
-    if done and over:
-        complete = epochs["total"]["completed"] == epochs["total"]["processed"]
-        _move(epochs, ("processed", "completed") if complete else ("processed",), -1)
     steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
-    whole, again = divmod(int(done), accumulate_grad_batches)
+    whole, again = divmod(int(batches["current"]["processed"]), accumulate_grad_batches)
     if not again or steps["current"]["completed"] != whole:  # it was another number of batches
         return 0
     for kind in ("total", "current"):
@@ -90,6 +141,11 @@ def _count_once(batches: dict[str, Any]) -> None:
     """Leave in the totals, beside what is complete, only what is under way now."""
     total, current = batches["total"], batches["current"]
     total |= {count: total["completed"] + current[count] - current["completed"] for count in COUNTS}
+
+
+def _ended(batches: dict[str, Any]) -> bool:
+    """Whether the last batch of an epoch has had its step."""
+    return batches["is_last_batch"] and batches["current"]["processed"] == batches["current"]["ready"]
 
 
 def _move(progress: dict[str, Any], counts: Iterable[str], by: int) -> None:
