@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning_utilities.core.apply_func import apply_to_collection
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -335,12 +336,17 @@ class BTCDataModule(LightningDataModule):
         passes every batch on to the model's.
         """
         device, trainer = torch.device(device), self.trainer
-        if isinstance(batch, Places):
-            batch = self._gather_of_all()(batch, device)
+
+        def made(places: Places) -> Batch:
+            one = self._gather_of_all()(places, device)
             if self.transform is not None:
-                batch = self.transform(batch)
+                one = self.transform(one)
             if trainer is not None:  # as it has done, before the transfer, with other batches
-                batch = trainer.precision_plugin.convert_input(batch)
+                one = trainer.precision_plugin.convert_input(one)
+            return one
+
+        if self.gather == "device":  # a model may have put loaders into lists or dicts
+            batch = apply_to_collection(batch, Places, made)
         if trainer is not None and trainer.lightning_module is not None:
             return trainer.lightning_module.transfer_batch_to_device(batch, device, dataloader_idx)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

@@ -66,14 +66,21 @@ class WindowLoader(DataLoader[Batch]):
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Warn if training goes on in the middle of an epoch whose order is another now."""
+        """Warn if training goes on in the middle of an epoch with other batches than were left."""
+        if self.trainer is None:
+            rank_zero_warn(
+                "a Trainer that is given the loader alone begins an epoch anew that a checkpoint "
+                "was in the middle of. To go on with the very next batch give it the datamodule: "
+                "`fit(model, datamodule=dm, ckpt_path=...)`"
+            )
+            return
         now = self.state_dict()
         changed = [
             f"{name} was {was}, is {now.get(name)}"
             for name, was in state_dict.items()
             if now.get(name) != was
         ]
-        if not changed or self.trainer is None:
+        if not changed:
             return
         progress = self.trainer.fit_loop.epoch_loop.batch_progress
         seen = progress.current.processed  # type: ignore[attr-defined]  # typed too narrowly

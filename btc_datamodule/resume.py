@@ -23,9 +23,10 @@ And some counts are read wrongly:
 
     max_steps      With it a Trainer that goes on from the end of an epoch runs through that one
                    once more, without a batch, and counts it again. Here it begins the next.
-    amid a batch   A batch in which a fit was stopped stays in the total of those begun: validation
-                   by ``check_val_every_n_epoch=None`` would come a batch early from then on. Here
-                   it counts as not begun.
+    amid a batch   A batch in which a fit was stopped stays in the total of those begun, and counts
+                   as a step for loggers: from then on validation by
+                   ``check_val_every_n_epoch=None`` would come a batch early, and all that is
+                   logged be a step late. Here it counts as not begun.
     scheduled      A ``GradientAccumulationScheduler`` speaks up only when an epoch starts, and the
                    rest of one would be trained without accumulation. Here it is asked.
 
@@ -71,13 +72,16 @@ class ExactResume(Callback):
         loop = trainer.fit_loop
         if not loop.restarting:
             return
-        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
-        if epochs.ready == epochs.processed:
+        epochs: Any = loop.epoch_progress  # its types are those of what all counts have
+        batches: Any = loop.epoch_loop.batch_progress
+        if epochs.current.ready == epochs.current.processed:
             # Past the setter of a fit loop, which says yes whenever there is a max_steps.
             _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
             return
         if batches.current.ready > batches.current.processed:
             batches.total.reset_on_restart()
+            if not loop.epoch_loop._should_accumulate():  # the loop is about to count it so
+                loop.epoch_loop._batches_that_stepped -= 1
         trainer.accumulate_grad_batches = accumulated(trainer, trainer.current_epoch)
 
 
@@ -109,6 +113,7 @@ def put_right(fit_loop: dict[str, Any]) -> None:
     if not over and _ended(batches) and current["completed"] < current["processed"]:
         _move(batches, ("completed",), 1)
         _move(epochs, ("processed",), 1)
+        fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
         over = True
     if over and total["completed"] < total["processed"]:
         _move(epochs, ("completed",), 1)
@@ -145,7 +150,8 @@ def _count_once(batches: dict[str, Any]) -> None:
 
 def _ended(batches: dict[str, Any]) -> bool:
     """Whether the last batch of an epoch has had its step."""
-    return batches["is_last_batch"] and batches["current"]["processed"] == batches["current"]["ready"]
+    current = batches["current"]
+    return bool(batches["is_last_batch"] and current["processed"] == current["ready"])
 
 
 def _move(progress: dict[str, Any], counts: Iterable[str], by: int) -> None:

@@ -15,7 +15,15 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, ModelCheckpoint, OnExceptionCheckpoint, Timer
+from lightning.pytorch.callbacks import (
+    Checkpoint,
+    GradientAccumulationScheduler,
+    ModelCheckpoint,
+    OnExceptionCheckpoint,
+    Timer,
+)
+from lightning.pytorch.loggers.logger import Logger
+from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
@@ -27,6 +35,13 @@ from btc_datamodule.sampling import WindowSampler, permute_run
 EPOCHS = 3
 BATCHES = 8
 """Batches in an epoch of ``datamodule``."""
+
+
+BY_STEPS: tuple[dict[str, Any], ...] = (
+    {"max_epochs": -1, "max_steps": EPOCHS * BATCHES},
+    {"max_epochs": EPOCHS, "max_steps": 1000},
+)
+by_steps = pytest.mark.parametrize("options", BY_STEPS, ids=["max_steps", "max_epochs too"])
 
 
 class StoppedError(Exception):
@@ -68,10 +83,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("resume")
 
 
-def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
+def datamodule(
+    folder: Path, kind: type[BTCDataModule] = BTCDataModule, **arguments: Any
+) -> BTCDataModule:
     """Train has 8 batches of 32 windows, and some windows over."""
     settings: dict[str, Any] = {"batch_size": 32} | arguments
-    return BTCDataModule(
+    return kind(
         source=Simulator(seed=1, outages_per_year=50),
         start="2021-03-01",
         end="2021-03-19",
@@ -365,6 +382,29 @@ def test_batches_whose_gradients_a_checkpoint_lost_are_seen_again(
     assert all(f"batches seen again: {at - from_}, " in each for each in told)
 
 
+@pytest.mark.parametrize(("at", "from_"), [(1, 0), (10, 8), (12, 11), (13, 11), (18, 16)])
+def test_a_scheduled_accumulation_goes_on_in_the_middle_of_an_epoch(
+    folder: Path, tmp_path: Path, at: int, from_: int
+) -> None:
+    """With steps after every 2 batches, and from the second epoch on after every 3."""
+
+    def runner(*callbacks: Callback) -> Trainer:
+        scheduler = GradientAccumulationScheduler({0: 2, 1: 3})
+        return trainer(tmp_path, scheduler, *callbacks)
+
+    dm = datamodule(folder)
+    whole = model_for(dm)
+    runner().fit(whole, datamodule=dm)
+    with pytest.raises(StoppedError):
+        runner(OnExceptionCheckpoint(tmp_path, "stop")).fit(
+            model_for(dm).prepare(at, _stop), datamodule=dm
+        )
+    after = model_for(dm)
+    runner().fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == whole.seen[from_:]
+    assert same_weights(after, whole)
+
+
 def test_no_batch_is_seen_twice_where_an_optimizer_step_took_another_number_of_them(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -430,6 +470,8 @@ UNEVEN: tuple[dict[str, Any], ...] = (
     {"accumulate_grad_batches": 3},
     {"accumulate_grad_batches": 3, "val_check_interval": 3, "max_epochs": -1, "max_steps": 9},
     {"limit_train_batches": 5, "val_check_interval": 2},
+    {"accumulate_grad_batches": 2, "max_steps": 1000},
+    {"check_val_every_n_epoch": None, "val_check_interval": 3, "max_steps": 20},
 )
 in_uneven_settings = pytest.mark.parametrize(
     "options", UNEVEN, ids=lambda given: "-".join(map(str, given.values()))
@@ -475,8 +517,9 @@ def test_a_fit_that_is_stopped_again_and_again_in_any_way_ends_with_the_same_wei
     assert same_weights(part, whole)
 
 
+@pytest.mark.parametrize("options", [{}, {"max_steps": 1000}], ids=["max_epochs", "max_steps too"])
 def test_an_epoch_that_a_hook_ended_early_is_over_when_its_end_is_resumed(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, options: dict[str, Any]
 ) -> None:
     class EndsEarly(Recorder):
         def on_train_batch_start(self, batch: Batch, batch_idx: int) -> int | None:
@@ -484,11 +527,13 @@ def test_an_epoch_that_a_hook_ended_early_is_over_when_its_end_is_resumed(
 
     dm = datamodule(folder)
     whole = model_for(dm, EndsEarly)
-    trainer(tmp_path).fit(whole, datamodule=dm)
+    trainer(tmp_path, **options).fit(whole, datamodule=dm)
     kept = ModelCheckpoint(tmp_path, "stop", save_on_train_epoch_end=True)
-    trainer(tmp_path, kept, max_epochs=1).fit(model_for(dm, EndsEarly), datamodule=dm)
+    trainer(tmp_path, kept, **options | {"max_epochs": 1}).fit(
+        model_for(dm, EndsEarly), datamodule=dm
+    )
     after = model_for(dm, EndsEarly)
-    trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
     assert after.seen == whole.seen[5:]
     assert same_weights(after, whole)
 
@@ -569,6 +614,56 @@ def test_checkpoints_of_any_hook_one_after_another_end_with_the_same_weights(
     goes_on(folder, tmp_path, [("on_after_backward", 1), *stops], options)
 
 
+class Logs(Logger):
+    """Keeps at which step what was logged."""
+
+    name, version = "logs", 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.steps: dict[str, list[int]] = {}
+
+    def log_metrics(self, metrics: Any, step: int | None = None) -> None:
+        for name in metrics:
+            self.steps.setdefault(name, []).append(step or 0)
+
+    def log_hyperparams(self, *_: Any, **__: Any) -> None:
+        """Nothing to keep."""
+
+
+@pytest.mark.parametrize(
+    ("hook", "at"),
+    [
+        *(("on_before_zero_grad", at) for at in (0, 3, 4, 5, BATCHES - 1, BATCHES)),
+        *(("on_train_batch_start", at) for at in (0, 3, BATCHES)),
+        *(("on_train_batch_end", at) for at in (3, 4, BATCHES - 1)),
+        *(("on_train_epoch_end", 0), ("on_validation_end", 0)),
+    ],
+)
+@pytest.mark.parametrize(
+    "options",
+    [{}, BY_STEPS[0], {"check_val_every_n_epoch": None, "val_check_interval": 3}],
+    ids=["max_epochs", "max_steps", "validation by steps"],
+)
+def test_validation_and_loggers_go_on_at_the_steps_of_a_fit_without_a_stop(
+    folder: Path, tmp_path: Path, hook: str, at: int, options: dict[str, Any]
+) -> None:
+    def logged(kept: str | None, *callbacks: Callback) -> dict[str, list[int]]:
+        dm, logs = datamodule(folder), Logs()
+        runner = trainer(tmp_path, *callbacks, logger=logs, log_every_n_steps=1, **options)
+        with suppress(StoppedError):
+            runner.fit(model_for(dm), datamodule=dm, ckpt_path=kept)
+        return logs.steps
+
+    whole = logged(None)
+    path = tmp_path / "stop.ckpt"
+    logged(None, KeptIn(hook, at, path))
+    after = logged(str(path))
+    assert set(after) == set(whole)
+    assert all(whole[name][-len(steps) :] == steps for name, steps in after.items())
+    assert len(after["train_loss"]) >= BATCHES
+
+
 # --- bugs of Lightning that must not reach the user ---------------------------------------------
 
 
@@ -605,13 +700,13 @@ def test_lightning_20550_a_loader_built_early_for_a_scheduler_is_resumed_all_the
     assert same_weights(after, whole)
 
 
-@pytest.mark.parametrize("steps", [BATCHES, 5, BATCHES + 3])
+@by_steps
+@pytest.mark.parametrize("steps", [BATCHES, 2 * BATCHES, 5, BATCHES + 3])
 @pytest.mark.parametrize("kept", ["at the end of an epoch", "in a step", "once it was over"])
 def test_training_by_max_steps_is_resumed_in_the_right_epoch_and_has_no_phantom_one(
-    folder: Path, tmp_path: Path, kept: str, steps: int
+    folder: Path, tmp_path: Path, kept: str, steps: int, options: dict[str, Any]
 ) -> None:
     """Lightning takes a checkpoint of the end for one epoch more than there were."""
-    options = {"max_epochs": -1, "max_steps": EPOCHS * BATCHES}
     whole = uninterrupted(folder, PLAIN)
     dm = datamodule(folder)
     callbacks = {
@@ -624,9 +719,47 @@ def test_training_by_max_steps_is_resumed_in_the_right_epoch_and_has_no_phantom_
     if kept == "once it was over":
         runner.save_checkpoint(tmp_path / "stop.ckpt")
     after = model_for(dm)
-    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    runner = trainer(tmp_path, **options)
+    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
     assert after.seen == whole.seen[steps:]
     assert same_weights(after, whole)
+    assert runner.current_epoch == EPOCHS
+
+
+@by_steps
+@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end"])
+def test_a_trainer_resumes_the_same_checkpoint_as_often_as_it_is_told(
+    folder: Path, tmp_path: Path, hook: str, options: dict[str, Any]
+) -> None:
+    """Lightning never ends the second fit by ``max_steps``: each epoch is over as it begins."""
+    whole = uninterrupted(folder, PLAIN)
+    kept = tmp_path / "stop.ckpt"
+    runner = trainer(tmp_path, KeptIn(hook, BATCHES - 1 if "batch" in hook else 0, kept), **options)
+    dm = datamodule(folder)
+    with pytest.raises(StoppedError):
+        runner.fit(model_for(dm), datamodule=dm)
+    for _ in range(2):
+        after = model_for(dm)
+        runner.fit(after, datamodule=dm, ckpt_path=str(kept))
+        assert after.seen == whole.seen[BATCHES:]
+        assert same_weights(after, whole)
+
+
+@pytest.mark.parametrize("options", [{}, BY_STEPS[0]], ids=["max_epochs", "max_steps"])
+def test_with_another_limit_on_its_batches_the_epoch_goes_on_and_the_next_are_whole(
+    folder: Path, tmp_path: Path, options: dict[str, Any]
+) -> None:
+    whole = uninterrupted(folder, PLAIN)
+    dm = datamodule(folder)
+    kept = OnExceptionCheckpoint(tmp_path, "stop")
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, kept, limit_train_batches=5, **options).fit(
+            model_for(dm).prepare(5 + 2, _stop), datamodule=dm
+        )
+    after = model_for(dm).prepare(EPOCHS * BATCHES, _stop)
+    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    due = whole.seen[BATCHES + 2 :]
+    assert after.seen[: len(due)] == due
 
 
 def test_lightning_does_not_call_the_resumed_loader_unreliable(
@@ -711,6 +844,73 @@ def test_a_train_loader_gone_through_by_hand_gives_whole_epochs_and_disturbs_no_
     assert looks.seen == [whole.seen[:BATCHES]] * 3
     assert [digest_of(batch) for batch in dm.train_dataloader()] == whole.seen[:BATCHES]
     assert [digest_of(batch) for batch in runner.train_dataloader or ()] == whole.seen[:BATCHES]
+
+
+class InAnother(BTCDataModule):
+    """Hands the loader out inside something else, beside a shorter one."""
+
+    within: Any
+
+    def train_dataloader(self) -> Any:
+        long = super().train_dataloader()
+        self.batch_size *= 3
+        short = super().train_dataloader()
+        self.batch_size //= 3
+        if self.within == "list":
+            return [long, short]
+        loaders = {"long": long, "short": short}
+        return CombinedLoader(loaders, self.within) if self.within != "dict" else loaders
+
+
+class OfTwo(Recorder):
+    """Trained on what both loaders give."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        long, short = batch.values() if isinstance(batch, dict) else batch
+        if short is not None:  # as it is, with max_size, when the shorter one has ended
+            long = Batch(*(torch.cat(pair) for pair in zip(long, short, strict=True)))
+        return super().training_step(long, batch_idx)
+
+
+@pytest.mark.parametrize("gather", ["host", "device"])
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("within", ["list", "dict", "max_size", "min_size"])
+def test_loaders_inside_something_else_are_resumed_too(
+    folder: Path, tmp_path: Path, within: str, workers: int, gather: str
+) -> None:
+    def made() -> BTCDataModule:
+        dm = datamodule(folder, InAnother, num_workers=workers, gather=gather)
+        assert isinstance(dm, InAnother)
+        dm.within = within
+        return dm
+
+    dm = made()
+    whole = model_for(dm, OfTwo)
+    trainer(tmp_path).fit(whole, datamodule=dm)
+    for at in (2, len(whole.seen) - 3):
+        part, dm = model_for(dm, OfTwo).prepare(at, _stop), made()
+        with pytest.raises(StoppedError):
+            trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop")).fit(part, datamodule=dm)
+        after, dm = model_for(dm, OfTwo), made()
+        kept = tmp_path / "stop.ckpt"
+        trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(kept))
+        kept.unlink()
+        assert after.seen == whole.seen[at:]
+        assert same_weights(after, whole)
+
+
+def test_a_loader_that_is_given_without_its_datamodule_is_warned_of(
+    folder: Path, tmp_path: Path
+) -> None:
+    dm = prepared(folder)
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop")).fit(
+            model_for(dm).prepare(3, _stop), dm.train_dataloader()
+        )
+    with pytest.warns(UserWarning, match=r"begins an epoch anew.*give it the datamodule"):
+        trainer(tmp_path, max_epochs=1).fit(
+            model_for(dm), dm.train_dataloader(), ckpt_path=str(tmp_path / "stop.ckpt")
+        )
 
 
 def test_two_passes_over_one_loader_at_a_time_do_not_disturb_each_other(folder: Path) -> None:
