@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Split,
         WalkForward,
     )
+    from btc_datamodule.stopping import StopCheckpoint
     from btc_datamodule.store import read_candles
     from btc_datamodule.targets import (
         CumulativeReturn,
@@ -70,6 +71,7 @@ _MODULES = {
     "sources.files": ("CandleFile",),
     "sources.simulator": ("Simulator",),
     "splits": ("CombinatorialPurged", "DateSplit", "FractionSplit", "Split", "WalkForward"),
+    "stopping": ("StopCheckpoint",),
     "store": ("read_candles",),
     "targets": (
         "CumulativeReturn",
@@ -113,6 +115,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "Batch",
     "WindowDataset",
     "PredictionWriter",
+    "StopCheckpoint",
     "BTCDataError",
     "CandleError",
     "ConfigError",

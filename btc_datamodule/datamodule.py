@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from btc_datamodule.scaling import Scaler, Scaling
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.splits import END_OF_TIME, STAGES, Fold, FractionSplit, Split, Stage
+from btc_datamodule.stopping import StopTogether
 from btc_datamodule.store import Header, check_series, mend, read_header
 from btc_datamodule.table import Table, table_path
 from btc_datamodule.targets import LogReturn, Target
@@ -299,9 +300,10 @@ class BTCDataModule(LightningDataModule):
         self._verify()
         self._device_gather = None
         check_stages(self)
-        callbacks = [] if self.trainer is None else self.trainer.callbacks  # type: ignore[attr-defined]
-        if stage == "fit" and not any(isinstance(each, ExactResume) for each in callbacks):
-            callbacks.append(ExactResume())
+        if stage == "fit" and self.trainer is not None:
+            callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+            given = {type(each) for each in callbacks}
+            callbacks += [kind() for kind in (ExactResume, StopTogether) if kind not in given]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of train windows."""

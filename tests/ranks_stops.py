@@ -14,15 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback
-from lightning.pytorch.callbacks import OnExceptionCheckpoint, Timer
+from lightning.pytorch.callbacks import Timer
 from ranks_run import Recorder, Times, datamodule, hand_in, model_for, trainer
 from torch import Tensor
 
-from btc_datamodule import Batch
+from btc_datamodule import Batch, StopCheckpoint
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -40,17 +40,29 @@ class StoppedError(Exception):
 
 
 class Stops(Recorder):
-    """Does something in one step."""
+    """Does something in one step, or as the next validation begins."""
 
-    def at(self, step: int, act: Callable[["Stops"], None]) -> "Stops":
-        self.done, self.step, self.act = 0, step, act
+    def at(self, step: int, stop: "Stop") -> "Stops":
+        self.done, self.step, self.stop = 0, step, stop
         return self
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if self.done == self.step:
-            self.act(self)
+        if self.done == self.step and self.stop.stage == "train":
+            self.stop.act(self)
         self.done += 1
         return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        if batch_idx == 0 and self.done > self.step > 0 and self.stop.stage == "val":
+            self.stop.act(self)
+        super().validation_step(batch, batch_idx)
+
+
+class Stop(NamedTuple):
+    """What stops a fit, and where."""
+
+    act: Callable[[Stops], None]
+    stage: str = "train"
 
 
 class KeepsTheEnd(Callback):
@@ -67,8 +79,14 @@ def fail(_: Stops) -> None:
     raise StoppedError
 
 
-def terminate(_: Stops) -> None:
-    os.kill(os.getpid(), signal.SIGTERM)
+def terminate(*ranks: int) -> Callable[[Stops], None]:
+    """A SIGTERM for some of the ranks; rank 0 passes it on to those that Lightning started."""
+
+    def act(model: Stops) -> None:
+        if model.global_rank in ranks:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return act
 
 
 def run_out(model: Stops) -> None:
@@ -78,10 +96,13 @@ def run_out(model: Stops) -> None:
             each._duration = 0.0
 
 
-STOPS: dict[str, Callable[[Stops], None]] = {
-    "exception": fail,
-    "SIGTERM": terminate,
-    "max_time": run_out,
+STOPS = {
+    "exception": Stop(fail),
+    "SIGTERM": Stop(terminate(0, 1, 2)),
+    "SIGTERM of rank 0": Stop(terminate(0)),
+    "SIGTERM of rank 1": Stop(terminate(1)),
+    "SIGTERM in validation": Stop(terminate(1), "val"),
+    "max_time": Stop(run_out),
 }
 
 
@@ -92,24 +113,24 @@ def run(folder: Path, ranks: int, workers: int) -> dict[str, Any]:
     notes: dict[str, Any] = {}
     for name, options in SETTINGS.items():
         dm = datamodule(folder, ranks, **loading)
-        model = stops_for(dm).at(-1, fail)
+        model = stops_for(dm).at(-1, Stop(fail))
         runner = trainer(folder, ranks, **options)
         runner.fit(model, datamodule=dm)
         notes[name] = result(model)
-        for stop, act in STOPS.items():
-            path = folder / f"{name}-{stop}.ckpt"
-            callbacks: list[Callback] = [OnExceptionCheckpoint(folder, path.stem)]
-            if stop == "max_time":
+        for kind, stop in STOPS.items():
+            path = folder / f"{name}-{kind}.ckpt"
+            callbacks: list[Callback] = [StopCheckpoint(str(folder), path.stem)]
+            if stop.act is run_out:
                 callbacks = [Timer(timedelta(days=1)), KeepsTheEnd(path)]
             dm = datamodule(folder, ranks, **loading)
             with suppress(StoppedError, SystemExit):
                 runner = trainer(folder, ranks, *callbacks, enable_checkpointing=True, **options)
-                runner.fit(stops_for(dm).at(STEP, act), datamodule=dm)
+                runner.fit(stops_for(dm).at(STEP, stop), datamodule=dm)
             torch.distributed.barrier()  # the file is there
             dm = datamodule(folder, ranks, **loading)
-            model = stops_for(dm).at(-1, fail)
+            model = stops_for(dm).at(-1, Stop(fail))
             trainer(folder, ranks, **options).fit(model, datamodule=dm, ckpt_path=str(path))
-            notes[f"{name} {stop}"] = result(model)
+            notes[f"{name} {kind}"] = result(model)
     return notes | {"rank": runner.global_rank}
 
 
