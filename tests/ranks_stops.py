@@ -10,6 +10,8 @@ import multiprocessing
 import os
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
@@ -42,14 +44,18 @@ class StoppedError(Exception):
 class Stops(Recorder):
     """Does something in one step, or as the next validation begins."""
 
+    slow = 0.0
+    """Seconds to wait in a step."""
+
     def at(self, step: int, stop: "Stop") -> "Stops":
         self.done, self.step, self.stop = 0, step, stop
         return self
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        if self.done == self.step and self.stop.stage == "train":
+        if self.done == self.step and self.stop.stage != "val":
             self.stop.act(self)
         self.done += 1
+        time.sleep(self.slow)
         return super().training_step(batch, batch_idx)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
@@ -62,7 +68,7 @@ class Stop(NamedTuple):
     """What stops a fit, and where."""
 
     act: Callable[[Stops], None]
-    stage: str = "train"
+    stage: str = "train"  # "val" as a validation begins; "any" some time after a step
 
 
 class KeepsTheEnd(Callback):
@@ -89,6 +95,13 @@ def terminate(*ranks: int) -> Callable[[Stops], None]:
     return act
 
 
+def terminate_soon(model: Stops) -> None:
+    """A SIGTERM for one rank, a while later, wherever it is then."""
+    if model.global_rank == 1:
+        threading.Timer(0.035, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    model.slow = 0.02
+
+
 def run_out(model: Stops) -> None:
     """Let the time of ``max_time`` run out."""
     for each in model.trainer.callbacks:  # type: ignore[attr-defined]
@@ -102,6 +115,7 @@ STOPS = {
     "SIGTERM of rank 0": Stop(terminate(0)),
     "SIGTERM of rank 1": Stop(terminate(1)),
     "SIGTERM in validation": Stop(terminate(1), "val"),
+    "SIGTERM at some time": Stop(terminate_soon, "any"),
     "max_time": Stop(run_out),
 }
 
