@@ -5,25 +5,20 @@ any BTCDataModule by class path. ``prepare`` and the others after it need the da
 alone and take the same YAML; what concerns the trainer or the model in it is passed over.
 """
 
-import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 from importlib import import_module
-from inspect import signature
+from pathlib import Path
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NoReturn
+from zipfile import is_zipfile
 
 from btc_datamodule import __all__ as public_names
-from btc_datamodule.errors import (
-    AuditError,
-    BTCDataError,
-    ConfigError,
-    NotPreparedError,
-    StoreError,
-)
+from btc_datamodule.errors import AuditError, ConfigError, NotPreparedError, StoreError
+from btc_datamodule.messages import TOP_KEYS, explained, known, readable
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
@@ -54,7 +49,6 @@ The YAML a command sees:   btc-datamodule fit --config FILE.yaml --print_config
 """
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
-TOP_KEYS = ("seed_everything", "trainer", "model", "data", "optimizer", "lr_scheduler", "ckpt_path")
 OUTPUTS = {"export": "candles.parquet", "plot": "candles.png"}
 LINKED = ("n_features", "lookback", "horizon", "target_shape")
 
@@ -62,7 +56,8 @@ LINKED = ("n_features", "lookback", "horizon", "target_shape")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; give the exit status.
 
-    0; 1 for an error in the data, 2 for a typing error, 130 if it was interrupted.
+    0; 1 for an error in the data, 2 for a typing error, 130 if it was interrupted, 143 if a
+    SIGTERM ended it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     command = given[0] if given else "--help"
@@ -88,18 +83,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         elif command in commands:
             _run_on_data(command, given[1:], commands[command])
         else:
-            known = [*TRAINER_COMMANDS, *commands]
-            _fail(f"unknown command {command!r}{_known(command, known)}")
+            _fail(f"unknown command {command!r}{known(command, [*TRAINER_COMMANDS, *commands])}")
     except KeyboardInterrupt:
         print(
             "btc-datamodule: interrupted: what came is kept, run it again to go on", file=sys.stderr
         )
         return 130
     except Exception as error:
-        explained = _explained(error)
-        if explained is None:
+        told = explained(error)
+        if told is None:
             raise
-        print(f"btc-datamodule: error: {explained}", file=sys.stderr)
+        print(f"btc-datamodule: error: {told}", file=sys.stderr)
         return 1
     return 0
 
@@ -108,6 +102,7 @@ def _run_trainer(arguments: list[str] | None) -> None:
     """A LightningCLI command; ``None`` stands for the arguments of this process."""
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from btc_datamodule.datamodule import BTCDataModule
 
@@ -123,6 +118,17 @@ def _run_trainer(arguments: list[str] | None) -> None:
                 super().setup(trainer, pl_module, stage)
 
     class CLI(LightningCLI):
+        def _parse_ckpt_path(self) -> None:
+            config = self.config[self.config.subcommand]
+            if not Path(config.ckpt_path or "").is_file():
+                return  # "last" or "best", which the Trainer finds
+            kept = read_arguments(config.ckpt_path, self.config.subcommand == "fit")
+            class_path = kept.pop("_class_path", config.model.class_path)
+            model = {"class_path": class_path, "dict_kwargs": kept}
+            self.config = self.parser.parse_object(
+                {self.config.subcommand: {"model": model}}, self.config
+            )
+
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             for name in LINKED:  # a model that does not take one of them is not given it
                 parser.link_arguments(
@@ -130,17 +136,53 @@ def _run_trainer(arguments: list[str] | None) -> None:
                 )
 
     _import_classes()
-    CLI(
-        LightningModule,
-        BTCDataModule,
-        subclass_mode_model=True,
-        subclass_mode_data=True,
-        save_config_callback=SaveConfig,
-        save_config_kwargs={"overwrite": True},
-        parser_class=Parser,
-        parser_kwargs={"prog": "btc-datamodule", "allow_abbrev": False},
-        args=arguments,
-    )
+    try:
+        CLI(
+            LightningModule,
+            BTCDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_class=Parser,
+            parser_kwargs={"prog": "btc-datamodule", "allow_abbrev": False},
+            args=arguments,
+        )
+    except SIGTERMException:
+        print("btc-datamodule: ended by a SIGTERM", file=sys.stderr)
+        raise SystemExit(143) from None
+
+
+def read_arguments(path: str, resumes: bool) -> dict[str, Any]:
+    """The arguments of the model that a checkpoint holds, but for those that come from the data.
+
+    Its class is among them as ``_class_path`` if a command has made the checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        resumes: whether training is to go on from it.
+
+    Raises:
+        ConfigError: if it is no checkpoint, or has too little in it.
+    """
+    import torch
+
+    checkpoint: Any = None
+    if is_zipfile(path):  # as torch writes them
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except (RuntimeError, UnpicklingError) as error:
+            said = str(error).strip().partition("\n")[0]
+            raise ConfigError(f"the checkpoint {path} cannot be read: {said}") from error
+    if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
+        raise ConfigError(f"{path} is not a checkpoint of a Trainer")
+    if resumes and "optimizer_states" not in checkpoint:
+        raise ConfigError(
+            f"{path} has the weights alone: training cannot go on from it. Keep checkpoints with "
+            "`save_weights_only: false`"
+        )
+    arguments = checkpoint.get("hyper_parameters", {})
+    return {key: arguments[key] for key in arguments if key not in ("_instantiator", *LINKED)}
 
 
 def _run_on_data(
@@ -163,7 +205,7 @@ def _run_on_data(
     parser.add_argument("--data", type=BTCDataModule | None, help="the datamodule, by class path")
     for key in TOP_KEYS:
         if key != "data":  # a plain dict is neither checked nor instantiated
-            kind = Any if key in ("seed_everything", "ckpt_path") else dict | None
+            kind = Any if key in ("seed_everything", "ckpt_path") else dict | str | None
             parser.add_argument(f"--{key}", type=kind, help="passed over by this command")
     if command == "info":
         parser.add_argument("--provenance", type=bool, default=False, help="name every origin")
@@ -250,66 +292,6 @@ def _import_classes() -> None:
     package = import_module("btc_datamodule")
     for name in public_names:
         getattr(package, name)
-
-
-def _explained(error: Exception) -> str | None:
-    """What to say of an error that a user's input has caused; None if it is not of that kind."""
-    ours: BaseException | None = error
-    while ours is not None and not isinstance(ours, BTCDataError):
-        ours = ours.__cause__  # jsonargparse wraps what it meets
-    if ours is not None:
-        return str(ours)
-    if isinstance(error, OSError | UnicodeDecodeError):
-        return " ".join(str(error).split())
-    if "loading state_dict" in str(error):
-        return (
-            "the model in the checkpoint has other sizes than this one: were `lookback`, "
-            f"`horizon` or `features` others? ({' '.join(str(error).split())})"
-        )
-    return None
-
-
-def readable(message: str) -> str:
-    """What jsonargparse says of a wrong setting, as one line that lists what would be right."""
-    problems = re.findall(r"Problem with given class_path '([^']+)':\s*\n?\s*(.+)", message)
-    if problems:
-        path, problem = problems[-1]
-        if option := re.search(r"Option '([^']+)' is not accepted", problem):
-            return f"{_short(path)} has no option {option[1]!r}{_known(option[1], _options(path))}"
-        if re.search(r"has no attribute|No module named|not a subclass", problem):
-            return f"there is no class {path!r} to use here ({problem})"
-    unknown = r"accept option '([^']+)'|^Option '([^']+)' is not accepted|^unrecognized.*: --(\S+)"
-    if found := re.search(unknown, message):
-        key, _, rest = next(name for name in found.groups() if name).partition(".")
-        if key == "trainer" and rest:
-            path = "lightning.pytorch.Trainer"
-            return f"trainer has no option {rest!r}{_known(rest, _options(path))}"
-        return f"there is no key {key!r}{_known(key, TOP_KEYS)}"
-    if value := re.search(r'Parser key "([^"]+)":\s+Expected a (.+?)\. Got value: (.+)', message):
-        kind = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", value[2])
-        choices = re.fullmatch(r"(?:typing\.)?Literal\[(.+)\]", kind)
-        due = f"choose one of {choices[1]}" if choices else f"it must be of type {kind}"
-        return f"{value[1]} is {value[3]!r}: {due}"
-    noise = r"Given value|Subtypes:|Errors:|Does not validate|<class 'NoneType'>|^\s*$"
-    lines = [line.strip(" -") for line in message.splitlines() if not re.search(noise, line)]
-    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", " ".join(lines))
-
-
-def _options(class_path: str) -> list[str]:
-    module, _, name = class_path.rpartition(".")
-    parameters = signature(getattr(import_module(module), name)).parameters
-    return [option for option in parameters if option not in ("self", "args", "kwargs")]
-
-
-def _short(class_path: str) -> str:
-    return class_path.rpartition(".")[2]
-
-
-def _known(given: str, known: Iterable[str]) -> str:
-    names = list(known)
-    close = get_close_matches(given, names, n=1)
-    guess = f": did you mean {close[0]!r}?" if close else ";"
-    return f"{guess} It has: {', '.join(names)}"
 
 
 def _fail(message: str) -> NoReturn:

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -359,3 +360,75 @@ def test_the_command_line_tests_with_what_the_checkpoint_was_fitted_on(
     error = capsys.readouterr().err
     assert "are not those that the statistics were fitted on" in error
     assert "Traceback" not in error
+
+
+def test_a_model_that_keeps_its_arguments_and_takes_some_of_the_datas_goes_on_from_a_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """LightningCLI would give it, from the checkpoint, those too that it does not take."""
+    Path(tmp_path / "keeping.py").write_text(
+        "from btc_datamodule import DummyModule\n"
+        "class Keeping(DummyModule):\n"
+        "    def __init__(self, lookback: int, n_features: int, horizon: int, width: int = 1):\n"
+        "        super().__init__(n_features, lookback, horizon)\n"
+        "        self.save_hyperparameters()\n"
+        "        print(f'width {width}')\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    text = CONFIG.read_text().replace("  logger: false\n  enable_checkpointing: false\n", "")
+    Path("config.yaml").write_text(text)
+    quiet = ["--config", "config.yaml", "--trainer.enable_progress_bar", "false"]
+    quiet += ["--trainer.limit_train_batches", "3", "--model", "keeping.Keeping"]
+    assert main(["fit", *quiet, "--model.width", "7"]) == 0
+    checkpoint = ["--ckpt_path", str(next(Path().rglob("*.ckpt")))]
+    for command in ("validate", "test", "predict"):
+        capsys.readouterr()
+        assert main([command, *quiet, *checkpoint]) == 0
+        assert "width 7" in capsys.readouterr().out
+    assert main(["fit", *quiet, *checkpoint, "--trainer.max_epochs", "2"]) == 0
+
+
+def test_a_file_that_no_training_can_go_on_from_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def said(path: str, command: str = "fit") -> str:
+        capsys.readouterr()
+        assert main([command, "--config", str(CONFIG), "--ckpt_path", path]) == 1
+        (line,) = [each for each in capsys.readouterr().err.splitlines() if "error" in each]
+        return line.removeprefix("btc-datamodule: error: ")
+
+    Path("text.ckpt").write_text("not what it says")
+    torch.save({"state_dict": {}}, "other.ckpt")
+    for path, command in product(("text.ckpt", "other.ckpt"), ("fit", "test")):
+        assert said(path, command) == f"{path} is not a checkpoint of a Trainer"
+
+    dm = datamodule(tmp_path)
+    runner = trainer(tmp_path, enable_checkpointing=False)
+    runner.fit(recorder(dm), datamodule=dm)
+    runner.save_checkpoint("whole.ckpt")
+    assert said("whole.ckpt").startswith("the model in the checkpoint has other sizes than this")
+    runner.save_checkpoint("weights.ckpt", weights_only=True)
+    assert said("weights.ckpt").startswith("weights.ckpt has the weights alone: training cannot")
+    content = torch.load("whole.ckpt")
+    torch.save(content | {"anything": Path()}, "objects.ckpt")
+    assert said("objects.ckpt").startswith("the checkpoint objects.ckpt cannot be read: Weights on")
+    broken = bytearray(Path("whole.ckpt").read_bytes())
+    broken[len(broken) // 3 : len(broken) // 2] = b"x" * (len(broken) // 2 - len(broken) // 3)
+    Path("broken.ckpt").write_bytes(broken)
+    assert "broken.ckpt" in said("broken.ckpt")
+
+
+def test_a_checkpoint_of_more_epochs_than_are_wanted_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = CONFIG.read_text().replace("  logger: false\n  enable_checkpointing: false\n", "")
+    Path("config.yaml").write_text(text)
+    quiet = ["fit", "--config", "config.yaml", "--trainer.enable_progress_bar", "false"]
+    quiet += ["--trainer.limit_train_batches", "3", "--trainer.max_epochs"]
+    assert main([*quiet, "2"]) == 0
+    assert main([*quiet, "1", "--ckpt_path", str(next(Path().rglob("*.ckpt")))]) == 1
+    assert "error: You restored a checkpoint with current_epoch=2" in capsys.readouterr().err

@@ -217,6 +217,7 @@ def test_help_is_short_and_names_every_command(capsys: pytest.CaptureFixture[str
         (2, ("seed: 0\n        outages", "sed: 0\n        outages"), "Simulator has no option 'se"),
         (2, ("data:\n  class", "dat:\n  class"), "there is no key 'dat': did you mean 'data'?"),
         (2, ("Simulator\n", "Simulatr\n"), "there is no class 'btc_datamodule.Simulatr'"),
+        (2, ("data:\n  class", "x:\n  class"), "there is no key 'x'. It has: seed_everything, "),
         (2, ("lookback: 48", "lookback: many"), "lookback is 'many': it must be of type int"),
         (1, ("log_return,", "log_retrun,"), "unknown feature 'log_retrun': did you mean 'log_re"),
         (1, ("batch_size: 256", "batch_size: 0"), "batch_size is 0: it must be a whole number"),
@@ -251,6 +252,40 @@ def test_a_mistyped_option_or_command_lists_those_that_exist(
     assert "File does not exist" in said
     said = error_of(capsys, 2, ["info"])
     assert said == "there is no datamodule: give --config FILE.yaml with a `data:` in it"
+
+
+@pytest.mark.parametrize("command", ["fit", "prepare"])
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("split", "WalkForwad", "split is 'WalkForwad': did you mean 'WalkForward'? There are: "),
+        ("source", "Simulatr", "source is 'Simulatr': did you mean 'Simulator'? There are: "),
+        ("target", "Nothing", "target is 'Nothing'. There are: CumulativeReturn, "),
+        ("start_method", "thread", "start_method is 'thread': choose one of 'fork', 'spawn', "),
+        ("shuffle", "ful", "shuffle is 'ful': choose one of 'full', 'block', 'none'"),
+        ("transform", "no.such", "transform is 'no.such': it must be the path of a function ("),
+    ],
+)
+def test_a_mistyped_value_is_answered_with_those_there_are(
+    capsys: pytest.CaptureFixture[str], command: str, key: str, value: str, message: str
+) -> None:
+    arguments = [command, "--config", str(CONFIGS / "dummy.yaml"), f"--data.{key}", value]
+    assert error_of(capsys, 2, arguments).startswith(message)
+
+
+def test_a_config_without_what_is_needed_is_told_what_that_is(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert error_of(capsys, 2, ["fit"]).startswith("there is no data and no model: give --config")
+    Path("empty.yaml").touch()
+    for command in ("fit", "prepare"):
+        said = error_of(capsys, 2, [command, "--config", "empty.yaml"])
+        assert said.startswith("the YAML has no keys: it must have `data:`")
+
+
+def test_commands_of_the_data_pass_over_what_a_model_or_trainer_is_given() -> None:
+    model = ["--model", "no.such.Model", "--model.init_args.width", "3"]
+    assert run("prepare", "dummy.yaml", *model, "--trainer.callbacks", "NoSuch") == 0
 
 
 def test_an_exchange_that_does_not_know_the_product_is_quoted(

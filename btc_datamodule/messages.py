@@ -1,0 +1,143 @@
+"""What a person is told of a mistake: one line that says where it is and what would be right."""
+
+import re
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from importlib import import_module
+from inspect import isclass, signature
+
+from btc_datamodule.errors import BTCDataError
+
+TOP_KEYS = ("seed_everything", "trainer", "model", "data", "optimizer", "lr_scheduler", "ckpt_path")
+
+
+def known(given: str, names: Iterable[str], have: str = "It has") -> str:
+    """The rest of a sentence on a name that does not exist: the nearest that does, and all."""
+    names = list(names)
+    close = get_close_matches(given, names, n=1)
+    guess = f": did you mean {close[0]!r}?" if close else "."
+    return f"{guess} {have}: {', '.join(names)}"
+
+
+def explained(error: Exception) -> str | None:
+    """What to say of an error that a user's input has caused; None if it is not of that kind."""
+    ours: BaseException | None = error
+    while ours is not None and not isinstance(ours, BTCDataError):
+        ours = ours.__cause__  # jsonargparse wraps what it meets
+    if ours is not None:
+        return str(ours)
+    from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+    if isinstance(error, OSError | UnicodeDecodeError | MisconfigurationException):
+        return " ".join(str(error).split())
+    if "loading state_dict" in str(error):
+        return (
+            "the model in the checkpoint has other sizes than this one: were `lookback`, "
+            f"`horizon` or `features` others? ({' '.join(str(error).split())})"
+        )
+    return None
+
+
+def readable(message: str) -> str:
+    """What jsonargparse says of a wrong setting, as one line that lists what would be right."""
+    for pattern, told in RULES:
+        if found := re.search(pattern, message, re.DOTALL):
+            return told(*found.groups())
+    noise = r"Given value|Subtypes:|Errors:|Does not validate|<class 'NoneType'>|^\s*$"
+    lines = [line.strip(" -") for line in message.splitlines() if not re.search(noise, line)]
+    return _plain(" ".join(lines))
+
+
+def _no_option(class_path: str, option: str) -> str:
+    return f"{_short(class_path)} has no option {option!r}{known(option, _options(class_path))}"
+
+
+def _no_class(class_path: str, problem: str) -> str:
+    return f"there is no class {class_path!r} to use here ({problem})"
+
+
+def _no_key(path: str) -> str:
+    key, _, rest = path.partition(".")
+    if key == "trainer" and rest:
+        return f"trainer has no option {rest!r}{known(rest, _options('lightning.pytorch.Trainer'))}"
+    return f"there is no key {key!r}{known(key, TOP_KEYS)}"
+
+
+def _no_kind(key: str, base: str, name: str) -> str:
+    return f"{key} is {name!r}{known(name, _kinds(base), 'There are')}"
+
+
+def _wrong_value(key: str, due: str, value: str) -> str:
+    choices = re.fullmatch(r"(?:typing\.)?Literal\[(.+)\]", due)
+    right = f"choose one of {choices[1]}" if choices else f"it must be of type {_plain(due)}"
+    return f"{key} is {value!r}: {right}"
+
+
+def _no_function(key: str, problem: str, path: str) -> str:
+    return f"{key} is {path!r}: it must be the path of a function ({problem})"
+
+
+def _nothing() -> str:
+    return "the YAML has no keys: it must have `data:`, and for a Trainer `model:`"
+
+
+def _lacking(keys: str) -> str:
+    names = " and no ".join(re.findall(r"\w+\.(\w+)", keys))
+    return f"there is no {names}: give --config FILE.yaml with it"
+
+
+INNERMOST = r"""^.*Parser key "([^"]+)":.*?"""
+"""Those outside it quote it."""
+
+RULES: tuple[tuple[str, Callable[..., str]], ...] = (
+    (r"^.*given class_path '([^']+)':\s+[^\n]*Option '([^']+)' is not accepted", _no_option),
+    (
+        r"^.*given class_path '([^']+)':\s+"
+        r"([^\n]*(?:has no attribute|No module named|not a subclass)[^\n]*)",
+        _no_class,
+    ),
+    (r"accept option '([^']+)'", _no_key),
+    (r"^Option '([^']+)' is not accepted", _no_key),
+    (r"^unrecognized.*: --(\S+)", _no_key),
+    (
+        INNERMOST + r"Subtypes: \[[^\n]*?<class '([\w.]+)'>.*?"
+        r"Expected a dot import path string: (\S+)",
+        _no_kind,
+    ),
+    (r'Parser key "([^"]+)":\s+Expected a ([^\n]+?)\. Got value: ([^\n]+)', _wrong_value),
+    (
+        INNERMOST + r"Expected a ((?:typing\.)?Literal\[[^\n]+\]).*?Given value: ([^\n]+)",
+        _wrong_value,
+    ),
+    (INNERMOST + r"a callable class: ([^\n]+).*?Given value: ([^\n]+)", _no_function),
+    (r"^Unexpected config", _nothing),
+    (r"arguments are required: (.+)", _lacking),
+)
+"""What is found in a message of jsonargparse, and what is made of the parts in brackets."""
+
+
+def _options(class_path: str) -> list[str]:
+    module, _, name = class_path.rpartition(".")
+    parameters = signature(getattr(import_module(module), name)).parameters
+    return [option for option in parameters if option not in ("self", "args", "kwargs")]
+
+
+def _kinds(base_path: str) -> list[str]:
+    """The classes of a kind that have a short name."""
+    module, _, name = base_path.rpartition(".")
+    base = getattr(import_module(module), name)
+    places = import_module("btc_datamodule"), import_module(module.rpartition(".")[0])
+    found = {key: getattr(place, key) for place in places for key in dir(place)}
+    return [
+        key
+        for key, value in found.items()
+        if isclass(value) and issubclass(value, base) and value is not base
+    ]
+
+
+def _short(class_path: str) -> str:
+    return class_path.rpartition(".")[2]
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)
