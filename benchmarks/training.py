@@ -9,6 +9,7 @@ PyTorch. How to read the table:
     no loading      the same batch again and again: what the model itself takes
     workers 0       batches are made in the loop's own process: the default
     workers 2       by two worker processes
+    pinned          as workers 0, in pinned memory: the default of a Trainer on a GPU
     thread          by a thread of the loop's own process, two batches ahead
     gather: device  the rows lie in the device's memory, and only places travel
 
@@ -161,11 +162,13 @@ def main() -> None:
             return datamodule(options.rows, options.lookback, options.batch, folder, **changes)
 
         host, workers, on_device = made(), made(num_workers=2), made(gather="device")
+        pinned = made(pin_memory=device.type == "cuda")
         one = next(delivered(host, device))
         ways: dict[str, Callable[[], Iterator[Batch]]] = {
             "no loading": lambda: repeat(one),
             "workers 0": lambda: delivered(host, device),
             "workers 2": lambda: delivered(workers, device),
+            "pinned": lambda: delivered(pinned, device),
             "thread": lambda: ahead(delivered(host, device)),
             "gather: device": lambda: delivered(on_device, device),
         }

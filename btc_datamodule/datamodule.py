@@ -28,6 +28,7 @@ from btc_datamodule.features import Feature, resolve
 from btc_datamodule.fitted import Fitted, digest_of, observed_rows, train_runs
 from btc_datamodule.hparams import plain
 from btc_datamodule.loading import InOrderSampler, WindowLoader
+from btc_datamodule.memory import Memory
 from btc_datamodule.origins import Origins, Reckoning, SampleShape, eligible
 from btc_datamodule.resume import ExactResume
 from btc_datamodule.sampling import BLOCK_WINDOWS, Shuffle, WindowSampler
@@ -89,7 +90,8 @@ class BTCDataModule(LightningDataModule):
         num_workers: processes that load batches; 0, in this process, is the fastest for most.
         start_method: how these processes start: fork, spawn or forkserver; none for the
             platform's default.
-        pin_memory: copy batches into pinned memory, for faster transfer to a GPU.
+        pin_memory: have batches in pinned memory, for faster transfer to a GPU; none: where a
+            Trainer trains on one, with ``gather`` host.
         gather: where windows are put together: host, or device, which holds the rows in its own
             memory, if they fit. What the loaders hand out is made a Batch by
             ``transfer_batch_to_device`` then, which a Trainer calls by itself.
@@ -128,7 +130,7 @@ class BTCDataModule(LightningDataModule):
         min_observed: float = 1.0,
         num_workers: int = 0,
         start_method: StartMethod | None = None,
-        pin_memory: bool = False,
+        pin_memory: bool | None = None,
         gather: Literal["host", "device"] = "host",
         data_dir: str = "data",
         refresh: bool = False,
@@ -499,6 +501,9 @@ class BTCDataModule(LightningDataModule):
         on_device = self.gather == "device" and self.scaling != "window"
         overfits = bool(getattr(self.trainer, "overfit_batches", 0))
         shuffle = self.shuffle if train and not overfits else "none"
+        pinned = self._pinned(on_device)
+        if pinned and not self.num_workers and torch.cuda.is_available():
+            dataset.memory = Memory(pinned=True)
         ranks, rank = self.ranks
         sampler = (InOrderSampler if shuffle == "none" else WindowSampler)(
             len(dataset),
@@ -517,12 +522,20 @@ class BTCDataModule(LightningDataModule):
             batch_size=None,
             num_workers=self.num_workers,
             collate_fn=as_is,
-            pin_memory=self.pin_memory,
+            pin_memory=pinned,
             persistent_workers=self.num_workers > 0,
             multiprocessing_context=self.start_method if self.num_workers else None,
         )
         loader.trainer = self.trainer if train else None
         return loader
+
+    def _pinned(self, on_device: bool) -> bool:
+        """Whether batches are to lie in pinned memory."""
+        if self.pin_memory is not None:
+            return self.pin_memory
+        if on_device or self.trainer is None:
+            return False
+        return self.trainer.strategy.root_device.type == "cuda"
 
     def _gather_of_all(self) -> DeviceGather:
         """The gather of all stages on the device, made anew after setup and load_state_dict."""

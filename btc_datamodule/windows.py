@@ -97,7 +97,7 @@ class WindowDataset(Dataset[Batch]):
         self.transform = transform
         self.ahead_bytes = ahead_bytes
         self._views: tuple[int, _Views] | None = None
-        self._memory = Memory()
+        self.memory = Memory()
 
     def __len__(self) -> int:
         return len(self.origins)
@@ -120,14 +120,14 @@ class WindowDataset(Dataset[Batch]):
         return batch if self.transform is None else self.transform(batch)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_views": None, "_memory": Memory()}
+        return {**self.__dict__, "_views": None, "memory": Memory()}
 
     def inputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """``Batch.x`` and ``Batch.observed`` of some origins (rows)."""
         views = self._windows()
         size = (len(origins), self.shape.lookback)
         back = self.shape.lookback - 1
-        x = self._memory.select(views.x, torch.from_numpy(origins - (back + views.first)))
+        x = self.memory.select(views.x, torch.from_numpy(origins - (back + views.first)))
         x = x.view(*size, views.x.shape[1] // size[1])
         if self.complete:
             # Made anew for each batch, though all are alike: whoever gets one may write into it.

@@ -300,3 +300,29 @@ def test_an_accelerator_holds_the_same_bits(folder: Path) -> None:
         b = dm.transfer_batch_to_device(places, device, 0)
         assert {field.device.type for field in b} == {device.type}
         assert all(torch.equal(left, right.cpu()) for left, right in zip(a, b, strict=True))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_trainer_on_a_gpu_is_handed_batches_from_pinned_memory(
+    folder: Path, workers: int
+) -> None:
+    pinned, seen = [], []
+
+    class Looks(DummyModule):
+        def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
+            pinned.append(all(field.is_pinned() for field in batch))
+            return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
+        def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+            seen.append(batch.x.cpu())
+            return super().training_step(batch, batch_idx)
+
+    dm = datamodule(folder, "host", num_workers=workers)
+    due = [batch.x for batch in dm.train_dataloader()]
+    runner = Trainer(accelerator="gpu", devices=1, max_epochs=1, logger=False)
+    model = Looks(dm.n_features, dm.lookback, dm.horizon, dm.target_shape)
+    runner.fit(model, datamodule=dm)
+    assert pinned
+    assert all(pinned)
+    assert all(torch.equal(a, b) for a, b in zip(due, seen, strict=True))
