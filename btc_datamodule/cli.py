@@ -102,6 +102,7 @@ def _run_trainer(arguments: list[str] | None) -> None:
     """A LightningCLI command; ``None`` stands for the arguments of this process."""
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+    from lightning.pytorch.utilities import rank_zero_info
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from btc_datamodule.datamodule import BTCDataModule
@@ -120,6 +121,8 @@ def _run_trainer(arguments: list[str] | None) -> None:
     class CLI(LightningCLI):
         def _parse_ckpt_path(self) -> None:
             config = self.config[self.config.subcommand]
+            if config.ckpt_path is None and self.config.subcommand != "fit":
+                rank_zero_info("no --ckpt_path: the model is as its class makes it, not trained")
             if not Path(config.ckpt_path or "").is_file():
                 return  # "last" or "best", which the Trainer finds
             kept = read_arguments(config.ckpt_path, self.config.subcommand == "fit")

@@ -1,5 +1,6 @@
 """The command line as a person meets it: the shipped configs, and what a mistake is answered."""
 
+import logging
 import re
 import shutil
 import subprocess
@@ -70,10 +71,14 @@ def test_the_dummy_config_fits_from_a_shell_and_says_where_the_files_lie() -> No
 
 
 def test_every_command_of_the_trainer_runs_on_the_dummy_config(
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
+    logging.getLogger("lightning.pytorch").addHandler(caplog.handler)
     for command in ("fit", "validate", "test", "predict"):
+        caplog.clear()
         assert run(command, "dummy.yaml", "--trainer.enable_progress_bar", "false") == 0
+        assert ("no --ckpt_path: the model is" in caplog.text) == (command != "fit")
+    logging.getLogger("lightning.pytorch").removeHandler(caplog.handler)
     assert "test_loss" in capsys.readouterr().out
 
 
