@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningDataModule
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from lightning_utilities.core.apply_func import apply_to_collection
 from numpy.typing import NDArray
@@ -302,7 +303,7 @@ class BTCDataModule(LightningDataModule):
         self._verify()
         self._device_gather = None
         check_stages(self)
-        if stage == "fit" and self.trainer is not None:
+        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
             given = {type(each) for each in callbacks}
             callbacks += [kind() for kind in (ExactResume, StopTogether) if kind not in given]

@@ -50,7 +50,8 @@ class WindowLoader(DataLoader[Batch]):
         it asks again for each later epoch. Whoever else asks gets whole epochs, in a running fit
         too.
         """
-        first, self._asked = not self._asked, True
+        used = self._used()
+        first, self._asked = used and not self._asked, self._asked or used
         return self._epoch(resumes=first)
 
     def state_dict(self) -> dict[str, Any]:
@@ -67,7 +68,7 @@ class WindowLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Warn if training goes on in the middle of an epoch with other batches than were left."""
-        if self.trainer is None:
+        if self.trainer is None or not self._used():
             rank_zero_warn(
                 "a Trainer that is given the loader alone begins an epoch anew that a checkpoint "
                 "was in the middle of. To go on with the very next batch give it the datamodule: "
@@ -80,12 +81,10 @@ class WindowLoader(DataLoader[Batch]):
             for name, was in state_dict.items()
             if now.get(name) != was
         ]
-        if not changed:
-            return
-        progress = self.trainer.fit_loop.epoch_loop.batch_progress
-        seen = progress.current.processed  # type: ignore[attr-defined]  # typed too narrowly
-        before = max(1, state_dict["windows"] // state_dict["global_batch"])
-        if seen % before or seen % len(self):  # at the end of an epoch for both
+        epochs: Any = self.trainer.fit_loop.epoch_progress.current
+        batches = self.trainer.fit_loop.epoch_loop.batch_progress
+        over = batches.is_last_batch and batches.current.completed == batches.current.ready
+        if changed and epochs.ready != epochs.processed and not over:
             rank_zero_warn(
                 "training goes on in the middle of an epoch whose order has changed since the "
                 f"checkpoint ({'; '.join(changed)}): the rest of it repeats some windows and "
@@ -116,13 +115,16 @@ class WindowLoader(DataLoader[Batch]):
             return self._get_iterator()
         return super().__iter__()
 
+    def _used(self) -> bool:
+        """Whether the Trainer trains with this very loader."""
+        combined = None if self.trainer is None else self.trainer.fit_loop._combined_loader
+        return combined is not None and any(each is self for each in combined.flattened)
+
     def _follow(self, trainer: "Trainer") -> None:
-        """Pass over the batches that the Trainer has seen, if it is training with this loader."""
-        loops = trainer.fit_loop
-        combined = loops._combined_loader
-        if combined is None or not any(each is self for each in combined.flattened):
-            return
-        seen = loops.epoch_loop.batch_progress.current.ready
+        """Pass over the batches that the Trainer has seen."""
+        seen = trainer.fit_loop.epoch_loop.batch_progress.current.completed
+        combined = trainer.fit_loop._combined_loader
+        assert combined is not None
         if seen < trainer.num_training_batches and combined._mode == "max_size_cycle":
             seen %= len(self)  # it is shorter than another one, and has begun again
         self._sampler.skip(seen)

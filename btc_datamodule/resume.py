@@ -12,15 +12,17 @@ them (``loading``). Some checkpoints count wrongly what was done, or kept:
     epoch start    What is saved in ``on_train_epoch_start`` has the batches of the epoch before as
                    those of the new one, which would end before its first. Here it counts as not
                    begun.
-    last batch     What is saved in ``on_train_batch_end`` of the last batch of an epoch makes the
-                   Trainer begin the next one without counting it: a second stop in that epoch
-                   would go back an epoch. Here the epoch counts as over.
     begun, lost    A batch in which a fit was stopped, or that a hook ended an epoch at, stays in
-                   the totals. Whether one was under way at a second stop is read off the totals:
-                   it would repeat an epoch or leave out a batch. Here each is in them once.
+                   the totals, and so does an epoch that the same Trainer had begun before. Whether
+                   one was under way at a second stop is read off the totals: it would repeat an
+                   epoch or leave out a batch. Here each is in them once.
+    last, fetched  What is saved while the last batch of an epoch is on its way to the device takes
+                   it for done. Here it does not.
 
-And some counts are read wrongly:
+Some are read wrongly:
 
+    validation     One that was due or under way would be left out, or run on the first of its
+                   batches only, as many as were left. Here it is run whole.
     max_steps      With it a Trainer that goes on from the end of an epoch runs through that one
                    once more, without a batch, and counts it again. Here it begins the next.
     amid a batch   A batch in which a fit was stopped stays in the total of those begun, and counts
@@ -30,7 +32,8 @@ And some counts are read wrongly:
     scheduled      A ``GradientAccumulationScheduler`` speaks up only when an epoch starts, and the
                    rest of one would be trained without accumulation. Here it is asked.
 
-All other checkpoints are left as they are.
+And what ``EarlyStopping`` and ``ReduceLROnPlateau`` watch is in no checkpoint: here the last
+metrics are, and the scheduler takes its step at the end of an epoch that was resumed too.
 """
 
 from collections.abc import Iterable
@@ -38,30 +41,58 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.loops.evaluation_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
 COUNTS = ("ready", "started", "processed", "completed")
+KEY = "btc_datamodule.resume"
+"""Under which a checkpoint has what Lightning does not keep."""
 
 
 class ExactResume(Callback):
     """Puts the counts of a checkpoint right; ``BTCDataModule`` adds it to the Trainer of a fit."""
 
+    def __init__(self) -> None:
+        self._stepped = self._validating = self._ended = False
+        self._metrics: dict[str, Any] = {}
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Note what the counts do not say."""
+        validation: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
+        over = validation.is_last_batch and (
+            validation.current.completed == validation.current.ready
+        )
+        checkpoint[KEY] = {
+            "validating": trainer.validating and not over,
+            "metrics": dict(trainer._logger_connector._callback_metrics),
+        }
+        batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        ready, started = batches["current"]["ready"], batches["current"]["started"]
+        if ready == started and ready < trainer.num_training_batches < float("inf"):
+            batches["is_last_batch"] = False
+
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put right what the checkpoint says."""
+        self.__init__()  # type: ignore[misc]  # nothing of a checkpoint before it
         loops = checkpoint.get("loops")
         if trainer.state.fn != TrainerFn.FITTING or not loops:
             return
-        fit_loop = loops["fit_loop"]
-        put_right(fit_loop)
+        fit_loop, noted = loops["fit_loop"], checkpoint.get(KEY, {})
+        self._validating = noted.get("validating", False)
+        self._metrics = noted.get("metrics", {})
+        self._stepped, self._ended = put_right(fit_loop)
         if not pl_module.automatic_optimization:  # the model alone knows when it steps
             return
         epoch = fit_loop["epoch_progress"]["current"]["completed"]
         again = see_again(fit_loop, accumulated(trainer, epoch))
         if again:
+            self._stepped = self._validating = False
             rank_zero_info(
                 f"batches seen again: {again}, the last before the checkpoint. Their gradients "
                 "were accumulated for the next optimizer step, and a checkpoint holds none"
@@ -69,20 +100,39 @@ class ExactResume(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put right what the Trainer has made of the checkpoint."""
-        loop = trainer.fit_loop
-        if not loop.restarting:
-            return
-        epochs: Any = loop.epoch_progress  # its types are those of what all counts have
-        batches: Any = loop.epoch_loop.batch_progress
-        if epochs.current.ready == epochs.current.processed:
+        loop, epochs = trainer.fit_loop, trainer.fit_loop.epoch_progress
+        current: Any = epochs.current  # its type is that of what all counts have
+        trainer._logger_connector._callback_metrics.update(self._metrics)
+        loop.epoch_loop.val_loop._has_run = False
+        if loop.restarting and current.ready != current.processed:
+            loop._restarting = False  # how the epoch ends is not to depend on it
+            self._go_on_amid_epoch(trainer)
+        else:
+            if self._ended:
+                _step_plateau_schedulers(trainer)
+            for counts in (epochs.total, current):
+                counts.__dict__.update(dict.fromkeys(COUNTS, current.processed))
             # Past the setter of a fit loop, which says yes whenever there is a max_steps.
             _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
-            return
+        self.__init__()  # type: ignore[misc]
+
+    def _go_on_amid_epoch(self, trainer: Trainer) -> None:
+        loop = trainer.fit_loop.epoch_loop
+        batches: Any = loop.batch_progress
+        trainer.accumulate_grad_batches = accumulated(trainer, trainer.current_epoch)
+        steps = not loop._should_accumulate()
         if batches.current.ready > batches.current.processed:
             batches.total.reset_on_restart()
-            if not loop.epoch_loop._should_accumulate():  # the loop is about to count it so
-                loop.epoch_loop._batches_that_stepped -= 1
-        trainer.accumulate_grad_batches = accumulated(trainer, trainer.current_epoch)
+            loop._batches_that_stepped -= steps  # which the loop is about to add
+        elif self._stepped or self._validating:
+            fetcher = trainer.fit_loop._data_fetcher
+            assert fetcher is not None
+            if loop._should_check_val_fx(fetcher):
+                loop.val_loop.batch_progress.reset_on_run()
+                loop.val_loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
+            else:  # what comes after the step where no validation does
+                loop.update_lr_schedulers("step", update_plateau_schedulers=True)
+                loop._batches_that_stepped += steps
 
 
 def accumulated(trainer: Trainer, epoch: int) -> int:
@@ -93,30 +143,35 @@ def accumulated(trainer: Trainer, epoch: int) -> int:
     return trainer.accumulate_grad_batches
 
 
-def put_right(fit_loop: dict[str, Any]) -> None:
+def put_right(fit_loop: dict[str, Any]) -> tuple[bool, bool]:
     """Put the counts in the state of a fit loop right, in place.
 
     Args:
         fit_loop: as ``checkpoint["loops"]["fit_loop"]`` has it.
+
+    Returns:
+        Whether it was kept between a step and what may follow it, a validation; and whether at the
+        end of an epoch, before ``ReduceLROnPlateau``.
     """
     epochs, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
-    total, current = epochs["total"], batches["current"]
     _count_once(batches)
+    _count_once(epochs)
+    total, current = epochs["total"], batches["current"]
     if total["ready"] > total["started"]:
         _move(epochs, ("ready",), -1)
-        return
-    over = total["processed"] == total["started"]
-    if over and current["processed"] and not _ended(batches):
-        complete = total["completed"] == total["processed"]
+        return False, False
+    if total["processed"] < total["started"]:
+        stepped = current["completed"] < current["processed"] == current["started"]
+        if stepped:
+            _move(batches, ("completed",), 1)
+        return stepped, False
+    complete = total["completed"] == total["processed"]
+    if current["processed"] and not _ended(batches):
         _move(epochs, ("processed", "completed") if complete else ("processed",), -1)
-        return
-    if not over and _ended(batches) and current["completed"] < current["processed"]:
-        _move(batches, ("completed",), 1)
-        _move(epochs, ("processed",), 1)
-        fit_loop["epoch_loop.state_dict"]["_batches_that_stepped"] += 1
-        over = True
-    if over and total["completed"] < total["processed"]:
+    elif not complete:
         _move(epochs, ("completed",), 1)
+        return False, True
+    return False, False
 
 
 def see_again(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
@@ -142,9 +197,9 @@ def see_again(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
     return again
 
 
-def _count_once(batches: dict[str, Any]) -> None:
+def _count_once(progress: dict[str, Any]) -> None:
     """Leave in the totals, beside what is complete, only what is under way now."""
-    total, current = batches["total"], batches["current"]
+    total, current = progress["total"], progress["current"]
     total |= {count: total["completed"] + current[count] - current["completed"] for count in COUNTS}
 
 
@@ -152,6 +207,14 @@ def _ended(batches: dict[str, Any]) -> bool:
     """Whether the last batch of an epoch has had its step."""
     current = batches["current"]
     return bool(batches["is_last_batch"] and current["processed"] == current["ready"])
+
+
+def _step_plateau_schedulers(trainer: Trainer) -> None:
+    """Do what comes after ``on_train_epoch_end``, for the epoch that was ended there."""
+    epochs = trainer.fit_loop.epoch_progress.current
+    epochs.completed -= 1  # the epoch of the schedulers' frequency
+    trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
+    epochs.completed += 1
 
 
 def _move(progress: dict[str, Any], counts: Iterable[str], by: int) -> None:

@@ -10,13 +10,22 @@ validation follows it, after that.
 ``StopCheckpoint`` keeps what has been reached.
 """
 
+import shutil
+import warnings
+from pathlib import Path
 from types import FrameType
 from typing import Any
+from zipfile import is_zipfile
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import OnExceptionCheckpoint
+from lightning.pytorch.callbacks import OnExceptionCheckpoint, Timer
+from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from btc_datamodule.errors import StoreError
 
 
 class StopTogether(Callback):
@@ -74,13 +83,17 @@ class Signals(_SignalConnector):
 
 
 class StopCheckpoint(OnExceptionCheckpoint):
-    """Keeps a checkpoint when a SIGTERM, Ctrl-C or an error stops a fit.
+    """Keeps a checkpoint when a SIGTERM, Ctrl-C, an error or ``max_time`` stops a fit.
 
     ``fit`` without a ``ckpt_path`` goes on from it, and deletes it when it has come to its end.
 
-    It differs from Lightning's ``OnExceptionCheckpoint`` where that loses what it has kept: a fit
-    that fails before it has trained anything (a mistyped argument is enough) leaves it as it is,
-    and so do ``validate``, ``test`` and ``predict``.
+    It differs from Lightning's ``OnExceptionCheckpoint`` where that loses what it has kept, or
+    never ends. A fit that fails before it has trained anything (a mistyped argument is enough)
+    leaves it as it is, and so does all that is no whole fit: ``validate``, ``test``, ``predict``,
+    ``fast_dev_run``, a search for a learning rate. It is replaced whole, or not at all on a full
+    disk, where the fit's own error is still the one that is raised. And an error on one of several
+    ranks, which the others do not know of, is waited for by none: rank 0 keeps what it has, where
+    a rank has the whole model (``ddp``).
 
     Args:
         dirpath: the folder to keep it in.
@@ -89,22 +102,73 @@ class StopCheckpoint(OnExceptionCheckpoint):
 
     def __init__(self, dirpath: str = "checkpoints", filename: str = "stopped") -> None:
         super().__init__(dirpath, filename)
-        self._began = False
+        self._training = self._ended = False
+        # Said of every fit without a ckpt_path that has such a callback, and never true of it.
+        warnings.filterwarnings("ignore", r".*fit\(ckpt_path=None\)` was called without a model")
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A run begins."""
-        self._began = False
+        """A run begins.
+
+        Raises:
+            StoreError: if it is to go on from a file that is damaged.
+        """
+        self._training = self._ended = False
+        if stage == "fit" and str(trainer.ckpt_path) == self.ckpt_path:
+            if Path(self.ckpt_path).is_file() and not is_zipfile(self.ckpt_path):
+                raise StoreError(
+                    f"{self.ckpt_path}, which this fit is to go on from, is damaged: delete it to "
+                    "begin anew, or give another checkpoint as `ckpt_path`"
+                )
+            rank_zero_info(f"going on from {self.ckpt_path}; delete it to begin anew")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to keep."""
-        self._began = True
+        self._training = not trainer.fast_dev_run  # type: ignore[attr-defined]
 
-    def on_exception(self, trainer: Trainer, *_: Any, **__: Any) -> None:
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The end of a fit, or of its time."""
+        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+        timers = [each.time_remaining() for each in callbacks if isinstance(each, Timer)]
+        reached = trainer.current_epoch == trainer.max_epochs or (
+            -1 < trainer.max_steps <= trainer.global_step
+        )
+        self._ended = self._training and (
+            reached or all(left is None or left > 0 for left in timers)
+        )
+        if self._training and not self._ended:
+            self._keep(trainer, together=True)
+        self._training = False
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
         """Keep it, in the place of one before it."""
-        if self._began:
-            super().on_exception(trainer)
+        if self._training:
+            together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+            if together or isinstance(trainer.strategy, DDPStrategy):
+                self._keep(trainer, together)
+        self._training = False
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Delete it after a whole fit."""
-        if stage == "fit":
+        if self._ended:
             super().teardown(trainer)
+        self._ended = False
+
+    def _keep(self, trainer: Trainer, together: bool) -> None:
+        """Write it beside its place and move it there, on all ranks together or on rank 0 alone."""
+        partial = self.ckpt_path + ".part"
+        try:
+            if together:
+                trainer.save_checkpoint(partial)
+            elif trainer.is_global_zero:
+                content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+                trainer.strategy.save_checkpoint(content, partial)
+            if trainer.is_global_zero:
+                if Path(self.ckpt_path).is_dir():  # as strategies write that shard a model
+                    shutil.rmtree(self.ckpt_path)
+                Path(partial).replace(self.ckpt_path)
+                rank_zero_info(f"kept {self.ckpt_path}: `fit` goes on from it")
+        except OSError as error:
+            Path(partial).unlink(missing_ok=True)
+            rank_zero_warn(f"{self.ckpt_path} could not be kept: {error}")

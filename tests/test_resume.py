@@ -17,6 +17,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import (
     Checkpoint,
+    EarlyStopping,
     GradientAccumulationScheduler,
     ModelCheckpoint,
     OnExceptionCheckpoint,
@@ -26,7 +27,7 @@ from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from btc_datamodule import Batch, BTCDataModule, DummyModule, Simulator
 from btc_datamodule.resume import ExactResume
@@ -621,14 +622,25 @@ class Logs(Logger):
 
     def __init__(self) -> None:
         super().__init__()
-        self.steps: dict[str, list[int]] = {}
+        self.kept: dict[str, list[tuple[int, float]]] = {}
 
     def log_metrics(self, metrics: Any, step: int | None = None) -> None:
-        for name in metrics:
-            self.steps.setdefault(name, []).append(step or 0)
+        for name, value in metrics.items():
+            self.kept.setdefault(name, []).append((step or 0, float(value)))
 
     def log_hyperparams(self, *_: Any, **__: Any) -> None:
         """Nothing to keep."""
+
+
+def logged(
+    folder: Path, tmp_path: Path, kept: str | None, *callbacks: Callback, **options: Any
+) -> dict[str, list[tuple[int, float]]]:
+    """What a fit logs, up to where it is stopped."""
+    dm, logs = datamodule(folder), Logs()
+    runner = trainer(tmp_path, *callbacks, logger=logs, log_every_n_steps=1, **options)
+    with suppress(StoppedError):
+        runner.fit(model_for(dm), datamodule=dm, ckpt_path=kept)
+    return logs.kept
 
 
 @pytest.mark.parametrize(
@@ -636,32 +648,151 @@ class Logs(Logger):
     [
         *(("on_before_zero_grad", at) for at in (0, 3, 4, 5, BATCHES - 1, BATCHES)),
         *(("on_train_batch_start", at) for at in (0, 3, BATCHES)),
-        *(("on_train_batch_end", at) for at in (3, 4, BATCHES - 1)),
-        *(("on_train_epoch_end", 0), ("on_validation_end", 0)),
+        *(("on_train_batch_end", at) for at in (2, 3, BATCHES - 1)),
+        *(("on_validation_start", at) for at in (0, 1)),
+        *(("on_validation_batch_start", at) for at in (0, 1)),
+        *(("on_validation_batch_end", at) for at in (0, 1)),
+        *(("on_validation_end", at) for at in (0, 1)),
+        ("on_train_epoch_end", 0),
     ],
 )
 @pytest.mark.parametrize(
     "options",
-    [{}, BY_STEPS[0], {"check_val_every_n_epoch": None, "val_check_interval": 3}],
-    ids=["max_epochs", "max_steps", "validation by steps"],
+    [
+        {},
+        BY_STEPS[0],
+        {"check_val_every_n_epoch": None, "val_check_interval": 3},
+        {"val_check_interval": 3},
+        {"check_val_every_n_epoch": 2},
+    ],
+    ids=["max_epochs", "max_steps", "by steps", "in mid-epoch", "every other epoch"],
 )
-def test_validation_and_loggers_go_on_at_the_steps_of_a_fit_without_a_stop(
+def test_validation_and_loggers_go_on_as_in_a_fit_without_a_stop(
     folder: Path, tmp_path: Path, hook: str, at: int, options: dict[str, Any]
 ) -> None:
-    def logged(kept: str | None, *callbacks: Callback) -> dict[str, list[int]]:
-        dm, logs = datamodule(folder), Logs()
-        runner = trainer(tmp_path, *callbacks, logger=logs, log_every_n_steps=1, **options)
-        with suppress(StoppedError):
-            runner.fit(model_for(dm), datamodule=dm, ckpt_path=kept)
-        return logs.steps
-
-    whole = logged(None)
+    """Each at the same step, over the same windows: with the same loss."""
+    options = {"val_check_interval": 1.0, **options}
+    whole = logged(folder, tmp_path, None, **options)
     path = tmp_path / "stop.ckpt"
-    logged(None, KeptIn(hook, at, path))
-    after = logged(str(path))
-    assert set(after) == set(whole)
-    assert all(whole[name][-len(steps) :] == steps for name, steps in after.items())
-    assert len(after["train_loss"]) >= BATCHES
+    before = logged(folder, tmp_path, None, KeptIn(hook, at, path), **options)
+    if not path.exists():
+        assert "validation" in hook, "there are not so many"
+        return
+    after = logged(folder, tmp_path, str(path), **options)
+    for name in ("train_loss", "val_loss"):
+        missing = len(whole[name]) - len(after.get(name, []))
+        assert whole[name][missing:] == after.get(name, []), name
+        unlogged = hook in ("on_train_batch_end", "on_validation_end")  # comes after it
+        assert missing <= len(before.get(name, [])) + unlogged, name
+
+
+class Watched(Recorder):
+    """Its learning rate is lowered when the validation loss does not fall enough."""
+
+    interval = "epoch"
+
+    def configure_optimizers(self) -> dict[str, Any]:  # type: ignore[override]
+        optimizer = super().configure_optimizers()
+        scheduler = ReduceLROnPlateau(optimizer, factor=0.5, patience=0, threshold=0.5)
+        config = {"scheduler": scheduler, "monitor": "val_loss", "interval": self.interval}
+        return {"optimizer": optimizer, "lr_scheduler": config | {"strict": False}}
+
+
+class WatchedByStep(Watched):
+    interval = "step"
+
+
+@pytest.mark.parametrize("kind", [Watched, WatchedByStep])
+@pytest.mark.parametrize("hook", ["on_before_zero_grad", "on_train_batch_end", "on_validation_end"])
+@pytest.mark.parametrize(("at", "options"), [(9, {}), (15, BY_STEPS[1]), (1, {})])
+def test_what_watches_the_validation_loss_goes_on_watching(
+    folder: Path, tmp_path: Path, kind: type[Recorder], hook: str, at: int, options: dict[str, Any]
+) -> None:
+    """``EarlyStopping`` and ``ReduceLROnPlateau``, also right after a stop."""
+    at = at % EPOCHS if "validation" in hook else at
+
+    def fit(kept: str | None, *callbacks: Callback) -> tuple[Recorder, Trainer]:
+        dm = datamodule(folder)
+        model = model_for(dm, kind)
+        early = EarlyStopping("val_loss", patience=5)
+        runner = trainer(tmp_path, early, *callbacks, **options | {"max_epochs": 5})
+        with suppress(StoppedError):
+            runner.fit(model, datamodule=dm, ckpt_path=kept)
+        return model, runner
+
+    whole, runner = fit(None)
+    rate = runner.optimizers[0].param_groups[0]["lr"]
+    assert rate < 0.1, "it was lowered"
+    path = tmp_path / "stop.ckpt"
+    fit(None, KeptIn(hook, at, path))
+    after, runner = fit(str(path))
+    assert after.seen == whole.seen[-len(after.seen) :]
+    assert runner.optimizers[0].param_groups[0]["lr"] == rate
+    assert same_weights(after, whole)
+
+
+def test_reduce_on_plateau_takes_the_step_that_comes_after_a_checkpoint_of_an_epochs_end(
+    folder: Path, tmp_path: Path
+) -> None:
+    dm = datamodule(folder)
+    whole = model_for(dm, Watched)
+    kept = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
+    trainer(tmp_path, kept, max_epochs=5).fit(whole, datamodule=dm)
+    for epoch in range(4):
+        after = model_for(dm, Watched)
+        path = tmp_path / f"epoch={epoch}.ckpt"
+        trainer(tmp_path, max_epochs=5).fit(after, datamodule=dm, ckpt_path=str(path))
+        assert same_weights(after, whole), epoch
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_stop_on_the_way_of_the_last_batch_to_the_device_loses_no_batch(
+    folder: Path, tmp_path: Path, accumulate: int
+) -> None:
+    class Fails(Recorder):
+        moved = 0
+
+        def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+            self.moved += not self.trainer.validating
+            if self.moved == BATCHES:
+                raise StoppedError
+            return batch
+
+    setting = PLAIN._replace(accumulate=accumulate)
+    options = setting.of_trainer | {"val_check_interval": BATCHES - 1}
+    whole = uninterrupted(folder, setting)
+    dm = datamodule(folder)
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **options).fit(
+            model_for(dm, Fails), datamodule=dm
+        )
+    after = model_for(dm)
+    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    due = BATCHES - 1 - (BATCHES - 1) % accumulate
+    assert after.seen == whole.seen[due:]
+    assert same_weights(after, whole)
+
+
+@pytest.mark.parametrize("options", [{}, BY_STEPS[1]], ids=["max_epochs", "max_steps too"])
+@pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_train_batch_end", "on_before_backward"])
+def test_checkpoints_of_a_fit_after_one_that_failed_are_as_good(
+    folder: Path, tmp_path: Path, hook: str, options: dict[str, Any]
+) -> None:
+    """The same Trainer, which has begun that epoch before."""
+    dm = datamodule(folder)
+    model = model_for(dm).prepare(BATCHES + 3, _stop)
+    runner = trainer(tmp_path, **options)
+    with pytest.raises(StoppedError):
+        runner.fit(model, datamodule=dm)
+    model.seen, path = [], tmp_path / "stop.ckpt"
+    callbacks: list[Callback] = runner.callbacks  # type: ignore[attr-defined]
+    callbacks.append(KeptIn(hook, 0 if "epoch" in hook else BATCHES - 1, path))
+    with suppress(StoppedError):
+        runner.fit(model, datamodule=dm)
+    after = model_for(dm)
+    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(path))
+    ends = (EPOCHS - 1) * BATCHES if "epoch" in hook or "end" in hook else 2 * BATCHES - 1
+    assert after.seen == uninterrupted(folder, PLAIN).seen[ends:]
 
 
 # --- bugs of Lightning that must not reach the user ---------------------------------------------
@@ -727,21 +858,30 @@ def test_training_by_max_steps_is_resumed_in_the_right_epoch_and_has_no_phantom_
 
 
 @by_steps
-@pytest.mark.parametrize("hook", ["on_train_batch_end", "on_train_epoch_end"])
+@pytest.mark.parametrize(
+    ("hook", "at"),
+    [
+        ("on_train_batch_end", BATCHES - 1),
+        ("on_train_epoch_end", 0),
+        ("on_validation_end", 0),
+        ("on_before_backward", 2 * BATCHES - 1),
+    ],
+)
 def test_a_trainer_resumes_the_same_checkpoint_as_often_as_it_is_told(
-    folder: Path, tmp_path: Path, hook: str, options: dict[str, Any]
+    folder: Path, tmp_path: Path, hook: str, at: int, options: dict[str, Any]
 ) -> None:
-    """Lightning never ends the second fit by ``max_steps``: each epoch is over as it begins."""
+    """Lightning's second fit is over as each epoch begins, or by ``max_steps`` never."""
     whole = uninterrupted(folder, PLAIN)
+    done = at if "backward" in hook else BATCHES
     kept = tmp_path / "stop.ckpt"
-    runner = trainer(tmp_path, KeptIn(hook, BATCHES - 1 if "batch" in hook else 0, kept), **options)
+    runner = trainer(tmp_path, KeptIn(hook, at, kept), **options)
     dm = datamodule(folder)
     with pytest.raises(StoppedError):
         runner.fit(model_for(dm), datamodule=dm)
     for _ in range(2):
         after = model_for(dm)
         runner.fit(after, datamodule=dm, ckpt_path=str(kept))
-        assert after.seen == whole.seen[BATCHES:]
+        assert after.seen == whole.seen[done:]
         assert same_weights(after, whole)
 
 
@@ -848,6 +988,50 @@ def test_a_train_loader_gone_through_by_hand_gives_whole_epochs_and_disturbs_no_
     loader._iterator = None  # left to a collection of garbage its workers take 10 s to end
 
 
+class Peeks(BTCDataModule):
+    """Looks into its loader before it hands it out, and its setup knows no stage."""
+
+    def setup(self, stage: str | None = None) -> None:
+        super().setup()
+
+    def train_dataloader(self) -> Any:
+        loader = super().train_dataloader()
+        next(iter(loader))
+        return loader
+
+
+def test_a_datamodule_that_looks_into_its_loader_first_is_resumed_too(
+    folder: Path, tmp_path: Path
+) -> None:
+    setting = PLAIN._replace(accumulate=2)
+    whole = uninterrupted(folder, setting)
+    dm = datamodule(folder, Peeks)
+    with pytest.raises(StoppedError):
+        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **setting.of_trainer).fit(
+            model_for(dm).prepare(3, _stop), datamodule=dm
+        )
+    dm = datamodule(folder, Peeks)
+    after, runner = model_for(dm), trainer(tmp_path, **setting.of_trainer)
+    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    assert after.seen == whole.seen[2:]
+    assert same_weights(after, whole)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_step_that_takes_the_iterator_of_the_loader_sees_every_batch(
+    folder: Path, tmp_path: Path, workers: int
+) -> None:
+    class Takes(Recorder):
+        def training_step(self, dataloader_iter: Any) -> Tensor:  # type: ignore[override]
+            batch, batch_idx, _ = next(dataloader_iter)
+            return super().training_step(batch, batch_idx)
+
+    dm = datamodule(folder, num_workers=workers)
+    model = model_for(dm, Takes)
+    trainer(tmp_path).fit(model, datamodule=dm)
+    assert model.seen == uninterrupted(folder, PLAIN).seen
+
+
 class InAnother(BTCDataModule):
     """Hands the loader out inside something else, beside a shorter one."""
 
@@ -901,13 +1085,16 @@ def test_loaders_inside_something_else_are_resumed_too(
         assert same_weights(after, whole)
 
 
+@pytest.mark.parametrize("attached", [False, True])
 def test_a_loader_that_is_given_without_its_datamodule_is_warned_of(
-    folder: Path, tmp_path: Path
+    folder: Path, tmp_path: Path, attached: bool
 ) -> None:
+    """Also where the datamodule was in the hands of another Trainer before."""
     dm = prepared(folder)
+    given: Any = {"datamodule": dm} if attached else {"train_dataloaders": dm.train_dataloader()}
     with pytest.raises(StoppedError):
         trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop")).fit(
-            model_for(dm).prepare(3, _stop), dm.train_dataloader()
+            model_for(dm).prepare(3, _stop), **given
         )
     with pytest.warns(UserWarning, match=r"begins an epoch anew.*give it the datamodule"):
         trainer(tmp_path, max_epochs=1).fit(
