@@ -125,6 +125,8 @@ class WindowLoader(DataLoader[Batch]):
         seen = trainer.fit_loop.epoch_loop.batch_progress.current.completed
         combined = trainer.fit_loop._combined_loader
         assert combined is not None
-        if seen < trainer.num_training_batches and combined._mode == "max_size_cycle":
+        if seen >= trainer.num_training_batches:  # its limit, which a Trainer takes for more
+            seen = len(self)
+        elif combined._mode == "max_size_cycle":
             seen %= len(self)  # it is shorter than another one, and has begun again
         self._sampler.skip(seen)

@@ -590,12 +590,14 @@ def goes_on(
         [("on_before_backward", 2), ("on_train_batch_end", 1)],
         [("on_train_batch_end", BATCHES - 1), ("on_validation_start", 0)],
         [("on_train_batch_end", BATCHES - 1), ("on_train_batch_start", 2)],
+        [("on_train_batch_end", 4)],
     ],
     ids=[
         "amid a batch",
         "amid a batch, after another",
         "after a last batch",
         "after a last batch, amid the next",
+        "after the last batch of a limit",
     ],
 )
 def test_a_second_stop_is_not_misled_by_what_the_first_left_in_the_counts(
