@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, NoReturn
 from zipfile import is_zipfile
 
@@ -60,6 +59,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     SIGTERM ended it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if arguments is None:
+        sys.path.append(str(Path.cwd()))  # for classes of one's own, as with `python -m`
     command = given[0] if given else "--help"
     if command in ("-h", "--help", "help"):
         print(HELP, end="")
@@ -123,14 +124,22 @@ def _run_trainer(arguments: list[str] | None) -> None:
             config = self.config[self.config.subcommand]
             if config.ckpt_path is None and self.config.subcommand != "fit":
                 rank_zero_info("no --ckpt_path: the model is as its class makes it, not trained")
+            if config.ckpt_path in ("", "best"):  # an unset variable; what only its Trainer knows
+                raise ConfigError(f"--ckpt_path is {config.ckpt_path!r}: give the path of a file")
             if not Path(config.ckpt_path or "").is_file():
-                return  # "last" or "best", which the Trainer finds
+                return  # "last", which the Trainer finds
             kept = read_arguments(config.ckpt_path, self.config.subcommand == "fit")
             class_path = kept.pop("_class_path", config.model.class_path)
             model = {"class_path": class_path, "dict_kwargs": kept}
             self.config = self.parser.parse_object(
                 {self.config.subcommand: {"model": model}}, self.config
             )
+
+        def instantiate_trainer(self, **arguments: Any) -> Trainer:
+            try:
+                return super().instantiate_trainer(**arguments)
+            except ValueError as error:
+                raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
             for name in LINKED:  # a model that does not take one of them is not given it
@@ -174,7 +183,7 @@ def read_arguments(path: str, resumes: bool) -> dict[str, Any]:
     if is_zipfile(path):  # as torch writes them
         try:
             checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, UnpicklingError) as error:
+        except Exception as error:  # damaged bytes give any
             said = str(error).strip().partition("\n")[0]
             raise ConfigError(f"the checkpoint {path} cannot be read: {said}") from error
     if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:

@@ -383,8 +383,10 @@ class BTCDataModule(LightningDataModule):
             if now.get(name) != was
         ]
         if changed:
+            path = getattr(self.trainer, "ckpt_path", None) or "the checkpoint"
             raise ConfigError(
-                f"the checkpoint was trained with other data settings: {'; '.join(changed)}"
+                f"{path} was trained with other data settings: {'; '.join(changed)}. Give those, "
+                "or begin anew without it"
             )
         self._fitted = Fitted.of_state(state_dict)
         self._verified_key = None

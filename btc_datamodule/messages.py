@@ -33,7 +33,8 @@ def explained(error: Exception) -> str | None:
     if "loading state_dict" in str(error):
         return (
             "the model in the checkpoint has other sizes than this one: were `lookback`, "
-            f"`horizon` or `features` others? ({' '.join(str(error).split())})"
+            "`horizon`, `features` or arguments of the model others? "
+            f"({' '.join(str(error).split())})"
         )
     return None
 
@@ -49,6 +50,8 @@ def readable(message: str) -> str:
 
 
 def _no_option(class_path: str, option: str) -> str:
+    if class_path == "lightning.Callback":  # what is said of the last one in a list
+        return f"the callback has no option {option!r}"
     return f"{_short(class_path)} has no option {option!r}{known(option, _options(class_path))}"
 
 
@@ -86,6 +89,14 @@ def _lacking(keys: str) -> str:
     return f"there is no {names}: give --config FILE.yaml with it"
 
 
+def _incomplete(class_path: str, arguments: str) -> str:
+    return f"{_short(class_path)} needs `{arguments.strip()}`"
+
+
+def _no_class_given(key: str, base: str) -> str:
+    return f"{key} has no class: choose one of {', '.join(_kinds(base))}"
+
+
 INNERMOST = r"""^.*Parser key "([^"]+)":.*?"""
 """Those outside it quote it."""
 
@@ -111,7 +122,13 @@ RULES: tuple[tuple[str, Callable[..., str]], ...] = (
     ),
     (INNERMOST + r"a callable class: ([^\n]+).*?Given value: ([^\n]+)", _no_function),
     (r"^Unexpected config", _nothing),
-    (r"arguments are required: (.+)", _lacking),
+    (r"^the following arguments are required: (.+)", _lacking),
+    (
+        r"^.*given class_path '([^']+)':\s+the following arguments are required: ([^\n]+)",
+        _incomplete,
+    ),
+    (INNERMOST + r"but ([\w.]+) is abstract", _no_class_given),
+    (INNERMOST + r"Expected a (<class '(?!NoneType)[^']+'>).*?Given value: ([^\n]+)", _wrong_value),
 )
 """What is found in a message of jsonargparse, and what is made of the parts in brackets."""
 
@@ -126,7 +143,7 @@ def _kinds(base_path: str) -> list[str]:
     """The classes of a kind that have a short name."""
     module, _, name = base_path.rpartition(".")
     base = getattr(import_module(module), name)
-    places = import_module("btc_datamodule"), import_module(module.rpartition(".")[0])
+    places = import_module("btc_datamodule"), import_module(module.rpartition(".")[0] or module)
     found = {key: getattr(place, key) for place in places for key in dir(place)}
     return [
         key

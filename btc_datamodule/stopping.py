@@ -12,6 +12,7 @@ validation follows it, after that.
 
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -106,20 +107,23 @@ class StopCheckpoint(OnExceptionCheckpoint):
         # Said of every fit without a ckpt_path that has such a callback, and never true of it.
         warnings.filterwarnings("ignore", r".*fit\(ckpt_path=None\)` was called without a model")
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """A run begins.
+    @property
+    def ckpt_path(self) -> str:
+        """The file, which Lightning asks for to go on from it.
 
         Raises:
-            StoreError: if it is to go on from a file that is damaged.
+            StoreError: if it is damaged.
         """
-        self._training = self._ended = False
-        if stage == "fit" and str(trainer.ckpt_path) == self.ckpt_path:
-            if Path(self.ckpt_path).is_file() and not is_zipfile(self.ckpt_path):
-                raise StoreError(
-                    f"{self.ckpt_path}, which this fit is to go on from, is damaged: delete it to "
-                    "begin anew, or give another checkpoint as `ckpt_path`"
-                )
-            rank_zero_info(f"going on from {self.ckpt_path}; delete it to begin anew")
+        if self._path.is_file() and not is_zipfile(self._path):
+            raise StoreError(
+                f"{self._path}, which a fit goes on from, is damaged: delete it to begin anew, or "
+                "give another checkpoint as `ckpt_path`"
+            )
+        return str(self._path)
+
+    @property
+    def _path(self) -> Path:
+        return Path(super().ckpt_path)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """From here on there is something to keep."""
@@ -129,7 +133,8 @@ class StopCheckpoint(OnExceptionCheckpoint):
         """The end of a fit, or of its time."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         timers = [each.time_remaining() for each in callbacks if isinstance(each, Timer)]
-        reached = trainer.current_epoch == trainer.max_epochs or (
+        whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        reached = (whole and trainer.current_epoch == trainer.max_epochs) or (
             -1 < trainer.max_steps <= trainer.global_step
         )
         self._ended = self._training and (
@@ -152,12 +157,12 @@ class StopCheckpoint(OnExceptionCheckpoint):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Delete it after a whole fit."""
         if self._ended:
-            super().teardown(trainer)
+            trainer.strategy.remove_checkpoint(self._path)
         self._ended = False
 
     def _keep(self, trainer: Trainer, together: bool) -> None:
         """Write it beside its place and move it there, on all ranks together or on rank 0 alone."""
-        partial = self.ckpt_path + ".part"
+        partial = self._path.with_name(f"{self._path.name}.part")
         try:
             if together:
                 trainer.save_checkpoint(partial)
@@ -165,10 +170,11 @@ class StopCheckpoint(OnExceptionCheckpoint):
                 content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
                 trainer.strategy.save_checkpoint(content, partial)
             if trainer.is_global_zero:
-                if Path(self.ckpt_path).is_dir():  # as strategies write that shard a model
-                    shutil.rmtree(self.ckpt_path)
-                Path(partial).replace(self.ckpt_path)
-                rank_zero_info(f"kept {self.ckpt_path}: `fit` goes on from it")
+                if self._path.is_dir():  # as strategies write that shard a model
+                    shutil.rmtree(self._path)
+                partial.replace(self._path)
+                rank_zero_info(f"kept {self._path}: `fit` goes on from it")
         except OSError as error:
-            Path(partial).unlink(missing_ok=True)
-            rank_zero_warn(f"{self.ckpt_path} could not be kept: {error}")
+            with suppress(OSError):
+                partial.unlink()
+            rank_zero_warn(f"{self._path} could not be kept: {error}")

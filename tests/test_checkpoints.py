@@ -214,15 +214,15 @@ def test_another_start_or_feature_of_the_same_name_is_refused(trained: Trained) 
     [
         (
             {"features": ["log_range", "log_return"]},
-            r"features was \['log_return', 'log_range'\], is \['log_range', 'log_return'\]$",
+            r"features was \['log_return', 'log_range'\], is \['log_range', 'log_return'\]\.",
         ),
-        ({"lookback": 9}, "lookback was 8, is 9$"),
-        ({"horizon": 3, "gap": 1}, "horizon was 2, is 3; gap was 0, is 1$"),
+        ({"lookback": 9}, "lookback was 8, is 9[.]"),
+        ({"horizon": 3, "gap": 1}, "horizon was 2, is 3; gap was 0, is 1[.]"),
         ({"target": Direction(0.1)}, r"target was 'LogReturn\(\)', is 'Direction\(dead_zone=0.1\)"),
-        ({"scaling": "train"}, "scaling was 'robust', is 'train'$"),
-        ({"target_scaling": "none"}, "target_scaling was 'robust', is 'none'$"),
-        ({"embargo": 5}, "embargo was 0, is 5$"),
-        ({"interval": "30m"}, "interval was '1h', is '30m'$"),
+        ({"scaling": "train"}, "scaling was 'robust', is 'train'[.]"),
+        ({"target_scaling": "none"}, "target_scaling was 'robust', is 'none'[.]"),
+        ({"embargo": 5}, "embargo was 0, is 5[.]"),
+        ({"interval": "30m"}, "interval was '1h', is '30m'[.]"),
         (
             {"split": FractionSplit(0.1, 0.2)},
             r"split was 'FractionSplit\(val=0.2, test=0.2\)', is 'FractionSplit\(val=0.1, test=0.2",
@@ -242,7 +242,9 @@ def test_the_checkpoint_of_another_fold_is_refused(tmp_path: Path) -> None:
     dm = datamodule(tmp_path, split=WalkForward("60d", "10d", "20d", fold=1))
     dm.prepare_data()
     dm.setup()
-    with pytest.raises(ConfigError, match=r"split was .WalkForward\(.*fold=1\)., is .*fold=2\).$"):
+    with pytest.raises(
+        ConfigError, match=r"split was .WalkForward\(.*fold=1\)., is .*fold=2\).[.]"
+    ):
         dm.with_fold(2).load_state_dict(dm.state_dict())
     dm.with_fold(1).load_state_dict(dm.state_dict())
 

@@ -269,6 +269,7 @@ def test_a_mistyped_option_or_command_lists_those_that_exist(
         ("start_method", "thread", "start_method is 'thread': choose one of 'fork', 'spawn', "),
         ("shuffle", "ful", "shuffle is 'ful': choose one of 'full', 'block', 'none'"),
         ("transform", "no.such", "transform is 'no.such': it must be the path of a function ("),
+        ("source", "CandleFile", "CandleFile needs `path`"),
     ],
 )
 def test_a_mistyped_value_is_answered_with_those_there_are(
@@ -276,6 +277,50 @@ def test_a_mistyped_value_is_answered_with_those_there_are(
 ) -> None:
     arguments = [command, "--config", str(CONFIGS / "dummy.yaml"), f"--data.{key}", value]
     assert error_of(capsys, 2, arguments).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("status", "option", "message"),
+    [
+        (2, "--trainer.max_epochs=two", "trainer.max_epochs is 'two': it must be of type int"),
+        (
+            2,
+            "--trainer.callbacks=EarlyStoping",
+            "trainer.callbacks is 'EarlyStoping': did you mean",
+        ),
+        (1, "--trainer.accelerator=cup", "trainer: You selected an invalid accelerator name: "),
+        (1, "--trainer.strategy=dpd", "trainer: You selected an invalid strategy name: "),
+        (1, "--trainer.devices=0", "`Trainer(devices='0')` value is not a valid input"),
+        (1, "--ckpt_path=", "--ckpt_path is '': give the path of a file"),
+        (1, "--ckpt_path=best", "--ckpt_path is 'best': give the path of a file"),
+    ],
+)
+def test_a_mistake_in_what_the_trainer_is_given_is_one_line(
+    capsys: pytest.CaptureFixture[str], status: int, option: str, message: str
+) -> None:
+    arguments = ["fit", "--config", str(CONFIGS / "dummy.yaml"), option]
+    assert error_of(capsys, status, arguments).startswith(message)
+
+
+def test_an_option_of_a_class_that_is_not_named_lists_those_to_choose_from(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    text = (CONFIGS / "dummy.yaml").read_text()
+    split = "    split:\n      class_path: btc_datamodule.FractionSplit\n"
+    split += "      init_args:\n        val: 0.15\n        test: 0.15\n"
+    assert split in text
+    Path("short.yaml").write_text(text.replace(split, ""))
+    said = error_of(capsys, 2, ["fit", "--config", "short.yaml", "--data.split.val", "0.2"])
+    assert said.startswith("split has no class: choose one of CombinatorialPurged, DateSplit, ")
+
+
+def test_a_model_in_the_current_folder_is_found() -> None:
+    Path("my_model.py").write_text(
+        "from btc_datamodule import DummyModule\nclass Mine(DummyModule):\n    pass\n"
+    )
+    command = [str(Path(sys.executable).with_name("btc-datamodule")), "validate"]
+    command += ["--config", str(CONFIGS / "dummy.yaml"), "--model", "my_model.Mine"]
+    subprocess.run(command, capture_output=True, check=True)
 
 
 def test_a_config_without_what_is_needed_is_told_what_that_is(

@@ -11,10 +11,19 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import Timer
+from lightning.pytorch.tuner.tuning import Tuner
 from torch import Tensor
 
-from btc_datamodule import Batch, BTCDataModule, DummyModule, Simulator, StopCheckpoint
+from btc_datamodule import (
+    Batch,
+    BTCDataModule,
+    DummyModule,
+    Simulator,
+    StopCheckpoint,
+    StoreError,
+)
 from btc_datamodule.cli import main
 from btc_datamodule.stopping import Signals, StopTogether
 
@@ -124,6 +133,89 @@ def test_a_fit_that_is_stopped_keeps_a_checkpoint_and_the_next_goes_on_from_it(
     trainer(tmp_path).fit(model_for(dm, kind=Tells), datamodule=dm)
     assert f"steps: {done}\n" in capsys.readouterr().out
     assert not kept.exists(), "a fit that has come to its end has nothing to go on from"
+
+
+@pytest.fixture
+def good(tmp_path: Path) -> Path:
+    """A checkpoint of a stop."""
+    dm = datamodule(tmp_path)
+    with pytest.raises(StoppedError):
+        trainer(tmp_path).fit(model_for(dm, fail), datamodule=dm)
+    return tmp_path / "stopped.ckpt"
+
+
+@pytest.mark.parametrize(
+    "options", [{"fast_dev_run": True}, {"limit_train_batches": 0}, {"max_steps": 2}]
+)
+def test_what_trains_nothing_leaves_the_checkpoint(good: Path, options: dict[str, Any]) -> None:
+    before = good.read_bytes()
+    dm = datamodule(good.parent)
+    trainer(good.parent, **options).fit(model_for(dm), datamodule=dm)
+    assert good.read_bytes() == before
+
+
+def test_a_search_for_a_learning_rate_leaves_it_too(good: Path) -> None:
+    before = good.read_bytes()
+    dm = datamodule(good.parent)
+    model = model_for(dm)
+    runner = trainer(good.parent)
+    Tuner(runner).lr_find(model, datamodule=dm, num_training=3, attr_name="learning_rate")
+    assert good.read_bytes() == before
+
+
+def test_a_trainer_that_has_fitted_keeps_nothing_of_what_fails_before_it_trains(
+    tmp_path: Path,
+) -> None:
+    class Unprepared(BTCDataModule):
+        def prepare_data(self) -> None:
+            raise StoppedError
+
+    dm = datamodule(tmp_path)
+    runner = trainer(tmp_path)
+    runner.fit(model_for(dm), datamodule=dm)
+    failing = datamodule(tmp_path)
+    failing.__class__ = Unprepared
+    for run in (runner.fit, runner.test):
+        with pytest.raises(StoppedError):
+            run(model_for(dm), datamodule=failing)
+    assert not (tmp_path / "stopped.ckpt").exists()
+
+
+def test_the_end_of_its_time_is_a_stop_too(good: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dm = datamodule(good.parent)
+
+    def run_out() -> None:
+        (timer,) = (each for each in runner.callbacks if isinstance(each, Timer))  # type: ignore[attr-defined]
+        timer._duration = 0.0
+
+    runner = trainer(good.parent, max_time={"days": 1})
+    runner.fit(model_for(dm, run_out), datamodule=dm)
+    capsys.readouterr()
+    trainer(good.parent).fit(model_for(dm, kind=Tells), datamodule=dm)
+    assert "steps: 3\n" in capsys.readouterr().out
+    assert not good.exists()
+
+
+def test_what_cannot_be_kept_hides_no_error(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    dm = datamodule(tmp_path)
+    runner = trainer(tmp_path)
+    callbacks: list[Callback] = runner.callbacks  # type: ignore[attr-defined]
+    callbacks.append(StopCheckpoint(str(tmp_path / "file")))
+    with (
+        pytest.warns(UserWarning, match=r"file/stopped.ckpt could not be kept: "),
+        pytest.raises(StoppedError),
+    ):
+        runner.fit(model_for(dm, fail), datamodule=dm)
+
+
+@pytest.mark.parametrize("size", [0, 5000])
+def test_a_damaged_checkpoint_is_named_and_left(good: Path, size: int) -> None:
+    good.write_bytes(good.read_bytes()[:size])
+    dm = datamodule(good.parent)
+    with pytest.raises(StoreError, match=r"stopped.ckpt, which a fit .* is damaged: delete it"):
+        trainer(good.parent).fit(model_for(dm), datamodule=dm)
+    assert good.stat().st_size == size
 
 
 def test_one_device_keeps_the_handlers_of_lightning(tmp_path: Path) -> None:
