@@ -18,8 +18,10 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
+import ranks_error
 import ranks_run
 import ranks_stops
+import torch
 from filelock import FileLock
 from ranks_run import EPOCHS, GLOBAL_BATCH, STOP, Times
 
@@ -102,7 +104,7 @@ def together(request: pytest.FixtureRequest, alone: Ranks, shared: Path) -> Rank
     return Ranks.read(folder, ranks)
 
 
-def run(command: list[str]) -> None:
+def run(command: list[str], status: int = 0) -> str:
     """Run a command that starts processes of its own; leave none of them behind."""
     inherited = ("RANK", "WORLD_SIZE", "MASTER_", "GROUP_", "NODE_", "TORCHELASTIC", "SLURM")
     environment = {
@@ -125,7 +127,8 @@ def run(command: list[str]) -> None:
         if process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-    assert process.returncode == 0, said
+    assert process.returncode == status, said
+    return said
 
 
 # --- train --------------------------------------------------------------------------------------
@@ -265,6 +268,14 @@ def test_ranks_that_are_stopped_in_any_way_go_on_with_the_same_batches_and_weigh
             assert not in_a_step or done <= ranks_stops.STEP + 1, (setting, stop)
             assert resumed["times"] == whole["times"][done:], (setting, stop)
             assert resumed["weights"] == whole["weights"], (setting, stop)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_on_one_rank_ends_all_and_a_checkpoint_is_kept(tmp_path: Path, rank: int) -> None:
+    """Lightning's ``OnExceptionCheckpoint`` waits there for the others for ever."""
+    said = run([sys.executable, ranks_error.__file__, str(tmp_path), str(rank)], status=1)
+    assert f"RuntimeError: rank {rank} goes wrong" in said
+    assert torch.load(tmp_path / "stopped.ckpt")["global_step"] == ranks_error.STEP
 
 
 # --- several nodes prepare the data at once -----------------------------------------------------
