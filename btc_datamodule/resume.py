@@ -55,6 +55,7 @@ class ExactResume(Callback):
     """Puts the counts of a checkpoint right; ``BTCDataModule`` adds it to the Trainer of a fit."""
 
     def __init__(self) -> None:
+        self._validated = False
         self._stepped = self._validating = self._ended = False
         self._metrics: dict[str, Any] = {}
 
@@ -62,18 +63,22 @@ class ExactResume(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Note what the counts do not say."""
-        validation: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress
-        over = validation.is_last_batch and (
-            validation.current.completed == validation.current.ready
-        )
         checkpoint[KEY] = {
-            "validating": trainer.validating and not over,
+            "validating": trainer.validating and not self._validated,
             "metrics": dict(trainer._logger_connector._callback_metrics),
         }
         batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         ready, started = batches["current"]["ready"], batches["current"]["started"]
         if ready == started and ready < trainer.num_training_batches < float("inf"):
             batches["is_last_batch"] = False
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """No validation is over from here on."""
+        self._validated = False
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """What is kept from here on has this one behind it."""
+        self._validated = True
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]

@@ -654,6 +654,7 @@ def logged(
         *(("on_validation_start", at) for at in (0, 1)),
         *(("on_validation_batch_start", at) for at in (0, 1)),
         *(("on_validation_batch_end", at) for at in (0, 1)),
+        *(("on_validation_epoch_end", at) for at in (0, 1)),
         *(("on_validation_end", at) for at in (0, 1)),
         ("on_train_epoch_end", 0),
     ],
