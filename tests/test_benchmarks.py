@@ -58,7 +58,8 @@ def test_training_gives_steps_a_second_of_every_way_to_load() -> None:
     sizes = ("--rows", "4000", "--lookback", "16", "--batch", "32", "--steps", "2")
     lines = run("training.py", "--device", "cpu", *sizes).splitlines()
     names = [line[:16].strip() for line in lines]
-    assert names[4:9] == ["no loading", "workers 0", "workers 2", "thread", "gather: device"]
+    ways = ["no loading", "workers 0", "workers 2", "pinned", "thread", "gather: device"]
+    assert names[4:10] == ways
     assert lines[-1].startswith("gather on cpu: ")
 
 

@@ -634,6 +634,9 @@ class Logs(Logger):
         """Nothing to keep."""
 
 
+_logged: dict[str, dict[str, list[tuple[int, float]]]] = {}
+
+
 def logged(
     folder: Path, tmp_path: Path, kept: str | None, *callbacks: Callback, **options: Any
 ) -> dict[str, list[tuple[int, float]]]:
@@ -663,19 +666,21 @@ def logged(
     "options",
     [
         {},
-        BY_STEPS[0],
         {"check_val_every_n_epoch": None, "val_check_interval": 3},
         {"val_check_interval": 3},
-        {"check_val_every_n_epoch": 2},
+        pytest.param(BY_STEPS[0], marks=pytest.mark.stress),
+        pytest.param({"check_val_every_n_epoch": 2}, marks=pytest.mark.stress),
     ],
-    ids=["max_epochs", "max_steps", "by steps", "in mid-epoch", "every other epoch"],
+    ids=["max_epochs", "by steps", "in mid-epoch", "max_steps", "every other epoch"],
 )
 def test_validation_and_loggers_go_on_as_in_a_fit_without_a_stop(
     folder: Path, tmp_path: Path, hook: str, at: int, options: dict[str, Any]
 ) -> None:
     """Each at the same step, over the same windows: with the same loss."""
-    options = {"val_check_interval": 1.0, **options}
-    whole = logged(folder, tmp_path, None, **options)
+    key = repr(options)
+    if key not in _logged:
+        _logged[key] = logged(folder, tmp_path, None, **options)
+    whole = _logged[key]
     path = tmp_path / "stop.ckpt"
     before = logged(folder, tmp_path, None, KeptIn(hook, at, path), **options)
     if not path.exists():
@@ -1061,8 +1066,7 @@ class OfTwo(Recorder):
         return super().training_step(long, batch_idx)
 
 
-@pytest.mark.parametrize("gather", ["host", "device"])
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "gather"), [(0, "host"), (2, "device")])
 @pytest.mark.parametrize("within", ["list", "dict", "max_size", "min_size"])
 def test_loaders_inside_something_else_are_resumed_too(
     folder: Path, tmp_path: Path, within: str, workers: int, gather: str
