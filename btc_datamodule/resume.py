@@ -55,8 +55,11 @@ class ExactResume(Callback):
     """Puts the counts of a checkpoint right; ``BTCDataModule`` adds it to the Trainer of a fit."""
 
     def __init__(self) -> None:
-        self._validated = False
-        self._stepped = self._validating = self._ended = False
+        self._forget()
+
+    def _forget(self) -> None:
+        """What a checkpoint has said concerns one start of a fit."""
+        self._validated = self._stepped = self._validating = self._ended = False
         self._metrics: dict[str, Any] = {}
 
     def on_save_checkpoint(
@@ -84,7 +87,7 @@ class ExactResume(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         """Put right what the checkpoint says."""
-        self.__init__()  # type: ignore[misc]  # nothing of a checkpoint before it
+        self._forget()
         loops = checkpoint.get("loops")
         if trainer.state.fn != TrainerFn.FITTING or not loops:
             return
@@ -119,7 +122,7 @@ class ExactResume(Callback):
                 counts.__dict__.update(dict.fromkeys(COUNTS, current.processed))
             # Past the setter of a fit loop, which says yes whenever there is a max_steps.
             _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
-        self.__init__()  # type: ignore[misc]
+        self._forget()
 
     def _go_on_amid_epoch(self, trainer: Trainer) -> None:
         loop = trainer.fit_loop.epoch_loop

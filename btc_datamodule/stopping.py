@@ -133,13 +133,13 @@ class StopCheckpoint(OnExceptionCheckpoint):
         """The end of a fit, or of its time."""
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         timers = [each.time_remaining() for each in callbacks if isinstance(each, Timer)]
+        over = any(left is not None and left <= 0 for left in timers)
         whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
         reached = (whole and trainer.current_epoch == trainer.max_epochs) or (
             -1 < trainer.max_steps <= trainer.global_step
         )
-        self._ended = self._training and (
-            reached or all(left is None or left > 0 for left in timers)
-        )
+        # The clocks of the ranks differ: it is that of rank 0 which has stopped them.
+        self._ended = self._training and (reached or not trainer.strategy.broadcast(over))
         if self._training and not self._ended:
             self._keep(trainer, together=True)
         self._training = False

@@ -71,16 +71,6 @@ class Stop(NamedTuple):
     stage: str = "train"  # "val" as a validation begins; "any" some time after a step
 
 
-class KeepsTheEnd(Callback):
-    """Keeps a checkpoint of the end of a fit."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def on_train_end(self, trainer: Any, *_: Any) -> None:
-        trainer.save_checkpoint(self.path)
-
-
 def fail(_: Stops) -> None:
     raise StoppedError
 
@@ -135,7 +125,7 @@ def run(folder: Path, ranks: int, workers: int) -> dict[str, Any]:
             path = folder / f"{name}-{kind}.ckpt"
             callbacks: list[Callback] = [StopCheckpoint(str(folder), path.stem)]
             if stop.act is run_out:
-                callbacks = [Timer(timedelta(days=1)), KeepsTheEnd(path)]
+                callbacks.append(Timer(timedelta(days=1)))
             dm = datamodule(folder, ranks, **loading)
             with suppress(StoppedError, SystemExit):
                 runner = trainer(folder, ranks, *callbacks, enable_checkpointing=True, **options)
