@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import isclass, signature
+from typing import Any
 
 from btc_datamodule.errors import BTCDataError
 
@@ -133,16 +134,20 @@ RULES: tuple[tuple[str, Callable[..., str]], ...] = (
 """What is found in a message of jsonargparse, and what is made of the parts in brackets."""
 
 
-def _options(class_path: str) -> list[str]:
+def _imported(class_path: str) -> Any:
     module, _, name = class_path.rpartition(".")
-    parameters = signature(getattr(import_module(module), name)).parameters
+    return getattr(import_module(module), name)
+
+
+def _options(class_path: str) -> list[str]:
+    parameters = signature(_imported(class_path)).parameters
     return [option for option in parameters if option not in ("self", "args", "kwargs")]
 
 
 def _kinds(base_path: str) -> list[str]:
     """The classes of a kind that have a short name."""
-    module, _, name = base_path.rpartition(".")
-    base = getattr(import_module(module), name)
+    base = _imported(base_path)
+    module = base_path.rpartition(".")[0]
     places = import_module("btc_datamodule"), import_module(module.rpartition(".")[0] or module)
     found = {key: getattr(place, key) for place in places for key in dir(place)}
     return [

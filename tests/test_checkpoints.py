@@ -315,12 +315,18 @@ def test_every_scaling_survives_as_text(fitted: Trained, scaling: str, target_sc
 # On the command line
 
 
-def test_the_command_line_tests_with_what_the_checkpoint_was_fitted_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The dummy config, but that its fits keep checkpoints; in a folder of its own."""
     monkeypatch.chdir(tmp_path)
     text = CONFIG.read_text().replace("  logger: false\n  enable_checkpointing: false\n", "")
     Path("config.yaml").write_text(text)
+    return "config.yaml"
+
+
+def test_the_command_line_tests_with_what_the_checkpoint_was_fitted_on(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     loaded: list[BTCDataModule] = []
     load = BTCDataModule.load_state_dict
 
@@ -329,7 +335,7 @@ def test_the_command_line_tests_with_what_the_checkpoint_was_fitted_on(
         loaded.append(self)
 
     monkeypatch.setattr(BTCDataModule, "load_state_dict", recorded)
-    quiet = ["--config", "config.yaml", "--trainer.enable_progress_bar", "false"]
+    quiet = ["--config", config, "--trainer.enable_progress_bar", "false"]
     short = [*quiet, "--trainer.limit_train_batches", "3", "--trainer.limit_val_batches", "2"]
     assert main(["fit", *short]) == 0
     checkpoint = str(next(Path().rglob("*.ckpt")))
@@ -345,7 +351,7 @@ def test_the_command_line_tests_with_what_the_checkpoint_was_fitted_on(
 
     before = tested()
     longer = ["--data.end", "2023-01-01"]
-    assert main(["prepare", "--config", "config.yaml", *longer]) == 0
+    assert main(["prepare", "--config", config, *longer]) == 0
     assert tested(*longer) == before
     dm = loaded[-1]
     assert dm.table.rows > 26_000
@@ -365,10 +371,13 @@ def test_the_command_line_tests_with_what_the_checkpoint_was_fitted_on(
 
 
 def test_a_model_that_keeps_its_arguments_and_takes_some_of_the_datas_goes_on_from_a_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """LightningCLI would give it, from the checkpoint, those too that it does not take."""
-    Path(tmp_path / "keeping.py").write_text(
+    (tmp_path / "keeping.py").write_text(
         "from btc_datamodule import DummyModule\n"
         "class Keeping(DummyModule):\n"
         "    def __init__(self, lookback: int, n_features: int, horizon: int, width: int = 1):\n"
@@ -377,10 +386,7 @@ def test_a_model_that_keeps_its_arguments_and_takes_some_of_the_datas_goes_on_fr
         "        print(f'width {width}')\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    text = CONFIG.read_text().replace("  logger: false\n  enable_checkpointing: false\n", "")
-    Path("config.yaml").write_text(text)
-    quiet = ["--config", "config.yaml", "--trainer.enable_progress_bar", "false"]
+    quiet = ["--config", config, "--trainer.enable_progress_bar", "false"]
     quiet += ["--trainer.limit_train_batches", "3", "--model", "keeping.Keeping"]
     assert main(["fit", *quiet, "--model.width", "7"]) == 0
     checkpoint = ["--ckpt_path", str(next(Path().rglob("*.ckpt")))]
@@ -424,12 +430,9 @@ def test_a_file_that_no_training_can_go_on_from_is_one_line(
 
 
 def test_a_checkpoint_of_more_epochs_than_are_wanted_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    config: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    text = CONFIG.read_text().replace("  logger: false\n  enable_checkpointing: false\n", "")
-    Path("config.yaml").write_text(text)
-    quiet = ["fit", "--config", "config.yaml", "--trainer.enable_progress_bar", "false"]
+    quiet = ["fit", "--config", config, "--trainer.enable_progress_bar", "false"]
     quiet += ["--trainer.limit_train_batches", "3", "--trainer.max_epochs"]
     assert main([*quiet, "2"]) == 0
     assert main([*quiet, "1", "--ckpt_path", str(next(Path().rglob("*.ckpt")))]) == 1
