@@ -85,9 +85,9 @@ def private(process: int) -> float:
 def work(step: str, rows: int, batches: int, folder: Path) -> Callable[[], None]:
     """What a step does; what is done before it is called is not timed."""
     from btc_datamodule import BTCDataModule, Simulator
-    from btc_datamodule.acquire import update
-    from btc_datamodule.build import build
-    from btc_datamodule.timeline import format_instant, parse_instant
+    from btc_datamodule.candles.timeline import format_instant, parse_instant
+    from btc_datamodule.features.build import build
+    from btc_datamodule.store.update import update
 
     dm = BTCDataModule(
         source=Simulator(),
@@ -122,8 +122,8 @@ def index(rows: int, batches: int) -> None:
     """The windows of a table that nobody made, and the order of some batches of them."""
     import numpy as np
 
-    from btc_datamodule.origins import Origins, SampleShape, eligible
-    from btc_datamodule.sampling import WindowSampler
+    from btc_datamodule.evaluation.origins import Origins, SampleShape, eligible
+    from btc_datamodule.windows.sampler import WindowSampler
 
     starts = np.sort(np.random.default_rng(0).choice(rows // 1000, OUTAGES, replace=True)) * 1000
     starts = np.unique(starts)

@@ -55,11 +55,11 @@ import pandas as pd
 import polars as pl
 
 from btc_datamodule import CandleFile, Simulator, read_candles
-from btc_datamodule.acquire import update
-from btc_datamodule.candles import Candles, ContentDigest, concatenate, empty, merge
-from btc_datamodule.sources import files
-from btc_datamodule.store import BLOCK_ROWS, CHUNK_ROWS, CandleReader, write_candles
-from btc_datamodule.timeline import parse_instant, parse_interval
+from btc_datamodule.candles.series import Candles, ContentDigest, concatenate, empty, merge
+from btc_datamodule.candles.timeline import parse_instant, parse_interval
+from btc_datamodule.sources.files import source as files
+from btc_datamodule.store.candle_file import BLOCK_ROWS, CHUNK_ROWS, CandleReader, write_candles
+from btc_datamodule.store.update import update
 
 FIRST = parse_instant("2020-01-01")
 DAY = 86400

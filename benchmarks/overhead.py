@@ -46,12 +46,12 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from btc_datamodule import BTCDataModule, FractionSplit
-from btc_datamodule.features import FEATURES
-from btc_datamodule.loading import WindowLoader
-from btc_datamodule.memory import Memory
-from btc_datamodule.sampling import PERMUTED_AT_ONCE
-from btc_datamodule.timeline import format_instant, parse_instant
-from btc_datamodule.windows import WindowDataset, as_is
+from btc_datamodule.candles.timeline import format_instant, parse_instant
+from btc_datamodule.features.feature import FEATURES
+from btc_datamodule.windows.dataset import WindowDataset, as_is
+from btc_datamodule.windows.loader import WindowLoader
+from btc_datamodule.windows.memory import Memory
+from btc_datamodule.windows.sampler import PERMUTED_AT_ONCE
 
 FIRST = "2018-01-01"
 PARTS = ("total", "gather", "target", "order", "loader", "wrapping")

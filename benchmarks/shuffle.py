@@ -49,14 +49,14 @@ from numpy.typing import NDArray
 from timing import machine
 
 from btc_datamodule import BTCDataModule
-from btc_datamodule.grid import Runs
-from btc_datamodule.loading import WindowLoader
-from btc_datamodule.origins import Origins, SampleShape
-from btc_datamodule.sampling import BLOCK_WINDOWS, POOL_BLOCKS, Shuffle, WindowSampler
-from btc_datamodule.scaling import Scaler
-from btc_datamodule.table import Table
-from btc_datamodule.targets import LogReturn
-from btc_datamodule.windows import WindowDataset, as_is
+from btc_datamodule.evaluation.origins import Origins, SampleShape
+from btc_datamodule.evaluation.scaling import Scaler
+from btc_datamodule.evaluation.targets import LogReturn
+from btc_datamodule.features.grid import Runs
+from btc_datamodule.features.table import Table
+from btc_datamodule.windows.dataset import WindowDataset, as_is
+from btc_datamodule.windows.loader import WindowLoader
+from btc_datamodule.windows.sampler import BLOCK_WINDOWS, POOL_BLOCKS, Shuffle, WindowSampler
 
 WRITTEN_ROWS = 1 << 20
 READ_BYTES = 1 << 20

@@ -9,9 +9,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from btc_datamodule.candles import Candles
+    from btc_datamodule.candles.series import Candles
     from btc_datamodule.datamodule import BTCDataModule
-    from btc_datamodule.dummy import DummyModule
     from btc_datamodule.errors import (
         BTCDataError,
         CandleError,
@@ -21,24 +20,14 @@ if TYPE_CHECKING:
         SourceError,
         StoreError,
     )
-    from btc_datamodule.features import FEATURES, Feature
-    from btc_datamodule.predictions import PredictionWriter
-    from btc_datamodule.sources.base import Block, Source
-    from btc_datamodule.sources.binance import BinanceArchive
-    from btc_datamodule.sources.ccxt import Ccxt
-    from btc_datamodule.sources.coinbase import Coinbase
-    from btc_datamodule.sources.files import CandleFile
-    from btc_datamodule.sources.simulator import Simulator
-    from btc_datamodule.splits import (
+    from btc_datamodule.evaluation.splits import (
         CombinatorialPurged,
         DateSplit,
         FractionSplit,
         Split,
         WalkForward,
     )
-    from btc_datamodule.stopping import StopCheckpoint
-    from btc_datamodule.store import read_candles
-    from btc_datamodule.targets import (
+    from btc_datamodule.evaluation.targets import (
         CumulativeReturn,
         Direction,
         LogReturn,
@@ -47,12 +36,23 @@ if TYPE_CHECKING:
         Target,
         TripleBarrier,
     )
-    from btc_datamodule.windows import Batch, WindowDataset
+    from btc_datamodule.features.feature import FEATURES, Feature
+    from btc_datamodule.sources.base import Block, Source
+    from btc_datamodule.sources.binance.source import BinanceArchive
+    from btc_datamodule.sources.ccxt.source import Ccxt
+    from btc_datamodule.sources.coinbase import Coinbase
+    from btc_datamodule.sources.files.source import CandleFile
+    from btc_datamodule.sources.simulator import Simulator
+    from btc_datamodule.store.candle_file import read_candles
+    from btc_datamodule.training.dummy import DummyModule
+    from btc_datamodule.training.predictions import PredictionWriter
+    from btc_datamodule.training.stopping import StopCheckpoint
+    from btc_datamodule.windows.dataset import Batch, WindowDataset
 
 _MODULES = {
-    "candles": ("Candles",),
+    "candles.series": ("Candles",),
     "datamodule": ("BTCDataModule",),
-    "dummy": ("DummyModule",),
+    "training.dummy": ("DummyModule",),
     "errors": (
         "BTCDataError",
         "CandleError",
@@ -62,18 +62,24 @@ _MODULES = {
         "SourceError",
         "StoreError",
     ),
-    "features": ("FEATURES", "Feature"),
-    "predictions": ("PredictionWriter",),
+    "features.feature": ("FEATURES", "Feature"),
+    "training.predictions": ("PredictionWriter",),
     "sources.base": ("Block", "Source"),
-    "sources.binance": ("BinanceArchive",),
-    "sources.ccxt": ("Ccxt",),
+    "sources.binance.source": ("BinanceArchive",),
+    "sources.ccxt.source": ("Ccxt",),
     "sources.coinbase": ("Coinbase",),
-    "sources.files": ("CandleFile",),
+    "sources.files.source": ("CandleFile",),
     "sources.simulator": ("Simulator",),
-    "splits": ("CombinatorialPurged", "DateSplit", "FractionSplit", "Split", "WalkForward"),
-    "stopping": ("StopCheckpoint",),
-    "store": ("read_candles",),
-    "targets": (
+    "evaluation.splits": (
+        "CombinatorialPurged",
+        "DateSplit",
+        "FractionSplit",
+        "Split",
+        "WalkForward",
+    ),
+    "training.stopping": ("StopCheckpoint",),
+    "store.candle_file": ("read_candles",),
+    "evaluation.targets": (
         "CumulativeReturn",
         "Direction",
         "LogReturn",
@@ -82,7 +88,7 @@ _MODULES = {
         "Target",
         "TripleBarrier",
     ),
-    "windows": ("Batch", "WindowDataset"),
+    "windows.dataset": ("Batch", "WindowDataset"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 

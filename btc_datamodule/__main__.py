@@ -2,6 +2,6 @@
 
 import sys
 
-from btc_datamodule.cli import main
+from btc_datamodule.cli.commands import main
 
 sys.exit(main())

@@ -2,11 +2,11 @@
 
 from typing import TYPE_CHECKING
 
+from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.scaling import SCALINGS
-from btc_datamodule.splits import STAGES
-from btc_datamodule.table import BAR_COLUMNS
-from btc_datamodule.timeline import format_instant
+from btc_datamodule.evaluation.scaling import SCALINGS
+from btc_datamodule.evaluation.splits import STAGES
+from btc_datamodule.features.table import BAR_COLUMNS
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule

@@ -20,34 +20,34 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from btc_datamodule.acquire import series_folder, update
-from btc_datamodule.build import Recipe, build
+from btc_datamodule.candles.timeline import format_interval, parse_instant, parse_interval
 from btc_datamodule.checks import check_arguments, check_stages
-from btc_datamodule.device import DeviceGather, Places
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
-from btc_datamodule.features import Feature, resolve
-from btc_datamodule.fitted import Fitted, digest_of, observed_rows, train_runs
+from btc_datamodule.evaluation.fitted import Fitted, digest_of, observed_rows, train_runs
+from btc_datamodule.evaluation.origins import Origins, Reckoning, SampleShape, eligible
+from btc_datamodule.evaluation.scaling import Scaler, Scaling
+from btc_datamodule.evaluation.splits import END_OF_TIME, STAGES, Fold, FractionSplit, Split, Stage
+from btc_datamodule.evaluation.targets import LogReturn, Target
+from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.feature import Feature, resolve
+from btc_datamodule.features.table import Table, table_path
 from btc_datamodule.hparams import plain
-from btc_datamodule.loading import InOrderSampler, WindowLoader
-from btc_datamodule.memory import Memory
-from btc_datamodule.origins import Origins, Reckoning, SampleShape, eligible
-from btc_datamodule.resume import ExactResume
-from btc_datamodule.sampling import BLOCK_WINDOWS, Shuffle, WindowSampler
-from btc_datamodule.scaling import Scaler, Scaling
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.splits import END_OF_TIME, STAGES, Fold, FractionSplit, Split, Stage
-from btc_datamodule.stopping import StopTogether
-from btc_datamodule.store import Header, check_series, mend, read_header
-from btc_datamodule.table import Table, table_path
-from btc_datamodule.targets import LogReturn, Target
-from btc_datamodule.timeline import format_interval, parse_instant, parse_interval
-from btc_datamodule.windows import Batch, WindowDataset, as_is
+from btc_datamodule.store.candle_file import Header, check_series, mend, read_header
+from btc_datamodule.store.update import series_folder, update
+from btc_datamodule.training.resume import ExactResume
+from btc_datamodule.training.stopping import StopTogether
+from btc_datamodule.windows.dataset import Batch, WindowDataset, as_is
+from btc_datamodule.windows.device import DeviceGather, Places
+from btc_datamodule.windows.loader import InOrderSampler, WindowLoader
+from btc_datamodule.windows.memory import Memory
+from btc_datamodule.windows.sampler import BLOCK_WINDOWS, Shuffle, WindowSampler
 
 if TYPE_CHECKING:
     import polars as pl
 
-    from btc_datamodule.audit import Audit
+    from btc_datamodule.audit.report import Audit
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
@@ -424,7 +424,7 @@ class BTCDataModule(LightningDataModule):
             out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``
             (see ``origins``).
         """
-        from btc_datamodule.info import stages
+        from btc_datamodule.cli.info import stages
 
         return stages(self)
 
@@ -437,7 +437,7 @@ class BTCDataModule(LightningDataModule):
         Returns:
             What was found: ``passed``, ``findings``, and as text a report.
         """
-        from btc_datamodule.audit import audit
+        from btc_datamodule.audit.report import audit
 
         return audit(self)
 

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass
 from datetime import date
 from typing import Any
 
-from btc_datamodule.features import Feature
+from btc_datamodule.features.feature import Feature
 
 
 def plain(value: Any) -> Any:

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from btc_datamodule.candles import Candles, ContentDigest
-from btc_datamodule.store import Provenance, write_candles
-from btc_datamodule.timeline import Span, parse_instant
+from btc_datamodule.candles.series import Candles, ContentDigest
+from btc_datamodule.candles.timeline import Span, parse_instant
+from btc_datamodule.store.candle_file import Provenance, write_candles
 
 HOUR = 3600
 T0 = parse_instant("2020-01-01")

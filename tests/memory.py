@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from btc_datamodule import Block, Candles, Source
-from btc_datamodule.timeline import Span
+from btc_datamodule.candles.timeline import Span
 
 HOUR = 3600
 START = 1_577_836_800  # 2020-01-01T00:00:00Z

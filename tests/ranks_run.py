@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torchmetrics import MeanMetric
 
 from btc_datamodule import Batch, BTCDataModule, DateSplit, DummyModule, Simulator
-from btc_datamodule.predictions import PredictionWriter
+from btc_datamodule.training.predictions import PredictionWriter
 
 GLOBAL_BATCH = 48
 EPOCHS = 2

@@ -21,13 +21,13 @@ from helpers import HOUR, T0, assert_same, candles_of, changed, digest_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btc_datamodule.acquire import Update, series_folder, update
-from btc_datamodule.candles import REQUIRED, Candles
+from btc_datamodule.candles.series import REQUIRED, Candles
+from btc_datamodule.candles.timeline import Span
 from btc_datamodule.errors import SourceError, StoreError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store import read_candles, read_header
-from btc_datamodule.timeline import Span
+from btc_datamodule.store.candle_file import read_candles, read_header
+from btc_datamodule.store.update import Update, series_folder, update
 
 SPAWN = mp.get_context("spawn")
 BARS = 60

@@ -24,13 +24,13 @@ from helpers import HOUR, assert_same, candles_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btc_datamodule.acquire import update
-from btc_datamodule.candles import OPTIONAL, Candles, concatenate, empty
+from btc_datamodule.candles.series import OPTIONAL, Candles, concatenate, empty
+from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
 from btc_datamodule.errors import BTCDataError, CandleError, ConfigError, SourceError
 from btc_datamodule.sources.base import Block
-from btc_datamodule.sources.binance import BinanceArchive
-from btc_datamodule.store import read_candles, read_header
-from btc_datamodule.timeline import Span, floor_to, format_instant, parse_instant
+from btc_datamodule.sources.binance.source import BinanceArchive
+from btc_datamodule.store.candle_file import read_candles, read_header
+from btc_datamodule.store.update import update
 
 DAY = 86_400
 
@@ -915,7 +915,7 @@ def test_an_interval_that_the_archive_has_not_is_refused_before_anything_is_aske
 
 def test_importing_the_source_loads_neither_http_nor_polars() -> None:
     code = (
-        "import sys, btc_datamodule.sources.binance as b; b.BinanceArchive(); "
+        "import sys, btc_datamodule.sources.binance.source as b; b.BinanceArchive(); "
         "print(sorted({'httpx', 'stamina', 'polars'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,7 +10,7 @@ from helpers import HOUR, T0, assert_same, candles_of, changed, digest_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btc_datamodule.candles import (
+from btc_datamodule.candles.series import (
     COLUMNS,
     OPTIONAL,
     PRICES,
@@ -22,8 +22,8 @@ from btc_datamodule.candles import (
     merge,
     tidy,
 )
+from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import CandleError
-from btc_datamodule.timeline import format_instant
 
 MASKS = st.lists(st.booleans(), max_size=12).map(lambda rows: np.array(rows, dtype=bool))
 SOME_OPTIONAL = st.sets(st.sampled_from(OPTIONAL)).map(sorted)

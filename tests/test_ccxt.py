@@ -19,15 +19,16 @@ from helpers import assert_same, candles_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import btc_datamodule.sources.ccxt as under_test
-from btc_datamodule.acquire import update
-from btc_datamodule.candles import Candles, concatenate
+import btc_datamodule.sources.ccxt.source as under_test
+from btc_datamodule.candles.series import Candles, concatenate
+from btc_datamodule.candles.timeline import Span, format_instant
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
-from btc_datamodule.sources import ccxt_client, ccxt_paging
 from btc_datamodule.sources.base import Block
-from btc_datamodule.sources.ccxt import Ccxt
+from btc_datamodule.sources.ccxt import client as ccxt_client
+from btc_datamodule.sources.ccxt import paging as ccxt_paging
+from btc_datamodule.sources.ccxt.source import Ccxt
 from btc_datamodule.sources.coinbase import Coinbase
-from btc_datamodule.timeline import Span, format_instant
+from btc_datamodule.store.update import update
 
 pytest.importorskip("ccxt")
 
@@ -193,7 +194,7 @@ def test_trouble_that_passes_leaves_no_trace_in_the_candles(
         assert_tiles(fetch(source(exchange)), (START, END), HELD)
     assert len(exchange.requests) == 5 + 4 + 1  # the currencies are asked with the products
     said = [
-        r.getMessage() for r in caplog.records if r.name == "btc_datamodule.sources.ccxt_client"
+        r.getMessage() for r in caplog.records if r.name == "btc_datamodule.sources.ccxt.client"
     ]
     assert len(said) == 4
     assert all("; trying again in 0.0 s (attempt " in line and "\n" not in line for line in said)
@@ -377,7 +378,7 @@ def test_two_symbols_never_share_a_folder(one: str, other: str) -> None:
 
 def test_making_the_source_loads_neither_ccxt_nor_an_http_library() -> None:
     code = (
-        "import sys, btc_datamodule.sources.ccxt as c; c.Ccxt('kraken').series; "
+        "import sys, btc_datamodule.sources.ccxt.source as c; c.Ccxt('kraken').series; "
         "print(sorted({'ccxt', 'requests', 'httpx', 'ssl'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

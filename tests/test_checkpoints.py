@@ -29,8 +29,8 @@ from btc_datamodule import (
     WalkForward,
     read_candles,
 )
-from btc_datamodule.cli import main
-from btc_datamodule.store import read_header, write_candles
+from btc_datamodule.cli.commands import main
+from btc_datamodule.store.candle_file import read_header, write_candles
 
 CONFIG = Path(__file__).parents[1] / "configs" / "dummy.yaml"
 FEATURES = ("log_return", "log_range")

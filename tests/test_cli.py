@@ -13,9 +13,9 @@ import pytest
 from exchange import CoinbaseAnswers, Exchange
 
 from btc_datamodule import CandleFile, Candles, Simulator, read_candles
-from btc_datamodule.candles import concatenate
-from btc_datamodule.cli import main
-from btc_datamodule.timeline import parse_instant
+from btc_datamodule.candles.series import concatenate
+from btc_datamodule.candles.timeline import parse_instant
+from btc_datamodule.cli.commands import main
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 HOUR = 3600

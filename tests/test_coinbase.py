@@ -27,14 +27,14 @@ from exchange import CoinbaseAnswers, Exchange, Fault
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btc_datamodule.acquire import update
-from btc_datamodule.candles import Candles, concatenate
+from btc_datamodule.candles.series import Candles, concatenate
+from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import BTCDataError, CandleError, ConfigError, SourceError
 from btc_datamodule.hparams import plain
 from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.coinbase import Coinbase
-from btc_datamodule.sources.http import PoliteClient, _trusted_certificates, retry_after
-from btc_datamodule.timeline import format_instant, parse_instant
+from btc_datamodule.sources.web.client import PoliteClient, _trusted_certificates, retry_after
+from btc_datamodule.store.update import update
 
 HOUR = 3600
 HELD = ex.random_walk("2020-01-01", bars=700, interval=HOUR)
@@ -340,7 +340,7 @@ def test_a_retry_is_logged_with_its_cause_and_in_one_line(
     with caplog.at_level(logging.WARNING):
         fetch(source(exchange), ONE_PAGE)
     [record] = caplog.records
-    assert record.name == "btc_datamodule.sources.http"
+    assert record.name == "btc_datamodule.sources.web.client"
     assert "HTTP 503 Service Unavailable; trying again in 0.0 s" in record.getMessage()
     assert "attempt 1 of 4 failed" in record.getMessage()
 

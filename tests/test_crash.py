@@ -28,21 +28,21 @@ import pytest
 from exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange, Request, random_walk
 from helpers import HOUR, T0, assert_same, candles_of, write
 
-from btc_datamodule import acquire
-from btc_datamodule.acquire import Update, update
-from btc_datamodule.build import Recipe, build
-from btc_datamodule.candles import OPTIONAL, Candles
+from btc_datamodule.audit.verify import verify_candles, verify_series
+from btc_datamodule.candles.series import OPTIONAL, Candles
+from btc_datamodule.candles.timeline import Span, parse_instant, subtract, union
 from btc_datamodule.errors import StoreError
-from btc_datamodule.export import export_candles
-from btc_datamodule.features import resolve
+from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.feature import resolve
+from btc_datamodule.features.table import Table
 from btc_datamodule.sources.base import Block, Source
-from btc_datamodule.sources.binance import BinanceArchive
+from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store import CandleReader, Header, read_candles, read_header
-from btc_datamodule.table import Table
-from btc_datamodule.timeline import Span, parse_instant, subtract, union
-from btc_datamodule.verify import verify_candles, verify_series
+from btc_datamodule.store import update as acquire
+from btc_datamodule.store.candle_file import CandleReader, Header, read_candles, read_header
+from btc_datamodule.store.export import export_candles
+from btc_datamodule.store.update import Update, update
 
 FORKED = mp.get_context("forkserver")
 FORKED.set_forkserver_preload(["test_crash", "polars", "httpx", "stamina", "h5py", "tqdm"])

@@ -28,7 +28,7 @@ from btc_datamodule import (
     Simulator,
     StoreError,
 )
-from btc_datamodule.timeline import format_instant
+from btc_datamodule.candles.timeline import format_instant
 
 ROWS = 400
 

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from btc_datamodule import Batch, BTCDataModule, ConfigError, DummyModule, Simulator, WalkForward
-from btc_datamodule.device import COPIED_BYTES, DEVICE_SHARE, Places
-from btc_datamodule.windows import WindowDataset
+from btc_datamodule.windows.dataset import WindowDataset
+from btc_datamodule.windows.device import COPIED_BYTES, DEVICE_SHARE, Places
 
 CPU = torch.device("cpu")
 STAGES = ("train", "val", "test", "predict")
@@ -96,7 +96,7 @@ def test_rows_copied_in_many_blocks_are_the_same(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert COPIED_BYTES > 10**6
-    monkeypatch.setattr("btc_datamodule.device.COPIED_BYTES", 100 * 12)
+    monkeypatch.setattr("btc_datamodule.windows.device.COPIED_BYTES", 100 * 12)
     assert_same(datamodule(folder, "host"), datamodule(folder))
 
 
@@ -221,12 +221,13 @@ def test_rows_that_do_not_fit_stay_on_the_host_and_one_message_says_so(
     dm = datamodule(folder)
     gather = dm._gather_of_all()
     need = gather.rows * (4 * 3 + 1)
-    monkeypatch.setattr("btc_datamodule.device.free_bytes", lambda _: need / DEVICE_SHARE - 1)
+    asked = "btc_datamodule.windows.device.free_bytes"
+    monkeypatch.setattr(asked, lambda _: need / DEVICE_SHARE - 1)
     with pytest.warns(UserWarning, match="rows do not fit on cpu") as found:
         assert_same(datamodule(folder, "host"), dm)
     assert len(found) == 1
     gather.release()
-    monkeypatch.setattr("btc_datamodule.device.free_bytes", lambda _: need / DEVICE_SHARE)
+    monkeypatch.setattr(asked, lambda _: need / DEVICE_SHARE)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         next(batches(dm, "train"))
@@ -239,7 +240,7 @@ def test_a_device_that_runs_out_of_memory_on_the_way_is_as_one_without_room(
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB")
 
     dm = datamodule(folder)
-    monkeypatch.setattr("btc_datamodule.device.DeviceGather._copy", full)
+    monkeypatch.setattr("btc_datamodule.windows.device.DeviceGather._copy", full)
     with pytest.warns(UserWarning, match="do not fit"):
         assert_same(datamodule(folder, "host"), dm)
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from btc_datamodule import CandleFile, read_candles
-from btc_datamodule.cli import main
+from btc_datamodule.cli.commands import main
 
 CONFIG = str(Path(__file__).parents[1] / "configs/dummy.yaml")
 

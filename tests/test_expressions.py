@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from btc_datamodule import ConfigError, LookAheadError
-from btc_datamodule.acquire import update
-from btc_datamodule.build import Recipe, build
-from btc_datamodule.candles import OPTIONAL
-from btc_datamodule.expressions import DEEPEST, LONGEST, METHODS
-from btc_datamodule.features import Feature, frame, resolve
-from btc_datamodule.sources.files import CandleFile
-from btc_datamodule.table import Table
+from btc_datamodule.candles.series import OPTIONAL
+from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.feature import Feature, frame, resolve
+from btc_datamodule.features.language import DEEPEST, LONGEST, METHODS
+from btc_datamodule.features.table import Table
+from btc_datamodule.sources.files.source import CandleFile
+from btc_datamodule.store.update import update
 
 EVER = (0, 2**40)
 NAN = math.nan

@@ -25,15 +25,15 @@ import pytest
 from exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange, Fault
 from helpers import HOUR, assert_same, candles_of, changed, digest_of
 
-from btc_datamodule.acquire import update
-from btc_datamodule.candles import OPTIONAL, Candles
+from btc_datamodule.audit.verify import verify_candles
+from btc_datamodule.candles.series import OPTIONAL, Candles
+from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source
-from btc_datamodule.sources.binance import BinanceArchive
+from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.sources.coinbase import Coinbase
-from btc_datamodule.store import read_candles, read_header
-from btc_datamodule.timeline import Span, floor_to, format_instant, parse_instant
-from btc_datamodule.verify import verify_candles
+from btc_datamodule.store.candle_file import read_candles, read_header
+from btc_datamodule.store.update import update
 
 DAY = 86_400
 

@@ -15,10 +15,11 @@ import pytest
 from helpers import HOUR, T0, candles_of, changed, write
 from numpy.typing import NDArray
 
-from btc_datamodule.build import Recipe, build
-from btc_datamodule.candles import COLUMNS, OPTIONAL, Candles, concatenate
+from btc_datamodule.candles.series import COLUMNS, OPTIONAL, Candles, concatenate
+from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.errors import ConfigError, LookAheadError
-from btc_datamodule.features import (
+from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.feature import (
     FEATURES,
     Compute,
     Feature,
@@ -27,12 +28,11 @@ from btc_datamodule.features import (
     resolve,
     warm_up,
 )
-from btc_datamodule.grid import Grid
-from btc_datamodule.sources.files import CandleFile
+from btc_datamodule.features.grid import Grid
+from btc_datamodule.features.table import Table
+from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store import CandleReader
-from btc_datamodule.table import Table
-from btc_datamodule.timeline import parse_instant
+from btc_datamodule.store.candle_file import CandleReader
 
 EVER = (0, 2**40)
 ROWS = 2000

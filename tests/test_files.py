@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btc_datamodule.candles import Candles
+from btc_datamodule.candles.series import Candles
+from btc_datamodule.candles.timeline import Span, format_instant, parse_instant
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
 from btc_datamodule.sources.base import Block
-from btc_datamodule.sources.files import CandleFile
-from btc_datamodule.timeline import Span, format_instant, parse_instant
+from btc_datamodule.sources.files.source import CandleFile
 
 HOUR = 3600
 T0 = parse_instant("2020-01-01")

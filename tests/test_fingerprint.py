@@ -12,7 +12,7 @@ import polars as pl
 import pytest
 
 from btc_datamodule import ConfigError
-from btc_datamodule.fingerprint import fingerprint
+from btc_datamodule.features.fingerprint import fingerprint
 
 
 def scaled(values: float, by: float = 2.0) -> float:
@@ -86,11 +86,11 @@ def test_the_same_made_again_has_the_same_fingerprint() -> None:
 
 def test_another_process_gives_the_same_fingerprint() -> None:
     code = (
-        "from btc_datamodule.fingerprint import fingerprint\n"
+        "from btc_datamodule.features.fingerprint import fingerprint\n"
         "from btc_datamodule import FEATURES\n"
         "print([fingerprint(f.compute) for f in FEATURES.values()], fingerprint({'b', 'a'}))\n"
         "import polars as pl\n"
-        "from btc_datamodule.features import Feature, resolve\n"
+        "from btc_datamodule.features.feature import Feature, resolve\n"
         "close = pl.col('close')\n"
         "mine = close.log().diff().rolling_std(60) / pl.when(close > 1).then(2).otherwise(close)\n"
         "print(fingerprint(mine), Feature('mine', 61, mine).definition())\n"

@@ -29,10 +29,10 @@ from btc_datamodule import (
     Split,
     WalkForward,
 )
-from btc_datamodule.cli import main
-from btc_datamodule.splits import Stage
-from btc_datamodule.targets import TripleBarrier
-from btc_datamodule.timeline import Span, format_instant
+from btc_datamodule.candles.timeline import Span, format_instant
+from btc_datamodule.cli.commands import main
+from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule.evaluation.targets import TripleBarrier
 
 ROWS = 240
 STAGES: tuple[Stage, ...] = ("train", "val", "test")

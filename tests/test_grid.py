@@ -12,11 +12,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from btc_datamodule.candles import OPTIONAL, PRICES, Candles
+from btc_datamodule.candles.series import OPTIONAL, PRICES, Candles
+from btc_datamodule.candles.timeline import Span
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.grid import Grid, Runs, join_runs, mask_of, runs_of
-from btc_datamodule.store import CandleReader
-from btc_datamodule.timeline import Span
+from btc_datamodule.features.grid import Grid, Runs, join_runs, mask_of, runs_of
+from btc_datamodule.store.candle_file import CandleReader
 
 EVER: Span = (0, 2**40)
 NAMES = (*PRICES, "volume", *OPTIONAL)

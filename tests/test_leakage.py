@@ -21,9 +21,9 @@ from btc_datamodule import (
     Split,
     WalkForward,
 )
-from btc_datamodule.splits import Stage
-from btc_datamodule.timeline import format_instant
-from btc_datamodule.twins import changed
+from btc_datamodule.audit.twins import changed
+from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.evaluation.splits import Stage
 
 OF_A_FEW_BARS = ["log_return", "log_open", "garman_klass", "day_sin"]
 RUNNING_SUMS = ["relative_volume", "volatility"]

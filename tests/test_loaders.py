@@ -13,8 +13,8 @@ from torch.utils.data import DataLoader
 
 from btc_datamodule import Batch, BTCDataModule, Simulator
 from btc_datamodule.datamodule import StartMethod
-from btc_datamodule.sampling import BLOCK_WINDOWS, WindowSampler
-from btc_datamodule.table import Table
+from btc_datamodule.features.table import Table
+from btc_datamodule.windows.sampler import BLOCK_WINDOWS, WindowSampler
 
 START_METHODS = get_args(StartMethod)
 

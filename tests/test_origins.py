@@ -5,8 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from btc_datamodule.grid import runs_of
-from btc_datamodule.origins import (
+from btc_datamodule.evaluation.origins import (
     TABLE_LIMIT,
     Origins,
     SampleShape,
@@ -14,6 +13,7 @@ from btc_datamodule.origins import (
     subtract_runs,
     too_sparse,
 )
+from btc_datamodule.features.grid import runs_of
 
 
 def rows_of(runs: NDArray[np.int64]) -> list[int]:

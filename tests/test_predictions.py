@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from btc_datamodule import Batch, BTCDataModule, ConfigError, DummyModule, Simulator
-from btc_datamodule.cli import main
-from btc_datamodule.predictions import PredictionWriter, columns_of, merged
+from btc_datamodule.cli.commands import main
+from btc_datamodule.training.predictions import PredictionWriter, columns_of, merged
 
 CONFIG = Path(__file__).parents[1] / "configs" / "dummy.yaml"
 START = 1_600_000_000
@@ -161,9 +161,9 @@ def test_memory_is_bounded_by_parts_on_disk_and_the_file_is_the_same(
             largest.append(len(block["origin_time"]))
             yield block
 
-    monkeypatch.setattr("btc_datamodule.predictions.merged", watched)
+    monkeypatch.setattr("btc_datamodule.training.predictions.merged", watched)
     for size in (1, 1 << 25):
-        monkeypatch.setattr("btc_datamodule.predictions.PART_BYTES", size)
+        monkeypatch.setattr("btc_datamodule.training.predictions.PART_BYTES", size)
         output = tmp_path / f"out{size}{suffix}"
         predict(lambda batch: batch.x[:, -1], output, dm)
         files.append(read(output))

@@ -26,7 +26,7 @@ from filelock import FileLock
 from ranks_run import EPOCHS, GLOBAL_BATCH, STOP, Times
 
 from btc_datamodule import Block, BTCDataModule, Simulator, Source
-from btc_datamodule.timeline import Span
+from btc_datamodule.candles.timeline import Span
 
 SCRIPT = Path(ranks_run.__file__)
 TIMEOUT = 300

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from memory import HOUR, START, hourly, random_hourly
 
 from btc_datamodule import CandleFile, Candles, ConfigError
-from btc_datamodule.candles import OPTIONAL
+from btc_datamodule.candles.series import OPTIONAL
 
 
 def read(path: Path | str, interval: int) -> Candles:

@@ -30,8 +30,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from btc_datamodule import Batch, BTCDataModule, DummyModule, Simulator
-from btc_datamodule.resume import ExactResume
-from btc_datamodule.sampling import WindowSampler, permute_run
+from btc_datamodule.training.resume import ExactResume
+from btc_datamodule.windows.sampler import WindowSampler, permute_run
 
 EPOCHS = 3
 BATCHES = 8
@@ -1187,8 +1187,8 @@ def test_resuming_late_in_an_epoch_permutes_and_gathers_nothing_of_what_was_seen
         asked.extend(range(start, start + count))
         return permute_run(start, count, size, seed, epoch)
 
-    monkeypatch.setattr("btc_datamodule.sampling.permute_run", counting)
-    monkeypatch.setattr("btc_datamodule.sampling.PERMUTED_AT_ONCE", 16)
+    monkeypatch.setattr("btc_datamodule.windows.sampler.permute_run", counting)
+    monkeypatch.setattr("btc_datamodule.windows.sampler.PERMUTED_AT_ONCE", 16)
     after = model_for(dm).prepare(0, _stop)
     with pytest.raises(StoppedError):
         trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.utils.data import DistributedSampler
 
-from btc_datamodule.sampling import (
+from btc_datamodule.windows.sampler import (
     PERMUTED_AT_ONCE,
     BlockOrder,
     Request,

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btc_datamodule.scaling import NORMAL_IQR, TILED_ROWS, Scaler
+from btc_datamodule.evaluation.scaling import NORMAL_IQR, TILED_ROWS, Scaler
 
 PRICE_LIKE = np.random.default_rng(0).normal(60_000, 20, (50_000, 1)).astype(np.float32)
 

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from btc_datamodule.candles import COLUMNS, Candles, concatenate
+from btc_datamodule.candles.series import COLUMNS, Candles, concatenate
+from btc_datamodule.candles.timeline import Span, parse_instant
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources import simulator
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.timeline import Span, parse_instant
 
 DAY = 86400
 HOLED = Simulator(seed=3, no_trade=0.1, outages_per_year=60)

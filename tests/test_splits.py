@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import btc_datamodule.splits
+import btc_datamodule.evaluation.splits
 from btc_datamodule import CombinatorialPurged, ConfigError, DateSplit, FractionSplit, WalkForward
-from btc_datamodule.splits import END_OF_TIME, Fold, Spans, Split
-from btc_datamodule.timeline import Span, format_instant, format_interval, parse_instant
+from btc_datamodule.candles.timeline import Span, format_instant, format_interval, parse_instant
+from btc_datamodule.evaluation.splits import END_OF_TIME, Fold, Spans, Split
 
 MINUTE = 60
 HOUR = 3600
@@ -77,7 +77,7 @@ def opening_in(start: float, end: float, grid: tuple[Span, int]) -> list[int]:
 
 
 def test_the_examples_of_the_module_hold() -> None:
-    result = doctest.testmod(btc_datamodule.splits)
+    result = doctest.testmod(btc_datamodule.evaluation.splits)
     assert (result.attempted > 0, result.failed) == (True, 0)
 
 

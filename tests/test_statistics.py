@@ -17,17 +17,17 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from btc_datamodule import BTCDataModule, Candles, FractionSplit, LogReturn, Simulator
-from btc_datamodule import table as layout
-from btc_datamodule.build import Recipe, build
-from btc_datamodule.features import resolve
-from btc_datamodule.fitted import digest_of, observed_rows, train_runs
-from btc_datamodule.moments import Moments
-from btc_datamodule.origins import Origins, SampleShape
-from btc_datamodule.sampling import WindowSampler
-from btc_datamodule.scaling import Scaler
-from btc_datamodule.table import BAR_COLUMNS, BLOCK_DTYPES, DTYPES, Table
-from btc_datamodule.verify import verify_table
-from btc_datamodule.windows import WindowDataset
+from btc_datamodule.audit.verify import verify_table
+from btc_datamodule.evaluation.fitted import digest_of, observed_rows, train_runs
+from btc_datamodule.evaluation.origins import Origins, SampleShape
+from btc_datamodule.evaluation.scaling import Scaler
+from btc_datamodule.features import table as layout
+from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.feature import resolve
+from btc_datamodule.features.moments import Moments
+from btc_datamodule.features.table import BAR_COLUMNS, BLOCK_DTYPES, DTYPES, Table
+from btc_datamodule.windows.dataset import WindowDataset
+from btc_datamodule.windows.sampler import WindowSampler
 
 BLOCK = 64
 ROWS = 1000

@@ -24,8 +24,8 @@ from btc_datamodule import (
     StopCheckpoint,
     StoreError,
 )
-from btc_datamodule.cli import main
-from btc_datamodule.stopping import Signals, StopTogether
+from btc_datamodule.cli.commands import main
+from btc_datamodule.training.stopping import Signals, StopTogether
 
 CONFIG = Path(__file__).parents[1] / "configs" / "dummy.yaml"
 

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from btc_datamodule.candles import COLUMNS, OPTIONAL, REQUIRED, Candles
+from btc_datamodule.candles.series import COLUMNS, OPTIONAL, REQUIRED, Candles
 from btc_datamodule.errors import StoreError
-from btc_datamodule.store import (
+from btc_datamodule.store.candle_file import (
     BLOCK_ROWS,
     SCHEMA,
     SHUFFLED,

@@ -17,16 +17,16 @@ import pytest
 from helpers import HOUR, T0, candles_of, changed, write
 from numpy.typing import NDArray
 
-from btc_datamodule.acquire import update
-from btc_datamodule.build import Recipe, build
-from btc_datamodule.candles import OPTIONAL, Candles, concatenate
+from btc_datamodule.candles.series import OPTIONAL, Candles, concatenate
 from btc_datamodule.errors import ConfigError, StoreError
-from btc_datamodule.features import FEATURES, Feature, frame, resolve
-from btc_datamodule.grid import Grid
-from btc_datamodule.sources.files import CandleFile
+from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.feature import FEATURES, Feature, frame, resolve
+from btc_datamodule.features.grid import Grid
+from btc_datamodule.features.table import Table, table_path
+from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store import BLOCK_ROWS, CandleReader, Provenance, read_header
-from btc_datamodule.table import Table, table_path
+from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader, Provenance, read_header
+from btc_datamodule.store.update import update
 
 EVER = (0, 2**40)
 ROWS = 120

@@ -22,10 +22,10 @@ from jsonargparse import ArgumentParser
 from memory import HOUR, START, Memory, random_hourly
 from numpy.typing import NDArray
 
-import btc_datamodule.targets
+import btc_datamodule.evaluation.targets
 from btc_datamodule import BTCDataModule, CandleFile, Candles, ConfigError, Target
-from btc_datamodule.table import BAR_COLUMNS
-from btc_datamodule.targets import (
+from btc_datamodule.candles.timeline import parse_instant
+from btc_datamodule.evaluation.targets import (
     CumulativeReturn,
     Direction,
     LogReturn,
@@ -33,7 +33,7 @@ from btc_datamodule.targets import (
     RealisedVolatility,
     TripleBarrier,
 )
-from btc_datamodule.timeline import parse_instant
+from btc_datamodule.features.table import BAR_COLUMNS
 
 NAN = math.nan
 MAX_FILL = 3
@@ -94,7 +94,7 @@ def bars(*closes: list[float]) -> NDArray[np.float64]:
 
 
 def test_the_examples_in_the_module_hold() -> None:
-    result = doctest.testmod(btc_datamodule.targets)
+    result = doctest.testmod(btc_datamodule.evaluation.targets)
     assert result.attempted > 0
     assert result.failed == 0
 

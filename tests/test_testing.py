@@ -26,10 +26,10 @@ from btc_datamodule import (
     Target,
     read_candles,
 )
+from btc_datamodule.candles.timeline import Span
 from btc_datamodule.testing import assert_causal, assert_no_leakage, candles, fake_exchange
 from btc_datamodule.testing.assertions import simulated
 from btc_datamodule.testing.exchange import CUT, TOO_MANY_REQUESTS, Exchange, random_walk
-from btc_datamodule.timeline import Span
 
 assert fake_exchange  # a fixture is used by its name
 

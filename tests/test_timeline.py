@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from btc_datamodule.errors import ConfigError
-from btc_datamodule.timeline import (
+from btc_datamodule.candles.timeline import (
     Span,
     ceil_to,
     floor_to,
@@ -19,6 +18,7 @@ from btc_datamodule.timeline import (
     subtract,
     union,
 )
+from btc_datamodule.errors import ConfigError
 
 LAST_SECOND = parse_instant("9999-12-31T23:59:59Z")
 INSTANTS = st.integers(0, LAST_SECOND)

@@ -11,10 +11,10 @@ import pytest
 from memory import HOUR, START, Memory, random_hourly
 
 from btc_datamodule import BTCDataModule, StoreError, read_candles
-from btc_datamodule.cli import main
-from btc_datamodule.store import read_header
-from btc_datamodule.table import BAR_COLUMNS, Table
-from btc_datamodule.verify import verify_candles, verify_series, verify_table
+from btc_datamodule.audit.verify import verify_candles, verify_series, verify_table
+from btc_datamodule.cli.commands import main
+from btc_datamodule.features.table import BAR_COLUMNS, Table
+from btc_datamodule.store.candle_file import read_header
 
 CONFIG = str(Path(__file__).parents[1] / "configs/dummy.yaml")
 

@@ -11,7 +11,7 @@ import torch
 from memory import HOUR, START, Memory, hourly
 
 from btc_datamodule import Batch, BTCDataModule, DateSplit
-from btc_datamodule.timeline import format_instant
+from btc_datamodule.candles.timeline import format_instant
 
 UP = math.log(1.1)
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from btc_datamodule.candles import Candles
+from btc_datamodule.candles.series import Candles
+from btc_datamodule.candles.timeline import Span, format_interval
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
-from btc_datamodule.timeline import Span, format_interval
 
 _T = TypeVar("_T")
 

@@ -19,11 +19,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles import Candles, tidy
+from btc_datamodule.candles.series import Candles, tidy
+from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, Source, advised, check_path_part
-from btc_datamodule.sources.http import Answer, PoliteClient, check_manners
-from btc_datamodule.timeline import Span, floor_to, format_instant, parse_instant
+from btc_datamodule.sources.web.client import Answer, PoliteClient, check_manners
 
 PAGE = 300
 """Bars that one request may ask for."""

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from btc_datamodule.candles import COLUMNS, REQUIRED
+from btc_datamodule.candles.series import COLUMNS, REQUIRED
 from btc_datamodule.errors import SourceError
 
 if TYPE_CHECKING:

@@ -28,10 +28,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles import Candles, Columns, empty
+from btc_datamodule.candles.series import Candles, Columns, empty
+from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_interval
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source, check_path_part
-from btc_datamodule.timeline import Span, ceil_to, floor_to, format_interval
 
 Floats = NDArray[np.float64]
 

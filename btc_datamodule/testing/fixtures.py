@@ -5,7 +5,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from btc_datamodule.candles import Candles
+from btc_datamodule.candles.series import Candles
 from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from btc_datamodule.candles import Candles
-from btc_datamodule.timeline import parse_instant
+from btc_datamodule.candles.series import Candles
+from btc_datamodule.candles.timeline import parse_instant
 
 LEVELS = (1e-8, 1.0, 6e4, 1e9)
 """Prices to start from: a fraction of a cent to what no coin has reached."""

@@ -1,0 +1,82 @@
+"""Verification: whether what lies on disk is what was written, and agrees with itself.
+
+Reads every byte that can be read through the package. ``btc-datamodule verify`` prints what is
+found; an empty list means that nothing is wrong.
+"""
+
+from pathlib import Path
+
+from btc_datamodule.candles.series import ContentDigest
+from btc_datamodule.candles.timeline import format_instant, union
+from btc_datamodule.errors import StoreError
+from btc_datamodule.features.table import Table, content_digest, table_path
+from btc_datamodule.store.candle_file import (
+    CandleReader,
+    attribute,
+    damage_named,
+    mend,
+    open_hdf5,
+)
+
+
+def verify_series(candle_path: Path) -> list[str]:
+    """What is wrong with a candle file and the feature files beside it, one sentence each."""
+    problems = verify_candles(candle_path)
+    for path in sorted(candle_path.parent.glob("features-*.h5")):
+        problems += verify_table(path)
+    return problems
+
+
+def verify_candles(path: Path) -> list[str]:
+    """What is wrong with a candle file.
+
+    Checked are: chunk checksums, schema, the candle contract (finite, low <= open, close <= high,
+    on the grid, in order, each once), the number of rows, the content digest, and that every
+    candle lies in a span that was asked for.
+    """
+    problems: list[str] = []
+    try:
+        with CandleReader(path) as reader:
+            header = reader.header
+            digest = ContentDigest(header.interval)
+            rows, last = 0, -1
+            for block in reader.blocks():
+                if int(block.open_time[0]) <= last:
+                    problems.append(
+                        f"{path}: candles are out of order at "
+                        f"{format_instant(int(block.open_time[0]))}: {mend(path)}"
+                    )
+                digest.update(block)
+                rows += len(block)
+                last = int(block.open_time[-1])
+            if digest.hexdigest() != header.digest:
+                problems.append(
+                    f"{path}: the candles are not those that were written: {mend(path)}"
+                )
+            covered = union(header.covered)
+            if list(header.covered) != covered:
+                problems.append(
+                    f"{path}: the covered spans overlap or are out of order: {mend(path)}"
+                )
+            inside = sum(len(reader.slice(*span)) for span in covered)
+            if inside != rows:
+                problems.append(
+                    f"{path}: {rows - inside} candles lie outside the spans asked for: {mend(path)}"
+                )
+    except StoreError as error:
+        problems.append(str(error))
+    return problems
+
+
+def verify_table(path: Path) -> list[str]:
+    """What is wrong with a feature file: its layout, or its digest over all arrays."""
+    try:
+        table = Table.open(path)
+        if table_path(path, table.key) != path:
+            return [f"{path} is another feature file under this name: {mend(path)}"]
+        with open_hdf5(path) as file, damage_named(path):
+            if content_digest(path, file) != attribute(path, file, "digest", str):
+                return [f"{path}: the content is not what was written: {mend(path)}"]
+    except StoreError as error:
+        return [str(error)]
+    return []

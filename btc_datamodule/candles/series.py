@@ -1,0 +1,394 @@
+"""``Candles``: the columns of a candle series, their validation and their regular grid.
+
+Owns what a candle is. Receives numpy columns, gives back checked ones. Knows nothing of files,
+networks or torch. A ``Candles`` that exists is valid: constructing one checks it.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.timeline import Span, format_instant, format_interval, parse_interval
+from btc_datamodule.errors import CandleError, ConfigError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import polars as pl
+
+PRICES = ("open", "high", "low", "close")
+REQUIRED = ("open_time", *PRICES, "volume")
+OPTIONAL = ("quote_volume", "trades", "taker_buy_volume")
+COLUMNS = REQUIRED + OPTIONAL
+"""Every column a candle can have, in stored order.
+
+``open_time``: int64, epoch seconds UTC at which the bar opens. The others float64: prices in the
+quote currency, ``volume`` and ``taker_buy_volume`` in the base currency (BTC), ``quote_volume``
+in the quote currency, ``trades`` a count. An optional column may hold NaN: not known.
+"""
+
+Columns = Mapping[str, NDArray[Any]]
+
+CONTRADICTION = 0.1
+"""Rows of one open time may differ by rounding; closes further apart than this are an error."""
+
+_JOINED: dict[str, np.ufunc] = {
+    "high": np.maximum,
+    "low": np.minimum,
+    **dict.fromkeys(("volume", "quote_volume", "trades", "taker_buy_volume"), np.add),
+}
+"""How short bars are joined to a long one, beside the first open and the last close."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candles:
+    """Closed bars of one series: open times strictly increasing on the interval's grid.
+
+    Attributes:
+        interval: length of a bar in seconds.
+        columns: the six of ``REQUIRED`` and any of ``OPTIONAL``, each of shape (N,).
+
+    Raises:
+        CandleError: naming the first row and time that breaks the contract.
+    """
+
+    interval: int
+    columns: Columns
+
+    def __post_init__(self) -> None:
+        present = _as_arrays(self.columns, "candles")
+        check(present, self.interval, "candles")
+        object.__setattr__(self, "columns", present)
+
+    def __len__(self) -> int:
+        return len(self.open_time)
+
+    def __getitem__(self, name: str) -> NDArray[np.float64]:
+        """One column; an optional one that is absent reads as NaN."""
+        if name in self.columns:
+            return self.columns[name]
+        return np.full(len(self), np.nan)
+
+    @property
+    def open_time(self) -> NDArray[np.int64]:
+        """(N,) int64, epoch seconds UTC."""
+        return self.columns["open_time"]
+
+    @property
+    def span(self) -> Span:
+        """From the first bar's opening to the last bar's close; (0, 0) if there are no bars."""
+        if not len(self):
+            return (0, 0)
+        return int(self.open_time[0]), int(self.open_time[-1]) + self.interval
+
+    def slice(self, start: int, end: int) -> "Candles":
+        """The bars that open in [start, end)."""
+        low, high = np.searchsorted(self.open_time, [start, end])
+        return _trusted(self.interval, {k: v[low:high] for k, v in self.columns.items()})
+
+    def holes(self) -> NDArray[np.int64]:
+        """(n, 2) int64: the absent runs between first and last bar, as [first absent, next bar)."""
+        return holes(self.open_time, self.interval)
+
+    def resample(self, interval: int | str) -> tuple["Candles", NDArray[np.int64]]:
+        """Longer bars on UTC edges, and from how many of these bars each was made.
+
+        A long bar of which every short one is absent is absent too. One of which some are absent
+        is made of the others, and its count says so; a last one whose end these bars do not reach
+        is left out, as it is not closed.
+
+        Args:
+            interval: seconds, or a text such as "4h"; a multiple of the present one.
+
+        Returns:
+            The long bars (M), and (M,) int64: how many short bars each has, at most
+            ``interval // self.interval``.
+
+        Raises:
+            ConfigError: if ``interval`` is not a multiple.
+        """
+        interval = parse_interval(interval) if isinstance(interval, str) else interval
+        if interval % self.interval:
+            raise ConfigError(
+                f"bars of {format_interval(self.interval)} cannot be joined to bars of "
+                f"{format_interval(interval)}: choose a multiple"
+            )
+        closed = self.slice(0, self.span[1] // interval * interval)
+        bucket = closed.open_time // interval * interval
+        starts = np.flatnonzero(np.diff(bucket, prepend=-1))
+        count = np.diff(np.append(starts, len(closed)))
+        columns: dict[str, NDArray[Any]] = {"open_time": bucket[starts]}
+        if len(starts):
+            for name, values in closed.columns.items():
+                if name in _JOINED:
+                    columns[name] = _JOINED[name].reduceat(values, starts)
+            columns["open"] = closed["open"][starts]
+            columns["close"] = closed["close"][starts + count - 1]
+        else:
+            columns |= {name: np.zeros(0) for name in closed.columns if name != "open_time"}
+        return _trusted(interval, {name: columns[name] for name in closed.columns}), count
+
+    def to_polars(self) -> "pl.DataFrame":
+        """A polars frame of the columns, ``open_time`` in epoch seconds."""
+        import polars as pl
+
+        return pl.DataFrame(dict(self.columns))
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """A pandas frame of the columns, indexed by ``open_time`` as UTC timestamps.
+
+        Raises:
+            ConfigError: if pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ConfigError("to_pandas needs pandas: pip install pandas") from None
+        values = {name: column for name, column in self.columns.items() if name != "open_time"}
+        index = pd.to_datetime(self.open_time, unit="s", utc=True)
+        return pd.DataFrame(values, index=index.rename("open_time"))
+
+
+def holes(open_time: NDArray[np.int64], interval: int) -> NDArray[np.int64]:
+    """(n, 2) int64: runs of absent bars as [first absent open time, open time of the next bar)."""
+    after = np.flatnonzero(np.diff(open_time) > interval)
+    return np.stack([open_time[after] + interval, open_time[after + 1]], axis=1)
+
+
+def check(
+    columns: Columns,
+    interval: int,
+    where: str,
+    rows: NDArray[np.int64] | None = None,
+    *,
+    ordered: bool = True,
+) -> None:
+    """Raise ``CandleError`` for the first row that is no candle.
+
+    Args:
+        columns: as ``Candles.columns``.
+        interval: seconds.
+        where: what the error names, a file for instance.
+        rows: (N,) numbers to call the rows by in the error; by default 0, 1, 2, ...
+        ordered: whether open times must strictly increase.
+    """
+    time = columns["open_time"]
+    faults = [*_faults(columns)]
+    grid = format_interval(interval)
+    off_grid = f"the bar does not open on the {grid} grid: is `interval` right?"
+    faults.append(_Fault(time % interval != 0, off_grid))
+    if ordered:
+        falling = np.concatenate([[False], np.diff(time) <= 0])
+        faults.append(_Fault(falling, "open times must increase, each bar once"))
+    for fault in faults:
+        if fault.bad.any():
+            raise CandleError(fault.first(columns, where, rows))
+
+
+class _Fault(NamedTuple):
+    """A way in which rows are no candles: which rows, (N,) bool, what it is, columns to show."""
+
+    bad: NDArray[np.bool_]
+    problem: str
+    shown: tuple[str, ...] = ()
+
+    def first(self, columns: Columns, where: str, rows: NDArray[np.int64] | None) -> str:
+        """The first such row: its number, time, what is wrong, and the values."""
+        i = int(np.argmax(self.bad))
+        values = ", ".join(f"{name} {columns[name][i]:.10g}" for name in self.shown)
+        return (
+            f"{where}, row {i if rows is None else rows[i]} "
+            f"({format_instant(columns['open_time'][i])}): "
+            f"{self.problem}{f' ({values})' if values else ''}"
+        )
+
+
+def _faults(columns: Columns) -> Iterator[_Fault]:
+    """Each way in which the values of a row can be no candle."""
+    opened, high, low, close = (columns[name] for name in PRICES)
+    for name in PRICES:
+        yield _Fault(~np.isfinite(columns[name]), f"{name} is not a number")
+        yield _Fault(columns[name] <= 0, f"{name} is not above zero", (name,))
+    yield _Fault(~np.isfinite(columns["volume"]), "volume is not a number")
+    for name in ("volume", *OPTIONAL):
+        if name in columns:
+            yield _Fault(columns[name] < 0, f"{name} is negative", (name,))
+            yield _Fault(np.isinf(columns[name]), f"{name} is infinite")
+    yield _Fault(high < low, "high is below low", ("high", "low"))
+    above, below = np.maximum(opened, close), np.minimum(opened, close)
+    yield _Fault(high < above, "high is below open or close", ("open", "high", "close"))
+    yield _Fault(low > below, "low is above open or close", ("open", "low", "close"))
+
+
+def tidy(
+    columns: Columns,
+    interval: int,
+    where: str,
+    rows: NDArray[np.int64] | None = None,
+    *,
+    drop_invalid: bool = False,
+) -> tuple[Candles, tuple[str, ...]]:
+    """Put rows as they came into order, each bar once; say what was repaired.
+
+    Rows are sorted by open time. Of rows with the same open time the one that knows the most
+    columns stays, and of equals the first; the notes count them and give the largest difference
+    in close, so that nothing is settled in silence.
+
+    Args:
+        columns: as ``Candles.columns``, in any order, with repeats.
+        interval: seconds.
+        where: what errors name, a file for instance.
+        rows: (N,) numbers to call the rows by in errors.
+        drop_invalid: leave out rows whose values are no candle, with a note that counts them,
+            in place of an error.
+
+    Raises:
+        CandleError: naming the first row that is no candle.
+    """
+    columns = _as_arrays(columns, where)
+    notes: tuple[str, ...] = ()
+    if drop_invalid:
+        columns, rows, notes = _valid(columns, where, rows)
+    check(columns, interval, where, rows, ordered=False)
+    time = columns["open_time"]
+    if (time[1:] > time[:-1]).all():  # as most files come: nothing to sort, nothing to copy
+        return _trusted(interval, columns), notes
+    unknown = sum(np.isnan(columns[name]).astype(np.int64) for name in OPTIONAL if name in columns)
+    order = np.lexsort((np.broadcast_to(unknown, time.shape), time))
+    ordered = {name: values[order] for name, values in columns.items()}
+    first = np.concatenate([[True], np.diff(ordered["open_time"]) > 0])[: len(time)]
+    if not first.all():
+        kept = np.flatnonzero(first)[np.cumsum(first) - 1]
+        gap = np.abs(ordered["close"] / ordered["close"][kept] - 1)
+        worst = int(np.argmax(gap))
+        if gap[worst] > CONTRADICTION:
+            raise CandleError(
+                f"{where}: two rows for {format_instant(ordered['open_time'][worst])} close at "
+                f"{ordered['close'][kept[worst]]:.10g} and {ordered['close'][worst]:.10g}: "
+                "remove the wrong one"
+            )
+        notes += (
+            f"{where}: {int((~first).sum())} rows repeat an open time; the most complete of each "
+            f"was kept (closes differ by at most {gap[worst]:.3%}"
+            + (f", at {format_instant(ordered['open_time'][worst])})" if gap[worst] else ")"),
+        )
+    return _trusted(interval, {k: v[first] for k, v in ordered.items()}), notes
+
+
+def _valid(
+    columns: dict[str, NDArray[Any]], where: str, rows: NDArray[np.int64] | None
+) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], tuple[str, ...]]:
+    """The rows whose values are a candle, their numbers, and a note about the others."""
+    numbers = np.arange(len(columns["open_time"])) if rows is None else rows
+    faults = [fault for fault in _faults(columns) if fault.bad.any()]
+    if not faults:
+        return columns, numbers, ()
+    good = ~np.logical_or.reduce([fault.bad for fault in faults])
+    note = (
+        f"{int((~good).sum())} rows that are no candles were left out, "
+        f"such as {faults[0].first(columns, where, rows)}"
+    )
+    return {name: values[good] for name, values in columns.items()}, numbers[good], (note,)
+
+
+def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, NDArray[np.int64]]:
+    """Union of two series of one interval, and the open times at which they disagree.
+
+    A bar that only one has is kept. Where both have a bar with different values, the stored one
+    stays, or the fetched one replaces it if ``refresh``. What one does not know (NaN, or no such
+    column) is taken from the other, and is no disagreement.
+    """
+    if not len(stored) and stored.columns.keys() <= fetched.columns.keys():
+        return fetched, np.zeros(0, np.int64)
+    both = np.intersect1d(stored.open_time, fetched.open_time, assume_unique=True)
+    first, second = (fetched, stored) if refresh else (stored, fetched)
+    at_first = np.searchsorted(first.open_time, both)
+    at_second = np.searchsorted(second.open_time, both)
+    extra = np.ones(len(second), dtype=bool)
+    extra[at_second] = False
+    times = np.concatenate([first.open_time, second.open_time[extra]])
+    order = np.argsort(times, kind="stable")
+    differs = np.zeros(len(both), dtype=bool)
+    columns: dict[str, NDArray[Any]] = {"open_time": times[order]}
+    for name in COLUMNS[1:]:
+        if name in first.columns or name in second.columns:
+            ours, theirs = first[name].copy(), second[name]
+            old, new = ours[at_first], theirs[at_second]
+            differs |= (old != new) & ~np.isnan(old) & ~np.isnan(new)
+            ours[at_first] = np.where(np.isnan(old), new, old)
+            columns[name] = np.concatenate([ours, theirs[extra]])[order]
+    return _trusted(stored.interval, columns), both[differs]
+
+
+def concatenate(parts: Sequence[Candles]) -> Candles:
+    """One series of parts that follow each other in time; absent optional columns become NaN."""
+    names = [name for name in COLUMNS if any(name in part.columns for part in parts)]
+    return Candles(
+        parts[0].interval,
+        {name: np.concatenate([part[name] for part in parts]) for name in names},
+    )
+
+
+def empty(interval: int) -> Candles:
+    """A series without bars."""
+    return _trusted(interval, _as_arrays({name: [] for name in REQUIRED}, "candles"))
+
+
+class ContentDigest:
+    """SHA-256 of candle values, fed in blocks, independent of block sizes and compression."""
+
+    def __init__(self, interval: int) -> None:
+        self._interval = interval
+        self._columns = {name: hashlib.sha256() for name in COLUMNS}
+        self._known = dict.fromkeys(OPTIONAL, False)
+
+    def update(self, candles: Candles) -> None:
+        """Take the next bars in order of time."""
+        for name, digest in self._columns.items():
+            values = candles[name]
+            if name in self._known:
+                self._known[name] |= bool(np.isfinite(values).any())
+            if name != "open_time":  # equal values have equal bytes: one zero, one NaN
+                values = np.where(np.isnan(values), np.nan, values) + 0.0
+            little = values.astype("<i8" if name == "open_time" else "<f8")
+            digest.update(np.ascontiguousarray(little).tobytes())
+
+    def hexdigest(self) -> str:
+        """The digest of all bars so far; a column that is NaN throughout counts as absent."""
+        whole = hashlib.sha256(f"{self._interval}".encode())
+        for name, digest in self._columns.items():
+            if self._known.get(name, True):
+                whole.update(f"{name}:{digest.hexdigest()}".encode())
+        return whole.hexdigest()
+
+
+def _as_arrays(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
+    missing = [name for name in REQUIRED if name not in columns]
+    if missing:
+        raise CandleError(
+            f"{where}: no column {', '.join(missing)} (there are: {', '.join(columns)})"
+        )
+    arrays: dict[str, NDArray[Any]] = {}
+    for name in COLUMNS:
+        if name in columns:
+            dtype = np.int64 if name == "open_time" else np.float64
+            given = np.asarray(columns[name])
+            arrays[name] = given.astype(dtype, copy=False)
+            if name == "open_time" and not np.array_equal(arrays[name], given):
+                row = int(np.argmax(arrays[name] != given))
+                raise CandleError(f"{where}, row {row}: open_time {given[row]} is no whole second")
+    shapes = {values.shape for values in arrays.values()}
+    if len(shapes) > 1 or arrays["open_time"].ndim != 1:
+        raise CandleError(f"{where}: columns are not of one length (shapes {sorted(shapes)})")
+    return arrays
+
+
+def _trusted(interval: int, columns: dict[str, NDArray[Any]]) -> Candles:
+    """Candles of columns that are already known to be valid, without checking them again."""
+    candles = object.__new__(Candles)
+    object.__setattr__(candles, "interval", interval)
+    object.__setattr__(candles, "columns", columns)
+    return candles

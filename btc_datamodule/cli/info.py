@@ -1,0 +1,117 @@
+"""What is stored and what becomes of it, as text for a person."""
+
+from typing import TYPE_CHECKING, Any
+
+from btc_datamodule.candles.timeline import Span, format_instant, format_interval
+from btc_datamodule.evaluation.origins import Origins
+from btc_datamodule.evaluation.splits import STAGES
+from btc_datamodule.store.candle_file import Provenance
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from btc_datamodule.datamodule import BTCDataModule
+
+ORIGINS_SHOWN = 5
+LEFT_OUT = """\
+windows: those at the stage's stride; eligible: origins that may be used. The columns after it
+count origins that were left out: target past the end of the span (end), purge, too little history
+before (history), embargo, an outage in the target (target), the origin not observed (origin), too
+few inputs observed (inputs)."""
+
+
+def describe(data: "BTCDataModule", *, provenance: bool = False) -> str:
+    """Rows, span, holes, outages, split dates and windows of a datamodule after ``setup``.
+
+    Args:
+        data: the datamodule.
+        provenance: name every origin of the candles, not only the latest ones.
+    """
+    return "\n\n".join([candles(data, provenance=provenance), _grid(data), _stages(data)])
+
+
+def candles(data: "BTCDataModule", *, provenance: bool = False) -> str:
+    """The part of ``describe`` that is about the candle file; needs no ``setup``."""
+    header = data.candle_header()
+    shown = len(header.provenance) if provenance else ORIGINS_SHOWN
+    lines = [
+        f"candles   {data.candle_path}",
+        f"          {header.source} {header.series}, {format_interval(header.interval)} bars",
+        f"          {header.rows:,} rows, {_range(header.span)}",
+        f"          digest {header.digest[:16]}, {data.candle_path.stat().st_size:,} bytes",
+    ]
+    first = max(0, len(header.provenance) - shown)
+    lines += [f"          {_told(record)}" for record in header.provenance[first:]]
+    if first:
+        lines.append(f"          and {first:,} earlier answers: `info --provenance true`")
+    return "\n".join(lines)
+
+
+def _told(record: Provenance) -> str:
+    told = f"{record.rows:,} rows, {_range(record.span)}, from {record.origin}"
+    return f"{told}, {record.retrieved}{record.checksum and f', {record.checksum}'}"
+
+
+def _grid(data: "BTCDataModule") -> str:
+    table = data.table
+    outage_bars = int((table.outages[:, 1] - table.outages[:, 0]).sum())
+    no_trade_holes = table.holes - len(table.outages)
+    return "\n".join(
+        [
+            f"features  {table.path}",
+            f"          {', '.join(table.features)}; warm-up {table.warm_up} bars",
+            f"          {table.rows:,} bars on the grid, {table.present:,} of them in the candles",
+            f"holes     {table.holes:,} holes, {table.rows - table.present:,} bars absent",
+            f"          {no_trade_holes:,} without trades (up to {data.max_fill} bars): "
+            f"{table.no_trade:,} bars filled flat",
+            f"          {len(table.outages):,} outages: {outage_bars:,} bars not observed",
+        ]
+    )
+
+
+def stages(data: "BTCDataModule") -> "pl.DataFrame":
+    """``BTCDataModule.describe``."""
+    import polars as pl
+
+    rows: list[dict[str, Any]] = []
+    for stage in STAGES:
+        dataset = data.dataset(stage)
+        for span, found in zip(data.fold.spans(stage), data.reckonings(stage), strict=True):
+            start, end = (max(data.table.first, span[0]), min(span[1], data.table.span[1]))
+            taken = Origins.of(found.runs, dataset.origins.stride, last=stage in ("val", "test"))
+            rows.append(
+                {
+                    "stage": stage,
+                    "from": start,
+                    "to": end,
+                    "bars": max(0, end - start) // data.interval,
+                    "windows": len(taken),
+                    "eligible": int((found.runs[:, 1] - found.runs[:, 0]).sum()),
+                    **found.dropped._asdict(),
+                }
+            )
+    instants = pl.from_epoch(pl.col("from", "to")).dt.replace_time_zone("UTC")
+    return pl.DataFrame(rows).with_columns(instants)
+
+
+def _stages(data: "BTCDataModule") -> str:
+    frame = stages(data)
+    for name in ("from", "to"):
+        frame = frame.with_columns(frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
+    cells = [
+        [f"{value:,}" if isinstance(value, int) else value for value in row] for row in frame.rows()
+    ]
+    table = [frame.columns, *cells]
+    widths = [max(len(row[i]) for row in table) for i in range(len(frame.columns))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if i < 3 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]
+    return "\n".join([*lines, LEFT_OUT])
+
+
+def _range(span: Span) -> str:
+    return f"{format_instant(span[0])} to {format_instant(span[1])}"

@@ -1,0 +1,1 @@
+"""Who may see what: splits, origins, targets, scaling, and what training fixes."""

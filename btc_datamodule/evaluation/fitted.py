@@ -1,0 +1,131 @@
+"""What training fixes: the spans of the stages, the statistics, and a digest of the train rows.
+
+Evaluation must find all three as training left them. They travel in checkpoints as plain lists,
+numbers and texts, and are checked against the feature file before they are used.
+"""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.errors import StoreError
+from btc_datamodule.evaluation.scaling import Scaler
+from btc_datamodule.evaluation.splits import Fold
+from btc_datamodule.features.moments import Moments
+from btc_datamodule.features.table import Table
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What training has fixed.
+
+    Attributes:
+        fold: spans of the stages.
+        scaler: statistics of the train rows.
+        target_scaler: statistics of the targets of the train windows.
+        train_digest: SHA-256 of the train rows of the feature file.
+    """
+
+    fold: Fold
+    scaler: Scaler
+    target_scaler: Scaler
+    train_digest: str
+
+    def state(self) -> dict[str, Any]:
+        """As plain values, for a checkpoint."""
+        return {
+            "fold": {name: [list(s) for s in spans] for name, spans in asdict(self.fold).items()},
+            "scaler": _listed(self.scaler),
+            "target_scaler": _listed(self.target_scaler),
+            "train_digest": self.train_digest,
+        }
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Any]) -> "Fitted":
+        """From what ``state`` gave."""
+        fold = {
+            name: tuple((int(start), int(end)) for start, end in spans)
+            for name, spans in state["fold"].items()
+        }
+        scaler, target_scaler = (
+            Scaler(kept["method"], tuple(kept["center"]), tuple(kept["scale"]))
+            for kept in (state["scaler"], state["target_scaler"])
+        )
+        return cls(Fold(**fold), scaler, target_scaler, state["train_digest"])
+
+    def verify(self, digest: str, table: Table) -> None:
+        """Raise ``StoreError`` unless the table's train rows are those that were fitted on."""
+        if digest != self.train_digest:
+            start, end = self.fold.train[0][0], self.fold.train[-1][1]
+            raise StoreError(
+                f"the train rows ({format_instant(start)} to {format_instant(end)}) in "
+                f"{table.path} are not those that the statistics were fitted on: candles, "
+                "`start`, `max_fill` or a feature has changed since; train again, or restore "
+                "what it was trained on"
+            )
+
+
+def train_runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, int]]:
+    """The rows of a table that statistics may see, as half-open runs.
+
+    They are what a train window can have as input: of a span that does not begin with the table
+    the first rows are left out, whose features are made of bars before it.
+    """
+    runs = []
+    for span in fold.train:
+        low, high = (min(max(table.row_of(when), 0), table.rows) for when in span)
+        low += table.warm_up + (embargo if fold.follows_evaluation(span) else 0)
+        runs.append((min(low, high), high))
+    return runs
+
+
+@dataclass(frozen=True, eq=False)
+class ObservedRows:
+    """The observed rows of ``x`` in some runs: to go through block by block, or as moments."""
+
+    table: Table
+    runs: Sequence[tuple[int, int]]
+
+    def __iter__(self) -> Iterator[NDArray[np.float32]]:
+        return map(self.table.observed_rows, _blocks(self.table, self.runs))
+
+    def moments(self) -> Moments:
+        """Moments of all the rows; only the blocks at the ends of the runs are read."""
+        parts = map(self.table.moments_of, _blocks(self.table, self.runs))
+        return Moments.merged(parts, len(self.table.features))
+
+
+def observed_rows(table: Table, runs: Sequence[tuple[int, int]]) -> ObservedRows:
+    """The observed rows of ``x`` in ``runs``, for ``Scaler.fit``."""
+    return ObservedRows(table, runs)
+
+
+def digest_of(table: Table, runs: Sequence[tuple[int, int]], columns: Sequence[str]) -> str:
+    """SHA-256 of the features, the mask and some columns of the bars in ``runs``.
+
+    It is that of the digests of their blocks. As blocks are cut by the clock, it depends on the
+    rows alone, not on what else the table holds.
+    """
+    digest = hashlib.sha256()
+    for rows in _blocks(table, runs):
+        for name in ("x", "observed", *columns):
+            digest.update(table.digest_of(name, rows))
+    return digest.hexdigest()
+
+
+def _blocks(table: Table, runs: Sequence[tuple[int, int]]) -> Iterator[slice]:
+    return chain.from_iterable(table.blocks(low, high) for low, high in runs)
+
+
+def _listed(scaler: Scaler) -> dict[str, Any]:
+    return {
+        "method": scaler.method,
+        "center": list(scaler.center),
+        "scale": list(scaler.scale),
+    }

@@ -1,0 +1,251 @@
+"""Origins: which samples a stage may see.
+
+A sample is known by its *origin* o, the row of its last input bar. With lookback L, gap g,
+horizon H and warm-up W of the features its inputs are rows [o - L + 1, o], made of bars from
+o - L + 1 - W on, its targets [a, a + H) with a = o + 1 + g. The first target bar a lies in the
+span [b, e) of the stage: that makes it a candidate. It is left out, for the first of these that
+holds:
+
+    end       a + H > e: its last target bars belong to the next stage
+    purge     a + H > e - purge
+    history   it would need bars from before the table, or, where a stage keeps ``inside`` its
+              span, from before b
+    embargo   or from before b + embargo
+    target    a bar of the target, or one that the target is measured from, lies in an outage
+    origin    the origin is not observed
+    inputs    less than ``min_observed`` of its input rows are observed
+
+Eligible origins are runs: memory and time grow with the number of holes, not with the length of
+history. All functions are pure.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.features.grid import Runs
+
+TABLE_ITEMS = 32
+"""Items of the table of runs for each run, so that most items lie inside one run."""
+
+TABLE_LIMIT = 1 << 20
+"""Items that it has at most: 8 MiB."""
+
+
+@dataclass(frozen=True)
+class SampleShape:
+    """Extent of a sample, in bars.
+
+    Attributes:
+        lookback: L, input bars.
+        horizon: H, target bars.
+        gap: g, bars between the origin and the first target bar.
+        context: bars before the first target bar that the target is measured from.
+    """
+
+    lookback: int
+    horizon: int
+    gap: int = 0
+    context: int = 1
+
+    @property
+    def reach(self) -> int:
+        """Rows from the origin to just past the last target bar."""
+        return 1 + self.gap + self.horizon
+
+
+@dataclass(frozen=True, eq=False)
+class Origins:
+    """The origins a stage may see, in order, as runs taken at a stride.
+
+    Position p counts them from 0; ``origins[p]`` gives rows. Run i holds positions
+    [starts[i], starts[i + 1]); its position p stands for row ``offsets[i] + p * stride``, or, where
+    ``lasts`` is given, for ``lasts[i]`` if that lies past it.
+    """
+
+    stride: int
+    starts: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    lasts: NDArray[np.int64] | None
+
+    @classmethod
+    def of(cls, runs: Runs, stride: int, *, last: bool) -> "Origins":
+        """Every ``stride``-th origin of each run, from its first; with ``last``, its last too."""
+        length = runs[:, 1] - runs[:, 0]
+        count = (length - 1) // stride + 1
+        if last:
+            count = count + ((length - 1) % stride > 0)
+        starts = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
+        offsets = runs[:, 0] - starts[:-1] * stride
+        return cls(stride, starts, offsets, runs[:, 1] - 1 if last and stride > 1 else None)
+
+    def __len__(self) -> int:
+        return int(self.starts[-1])
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Rows from the first origin to just past the last; (0, 0) if there are none."""
+        if not len(self):
+            return (0, 0)
+        ends = np.array([0, len(self) - 1], dtype=np.int64)
+        return int(self[ends][0]), int(self[ends][1]) + 1
+
+    def __getitem__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Rows of the origins at ``positions``, which must lie in [0, len)."""
+        run = None if len(self.offsets) == 1 else self._runs_of(positions)
+        steps = positions if self.stride == 1 else positions * self.stride
+        rows = steps + (self.offsets if run is None else self.offsets.take(run))
+        if self.lasts is not None:
+            np.minimum(rows, self.lasts if run is None else self.lasts.take(run), out=rows)
+        return rows
+
+    def _runs_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The run that each position lies in: from the table, or by search where it has none."""
+        shift, table = self._table
+        run = table.take(positions >> shift)
+        if run.min(initial=0) < 0:
+            unknown = np.flatnonzero(run < 0)
+            run[unknown] = self.starts[1:-1].searchsorted(positions[unknown], side="right")
+        return run
+
+    @cached_property
+    def _table(self) -> tuple[int, NDArray[np.int64]]:
+        """The run of all positions p with the same ``p >> shift``; -1 where there are several.
+
+        A binary search among 1,000 runs takes 50 ns a position, more than the copy of a window;
+        a look-up 2 ns.
+        """
+        inner, size = self.starts[1:-1], len(self)
+        items = min(TABLE_ITEMS * len(self.starts), TABLE_LIMIT)
+        shift = (size // items).bit_length()
+        begins = np.arange((max(size - 1, 0) >> shift) + 1, dtype=np.int64) << shift
+        ends = np.minimum(begins + (1 << shift), size) - 1
+        run, other = (inner.searchsorted(at, side="right") for at in (begins, ends))
+        return shift, np.where(run == other, run, -1)
+
+
+class Dropped(NamedTuple):
+    """How many candidates were left out, and why; see the module."""
+
+    end: int
+    purge: int
+    history: int
+    embargo: int
+    target: int
+    origin: int
+    inputs: int
+
+
+@dataclass(frozen=True, eq=False)
+class Reckoning:
+    """What became of the candidates of a span: the runs of eligible origins, and the others."""
+
+    runs: Runs
+    candidates: int
+    dropped: Dropped
+
+
+def eligible(
+    shape: SampleShape,
+    *,
+    span: tuple[int, int],
+    rows: int,
+    warm_up: int,
+    min_observed: float,
+    outages: Runs,
+    unobserved: Runs,
+    purge: int = 0,
+    inside: bool = False,
+    embargo: int = 0,
+    need_target: bool = True,
+) -> Reckoning:
+    """The origins that a stage may see in one of its spans.
+
+    Args:
+        shape: extent of a sample.
+        span: rows [b, e) of the stage; e may lie past the table.
+        rows: T, rows in the table.
+        warm_up: W, rows that features need before the first input row.
+        min_observed: least share of observed input rows.
+        outages: runs of rows whose bar is not known.
+        unobserved: runs of rows not observed as input.
+        purge: bars to leave out before the end of the span.
+        inside: whether inputs, warm-up included, must lie in the span too.
+        embargo: bars to leave out at the beginning of the span; counts only with ``inside``.
+        need_target: False to take origins whose future is not known (predict): their target may
+            reach past the span.
+    """
+    lead = 1 + shape.gap
+    back = warm_up + shape.lookback - 1
+    low, high = max(span[0], 0) - lead, span[1] - lead
+    if need_target:
+        back = max(back, shape.context - lead)
+        fits = min(high, rows - lead) - shape.horizon + 1
+        highs = [min(high, rows - lead), fits, fits - purge]
+    else:
+        highs = [min(high, rows)] * 3
+    lows = [low, max(low, back, span[0] + back if inside else 0)]
+    lows.append(max(lows[1], span[0] + back + embargo if inside else 0))
+    steps = [(low, top) for top in highs] + [(bottom, highs[2]) for bottom in lows[1:]]
+    counts = [max(0, top - bottom) for bottom, top in steps]
+    runs = np.array([steps[-1]] if counts[-1] else [], dtype=np.int64).reshape(-1, 2)
+    if need_target:
+        shift = np.array([lead + shape.horizon - 1, lead - shape.context])
+        runs = subtract_runs(runs, outages - shift)
+    counts.append(_total(runs))
+    runs = subtract_runs(runs, unobserved)
+    counts.append(_total(runs))
+    allowed = int(np.floor((1 - min_observed) * shape.lookback + 1e-9))
+    runs = subtract_runs(runs, too_sparse(unobserved, shape.lookback, allowed))
+    counts.append(_total(runs))
+    return Reckoning(runs, counts[0], Dropped(*(-np.diff(counts)).tolist()))
+
+
+def subtract_runs(runs: Runs, taken: Runs) -> Runs:
+    """The rows of ``runs`` that are in none of ``taken`` (sorted by start; may overlap)."""
+    edges = np.concatenate([runs[:, 0], runs[:, 1], taken[:, 0], taken[:, 1]])
+    # +1 for every run that is open, -big for every taken one: what is left stands at exactly 1.
+    weight = len(runs) + len(taken) + 2
+    steps = np.repeat([1, -1, -weight, weight], [len(runs), len(runs), len(taken), len(taken)])
+    order = np.argsort(edges, kind="stable")
+    edges, level = edges[order], np.cumsum(steps[order])
+    settled = np.concatenate([edges[1:] > edges[:-1], [True]])[: len(edges)]
+    edges, free = edges[settled], level[settled] == 1
+    opens = np.flatnonzero(free & ~np.concatenate([[False], free[:-1]])[: len(free)])
+    closes = np.flatnonzero(~free & np.concatenate([[False], free[:-1]])[: len(free)])
+    return np.stack([edges[opens], edges[closes]], axis=1).astype(np.int64)
+
+
+def too_sparse(unobserved: Runs, lookback: int, allowed: int) -> Runs:
+    """Runs of origins with more than ``allowed`` unobserved rows among their inputs.
+
+    The number of unobserved rows in [o - lookback + 1, o] is piecewise linear in o, with slopes
+    of -1, 0 and 1 and corners at the edges of the runs and ``lookback`` after them.
+    """
+    edges = unobserved.ravel()
+    corners = np.unique(np.concatenate([edges, edges + lookback]) - 1)
+    if not len(corners):
+        return unobserved
+    before = np.concatenate([[0], np.cumsum(unobserved[:, 1] - unobserved[:, 0])])
+
+    def unobserved_until(row: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Unobserved rows in [0, row)."""
+        run = np.searchsorted(unobserved[:, 0], row, side="right") - 1
+        inside = np.minimum(row, unobserved[run, 1]) - unobserved[run, 0]
+        return np.where(run < 0, 0, before[run] + inside)
+
+    count = unobserved_until(corners + 1) - unobserved_until(corners + 1 - lookback)
+    slope = np.sign(np.diff(count))
+    left, right, at = corners[:-1], corners[1:], count[:-1]
+    # On [left, right] the count goes from `at` with slope: the part of it above `allowed`.
+    start = np.where(slope > 0, np.maximum(left, left + allowed + 1 - at), left)
+    end = np.where(slope < 0, np.minimum(right, left + at - allowed), right)
+    end = np.where((slope == 0) & (at <= allowed), start, end)
+    return np.stack([start, end], axis=1)[start < end]
+
+
+def _total(runs: Runs) -> int:
+    return int((runs[:, 1] - runs[:, 0]).sum())

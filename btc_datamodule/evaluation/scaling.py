@@ -1,0 +1,189 @@
+"""Scaling: statistics of the train rows, applied to batches.
+
+Statistics are fitted on observed train rows in float64, in blocks: the mean and the variance from
+the ``Moments`` of blocks, which the feature file has at hand; quartiles exactly, by counting the
+bits of float32 values in two passes. They are plain numbers and travel in checkpoints.
+
+Methods:
+    train    (x - mean) / standard deviation, both of the train rows
+    robust   (x - median) / (interquartile range / 1.349), both of the train rows; the divisor is
+             1 standard deviation for a normal distribution. A feature whose quartiles are equal
+             (forward-filled returns of a thin market) is divided by its standard deviation.
+    window   each sample by the mean and standard deviation of its own observed input bars, the
+             latter at least a hundredth of that of the train rows: an absolute floor would be
+             larger than a calm hour's returns
+    none     as it is
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, Protocol, get_args, runtime_checkable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from btc_datamodule.features.moments import Moments
+
+Scaling = Literal["train", "robust", "window", "none"]
+SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
+
+WINDOW_FLOOR = 0.01
+"""Least standard deviation of a window, as a share of that of the train rows."""
+
+TILED_ROWS = 1 << 14
+"""Scale and shift are kept for windows of up to so many rows; longer ones are scaled in parts."""
+
+NORMAL_IQR = 1.3489795003921634
+"""Interquartile range of the standard normal distribution."""
+
+Blocks = Callable[[], Iterable[NDArray[np.float32]]]
+"""Gives the rows anew each time it is called, as blocks of shape (n, F)."""
+
+
+@runtime_checkable
+class Summarised(Protocol):
+    """Rows whose moments are known without going through them."""
+
+    def moments(self) -> Moments:
+        """Moments of all the rows."""
+
+
+@dataclass(frozen=True)
+class Scaler:
+    """(x - center) / scale for each feature.
+
+    Attributes:
+        method: see the module. For "window" ``scale`` holds what the floor is a share of.
+        center: F numbers.
+        scale: F numbers above 0: a feature that is constant in train has 1.
+    """
+
+    method: Scaling
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+
+    @classmethod
+    def fit(cls, method: Scaling, blocks: Blocks, n_features: int) -> "Scaler":
+        """Statistics of all rows that ``blocks`` gives."""
+        if method == "none":
+            return cls.identity(n_features)
+        moments = _moments(blocks(), n_features)
+        center, deviation = moments.mean, moments.deviation
+        scale = np.where(_is_spread(deviation, center), deviation, 1.0)
+        if method == "robust":
+            low, center, high = _quantiles(blocks, (0.25, 0.5, 0.75), n_features)
+            spread = (high - low) / NORMAL_IQR
+            scale = np.where(_is_spread(spread, center), spread, scale)
+        if method == "window":
+            center = np.zeros(n_features)
+        return cls(method, tuple(center.tolist()), tuple(scale.tolist()))
+
+    @classmethod
+    def identity(cls, n_features: int) -> "Scaler":
+        """A scaler that changes nothing."""
+        return cls("none", (0.0,) * n_features, (1.0,) * n_features)
+
+    def apply_(self, x: Tensor, observed: Tensor | None = None) -> Tensor:
+        """Scale a contiguous (..., L, F) float32 tensor in place.
+
+        Args:
+            x: the features.
+            observed: (..., L) bool, which bars count for the method "window"; None for all.
+        """
+        if self.method == "window":
+            return self._apply_to_windows(x, observed)
+        if self.method == "none":
+            return x
+        if x.shape[-2] > TILED_ROWS:
+            for part in torch.split(x.view(-1, x.shape[-1]), TILED_ROWS):
+                self.apply_(part)
+            return x
+        scale, shift = _tiled(self, x.shape[-2])
+        rows = x.view(-1, len(scale))
+        torch.addcmul(shift, rows, scale, out=rows)
+        return x
+
+    def _apply_to_windows(self, x: Tensor, observed: Tensor | None) -> Tensor:
+        values = x.numpy().astype(np.float64)  # numpy adds bars in order, whatever the batch size
+        if observed is None:
+            seen = np.ones((*values.shape[:-1], 1), dtype=np.float64)
+        else:
+            seen = observed.numpy()[..., None].astype(np.float64)
+        count = np.maximum(seen.sum(axis=-2, keepdims=True), 1.0)
+        values -= (values * seen).sum(axis=-2, keepdims=True) / count
+        variance = (values**2 * seen).sum(axis=-2, keepdims=True) / count
+        values /= np.maximum(np.sqrt(variance), WINDOW_FLOOR * np.array(self.scale))
+        x.numpy()[...] = values
+        return x
+
+    def invert(self, x: Tensor) -> Tensor:
+        """Undo ``apply_`` of any method but "window": a new tensor in the features' own units."""
+        return x * x.new_tensor(self.scale) + x.new_tensor(self.center)
+
+
+def _moments(rows: Iterable[NDArray[np.float32]], n_features: int) -> Moments:
+    if isinstance(rows, Summarised):
+        return rows.moments()
+    return Moments.merged(map(Moments.of, rows), n_features)
+
+
+def _is_spread(deviation: NDArray[np.float64], center: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether a spread is more than float32 loses beside the centre."""
+    return deviation > np.finfo(np.float32).eps * np.abs(center)
+
+
+def _quantiles(blocks: Blocks, shares: tuple[float, ...], n_features: int) -> NDArray[np.float64]:
+    """(len(shares), F) exact quantiles, linear between neighbours as ``numpy.quantile``.
+
+    Two passes of counting, in memory that does not depend on the number of rows: the upper 16
+    bits of every value, then the lower 16 of those that share their upper ones with a quantile.
+    """
+    upper = np.zeros((n_features, 1 << 16), dtype=np.int64)
+    for block in blocks():
+        for feature, keys in enumerate(_sortable(block)):
+            upper[feature] += np.bincount(keys >> 16, minlength=1 << 16)
+    rows = int(upper[0].sum())
+    if not rows:
+        return np.zeros((len(shares), n_features))
+    at = np.array(shares) * (rows - 1)
+    ranks = np.unique(np.concatenate([np.floor(at), np.ceil(at)]).astype(np.int64))
+    below = np.cumsum(upper, axis=1)
+    bins = [np.searchsorted(below[feature], ranks, side="right") for feature in range(n_features)]
+    lower = np.zeros((n_features, len(ranks), 1 << 16), dtype=np.int64)
+    for block in blocks():
+        for feature, keys in enumerate(_sortable(block)):
+            for i, upper_bits in enumerate(bins[feature]):
+                inside = keys[keys >> 16 == upper_bits] & 0xFFFF
+                lower[feature, i] += np.bincount(inside, minlength=1 << 16)
+    found = np.empty((len(ranks), n_features))
+    for feature in range(n_features):
+        for i, (rank, upper_bits) in enumerate(zip(ranks, bins[feature], strict=True)):
+            before = below[feature][upper_bits] - upper[feature][upper_bits]
+            low = np.searchsorted(np.cumsum(lower[feature, i]), rank - before, side="right")
+            found[i, feature] = _value(int(upper_bits) << 16 | int(low))
+    columns = [np.interp(at, ranks, found[:, feature]) for feature in range(n_features)]
+    return np.stack(columns, axis=1)
+
+
+def _sortable(block: NDArray[np.float32]) -> NDArray[np.uint32]:
+    """(F, n) uint32 in the same order as the float32 values: the sign bit turned into an order."""
+    bits = np.ascontiguousarray(block.T + np.float32(0.0)).view(np.uint32)  # -0.0 becomes 0.0
+    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+
+
+def _value(key: int) -> float:
+    """The float32 value that ``_sortable`` made ``key`` of."""
+    bits = key & 0x7FFFFFFF if key >> 31 else ~key & 0xFFFFFFFF
+    return float(np.uint32(bits).view(np.float32))
+
+
+@lru_cache(maxsize=32)
+def _tiled(scaler: Scaler, lookback: int) -> tuple[Tensor, Tensor]:
+    """Scale and shift of a whole window, (L * F,) each: adding a short last axis is slow."""
+    scale = 1.0 / np.array(scaler.scale)
+    shift = -np.array(scaler.center) * scale
+    tiled = np.tile(np.stack([scale, shift]), lookback).astype(np.float32)
+    return torch.from_numpy(tiled[0]), torch.from_numpy(tiled[1])

@@ -1,0 +1,240 @@
+"""Building the feature file from the candle file: once, in blocks, atomically.
+
+A ``Recipe`` is all that the content depends on beside the candles; its key is in the file's name,
+so a file with the right name has the right content. Memory does not depend on the length of
+history. Every feature is checked for look-ahead on real rows on the way.
+"""
+
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.timeline import Span
+from btc_datamodule.disk.atomic import replacing, writable
+from btc_datamodule.errors import ConfigError, StoreError
+from btc_datamodule.features.feature import Feature, check_lookback, frame, warm_up
+from btc_datamodule.features.grid import Grid, Runs, join_runs, mask_of, runs_of
+from btc_datamodule.features.moments import Moments
+from btc_datamodule.features.table import (
+    BAR_COLUMNS,
+    BLOCK_DTYPES,
+    DTYPES,
+    SCHEMA,
+    SINGLE_COLUMNS,
+    Table,
+    blocks,
+    content_digest,
+    sha256_of,
+    table_path,
+)
+from btc_datamodule.store.candle_file import CandleReader, Header, open_hdf5
+
+KEPT_SECONDS = 86_400
+CHECKED_ROWS = 24
+"""Rows of each block on which the look-ahead check computes every feature again."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that a feature file's content depends on beside the candles.
+
+    Attributes:
+        features: the columns of ``x``.
+        max_fill: longest hole, in bars, that is taken as time without trades.
+        span: candles outside it (epoch seconds) are left out.
+    """
+
+    features: tuple[Feature, ...]
+    max_fill: int
+    span: Span
+
+    def key(self, header: Header) -> str:
+        """Name of the content that this recipe makes of the candle file with ``header``."""
+        parts = [
+            SCHEMA,
+            header.digest,
+            header.interval,
+            self.max_fill,
+            max(self.span[0], header.span[0]),
+            min(self.span[1], header.span[1]),
+            *(feature.definition() for feature in self.features),
+        ]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+
+def build(candle_path: Path, recipe: Recipe) -> Path:
+    """Build the feature file for a recipe unless it is there; give its path.
+
+    Feature files that were made from candles as they no longer are, and that nobody has opened
+    for ``KEPT_SECONDS``, are removed: a series that is updated for months must not fill the disk.
+
+    Raises:
+        LookAheadError: if a feature breaks its law on the real rows.
+        ConfigError: if a feature needs a column that the candles lack, or no candle is in span.
+        StoreError: if the candle file is damaged, or the feature file cannot be written.
+    """
+    lock = FileLock(candle_path.with_name("features.lock"))
+    with CandleReader(candle_path) as reader:
+        key = recipe.key(reader.header)
+        path = table_path(candle_path, key)
+        with writable(Path(lock.lock_file)):
+            lock.acquire()
+        try:
+            with writable(path):
+                for leftover in path.parent.glob("features-*.h5.*.tmp"):
+                    leftover.unlink()  # of a process that was killed: the lock is held
+            if not _is_whole(path, key):
+                _check_columns(recipe.features, reader.header)
+                _remove_stale(candle_path, reader.header)
+                _write(path, reader, recipe, key)
+        finally:
+            lock.release()
+    return path
+
+
+def _is_whole(path: Path, key: str) -> bool:
+    """Whether the feature file is there, can be opened and is the one; if not, it is made again."""
+    if not path.exists():
+        return False
+    try:
+        return Table.open(path).key == key
+    except StoreError:
+        return False
+
+
+def _check_columns(features: Sequence[Feature], header: Header) -> None:
+    for feature in features:
+        absent = [name for name in feature.needs if name not in header.columns]
+        if absent:
+            raise ConfigError(
+                f"feature {feature.name!r} needs {', '.join(absent)}, which candles from "
+                f"{header.source!r} do not have: take it out of `features`"
+            )
+
+
+def _remove_stale(candle_path: Path, header: Header) -> None:
+    for path in candle_path.parent.glob("features-*.h5"):
+        if time.time() - path.stat().st_atime < KEPT_SECONDS:
+            continue
+        try:
+            with open_hdf5(path) as file:
+                made_of = (file.attrs.get("schema"), file.attrs.get("candles"))
+                stale = made_of != (SCHEMA, header.digest)
+        except StoreError:
+            stale = True
+        if stale:
+            path.unlink()
+
+
+def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
+    grid = Grid.of(reader, recipe.span, recipe.max_fill)
+    warm = warm_up(recipe.features)
+    if grid.rows <= warm:
+        raise ConfigError(
+            f"the features need {warm} bars of history and there are {grid.rows} bars: widen "
+            "`start` and `end`, or choose features with a shorter lookback"
+        )
+    unobserved: list[Runs] = []
+    moments: list[Moments] = []
+    digests: list[bytes] = []
+    with replacing(path) as (file, check):
+        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
+        shapes["x"] = (grid.rows, len(recipe.features))
+        data = {
+            name: file.create_dataset(name, shape=shape, dtype=DTYPES[name])
+            for name, shape in shapes.items()
+        }
+        for rows in blocks(grid.first, grid.interval, 0, grid.rows):
+            low, high = rows.start, rows.stop
+            x, bars = _block(reader, grid, recipe.features, low, high)
+            observed = np.isfinite(x).all(axis=1)
+            observed &= ~mask_of(grid.outages, low, high)
+            observed[: max(0, warm - low)] = False
+            x[~observed] = 0
+            for name, values in {"x": x, "observed": observed, **bars}.items():
+                stored = values.astype(DTYPES[name], copy=False)
+                data[name][rows] = stored
+                digests.append(sha256_of(stored))
+            moments.append(Moments.of(x[observed]))
+            unobserved.append(runs_of(~observed, low))
+            check()
+        file["outages"] = grid.outages.astype("<i8")
+        file["unobserved"] = join_runs(unobserved).astype("<i8")
+        digest = np.frombuffer(b"".join(digests), "u1").reshape(len(moments), len(DTYPES), -1)
+        known = (*zip(*moments, strict=True), digest)
+        for (name, dtype), items in zip(BLOCK_DTYPES.items(), known, strict=True):
+            file[name] = np.array(items, dtype=dtype)
+        file.attrs.update(
+            {
+                "schema": SCHEMA,
+                "key": key,
+                "candles": reader.header.digest,
+                "first": grid.first,
+                "interval": grid.interval,
+                "features": json.dumps([feature.name for feature in recipe.features]),
+                "warm_up": warm,
+                "present": grid.present,
+                "no_trade": grid.no_trade,
+                "holes": grid.holes,
+            }
+        )
+        file.attrs["digest"] = content_digest(path, file)
+
+
+def _block(
+    reader: CandleReader, grid: Grid, features: Sequence[Feature], low: int, high: int
+) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float64]]]:
+    """Features and bars of rows [low, high), the features checked for look-ahead."""
+    early = max(0, low - warm_up(features))
+    bars = grid.bars(reader, early, high)
+    table = frame(grid.times(early, high), bars)
+    x = np.empty((high - low, len(features)), dtype=np.float32)
+    for column, feature in enumerate(features):
+        values = feature(table)
+        rows = _rows_to_check(grid, early, low, high, values, bars["close"])
+        check_lookback(feature, table, values, rows)
+        with np.errstate(over="ignore"):  # too large for float32 counts as not observed
+            x[:, column] = values[low - early :]
+    return x, {name: bars[name][low - early :] for name in BAR_COLUMNS}
+
+
+def _rows_to_check(
+    grid: Grid,
+    early: int,
+    low: int,
+    high: int,
+    values: NDArray[np.float64],
+    close: NDArray[np.float64],
+) -> list[int]:
+    """Rows of a block on which to test the law, counted from ``early``.
+
+    Random ones; those next to outages; and those where a feature that peeks only now and then is
+    likely to: where its own values are extreme, and before and at the largest moves of the price.
+    """
+    first, count = low - early, high - early
+    near = grid.outages[(grid.outages[:, 0] >= low) & (grid.outages[:, 1] < high)].ravel() - early
+    move = np.abs(np.diff(close, prepend=close[:1]) / close)
+    unusual = np.abs(values - np.nanmedian(values)) if np.isfinite(values).any() else move
+    rows = [
+        np.random.default_rng(low).integers(first, count, CHECKED_ROWS),
+        np.array([first, count - 1]),
+        *(near[:CHECKED_ROWS] - back for back in (0, 1)),
+        *(_largest(move) - back for back in (0, 1)),
+        _largest(unusual),
+        _largest(-unusual),
+    ]
+    return [int(row) for row in np.unique(np.concatenate(rows)) if first <= row < count]
+
+
+def _largest(values: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Rows of the largest finite values, a few of them."""
+    ordered = np.where(np.isfinite(values), values, -np.inf)
+    few = min(CHECKED_ROWS // 2, len(values))
+    return np.argpartition(ordered, -few)[-few:]

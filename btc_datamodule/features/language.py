@@ -1,0 +1,542 @@
+"""Features written as a line of text: ``"momentum_10 = close / close.shift(10) - 1"``.
+
+Owns the language of such expressions: what may stand in one, what it computes, how far back it
+looks. A text is parsed into a tree and nothing in it is ever executed: what is not on the list
+here is an error that says where it stands. It may hold
+
+    columns      open high low close volume quote_volume trades taker_buy_volume
+    numbers      and + - * / ** and parentheses
+    comparisons  < <= > >= == != of two things: 1 where true, 0 where false
+    functions    min(a, b, ...) and max(a, b, ...), row by row
+    methods      of ``METHODS``, such as close.log().diff().rolling_std(60)
+
+The lookback follows from the text. A column needs 1 bar; an operator or a function as many as the
+longest of its operands; ``shift(n)``, ``diff(n)`` and ``pct_change(n)`` n more; a window of
+``bars`` rows bars - 1 more. An exponential mean would need every bar there ever was: it is cut
+off at ``bars``, which must be given.
+
+What is not defined (a bar that was not observed, ln 0, a division by 0) is NaN, and so is all that
+is made of it, each window with such a bar included. A window is computed from its own bars alone,
+never by adding to and taking from a running sum, so that what came before leaves no rounding
+behind; in a market that stands still its deviation is 0, not almost 0.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import lru_cache, partial, reduce
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.series import COLUMNS, OPTIONAL
+from btc_datamodule.errors import ConfigError, LookAheadError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Floats = NDArray[np.float64]
+Columns = Mapping[str, Floats]
+
+NAMES = COLUMNS[1:]
+"""The columns that an expression may name: all but the time."""
+
+LONGEST = 1000
+"""Characters of an expression."""
+
+DEEPEST = 100
+"""Levels of an expression's tree, so that Python's own stack is never the limit."""
+
+
+@dataclass(frozen=True)
+class Expression:
+    """What a text computes: a function from a frame of bars to a series.
+
+    Attributes:
+        text: the right-hand side as this package would write it, whatever the spaces were.
+        lookback: bars it needs, the current one included.
+        needs: the optional columns among those that it names.
+    """
+
+    text: str
+    lookback: int
+    needs: tuple[str, ...]
+
+    def __call__(self, bars: "pl.DataFrame") -> "pl.Series":
+        """Values of all rows, NaN where undefined."""
+        import polars as pl
+
+        node = _compiled(self.text)
+        columns = {name: bars[name].cast(pl.Float64).to_numpy() for name in node.columns}
+        with np.errstate(all="ignore"):
+            return pl.Series(node.values(columns))
+
+
+def is_expression(text: str) -> bool:
+    """Whether a text means to be an expression and not the name of a feature."""
+    return re.search(r"[^\w\s-]", text) is not None
+
+
+def parse(text: str) -> tuple[str, Expression]:
+    """The name and the expression of ``"name = expression"``.
+
+    Raises:
+        ConfigError: if the text is not in the language; it says at which column, and what is.
+        LookAheadError: if it would read later bars, as ``shift(-1)`` does.
+    """
+    split = re.match(r"\s*([^=]*?)\s*=(?!=)\s*", text)
+    if split is None:
+        raise ConfigError(
+            f"the expression {text!r} has no name: write it as 'name = expression', such as "
+            "'momentum_10 = close / close.shift(10) - 1'"
+        )
+    name, right = split[1], text[split.end() :]
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
+        raise ConfigError(
+            f"feature {text!r}: {name!r} is no name: begin with a letter and go on with letters, "
+            "digits and underscores"
+        )
+    compiler = _Compiler(name, split.end())
+    tree = compiler.tree(right)
+    node = compiler.whole(tree)
+    needs = tuple(column for column in OPTIONAL if column in node.columns)
+    return name, Expression(ast.unparse(tree), node.lookback, needs)
+
+
+# --- what can be computed -----------------------------------------------------------------------
+
+
+def _defined(values: Floats, *operands: Any) -> Floats:
+    """The values as float64, NaN where they are not finite or an operand is NaN."""
+    undefined = ~np.isfinite(values)
+    for operand in operands:
+        undefined |= np.isnan(operand)
+    return np.where(undefined, np.nan, values)
+
+
+def _shift(values: Floats, n: int) -> Floats:
+    kept = max(0, len(values) - n)
+    return np.concatenate([np.full(len(values) - kept, np.nan), values[:kept]])
+
+
+def _diff(values: Floats, n: int) -> Floats:
+    return values - _shift(values, n)
+
+
+def _pct_change(values: Floats, n: int) -> Floats:
+    return values / _shift(values, n) - 1
+
+
+def _windowed(of_windows: Callable[..., Floats]) -> Callable[..., Floats]:
+    """A function of whole windows, one value each, as one of all rows: NaN before the first."""
+
+    def of_rows(values: Floats, *arguments: Any) -> Floats:
+        bars = int(arguments[-1])
+        if len(values) < bars:
+            return np.full(len(values), np.nan)
+        return np.concatenate([np.full(bars - 1, np.nan), of_windows(values, *arguments)])
+
+    return of_rows
+
+
+def _stretches(values: Floats, bars: int) -> Floats:
+    """The rows cut into stretches of ``bars``, (stretches, bars), the last filled up with NaN.
+
+    Every window of ``bars`` rows is the tail of one stretch and the head of the next, or one whole
+    stretch. Running values along the stretches, forwards and backwards, thus give all windows in
+    linear time, each from its own rows alone (van Herk 1992, Gil and Werman 1993).
+    """
+    count = -(-len(values) // bars)
+    padded = np.full(count * bars, np.nan)
+    padded[: len(values)] = values
+    return padded.reshape(count, bars)
+
+
+def _extreme(values: Floats, bars: int, of_two: np.ufunc) -> Floats:
+    """Least or largest value of each window."""
+    stretches = _stretches(values, bars)
+    heads = of_two.accumulate(stretches, axis=1).ravel()
+    tails = of_two.accumulate(stretches[:, ::-1], axis=1)[:, ::-1].ravel()
+    extremes: Floats = of_two(tails[: len(values) - bars + 1], heads[bars - 1 : len(values)])
+    return extremes
+
+
+def _moments(values: Floats, bars: int) -> tuple[Floats, Floats]:
+    """Mean and sum of squared deviations of each window: head and tail, merged as Chan does."""
+    stretches = _stretches(values, bars)
+    heads = [part.ravel() for part in _running_moments(stretches)]
+    tails = [part[:, ::-1].ravel() for part in _running_moments(stretches[:, ::-1])]
+    mean, squares = (part[bars - 1 : len(values)] for part in heads)
+    mean_before, squares_before = (part[: len(values) - bars + 1] for part in tails)
+    inside = np.arange(len(mean)) % bars  # a window's first row within its stretch
+    before = np.where(inside == 0, 0, bars - inside)  # its rows in the earlier of two stretches
+    apart = mean_before - mean
+    deviations = squares + squares_before * (before > 0)
+    deviations += apart**2 * (before * (bars - before) / bars)
+    return mean + apart * (before / bars), deviations
+
+
+def _running_moments(stretches: Floats) -> tuple[Floats, Floats]:
+    """Mean and sum of squared deviations of the first 1, 2, 3, ... values of each stretch.
+
+    Taken from the first value, which belongs to all of them: what makes the sums of squares
+    cancel is then in the window itself, and equal values give exactly 0.
+    """
+    first = stretches[:, :1]
+    count = np.arange(1, stretches.shape[1] + 1)
+    total = np.cumsum(stretches - first, axis=1)
+    squares = np.cumsum((stretches - first) ** 2, axis=1)
+    return first + total / count, np.maximum(squares - total**2 / count, 0)
+
+
+@_windowed
+def _rolling_mean(values: Floats, bars: int) -> Floats:
+    return _moments(values, bars)[0]
+
+
+@_windowed
+def _rolling_sum(values: Floats, bars: int) -> Floats:
+    return _moments(values, bars)[0] * bars
+
+
+@_windowed
+def _rolling_var(values: Floats, bars: int) -> Floats:
+    return _moments(values, bars)[1] / (bars - 1)
+
+
+@_windowed
+def _rolling_std(values: Floats, bars: int) -> Floats:
+    deviation: Floats = np.sqrt(_moments(values, bars)[1] / (bars - 1))
+    return deviation
+
+
+@_windowed
+def _rolling_min(values: Floats, bars: int) -> Floats:
+    return _extreme(values, bars, np.minimum)
+
+
+@_windowed
+def _rolling_max(values: Floats, bars: int) -> Floats:
+    return _extreme(values, bars, np.maximum)
+
+
+def _rolling_median(values: Floats, bars: int) -> Floats:
+    import polars as pl
+
+    return pl.Series(values).fill_nan(None).rolling_median(bars).cast(pl.Float64).to_numpy()
+
+
+@_windowed
+def _ewm_mean(values: Floats, span: float, bars: int) -> Floats:
+    """Mean of each window, weights (1 - 2 / (span + 1))^age; they add up to 1."""
+    weights = (1 - 2 / (span + 1)) ** np.arange(bars)
+    return np.convolve(values, weights / weights.sum(), mode="valid")
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method of the language.
+
+    Attributes:
+        apply: from values and the arguments to values of the same length.
+        takes: the names of its arguments. ``n`` reaches n bars back, and is 1 if not given;
+            ``bars`` is the length of a window; others are numbers that reach nowhere.
+        least: the smallest ``bars`` for which it is defined.
+    """
+
+    apply: Callable[..., Floats]
+    takes: tuple[str, ...] = ()
+    least: int = 1
+
+
+METHODS: dict[str, Method] = {
+    "log": Method(np.log),
+    "log1p": Method(np.log1p),
+    "exp": Method(np.exp),
+    "abs": Method(np.abs),
+    "sqrt": Method(np.sqrt),
+    "sign": Method(np.sign),
+    "sin": Method(np.sin),
+    "cos": Method(np.cos),
+    "tanh": Method(np.tanh),
+    "clip": Method(np.clip, ("low", "high")),
+    "shift": Method(_shift, ("n",)),
+    "diff": Method(_diff, ("n",)),
+    "pct_change": Method(_pct_change, ("n",)),
+    "rolling_mean": Method(_rolling_mean, ("bars",)),
+    "rolling_std": Method(_rolling_std, ("bars",), least=2),
+    "rolling_var": Method(_rolling_var, ("bars",), least=2),
+    "rolling_sum": Method(_rolling_sum, ("bars",)),
+    "rolling_min": Method(_rolling_min, ("bars",)),
+    "rolling_max": Method(_rolling_max, ("bars",)),
+    "rolling_median": Method(_rolling_median, ("bars",)),
+    "ewm_mean": Method(_ewm_mean, ("span", "bars")),
+}
+"""What can be called on a column or on anything made of columns."""
+
+FUNCTIONS: dict[str, np.ufunc] = {"min": np.minimum, "max": np.maximum}
+OPERATORS: dict[type[ast.AST], np.ufunc] = {
+    ast.Add: np.add,
+    ast.Sub: np.subtract,
+    ast.Mult: np.multiply,
+    ast.Div: np.divide,
+    ast.Pow: np.power,
+    ast.Lt: np.less,
+    ast.LtE: np.less_equal,
+    ast.Gt: np.greater,
+    ast.GtE: np.greater_equal,
+    ast.Eq: np.equal,
+    ast.NotEq: np.not_equal,
+    ast.UAdd: np.positive,
+    ast.USub: np.negative,
+}
+
+_LOOKS_AHEAD = ("backward_fill", "bfill", "interpolate", "reverse")
+_ENDLESS = ("cum_sum", "cum_prod", "cum_min", "cum_max", "cum_count", "forward_fill", "ffill")
+_OFFER = "columns, numbers, + - * / **, a comparison, min, max and methods of columns"
+
+
+# --- from text to function ----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Node:
+    """A part of an expression that has a value on every row."""
+
+    lookback: int
+    columns: frozenset[str]
+    values: Callable[[Columns], Floats]
+
+
+Operand = _Node | float
+"""A part of an expression; what holds no column is known at once, as a number."""
+
+
+@lru_cache(maxsize=256)
+def _compiled(text: str) -> _Node:
+    """The function that the right-hand side of an expression stands for."""
+    compiler = _Compiler(text, 0)
+    return compiler.whole(compiler.tree(text))
+
+
+@dataclass(frozen=True)
+class _Compiler:
+    """Makes functions of the trees of one text; its errors name the feature and the column.
+
+    Attributes:
+        name: the feature's.
+        offset: characters before the right-hand side.
+    """
+
+    name: str
+    offset: int
+
+    def tree(self, right: str) -> ast.expr:
+        """The right-hand side as Python reads it, which runs nothing."""
+        if len(right) > LONGEST:
+            raise self._error(0, f"longer than {LONGEST} characters: make it a Feature in Python")
+        for at, character in enumerate(right):
+            if not re.match(r"[ -~\s]", character, re.ASCII) or character in "#\\":
+                raise self._error(at, f"{character!r} is not part of an expression")
+        if not right.strip():
+            raise self._error(0, f"nothing follows the =: use {_OFFER}")
+        try:
+            with warnings.catch_warnings(action="ignore"):  # Python has views on style, too
+                tree = ast.parse(re.sub(r"\s", " ", right.rstrip()), mode="eval").body
+        except SyntaxError as error:
+            at = error.offset - 1 if error.offset else len(right.rstrip())
+            rest = right[at:].strip()[:20]
+            problem = f"{rest!r} cannot stand here ({error.msg})" if rest else "it ends too early"
+            raise self._error(at, problem) from None
+        except (RecursionError, MemoryError):
+            raise self._error(0, "nested too deeply") from None
+        level: list[ast.AST] = [tree]
+        for _ in range(DEEPEST):
+            level = [below for node in level for below in ast.iter_child_nodes(node)]
+        if level:
+            raise self._error(0, "nested too deeply: make it a Feature in Python")
+        return tree
+
+    def whole(self, tree: ast.expr) -> _Node:
+        """The function of a whole expression, which must name a column."""
+        found = self.part(tree)
+        if not isinstance(found, _Node):
+            raise self._error(tree, f"it names no column; there are {', '.join(NAMES)}")
+        return found
+
+    def part(self, node: ast.expr) -> Operand:
+        """The function, or the number, of a part of an expression."""
+        operation = _operation(node)
+        if operation is not None:
+            operator, sides = operation
+            return self._row_by_row(node, operator, [self.part(side) for side in sides])
+        match node:
+            case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
+                return self._number(node, value)
+            case ast.Name(id=name):
+                return self._column(node, name)
+            case ast.Call(func=ast.Name(id=name)) as call:
+                return self._function(call, name)
+            case ast.Call(func=ast.Attribute() as access) as call:
+                return self._method(call, access)
+            case ast.Attribute(attr=name) as access:
+                if name not in METHODS:
+                    raise self._no_method(access)
+                raise self._error(node, f"{name} is not called: write {ast.unparse(node)}()")
+        raise self._error(node, f"{ast.unparse(node)!r} is not on offer: use {_OFFER}")
+
+    def _number(self, node: ast.expr, value: float) -> float:
+        try:
+            number = float(value)
+        except OverflowError:
+            number = np.inf
+        if not np.isfinite(number):
+            raise self._error(node, f"{ast.unparse(node)[:40]} is no finite number")
+        return number
+
+    def _column(self, node: ast.expr, name: str) -> _Node:
+        if name not in NAMES:
+            raise self._error(node, f"there is no column {name!r}{_known(name, NAMES)}")
+        return _Node(1, frozenset([name]), lambda columns: columns[name])
+
+    def _row_by_row(
+        self, node: ast.expr, operator: Callable[..., Any], operands: Sequence[Operand]
+    ) -> Operand:
+        nodes = [operand for operand in operands if isinstance(operand, _Node)]
+        if not nodes:
+            with np.errstate(all="ignore"):
+                return self._number(node, operator(*operands))
+
+        def values(columns: Columns) -> Floats:
+            given = [each.values(columns) if isinstance(each, _Node) else each for each in operands]
+            return _defined(operator(*given), *given)
+
+        names = frozenset[str]().union(*(each.columns for each in nodes))
+        return _Node(max(each.lookback for each in nodes), names, values)
+
+    def _function(self, node: ast.Call, name: str) -> Operand:
+        if name in METHODS and node.args:
+            raise self._error(
+                node, f"{name} is a method: write {ast.unparse(node.args[0])}.{name}(...)"
+            )
+        if name not in FUNCTIONS:
+            known = _known(name, FUNCTIONS)
+            raise self._error(node, f"there is no function {name!r}{known}; the rest are methods")
+        if len(node.args) < 2 or node.keywords:
+            raise self._error(node, f"{name} is of two things or more: {name}(open, close)")
+        operands = [self.part(argument) for argument in node.args]
+        return self._row_by_row(node, lambda *given: reduce(FUNCTIONS[name], given), operands)
+
+    def _method(self, call: ast.Call, access: ast.Attribute) -> Operand:
+        name = access.attr
+        if name not in METHODS:
+            raise self._no_method(access)
+        inner = self.part(access.value)
+        if not isinstance(inner, _Node):
+            raise self._error(access, f"{name} is called on a number: call it on a column")
+        method = METHODS[name]
+        given = self._arguments(call, name, method)
+        if not method.takes:
+            return self._row_by_row(call, method.apply, [inner])
+        further = int(given.get("n", 0)) + int(given.get("bars", 1)) - 1
+        apply = partial(self._apply, method, tuple(given.values()), inner)
+        return _Node(inner.lookback + further, inner.columns, apply)
+
+    @staticmethod
+    def _apply(
+        method: Method, arguments: tuple[float, ...], inner: _Node, columns: Columns
+    ) -> Floats:
+        return _defined(method.apply(inner.values(columns), *arguments))
+
+    def _arguments(self, call: ast.Call, name: str, method: Method) -> dict[str, float]:
+        """The numbers that a method is called with, by name, in order, each of them checked."""
+        usage = f"{name}({', '.join(method.takes)})"
+        if len(call.args) > len(method.takes):
+            raise self._error(call.args[len(method.takes)], f"one number too many: {usage}")
+        given: dict[str, ast.expr] = dict(zip(method.takes, call.args, strict=False))
+        for keyword in call.keywords:
+            if keyword.arg == "center":
+                raise self._ahead(keyword, f"{name} with center=True reads later bars")
+            if keyword.arg is None:
+                raise self._error(keyword, f"** is not on offer: {usage}")
+            if keyword.arg not in method.takes or keyword.arg in given:
+                raise self._error(keyword, f"{name} has no option {keyword.arg!r} here: {usage}")
+            given[keyword.arg] = keyword.value
+        found: dict[str, float] = {"n": 1} if method.takes == ("n",) else {}
+        found |= {each: self._argument(given[each], each, name) for each in given}
+        missing = [each for each in method.takes if each not in found]
+        if missing and name == "ewm_mean" and "bars" in missing:
+            raise self._error(
+                call,
+                "ewm_mean remembers every bar there ever was: declare how many it may use, such "
+                "as ewm_mean(span=20, bars=100), whose weights beyond are cut off",
+            )
+        if missing:
+            raise self._error(call, f"{name} needs {', '.join(missing)}: {usage}")
+        if found.get("bars", method.least) < method.least:
+            raise self._error(given["bars"], f"bars of {name} must be at least {method.least}")
+        if found.get("low", -np.inf) > found.get("high", np.inf):
+            raise self._error(call, "clip has its lower bound above its upper one")
+        return {each: found[each] for each in method.takes}
+
+    def _argument(self, node: ast.expr, which: str, name: str) -> float:
+        value = self.part(node)
+        if isinstance(value, _Node):
+            raise self._error(node, f"{which} of {name} must be a number")
+        if which == "n" and value < 0:
+            raise self._ahead(node, f"{name}({value:g}) reads later bars: n counts bars back")
+        if which in ("n", "bars") and not value.is_integer():
+            raise self._error(node, f"{which} of {name} is {value:g}: it must be whole")
+        if which == "span" and value < 1:
+            raise self._error(node, f"span of {name} is {value:g}: it must be at least 1")
+        return int(value) if which in ("n", "bars") else value
+
+    def _no_method(self, node: ast.Attribute) -> ConfigError | LookAheadError:
+        name = node.attr
+        at = (node.end_col_offset or len(name)) - len(name)
+        if name in _LOOKS_AHEAD:
+            return self._ahead(at, f"{name} reads later bars")
+        problem = f"there is no method {name!r}"
+        if name in _ENDLESS:
+            problem += ": it reads back without end; use a window, such as rolling_sum(60)"
+        elif f"rolling_{name}" in METHODS:
+            problem += f": of a whole column it looks ahead; did you mean 'rolling_{name}'?"
+        else:
+            problem += _known(name, METHODS)
+        return self._error(at, problem)
+
+    def _ahead(self, at: ast.expr | ast.keyword | int, problem: str) -> LookAheadError:
+        return LookAheadError(f"{self._where(at)}: it looks ahead: {problem}")
+
+    def _error(self, at: ast.expr | ast.keyword | int, problem: str) -> ConfigError:
+        return ConfigError(f"{self._where(at)}: {problem}")
+
+    def _where(self, at: ast.expr | ast.keyword | int) -> str:
+        column = at if isinstance(at, int) else at.col_offset
+        return f"feature {self.name!r}, column {self.offset + column + 1}"
+
+
+def _operation(node: ast.expr) -> tuple[np.ufunc, list[ast.expr]] | None:
+    """The operator and the operands of a part, if it is an operation that is on offer."""
+    kind: type[ast.AST]
+    match node:
+        case ast.BinOp():
+            kind, sides = type(node.op), [node.left, node.right]
+        case ast.UnaryOp():
+            kind, sides = type(node.op), [node.operand]
+        case ast.Compare(ops=[operator], comparators=[right]):
+            kind, sides = type(operator), [node.left, right]
+        case _:
+            return None
+    return (OPERATORS[kind], sides) if kind in OPERATORS else None
+
+
+def _known(given: str, known: Iterable[str]) -> str:
+    names = list(known)
+    close = get_close_matches(given, names, n=1)
+    guess = f": did you mean {close[0]!r}?" if close else ";"
+    return f"{guess} there are {', '.join(names)}"

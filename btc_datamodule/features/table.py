@@ -1,0 +1,314 @@
+"""The feature file: features of every row of the regular grid, ready to be memory-mapped.
+
+Owns the layout, the memory map and the digest of ``features-<key>.h5``; how one is built is told
+in ``build``. It is disposable, as it can always be built again.
+
+Layout, schema 2 (all datasets contiguous and unfiltered, little-endian)::
+
+    /x             (T, F) float32     features; 0 where the row was not observed
+    /observed      (T,)   uint8       1 where the bar was observed and every feature has a value
+    /<column>      (T,)   float64     open, high, low, close, volume, for targets; NaN in outages
+    /outages       (n, 2) int64       runs of rows that were not observed
+    /unobserved    (m, 2) int64       runs of rows where ``observed`` is 0
+    /block_count   (b,)   int64       observed rows in each block
+    /block_mean    (b, F) float64     mean of each feature over them
+    /block_squares (b, F) float64     sum of squared deviations from it
+    /block_digest  (b, 7, 32) uint8   SHA-256 of the bytes of x, observed, open, ... volume
+    attributes     schema, key, candles (digest of the candle file), first, interval, features,
+                   warm_up, present, no_trade, holes, digest (of all the above)
+
+What is known of blocks spares reading them: statistics and the digest of any run of rows are made
+of the blocks that lie inside it and of the bytes at its two ends (``fitted``). Blocks are cut by
+the clock (``blocks``): no candle that is added, older or newer, moves their edges.
+
+A ``Table`` holds a path and what the file says about itself, never a handle: it can be pickled,
+forked and spawned. Each process maps the bytes on first use.
+"""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.timeline import Span
+from btc_datamodule.errors import StoreError
+from btc_datamodule.features.grid import Runs
+from btc_datamodule.features.moments import Moments
+from btc_datamodule.store.candle_file import (
+    BLOCK_ROWS,
+    attribute,
+    check_schema,
+    damage_named,
+    open_hdf5,
+    plain_dataset,
+)
+
+if TYPE_CHECKING:
+    import h5py
+
+SCHEMA = 2
+BAR_COLUMNS = ("open", "high", "low", "close", "volume")
+SINGLE_COLUMNS = ("observed", *BAR_COLUMNS)
+READ_AHEAD_BYTES = 1 << 17
+"""Of each request: the kernel reads no more than its read-ahead window at once."""
+
+DTYPES = {"x": "<f4", "observed": "u1", **dict.fromkeys(BAR_COLUMNS, "<f8")}
+"""Type of each array with a row per bar."""
+
+BLOCK_DTYPES = {
+    **{"block_count": "<i8", "block_mean": "<f8", "block_squares": "<f8"},
+    "block_digest": "u1",
+}
+"""Type of each array with an item per block."""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """A feature file, as found when it was opened.
+
+    Attributes:
+        path: the file.
+        key: see ``build.Recipe.key``.
+        first: open time of row 0, epoch seconds UTC.
+        interval: seconds.
+        rows: T.
+        features: names of the columns of ``x``.
+        warm_up: rows at the start whose features lack history.
+        outages: runs of rows whose bars were not observed.
+        unobserved: runs of rows where ``observed`` is 0.
+        present: rows whose bar the candle file has.
+        no_trade: rows filled as bars without trades.
+        holes: holes in the candles, of either kind.
+        moments: of the observed rows of ``x`` in each block.
+        digests: (b, 7, 32) uint8, SHA-256 of each block of the arrays of ``DTYPES``.
+    """
+
+    path: Path
+    key: str
+    first: int
+    interval: int
+    rows: int
+    features: tuple[str, ...]
+    warm_up: int
+    outages: Runs
+    unobserved: Runs
+    present: int
+    no_trade: int
+    holes: int
+    moments: tuple[Moments, ...]
+    digests: NDArray[np.uint8]
+    offsets: dict[str, int]
+    _maps: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> "Table":
+        """Read what a feature file says about itself.
+
+        Raises:
+            StoreError: if it is missing, not HDF5, or no feature file of this schema.
+        """
+        with open_hdf5(path) as file, damage_named(path):
+            _mark_used(path)
+            check_schema(path, file, SCHEMA, "feature file")
+            features = tuple(json.loads(attribute(path, file, "features", str)))
+            x = plain_dataset(path, file, "x")
+            rows = int(x.shape[0])
+            shapes = {"x": (rows, len(features)), **dict.fromkeys(SINGLE_COLUMNS, (rows,))}
+            offsets = {}
+            for name, shape in shapes.items():
+                data = plain_dataset(path, file, name)
+                dtype = np.dtype(DTYPES[name])
+                if data.shape != shape or data.dtype != dtype or data.chunks is not None:
+                    raise StoreError(
+                        f"{path}: {name!r} is not a contiguous {shape} array of {dtype.name}: "
+                        "delete the file and run `btc-datamodule prepare`"
+                    )
+                offsets[name] = int(data.id.get_offset())
+            first = attribute(path, file, "first", int)
+            interval = attribute(path, file, "interval", int)
+            count, mean, squares, digests = _known_of_blocks(
+                path, file, len(list(blocks(first, interval, 0, rows))), len(features)
+            )
+            return cls(
+                path=path,
+                features=features,
+                rows=rows,
+                offsets=offsets,
+                moments=tuple(map(Moments, count.tolist(), mean, squares)),
+                digests=digests,
+                outages=plain_dataset(path, file, "outages")[()],
+                unobserved=plain_dataset(path, file, "unobserved")[()],
+                key=attribute(path, file, "key", str),
+                first=first,
+                interval=interval,
+                warm_up=attribute(path, file, "warm_up", int),
+                present=attribute(path, file, "present", int),
+                no_trade=attribute(path, file, "no_trade", int),
+                holes=attribute(path, file, "holes", int),
+            )
+
+    def __reduce__(self) -> tuple[Any, tuple[Path]]:
+        return Table.open, (self.path,)
+
+    def array(self, name: str) -> NDArray[Any]:
+        """One of the arrays of ``DTYPES``, mapped read-only."""
+        shape = (self.rows, len(self.features)) if name == "x" else (self.rows,)
+        mapped: NDArray[Any] = self._map(name, shape)
+        return mapped
+
+    @property
+    def x(self) -> NDArray[np.float32]:
+        """(T, F) float32 features, mapped read-only."""
+        return self.array("x")
+
+    @property
+    def observed(self) -> NDArray[np.uint8]:
+        """(T,) uint8, 1 where observed, mapped read-only."""
+        return self.array("observed")
+
+    def bars(self, column: str) -> NDArray[np.float64]:
+        """(T,) float64 of one of ``BAR_COLUMNS``, mapped read-only."""
+        return self.array(column)
+
+    def blocks(self, low: int, high: int) -> Iterator[slice]:
+        """Rows [low, high) cut where blocks begin: whole blocks, and a part of one at each end."""
+        return blocks(self.first, self.interval, low, high)
+
+    def observed_rows(self, rows: slice) -> NDArray[np.float32]:
+        """(n, F) the observed ones of some rows of ``x``."""
+        values: NDArray[np.float32] = self.x[rows][self.observed[rows].view(np.bool_)]
+        return values
+
+    def moments_of(self, rows: slice) -> Moments:
+        """Moments of the observed rows in a slice that ``blocks`` gave; read unless it is whole."""
+        block = self._block(rows)
+        return Moments.of(self.observed_rows(rows)) if block is None else self.moments[block]
+
+    def digest_of(self, name: str, rows: slice) -> bytes:
+        """SHA-256 of a slice that ``blocks`` gave of an array; read unless it is whole."""
+        block = self._block(rows)
+        if block is None:
+            return sha256_of(self.array(name)[rows])
+        known: bytes = self.digests[block, list(DTYPES).index(name)].tobytes()
+        return known
+
+    def _block(self, rows: slice) -> int | None:
+        """The number of the block that is these very rows, none more and none less."""
+        block, rest = divmod(rows.start + _rows_before(self.first, self.interval), BLOCK_ROWS)
+        return block if rest == 0 and rows.stop - rows.start == BLOCK_ROWS else None
+
+    def read_ahead(self, low: int, high: int, names: Iterable[str]) -> None:
+        """Ask the system to read rows [low, high) of some arrays, without waiting for them."""
+        if not hasattr(os, "posix_fadvise"):  # macOS, Windows: they are read when they are used
+            return
+        low, high = max(low, 0), min(high, self.rows)
+        file = os.open(self.path, os.O_RDONLY)
+        try:
+            for name in names:
+                width = np.dtype(DTYPES[name]).itemsize * (len(self.features) if name == "x" else 1)
+                start, end = (self.offsets[name] + row * width for row in (low, high))
+                for at in range(start, end, READ_AHEAD_BYTES):
+                    size = min(READ_AHEAD_BYTES, end - at)
+                    os.posix_fadvise(file, at, size, os.POSIX_FADV_WILLNEED)
+        finally:
+            os.close(file)
+
+    @property
+    def span(self) -> Span:
+        """From the first bar's opening to the last bar's close."""
+        return self.first, self.time_of(self.rows)
+
+    def row_of(self, instant: int) -> int:
+        """The first row that opens at or after an instant; may lie outside the table."""
+        return -((self.first - instant) // self.interval)
+
+    def time_of(self, row: int) -> int:
+        """Open time of a row, epoch seconds UTC."""
+        return self.first + row * self.interval
+
+    def _map(self, name: str, shape: tuple[int, ...]) -> Any:
+        # A fork inherits this object, and the mapping with it: every process makes its own.
+        if self._maps.get("process") != os.getpid():
+            self._maps.clear()
+            self._maps["process"] = os.getpid()
+        if name not in self._maps:
+            self._maps[name] = np.memmap(self.path, DTYPES[name], "r", self.offsets[name], shape)
+        return self._maps[name]
+
+
+def table_path(candle_path: Path, key: str) -> Path:
+    """Where the feature file with a key lies."""
+    return candle_path.with_name(f"features-{key}.h5")
+
+
+def blocks(first: int, interval: int, low: int, high: int) -> Iterator[slice]:
+    """Rows [low, high) of a grid in blocks of ``BLOCK_ROWS``, fewer at the two ends.
+
+    A block begins with each bar whose number since the epoch is a multiple of ``BLOCK_ROWS``.
+
+    Args:
+        first: open time of row 0.
+        interval: seconds.
+        low: first row.
+        high: row past the last.
+    """
+    before = _rows_before(first, interval)
+    while low < high:
+        end = min(high, low + BLOCK_ROWS - (low + before) % BLOCK_ROWS)
+        yield slice(low, end)
+        low = end
+
+
+def _rows_before(first: int, interval: int) -> int:
+    """Rows of the first block that lie before row 0."""
+    return first // interval % BLOCK_ROWS
+
+
+def sha256_of(values: NDArray[Any]) -> bytes:
+    """SHA-256 of the bytes of an array."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).digest()
+
+
+def content_digest(path: Path, file: "h5py.File") -> str:
+    """SHA-256 of all arrays and attributes of an open feature file, read in blocks."""
+    digest = hashlib.sha256()
+    for name in (*DTYPES, *BLOCK_DTYPES, "outages", "unobserved"):
+        data = plain_dataset(path, file, name)
+        digest.update(f"{name} {data.shape} {data.dtype.str}".encode())
+        for low in range(0, data.shape[0], BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(data[low : low + BLOCK_ROWS]).data)
+    for name in sorted(file.attrs):
+        if name != "digest":
+            digest.update(f"{name} {file.attrs[name]}".encode())
+    return digest.hexdigest()
+
+
+def _known_of_blocks(
+    path: Path, file: "h5py.File", n_blocks: int, n_features: int
+) -> list[NDArray[Any]]:
+    """The arrays of ``BLOCK_DTYPES``."""
+    items = ((), (n_features,), (n_features,), (len(DTYPES), 32))
+    found = []
+    for (name, code), item in zip(BLOCK_DTYPES.items(), items, strict=True):
+        data, dtype, shape = plain_dataset(path, file, name), np.dtype(code), (n_blocks, *item)
+        if data.shape != shape or data.dtype != dtype:
+            raise StoreError(
+                f"{path}: {name!r} is not a {shape} array of {dtype.name}: delete the file and "
+                "run `btc-datamodule prepare`"
+            )
+        found.append(data[()])
+    return found
+
+
+def _mark_used(path: Path) -> None:
+    """Set the time of last access, which file systems do not keep reliably by themselves."""
+    with suppress(OSError):  # on a read-only share nothing is ever removed either
+        os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))

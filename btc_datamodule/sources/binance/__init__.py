@@ -1,0 +1,5 @@
+"""Binance's public archive of klines."""
+
+from btc_datamodule.sources.binance.source import BinanceArchive
+
+__all__ = ["BinanceArchive"]

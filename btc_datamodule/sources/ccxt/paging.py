@@ -1,0 +1,294 @@
+"""A way through the answers of an exchange on which no bar is lost and no hole invented.
+
+``ccxt`` speaks with a hundred exchanges through one call, ``fetch_ohlcv(symbol, timeframe, since,
+limit)``, and the exchanges do not agree on what it answers: some count ``limit`` from ``since``
+and reach over gaps, some answer for a window of time, some give fewer bars than asked, from either
+end of the window, some leave out ``since`` itself, some add the bar of the present, and some
+ignore ``since`` and give the newest bars there are. The way of paging here assumes none of these:
+
+- **An answer settles what lies between its bars.** Each request starts behind the last bar known,
+  and its answer must hold that bar again: everything from there to the answer's last bar inside
+  ``limit`` intervals is settled, the next request starts there. An answer without it says nothing;
+  it is asked again, with a smaller ``limit`` if the exchange seems to cut at the wrong end.
+- **A hole is believed once bars were seen beyond it.** An answer with nothing after the known bar
+  leads on by the most bars that one answer has had so far, which is what the exchange surely
+  covers, until a bar comes. What lies behind the last bar of all stays unsettled, so that a later
+  run asks again: blocks then end before the span does. More than a page of it is an error.
+- **Nothing before the first bar is believed only of a market that began there.** If no bar was
+  seen before it, longer bars (1d, or else 1w) must begin at the same time and price, or else the
+  exchange must show bars still earlier. An exchange that keeps only its newest bars, such as
+  Kraken, is thus refused, with the time from which it has some.
+"""
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from btc_datamodule.candles.series import Candles, tidy
+from btc_datamodule.candles.timeline import Span, floor_to, format_instant, format_interval
+from btc_datamodule.errors import SourceError
+from btc_datamodule.sources.base import Block, advised
+from btc_datamodule.sources.ccxt.client import ROW, Market, Rows
+
+LEAST = 4
+"""Bars that an exchange must give in one answer: two of them overlap with the answer before."""
+
+_LONGER = (86_400, 604_800)
+
+
+class Walk:
+    """One way through a span, by the rules of the module's docstring.
+
+    Attributes:
+        settled: everything of the span before it has been yielded.
+        frontier: where to ask on from; from ``settled`` to here may be a hole that no bar has
+            closed yet. Before ``settled`` while the walk comes from a bar before the span.
+        known: the last bar seen, which the next answer must hold; None where no bar is near.
+    """
+
+    def __init__(self, market: Market, interval: int, span: Span) -> None:
+        self.market = market
+        self.interval = interval
+        self.span = span
+        self.latest = max(span[1], floor_to(time.time(), interval))
+        self.page = self.limit = max(market.page(), LEAST)
+        self.most = 0  # bars that one answer has had
+        self.settled = self.frontier = span[0]
+        self.known: int | None = span[0] - interval
+        self.footing = False  # whether a bar has been seen at all
+        self.began: int | None = None  # when the market did, if that was established
+        self.looked_ahead = False
+        self.failures = 0
+
+    def blocks(self) -> Iterator[Block]:
+        """Yield what is settled, up to the end of the span or the last bar there is."""
+        while self.frontier < self.span[1]:
+            block = self._step_from(self.known) if self.known is not None else self._grope()
+            if block is not None:
+                yield block
+        if self.settled < self.span[1] and self._is_closed_later():
+            yield self._settle(self.span[1], self._no_rows())
+
+    def _ask(self, interval: int, since: int, limit: int) -> Rows:
+        """The closed bars from ``since`` on of an answer."""
+        rows = self.market.rows(interval, max(since, 0), limit).within(since, self.latest)
+        if interval == self.interval:
+            off = rows.time[rows.time % interval != 0]
+            if len(off):
+                raise SourceError(
+                    f"{self.market}: a bar opens at {format_instant(off[0])}, off the UTC grid of "
+                    f"{format_interval(interval)}: set another `interval`"
+                )
+            self.most = max(self.most, min(len(np.unique(rows.time)), limit))
+        return rows
+
+    def _step_from(self, known: int) -> Block | None:
+        """Ask on from a bar that the exchange has shown, or at the start may have."""
+        since = known - self.interval
+        end = since + self.limit * self.interval
+        rows = self._ask(self.interval, since, self.limit).within(since, end)
+        if not self.footing and self.span[0] in rows.time:
+            known = self.span[0]
+        if known not in rows.time:
+            if self.footing:
+                self._doubt(known, rows)
+            else:
+                self._look_back()
+            return None
+        self.footing, self.failures = True, 0
+        if rows.time[-1] >= self.frontier:
+            return self._settle_to_last(rows)
+        self.known = None
+        self.frontier = since + (self._sure() - 1) * self.interval
+        return None
+
+    def _grope(self) -> Block | None:
+        """Ask on where no bar is known: in a hole, or before the market began."""
+        since, sure = self.frontier - self.interval, self._sure()
+        end = since + sure * self.interval
+        rows = self._ask(self.interval, since, sure).within(self.frontier, self.latest)
+        inside = rows.within(self.frontier, end)
+        if len(inside.time):
+            if not self.footing:
+                self._check_beginning(inside)
+            return self._settle_to_last(inside)
+        if len(rows.time) and not self.footing and not self.looked_ahead:
+            self.looked_ahead = True
+            ahead = int(rows.time[0])
+            if self._bar_before(ahead, rows.values[0, 1]) is None:
+                self.began = self.frontier = ahead
+                return None
+        self.frontier = end - self.interval
+        return None
+
+    def _settle_to_last(self, rows: Rows) -> Block | None:
+        """Settle up to the last of rows that follow each other without an unasked part."""
+        self.footing = True
+        self.known = int(rows.time[-1])
+        self.frontier = self.known + self.interval
+        return self._settle(self.frontier, rows) if self.frontier > self.settled else None
+
+    def _settle(self, end: int, rows: Rows) -> Block:
+        span = (self.settled, min(end, self.span[1]))
+        self.settled = span[1]
+        where = f"{self.market}, {format_instant(span[0])} to {format_instant(span[1])}"
+        candles, notes = self._tidy(rows.within(*span), where)
+        if self.began is not None:
+            notes = (
+                f"{self.market}: taken as not traded before {format_instant(self.began)}, as "
+                "neither these bars nor longer ones begin earlier",
+                *notes,
+            )
+            self.began = None
+        return Block(span, candles, self._origin(), notes)
+
+    def _tidy(self, rows: Rows, where: str) -> tuple[Candles, tuple[str, ...]]:
+        columns = {**dict(zip(ROW, rows.values.T, strict=True)), "open_time": rows.time}
+        return advised(
+            lambda drop: tidy(columns, self.interval, where, drop_invalid=drop),
+            self.market.source.drop_invalid,
+        )
+
+    def _origin(self) -> str:
+        source = self.market.source
+        at = f" at {source.base_url.rstrip('/')}" if source.base_url else ""
+        return f"ccxt {source.exchange} {source.symbol}{at}"
+
+    def _no_rows(self) -> Rows:
+        return Rows(np.zeros(0, dtype=np.int64), np.zeros((0, len(ROW))))
+
+    def _sure(self) -> int:
+        """Bars that an answer to a request for so many surely covers.
+
+        Raises:
+            SourceError: if no answer has had enough bars to tell, not even the newest page.
+        """
+        if self.most < LEAST:
+            self._ask(self.interval, self.latest - self.page * self.interval, self.page)
+        if self.most < LEAST:
+            raise SourceError(
+                f"{self.market}: no answer has had more than {self.most} bars, so there is no "
+                "telling a hole from an answer cut short: set `start` and `end` to when it traded"
+            )
+        return min(self.most, self.limit)
+
+    # --- where an answer lacks the bar that it must hold
+
+    def _look_back(self) -> None:
+        """Find the last bar before the span, within a page."""
+        start = self.span[0]
+        since = start - (self.limit - 2) * self.interval
+        before = self._ask(self.interval, since, self.limit).within(since, start)
+        if len(before.time):
+            self.footing = True
+            self.known = int(before.time[-1])
+            self.frontier = self.known + self.interval
+        else:
+            self.known = None
+
+    def _doubt(self, known: int, rows: Rows) -> None:
+        """Ask again, for less where the exchange seems to keep the end of what it cuts."""
+        if LEAST <= len(np.unique(rows.time)) < self.limit:
+            self.limit = len(np.unique(rows.time))
+            return
+        self.failures += 1
+        problem = f"the answer lacks the bar of {format_instant(known)}, which one before it had"
+        if self.failures < self.market.source.attempts:
+            self.market.wait(self.failures, str(self.market), problem)
+            return
+        has = f": it has bars from {format_instant(rows.time[0])}" if len(rows.time) else ""
+        raise SourceError(
+            f"{self.market}: {problem}{has} (gave up after {self.failures} attempts): it repeats "
+            "itself, or keeps only its newest bars: run it again later, or set another `start`"
+        )
+
+    # --- the two ends
+
+    def _check_beginning(self, rows: Rows) -> None:
+        """Accept that there is nothing from the start of the span to the first row, or raise."""
+        if self.began is not None:
+            return
+        first = int(rows.time[0])
+        before = self._bar_before(first, rows.values[0, 1])
+        if before is None:
+            self.began = first
+        elif before >= self.span[0]:
+            raise SourceError(
+                f"{self.market}: it had no bar at {format_instant(before)} and then had one: run "
+                "it again later"
+            )
+
+    def _bar_before(self, first: int, opened: float) -> int | None:
+        """A bar before ``first``, found by way of longer bars; None if there are no such.
+
+        Args:
+            first: open time of the first bar that the exchange shows.
+            opened: its first price, which a longer bar around it shares if the market began then.
+
+        Raises:
+            SourceError: if the exchange has history that it does not show in bars of the
+                interval, or there is no telling.
+        """
+        show = f"{self.market} shows {format_interval(self.interval)} bars"
+        advice = (
+            f"set `start` to {format_instant(first)} or later, and take what is before it from "
+            "another source"
+        )
+        longer = next((s for s in _LONGER if s > self.interval and self.market.has(s)), None)
+        if longer is None:
+            raise SourceError(
+                f"{show} only from {format_instant(first)} on, and there is no telling whether it "
+                f"traded before: {advice}"
+            )
+        sure = self._sure()
+        since = floor_to(first, longer) - (sure - 2) * longer
+        rows = self._ask(longer, since, sure)
+        if not len(rows.time):
+            raise SourceError(
+                f"{show} only from {format_instant(first)} on, and no bars of "
+                f"{format_interval(longer)} that tell whether it traded before: {advice}"
+            )
+        around = (rows.time < first) & (rows.values[:, 1] != opened)
+        earlier = rows.time[(rows.time + longer <= first) | around]
+        if not len(earlier):
+            return None
+        bar = int(earlier[-1])
+        for at in range(bar, bar + longer, (sure - 2) * self.interval):
+            found = self._ask(self.interval, at - self.interval, sure).within(at, first)
+            if len(found.time):
+                return int(found.time[-1])
+        raise SourceError(
+            f"{show} only from {format_instant(first)} on, though its "
+            f"{format_interval(longer)} bars say that it traded before: {advice}"
+        )
+
+    def _is_closed_later(self) -> bool:
+        """Whether a bar beyond the span shows that its end is a hole and not the last of all.
+
+        Raises:
+            SourceError: if more than a page is missing, and nothing comes after it.
+        """
+        start, end = self.settled, self.span[1]
+        later = any(
+            len(self._ask(self.interval, since, self.limit).within(end, self.latest).time)
+            for since in (end, max(end, self.latest - self.limit * self.interval))
+            if end < self.latest
+        )
+        if not self.footing:
+            if self.began is not None:
+                return True
+            if later and self._bar_before(end, np.nan) is not None:
+                return True
+            raise SourceError(
+                f"{self.market} has no {format_interval(self.interval)} bars from "
+                f"{format_instant(start)} to {format_instant(end)}: set `start` and `end` to when "
+                "it traded"
+            )
+        if not later and end - start > self.page * self.interval:
+            raise SourceError(
+                f"{self.market} has no {format_interval(self.interval)} bars from "
+                f"{format_instant(start)} on, and none at present: if it trades no more, set "
+                "`end` to then; if it does, run it again later"
+            )
+        return later

@@ -1,0 +1,5 @@
+"""Candles that already lie in files."""
+
+from btc_datamodule.sources.files.source import CandleFile
+
+__all__ = ["CandleFile"]

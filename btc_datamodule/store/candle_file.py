@@ -1,0 +1,348 @@
+"""The candle file: candles on disk as HDF5, the truth that everything else is made from.
+
+Owns the layout, the atomic write and the checked read of ``candles.h5``. Receives ``Candles``,
+gives back ``Candles``; knows nothing of the network or torch. How a file comes to hold what a
+source has is told in ``acquire``.
+
+Layout, schema 1::
+
+    /candles/<column>   (N,) int64 or float64, chunked, gzip, Fletcher-32 on each chunk; those in
+                        ``SHUFFLED`` with their bytes shuffled first
+    /covered            (n, 2) int64: spans asked for and answered; a bar absent there is a hole
+    /provenance         (m,) JSON texts: which origin gave which span, when
+    attributes          schema, source, series, interval, rows, digest, revision
+
+A write goes through ``disk``: a reader sees the old content or the new, never a half.
+"""
+
+import json
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDigest
+from btc_datamodule.candles.timeline import Span, format_interval
+from btc_datamodule.disk.atomic import replacing
+from btc_datamodule.errors import CandleError, StoreError, first_line
+
+if TYPE_CHECKING:
+    import h5py
+
+SCHEMA = 1
+CHUNK_ROWS = 1 << 15
+BLOCK_ROWS = 1 << 18
+SHUFFLED = ("open_time", "quote_volume", "trades")
+"""Columns whose bytes are shuffled before gzip. The others are mostly decimals of few digits, whose
+eight bytes come again as a whole: shuffling them too made files 16 to 32 % larger
+(``python benchmarks/ingest.py --compression``)."""
+
+
+def mend(path: Path) -> str:
+    """What to do about a damaged file of ours."""
+    if path.name.startswith("features-"):
+        return "delete it and run `btc-datamodule prepare`, which makes it again from the candles"
+    return "move it away and run `btc-datamodule prepare` again"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where the candles of one span came from, and when.
+
+    Attributes:
+        origin: a URL, or a file's name.
+        span: the half-open span answered, epoch seconds.
+        rows: candles in that answer.
+        retrieved: ISO 8601 time, UTC.
+        checksum: of the bytes that the answer came in; "" where the origin gives none.
+    """
+
+    origin: str
+    span: Span
+    rows: int
+    retrieved: str
+    checksum: str = ""
+
+
+@dataclass(frozen=True)
+class Header:
+    """Everything about a candle file but its candles.
+
+    Attributes:
+        source: name of the source.
+        series: name of the series under the source.
+        interval: seconds.
+        columns: stored columns, in order.
+        rows: number of candles.
+        span: from the first bar's opening to the last bar's close; (0, 0) if empty.
+        covered: spans that the source has answered for, sorted and disjoint.
+        digest: SHA-256 of the content, see ``candles.ContentDigest``.
+        revision: ``Source.revision`` at the last update, "" if it has none.
+        provenance: in order of retrieval.
+    """
+
+    source: str
+    series: str
+    interval: int
+    columns: tuple[str, ...]
+    rows: int
+    span: Span
+    covered: tuple[Span, ...]
+    digest: str
+    revision: str
+    provenance: tuple[Provenance, ...]
+
+
+class CandleReader:
+    """An open candle file, read in blocks. Use as a context manager.
+
+    Raises:
+        StoreError: if the file is missing, is not HDF5, or is not a candle file of this schema.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = open_hdf5(path)
+        try:
+            with damage_named(path):
+                self.header = _read_header(path, self._file)
+                self._columns = {
+                    name: plain_dataset(path, self._file, f"candles/{name}")
+                    for name in self.header.columns
+                }
+        except BaseException:
+            self._file.close()
+            raise
+
+    def __enter__(self) -> "CandleReader":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._file.close()
+
+    def slice(self, start: int, end: int) -> Candles:
+        """The candles that open in [start, end)."""
+        with damage_named(self.path):
+            low, high = (bisect_left(self._columns["open_time"], when) for when in (start, end))
+            return self._rows(low, high)
+
+    def blocks(self) -> Iterator[Candles]:
+        """All candles in order of time, ``BLOCK_ROWS`` at a time."""
+        for low in range(0, self.header.rows, BLOCK_ROWS):
+            with damage_named(self.path):
+                yield self._rows(low, min(low + BLOCK_ROWS, self.header.rows))
+
+    def _rows(self, low: int, high: int) -> Candles:
+        return Candles(
+            self.header.interval, {name: data[low:high] for name, data in self._columns.items()}
+        )
+
+
+def read_candles(path: str | Path) -> Candles:
+    """All candles of a file at once."""
+    path = Path(path)
+    with CandleReader(path) as reader, damage_named(path):
+        return reader._rows(0, reader.header.rows)
+
+
+def read_header(path: Path) -> Header:
+    """The header of a candle file."""
+    with CandleReader(path) as reader:
+        return reader.header
+
+
+def check_series(path: Path, header: Header, source: str, series: str, interval: int) -> None:
+    """Raise ``StoreError`` unless the file holds the candles that are meant."""
+    holds = (header.source, header.series, header.interval)
+    if holds != (source, series, interval):
+        raise StoreError(
+            f"{path} holds {header.source} {header.series} {format_interval(header.interval)} "
+            f"bars, not {source} {series} {format_interval(interval)}: put it back where it "
+            "belongs, and run `btc-datamodule prepare`"
+        )
+
+
+def write_candles(
+    path: Path,
+    blocks: Iterable[Candles],
+    *,
+    source: str,
+    series: str,
+    interval: int,
+    columns: Iterable[str],
+    covered: Iterable[Span],
+    revision: str,
+    provenance: Iterable[Provenance],
+    compress: bool = True,
+) -> None:
+    """Write a candle file atomically.
+
+    Args:
+        path: where it shall be; a file there is replaced at the very end.
+        blocks: the candles in order of time, in blocks of any size.
+        source: see ``Header``, as are the arguments that follow.
+        series: folder name of the series.
+        interval: seconds.
+        columns: optional columns beside the required ones; NaN where a block lacks one.
+        covered: spans answered for.
+        revision: "" for none.
+        provenance: in order of retrieval.
+        compress: gzip; without it, faster and larger.
+    """
+    wanted = set(columns)
+    names = [name for name in COLUMNS if name in REQUIRED or name in wanted]
+    digest = ContentDigest(interval)
+    rows = 0
+    with replacing(path) as (file, check):
+        group = file.create_group("candles")
+        data = {
+            name: group.create_dataset(
+                name,
+                shape=(0,),
+                maxshape=(None,),
+                chunks=(CHUNK_ROWS,),
+                dtype=_dtype(name),
+                shuffle=compress and name in SHUFFLED,
+                compression="gzip" if compress else None,
+                compression_opts=4 if compress else None,
+                fletcher32=True,
+            )
+            for name in names
+        }
+        for block in blocks:
+            for name, dataset in data.items():
+                dataset.resize((rows + len(block),))
+                dataset[rows:] = block[name]
+            digest.update(block)
+            rows += len(block)
+            check()
+        spans = np.array(list(covered), dtype="<i8").reshape(-1, 2)
+        records = [json.dumps(asdict(record)).encode() for record in provenance]
+        texts = np.array(records, dtype=f"S{max([1, *map(len, records)])}")
+        for name, values in (("covered", spans), ("provenance", texts)):
+            shape = (None, *values.shape[1:])
+            file.create_dataset(name, data=values, maxshape=shape, chunks=True, fletcher32=True)
+        file.attrs.update(
+            {
+                "schema": SCHEMA,
+                "source": source,
+                "series": series,
+                "interval": interval,
+                "rows": rows,
+                "digest": digest.hexdigest(),
+                "revision": revision,
+            }
+        )
+
+
+def open_hdf5(path: Path) -> "h5py.File":
+    """Open an HDF5 file of ours for reading, or raise a ``StoreError`` that says what it is."""
+    import h5py
+
+    if not path.exists():
+        raise StoreError(f"{path} does not exist: run `btc-datamodule prepare`")
+    try:
+        return h5py.File(path, "r", locking="best-effort")
+    except PermissionError:
+        raise StoreError(f"{path} may not be read by this user: change its permissions") from None
+    except OSError as error:
+        what = "is not a whole HDF5 file" if h5py.is_hdf5(path) else "is not an HDF5 file"
+        raise StoreError(f"{path} {what}: {mend(path)} ({first_line(error)})") from None
+
+
+def plain_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
+    """A dataset whose bytes lie in this very file: no link, no virtual or external storage."""
+    import h5py
+
+    node: Any = file
+    for part in name.split("/"):
+        if not isinstance(node, h5py.Group) or not isinstance(
+            node.get(part, getlink=True), h5py.HardLink
+        ):
+            raise StoreError(f"{path} has no dataset {name!r}: {mend(path)}")
+        node = node[part]
+    if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
+        raise StoreError(f"{path}: {name!r} is not a dataset with its data inside: {mend(path)}")
+    return node
+
+
+def attribute(path: Path, file: "h5py.File", name: str, kind: type) -> Any:
+    """An attribute of the file's root as a plain Python value of type ``kind``."""
+    value = file.attrs.get(name)
+    if isinstance(value, np.generic):
+        value = value.item()
+    if not isinstance(value, kind):
+        raise StoreError(f"{path} has no attribute {name!r}: it is not a file of ours, or damaged")
+    return value
+
+
+def check_schema(path: Path, file: "h5py.File", schema: int, what: str) -> None:
+    """Raise ``StoreError`` unless the file's schema is the one this version reads."""
+    found = file.attrs.get("schema", "none")
+    if np.ndim(found) or found != schema:
+        raise StoreError(
+            f"{path} is not a {what} of schema {schema} (it has {found}): {mend(path)}"
+        )
+
+
+def _read_header(path: Path, file: "h5py.File") -> Header:
+    import h5py
+
+    check_schema(path, file, SCHEMA, "candle file")
+    group = file.get("candles")
+    if not isinstance(group, h5py.Group):
+        raise StoreError(f"{path} has no group 'candles': {mend(path)}")
+    missing = [name for name in REQUIRED if name not in group]
+    if missing:
+        raise StoreError(f"{path} lacks the column {', '.join(missing)}: {mend(path)}")
+    columns = tuple(name for name in COLUMNS if name in group)
+    rows: int = attribute(path, file, "rows", int)
+    interval: int = attribute(path, file, "interval", int)
+    times = plain_dataset(path, file, "candles/open_time")
+    for name in columns:
+        dataset = plain_dataset(path, file, f"candles/{name}")
+        if dataset.shape != (rows,) or dataset.dtype != _dtype(name):
+            raise StoreError(
+                f"{path}: column {name!r} does not hold {rows} numbers of type "
+                f"{_dtype(name).name}: {mend(path)}"
+            )
+    return Header(
+        source=attribute(path, file, "source", str),
+        series=attribute(path, file, "series", str),
+        interval=interval,
+        columns=columns,
+        rows=rows,
+        span=(int(times[0]), int(times[-1]) + interval) if rows else (0, 0),
+        covered=tuple((int(a), int(b)) for a, b in plain_dataset(path, file, "covered")[()]),
+        digest=attribute(path, file, "digest", str),
+        revision=attribute(path, file, "revision", str),
+        provenance=tuple(
+            Provenance(**{**record, "span": tuple(record["span"])})
+            for record in map(json.loads, plain_dataset(path, file, "provenance")[()])
+        ),
+    )
+
+
+@contextmanager
+def damage_named(path: Path) -> Iterator[None]:
+    """Turn what h5py raises on a damaged file into a ``StoreError`` that names the file."""
+    try:
+        yield
+    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        raise StoreError(f"{path} is damaged: {mend(path)} ({first_line(error)})") from error
+    except CandleError as error:
+        raise StoreError(f"{path} is damaged: {mend(path)} ({error})") from error
+
+
+def _dtype(column: str) -> "np.dtype[Any]":
+    return np.dtype("<i8" if column == "open_time" else "<f8")

@@ -1,0 +1,114 @@
+"""Merging: a candle file and the answers that came since, as one series.
+
+Files are read in windows of ``BLOCK_ROWS`` bars and never all at once; what disagrees, and what is
+no longer answered, is noted on the way. Nothing is taken from a file whose candles are not those
+that were written to it.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from btc_datamodule.candles.series import Candles, ContentDigest, empty, merge
+from btc_datamodule.candles.timeline import floor_to, format_instant, union
+from btc_datamodule.errors import StoreError
+from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader, Provenance, mend, read_header
+
+
+class Merge:
+    """A candle file and its parts as one series, and what shows on the way.
+
+    Earlier files win over later ones, or later ones if ``refresh``. A file is open only while it
+    is read: HDF5 keeps 8 MiB of each column of an open one, and a history of a billion bars comes
+    in thousands of parts.
+    """
+
+    def __init__(
+        self, stored: Path | None, parts: list[Path], interval: int, refresh: bool
+    ) -> None:
+        self.files = parts if stored is None else [stored, *parts]
+        self.headers = [read_header(file) for file in self.files]
+        self.interval = interval
+        self.refresh = refresh
+        self._fetched_anew = [] if stored is None or not refresh else self.headers[1:]
+        self._changed: set[int] = set()
+        self._withdrawn: list[int] = []
+
+    def blocks(self) -> Iterator[Candles]:
+        """The union of the files in order of time, in windows of ``BLOCK_ROWS`` bars.
+
+        Raises:
+            StoreError: if a file does not hold the candles that were written to it.
+        """
+        digests = [ContentDigest(self.interval) for _ in self.files]
+        step = BLOCK_ROWS * self.interval
+        for start in self._starts(step):
+            block, found = empty(self.interval), []
+            for file, header, digest in zip(self.files, self.headers, digests, strict=True):
+                if header.rows and header.span[0] < start + step and start < header.span[1]:
+                    with CandleReader(file) as reader:
+                        found.append(reader.slice(start, start + step))
+                    digest.update(found[-1])
+                    block, differing = merge(block, found[-1], self.refresh)
+                    self._changed.update(differing.tolist())
+            if self._fetched_anew and found:
+                self._note_withdrawn(found[0], found[1:])
+            if len(block):
+                yield block
+        for file, header, digest in zip(self.files, self.headers, digests, strict=True):
+            if digest.hexdigest() != header.digest:
+                raise StoreError(
+                    f"{file}: the candles are not those that were written: {mend(file)}"
+                )
+
+    def notes(self) -> Iterator[str]:
+        """What a person should know of the merge, once it is done."""
+        if self._changed:
+            first = format_instant(min(self._changed))
+            what = "replaced"
+            if not self.refresh:
+                what = "kept as stored; `refresh: true` takes the new values"
+            yield (
+                f"{len(self._changed)} candles came back different from what is stored, the first "
+                f"at {first}: {what}"
+            )
+        if self._withdrawn:
+            yield (
+                f"{len(self._withdrawn)} stored candles are not in the answer any more, the first "
+                f"at {format_instant(self._withdrawn[0])}: kept"
+            )
+
+    def _starts(self, step: int) -> list[int]:
+        spans = [header.span for header in self.headers if header.rows]
+        return sorted(
+            {
+                window
+                for start, end in spans
+                for window in np.arange(floor_to(start, step), end, step).tolist()
+            }
+        )
+
+    def _note_withdrawn(self, stored: Candles, fetched: list[Candles]) -> None:
+        """Remember stored bars that were asked for again and not answered."""
+        answered = union(span for header in self._fetched_anew for span in header.covered)
+        asked = [stored.slice(*span).open_time for span in answered]
+        kept = np.concatenate([np.zeros(0, np.int64), *(part.open_time for part in fetched)])
+        for times in asked:
+            self._withdrawn += np.setdiff1d(times, kept).tolist()
+
+
+def joined(records: list[Provenance]) -> list[Provenance]:
+    """Records with neighbours of the same origin made one, so that pages do not pile up."""
+    result: list[Provenance] = []
+    for record in records:
+        last = result[-1] if result else None
+        same = last and (last.origin, last.checksum) == (record.origin, record.checksum)
+        if last and same and last.span[1] == record.span[0]:
+            result[-1] = replace(
+                record, span=(last.span[0], record.span[1]), rows=last.rows + record.rows
+            )
+        else:
+            result.append(record)
+    return result

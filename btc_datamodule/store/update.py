@@ -1,0 +1,345 @@
+"""Bring the candle file up to what was asked: fetch what is missing, merge, replace.
+
+The one way from a source to ``candles.h5``. While a source answers, the answers are kept as
+small candle files of their own (*parts*) beside the candle file; at the end the candle file and
+its parts are merged in bounded memory into a new candle file, which replaces the old one. A run
+that was killed leaves its parts, and the next one goes on from them. One process at a time does
+this for a series; the others wait for it.
+"""
+
+import logging
+import os
+import shutil
+import socket
+import time
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from btc_datamodule.candles.series import concatenate, holes
+from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, union
+from btc_datamodule.disk.atomic import writable
+from btc_datamodule.errors import ConfigError, SourceError, StoreError
+from btc_datamodule.sources.base import Block, Source
+from btc_datamodule.store.candle_file import (
+    Header,
+    Provenance,
+    check_series,
+    read_header,
+    write_candles,
+)
+from btc_datamodule.store.merging import Merge, joined
+
+PART_ROWS = 1 << 18
+PART_SECONDS = 10.0
+LONG_ABSENCE = 100
+"""Bars in a row that a source has not, from which on a person is told."""
+
+PATIENCE_SECONDS = 2.0
+"""How long to wait for another writer before saying so."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Update:
+    """What an update found.
+
+    Attributes:
+        header: of the candle file as it is now.
+        added: candles that were not stored before.
+        notes: what a person should read, one sentence each.
+    """
+
+    header: Header
+    added: int
+    notes: tuple[str, ...]
+
+
+def series_folder(data_dir: Path, source: Source, interval_text: str) -> Path:
+    """Where everything of one series and interval lies."""
+    return data_dir / source.name / source.series / interval_text
+
+
+def update(
+    path: Path,
+    source: Source,
+    interval: int,
+    start: int | None,
+    end: int | None,
+    *,
+    refresh: bool = False,
+    lock_timeout: float = 3600.0,
+) -> Update:
+    """Make the candle file at ``path`` hold the source's candles for [start, end).
+
+    Only spans that the file has no answer for yet are fetched. Nothing stored is ever dropped.
+
+    Args:
+        path: the candle file; it need not exist.
+        source: whom to ask.
+        interval: seconds.
+        start: first instant wanted; None for as early as the source has.
+        end: instant past the last one wanted; None for up to the latest closed bar.
+        refresh: ask again for the whole span, and let answers replace stored candles.
+        lock_timeout: seconds to wait for another process that updates the same file.
+
+    Raises:
+        SourceError: if the source cannot answer. What it had answered before is kept.
+        StoreError: if the file is damaged or cannot be written, or the lock was not to be had in
+            time. What is stored stays as it is.
+    """
+    source.check_interval(interval)
+    latest = floor_to(time.time(), interval)
+    asked = (
+        ceil_to(source.first if start is None else max(start, source.first), interval),
+        latest if end is None else min(ceil_to(end, interval), latest),
+    )
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"the folder {path.parent} cannot be made ({error.strerror}): change `data_dir`"
+        ) from None
+    with _only_writer(path, lock_timeout):
+        return _update_locked(path, source, interval, asked, refresh)
+
+
+@contextmanager
+def _only_writer(path: Path, timeout: float) -> Iterator[None]:
+    """Hold the series' lock, with a note of who holds it for those who wait in vain."""
+    lock = FileLock(path.with_suffix(".lock"))
+    note = path.with_suffix(".holder")
+
+    def holder() -> str:
+        return (note.read_text() if note.exists() else "") or "another process"
+
+    try:
+        with writable(Path(lock.lock_file)):
+            lock.acquire(timeout=min(timeout, PATIENCE_SECONDS))
+    except Timeout:
+        _log.warning("waiting for %s, which holds %s", holder(), lock.lock_file)
+        try:
+            lock.acquire(timeout=max(0.0, timeout - PATIENCE_SECONDS))
+        except Timeout:
+            raise StoreError(
+                f"{lock.lock_file} has been held for {timeout:.0f} s by {holder()}: wait for "
+                "that process, or stop it"
+            ) from None
+    try:
+        since = format_instant(int(time.time()))
+        with suppress(OSError):  # a courtesy, for which a full disk may have no room
+            note.unlink(missing_ok=True)  # of a process that was killed
+            note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
+        yield
+    finally:
+        with suppress(OSError):
+            note.unlink(missing_ok=True)
+        lock.release()
+
+
+def _update_locked(path: Path, source: Source, interval: int, asked: Span, refresh: bool) -> Update:
+    with writable(path):
+        for leftover in path.parent.glob(f"{path.name}.*.tmp"):
+            leftover.unlink()
+    revision = source.revision  # once, and before reading: for files it reads them whole
+    parts = _Parts(path, source, interval, revision or "")
+    stored = read_header(path) if path.exists() else None
+    if stored:
+        check_series(path, stored, source.name, source.series, interval)
+        parts.discard_merged(stored)
+    if revision is None:
+        known = [*(stored.covered if stored else ()), *parts.covered()]
+    else:  # read whole or not at all: what an interrupted reading left is read again
+        parts.discard()
+        asked = (0, floor_to(time.time(), interval))
+        known = [asked] if stored and stored.revision == revision else []
+    missing = [asked] if refresh and asked[0] < asked[1] else subtract(asked, known)
+    notes: list[str] = []
+    absent: list[Span] = []
+    with parts:
+        for span in missing:
+            total = None if revision else (span[1] - span[0]) // interval
+            with _ended(source.blocks(interval, span)) as blocks:
+                for block in _with_progress(blocks, total, interval, source):
+                    _check_block(block, source, interval)
+                    parts.add(block)
+                    notes += block.notes
+                    absent += [] if revision else _absent(block, interval)
+    notes += _told_absent(absent, source, interval)
+    if parts.files() or stored is None:
+        notes += _commit(path, parts, refresh)
+    header = read_header(path)
+    return Update(header, header.rows - (stored.rows if stored else 0), tuple(notes))
+
+
+class _Parts:
+    """Answers that are on disk but not in the candle file yet. As a context manager, flushes."""
+
+    def __init__(self, path: Path, source: Source, interval: int, revision: str) -> None:
+        self.path = path
+        self.folder = path.with_suffix(".parts")
+        self.source = source
+        self.interval = interval
+        self.revision = revision
+        self._blocks: list[Block] = []
+        self._since = time.monotonic()
+
+    def __enter__(self) -> "_Parts":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.flush()
+
+    def files(self) -> list[Path]:
+        return sorted(self.folder.glob("*.h5"))
+
+    def covered(self) -> list[Span]:
+        return [span for file in self.files() for span in read_header(file).covered]
+
+    def discard(self) -> None:
+        """Forget what is on disk."""
+        if self.folder.exists():
+            with writable(self.folder):
+                shutil.rmtree(self.folder)
+
+    def discard_merged(self, stored: Header) -> None:
+        """Forget what a process merged into the candle file and was killed before forgetting.
+
+        Merged again, it would be the same candles, with their provenance twice.
+        """
+        when = self.path.stat().st_mtime_ns
+        for file in self.files():
+            merged = not any(subtract(span, stored.covered) for span in read_header(file).covered)
+            if merged and file.stat().st_mtime_ns < when:
+                with writable(file):
+                    file.unlink()
+        if not self.files():
+            self.discard()
+
+    def add(self, block: Block) -> None:
+        """Take a block; now and then write what has gathered."""
+        if not self._blocks:
+            self._since = time.monotonic()
+        self._blocks.append(block)
+        rows = sum(len(block.candles) for block in self._blocks)
+        if rows >= PART_ROWS or time.monotonic() - self._since >= PART_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write the gathered blocks as one part."""
+        if not self._blocks:
+            return
+        files = self.files()
+        number = int(files[-1].stem) + 1 if files else 0
+        candles = concatenate([block.candles for block in self._blocks])
+        now = format_instant(int(time.time()))
+        write_candles(
+            self.folder / f"{number:06d}.h5",
+            [candles],
+            source=self.source.name,
+            series=self.source.series,
+            interval=self.interval,
+            columns=candles.columns,
+            covered=union(block.span for block in self._blocks),
+            revision=self.revision,
+            provenance=[
+                Provenance(block.origin, block.span, len(block.candles), now, block.checksum)
+                for block in self._blocks
+            ],
+            compress=False,
+        )
+        self._blocks = []
+
+
+def _absent(block: Block, interval: int) -> list[Span]:
+    """Stretches that a block has no candles for, but short ones inside it."""
+    start, end = block.span
+    times = np.concatenate([[start - interval], block.candles.open_time, [end]])
+    return [
+        (first, after)
+        for first, after in holes(times.astype(np.int64), interval).tolist()
+        if after - first >= LONG_ABSENCE * interval or first == start or after == end
+    ]
+
+
+def _told_absent(absent: list[Span], source: Source, interval: int) -> list[str]:
+    least = LONG_ABSENCE * interval
+    stretches = [span for span in union(absent) if span[1] - span[0] >= least]
+    if not stretches:
+        return []
+    start, end = max(stretches, key=lambda span: span[1] - span[0])
+    return [
+        f"{source.name} {source.series}: long absences in the answers ({LONG_ABSENCE} bars or "
+        f"more): {len(stretches)}, the longest {format_instant(start)} to {format_instant(end)} "
+        f"({(end - start) // interval:,} bars): taken as holes; `refresh: true` asks again"
+    ]
+
+
+@contextmanager
+def _ended(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
+    """End a generator in any case, so that no download goes on after an error."""
+    try:
+        yield blocks
+    finally:
+        if isinstance(blocks, Generator):
+            blocks.close()
+
+
+def _check_block(block: Block, source: Source, interval: int) -> None:
+    inside = len(block.candles.slice(*block.span)) == len(block.candles)
+    if block.candles.interval != interval or not inside:
+        raise SourceError(
+            f"{source.name} broke its contract: a block for {format_instant(block.span[0])} to "
+            f"{format_instant(block.span[1])} holds candles outside it, or of another interval"
+        )
+
+
+def _with_progress(
+    blocks: Iterator[Block], total: int | None, interval: int, source: Source
+) -> Iterator[Block]:
+    """Pass blocks on and show one bar for all on a terminal; silent elsewhere."""
+    from tqdm import tqdm
+
+    label = f"{source.name} {source.series}"
+    received = 0
+    shape = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} bars, {remaining} left{postfix}"
+    with tqdm(
+        total=total,
+        desc=label,
+        unit=" bars",
+        unit_scale=True,
+        disable=None,
+        dynamic_ncols=True,
+        bar_format=shape if total else None,
+    ) as bar:
+        for count, block in enumerate(blocks, start=1):
+            yield block
+            received += block.received
+            if received:
+                bar.set_postfix_str(f"{count:,} files, {received / 1e6:,.1f} MB", refresh=False)
+            bar.update((block.span[1] - block.span[0]) // interval)
+
+
+def _commit(path: Path, parts: _Parts, refresh: bool) -> list[str]:
+    """Merge the candle file and its parts into a new candle file; drop the parts."""
+    source, interval = parts.source, parts.interval
+    merged = Merge(path if path.exists() else None, parts.files(), interval, refresh)
+    headers = merged.headers
+    write_candles(
+        path,
+        merged.blocks(),
+        source=source.name,
+        series=source.series,
+        interval=interval,
+        columns={name for header in headers for name in header.columns},
+        covered=union(span for header in headers for span in header.covered),
+        revision=parts.revision,
+        provenance=joined([record for header in headers for record in header.provenance]),
+    )
+    parts.discard()
+    return [f"{source.name} {source.series}: {note}" for note in merged.notes()]

@@ -1,0 +1,1 @@
+"""What a Trainer gets: exact resume, stops, predictions, a dummy model; and Lightning's insides."""

@@ -1,0 +1,255 @@
+"""``PredictionWriter``: what ``predict_step`` returns, in one file, by time.
+
+Each rank gathers its predictions a few megabytes at a time in a folder beside the output. In the
+end rank 0 merges them, by time and each origin once, and the file takes its place whole. Memory
+does not depend on how many there are, as the predict loader goes through time in order; nor does
+the file depend on the number of ranks.
+
+The columns: ``origin_time``, and one for each number of a prediction. A tensor (B, ...) is called
+``prediction``; those of a dict or a named tuple are called by their names, those of a tuple
+``prediction_0``, ``prediction_1`` and so on. HDF5 keeps the shapes: ``forecast`` (N, H, C).
+Parquet has a column for each number: ``forecast_0_0``, ``forecast_1_0`` and so on.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from numpy.typing import NDArray
+from torch import Tensor
+
+from btc_datamodule.disk.atomic import replacement, replacing, writable
+from btc_datamodule.errors import ConfigError
+
+SUFFIXES = (".parquet", ".h5")
+PART_BYTES = 1 << 25
+"""Predictions that all ranks together gather in memory: 32 MiB. The merge takes twice that."""
+
+Columns = dict[str, NDArray[Any]]
+
+
+class PredictionWriter(Callback):
+    r"""Writes predictions to a Parquet or HDF5 file, keyed by ``origin_time`` and in its order.
+
+    For ``Trainer(callbacks=[...])``, or from the command line::
+
+        btc-datamodule predict --config FILE.yaml \
+            --trainer.callbacks=btc_datamodule.PredictionWriter \
+            --trainer.callbacks.output=forecasts.parquet --return_predictions=false
+
+    ``return_predictions=False`` keeps the Trainer from holding them all in memory as well. With
+    several nodes the output must lie where all of them can write. ``origin_time`` is int64, epoch
+    seconds; in Parquet a timestamp in UTC. (It is not a ``BasePredictionWriter``, since Lightning
+    asks for those which indices a batch has, and warns that a loader of ours does not say.)
+
+    Args:
+        output: a name that ends in .parquet or .h5; a file of that name is replaced.
+
+    Raises:
+        ConfigError: if the name ends in something else; from ``predict``, if the folder is not
+            there or not writable, or if predictions have no ``origin_time`` or other rows.
+        StoreError: from ``predict``, if the disk is full.
+    """
+
+    def __init__(self, output: str) -> None:
+        self.output = Path(output)
+        if self.output.suffix not in SUFFIXES:
+            raise ConfigError(f"output {output!r} must end in one of {', '.join(SUFFIXES)}")
+        self.folder = self.output.with_name(f"{self.output.name}.parts")
+        self._gathered: list[Columns] = []
+        self._parts = 0
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Make the folder of the parts, without what a killed run may have left in it."""
+        self._gathered, self._parts = [], 0
+        if trainer.is_global_zero:
+            if not self.output.parent.is_dir() or self.output.is_dir():
+                raise ConfigError(
+                    f"output {str(self.output)!r}: there is no folder {self.output.parent}, or the "
+                    "output is one"
+                )
+            try:
+                shutil.rmtree(self.folder, ignore_errors=True)
+                self.folder.mkdir()
+            except OSError as error:
+                raise ConfigError(
+                    f"output {str(self.output)!r}: the folder {self.output.parent} cannot be "
+                    f"written ({error.strerror})"
+                ) from None
+        trainer.strategy.barrier("PredictionWriter: folder")
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Take the predictions of a batch."""
+        self._gathered.append(columns_of(outputs, batch))
+        if sum(map(_bytes, self._gathered)) >= PART_BYTES // trainer.world_size:
+            self._flush(trainer.global_rank)
+
+    def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Merge the parts of all ranks into the output."""
+        self._flush(trainer.global_rank)
+        parts = torch.tensor(self._parts, device=pl_module.device)
+        total = int(trainer.strategy.reduce(parts, reduce_op="sum"))  # and all have flushed
+        if trainer.is_global_zero:
+            self._merge(total)
+        trainer.strategy.barrier("PredictionWriter: merged")
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        """Leave nothing behind."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _flush(self, rank: int) -> None:
+        """Write what has gathered as a part, in order of time."""
+        if not self._gathered:
+            return
+        columns = _sorted(_joined(self._gathered))
+        path = self.folder / f"{rank:05d}-{self._parts:06d}.npz"
+        with writable(self.output):
+            np.savez(path, **columns)  # type: ignore[arg-type]  # no column is an argument of it
+        self._gathered = []
+        self._parts += 1
+
+    def _merge(self, total: int) -> None:
+        parts = []
+        for path in self.folder.glob("*.npz"):
+            with np.load(path) as part:
+                parts.append((int(part["origin_time"][0]), path))
+        if len(parts) != total:
+            raise ConfigError(
+                f"output {str(self.output)!r}: {len(parts)} of {total} parts are in {self.folder}: "
+                "give an output in a folder that all nodes share"
+            )
+        blocks = merged(parts)
+        if self.output.suffix == ".h5":
+            _write_hdf5(self.output, blocks)
+        else:
+            _write_parquet(self.output, blocks, self.folder)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def columns_of(prediction: Any, batch: Any) -> Columns:
+    """What ``predict_step`` has returned as named arrays (B, ...), with ``origin_time``.
+
+    Raises:
+        ConfigError: if there is no ``origin_time``, or something else than a tensor with B rows.
+    """
+    named = _named(prediction)
+    times = getattr(batch, "origin_time", named.get("origin_time"))
+    if not isinstance(times, Tensor):
+        raise ConfigError(
+            "PredictionWriter finds no origin_time in the batch: give batches of BTCDataModule, or "
+            "return origin_time from predict_step"
+        )
+    named["origin_time"] = times
+    for name, value in named.items():
+        if not isinstance(value, Tensor) or value.shape[:1] != times.shape:
+            kind = tuple(value.shape) if isinstance(value, Tensor) else type(value).__name__
+            raise ConfigError(
+                f"predict_step gave {name!r} as {kind} for {len(times)} samples: PredictionWriter "
+                "takes a tensor of shape (B, ...), or a dict or a tuple of them"
+            )
+    order = ["origin_time", *(name for name in named if name != "origin_time")]
+    return {name: _array(named[name]) for name in order}
+
+
+def merged(parts: list[tuple[int, Path]]) -> Iterator[Columns]:
+    """The parts in order of time, each origin once, a few at a time.
+
+    Args:
+        parts: the first time of each, and its path. Each is in order of time.
+    """
+    waiting: list[Columns] = []
+    for first, path in sorted(parts):
+        if waiting:
+            columns = _sorted(_joined(waiting))
+            done = int(np.searchsorted(columns["origin_time"], first))
+            if done:
+                yield {name: values[:done] for name, values in columns.items()}
+            waiting = [{name: values[done:] for name, values in columns.items()}]
+        with np.load(path) as part:
+            waiting.append(dict(part))
+    if waiting:
+        yield _sorted(_joined(waiting))
+
+
+def _named(prediction: Any) -> dict[str, Any]:
+    if isinstance(prediction, Mapping):
+        return {str(name): value for name, value in prediction.items()}
+    if isinstance(prediction, tuple | list):
+        names = getattr(prediction, "_fields", None)
+        names = names or [f"prediction_{i}" for i in range(len(prediction))]
+        return dict(zip(names, prediction, strict=True))
+    return {"prediction": prediction}
+
+
+def _array(values: Tensor) -> NDArray[Any]:
+    values = values.detach().cpu()
+    if values.dtype in (torch.bfloat16, torch.float16):
+        values = values.float()
+    return values.numpy()
+
+
+def _bytes(columns: Columns) -> int:
+    return sum(values.nbytes for values in columns.values())
+
+
+def _joined(blocks: list[Columns]) -> Columns:
+    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+
+
+def _sorted(columns: Columns) -> Columns:
+    """In order of time, each time once: the first of those that are given."""
+    _, rows = np.unique(columns["origin_time"], return_index=True)
+    return {name: values[rows] for name, values in columns.items()}
+
+
+def _write_hdf5(path: Path, blocks: Iterator[Columns]) -> None:
+    with replacing(path) as (file, check):
+        rows = 0
+        for block in blocks:
+            count = len(block["origin_time"])
+            for name, values in block.items():
+                if name not in file:
+                    shape = (0, *values.shape[1:])
+                    file.create_dataset(
+                        name, shape, values.dtype, maxshape=(None, *values.shape[1:]), chunks=True
+                    )
+                file[name].resize(rows + count, axis=0)
+                file[name][rows:] = values
+            rows += count
+            check()
+
+
+def _write_parquet(path: Path, blocks: Iterator[Columns], folder: Path) -> None:
+    """By way of a file for each block: polars can stream one file from many, but not add to one."""
+    import polars as pl
+
+    files = []
+    with replacement(path) as temporary:
+        for number, block in enumerate(blocks):
+            frame = pl.DataFrame(dict(_flat(block)))
+            frame = frame.with_columns(pl.from_epoch("origin_time").dt.replace_time_zone("UTC"))
+            files.append(folder / f"{number:06d}.parquet")
+            frame.write_parquet(files[-1])
+        pl.scan_parquet(files).sink_parquet(temporary)
+
+
+def _flat(columns: Columns) -> Iterator[tuple[str, NDArray[Any]]]:
+    """One column for each number, named by its place."""
+    for name, values in columns.items():
+        for place in np.ndindex(values.shape[1:]):
+            label = "_".join([name, *map(str, place)])
+            yield label, np.ascontiguousarray(values[(slice(None), *place)])

@@ -1,0 +1,298 @@
+"""Windows: the gather from the mapped feature file, and the dataset around it.
+
+A batch is one ``index_select`` from a view of the rows in which each window is a row of its own, so
+that every window is one memcpy, on as many cores as torch may use. Nothing is done per sample. The
+rows are the mapped feature file, scaled after the gather, in place; or, where those of the stage
+take no more than ``SCALED_AHEAD_BYTES``, a copy of them that each process scales once. The values
+are the same, bit for bit: the copy only saves scaling each row again in each window that it is
+part of, which costs a third to a half of the gather (``benchmarks/overhead.py``).
+"""
+
+import os
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from btc_datamodule.errors import ConfigError
+from btc_datamodule.evaluation.origins import Origins, SampleShape
+from btc_datamodule.evaluation.scaling import Scaler
+from btc_datamodule.evaluation.targets import Target
+from btc_datamodule.features.table import Table
+from btc_datamodule.windows.memory import Memory
+from btc_datamodule.windows.sampler import Request
+
+
+class Batch(NamedTuple):
+    """What a model receives. A single sample has the same fields without the first axis.
+
+    Attributes:
+        x: (B, L, F) float32, scaled features of the input bars; 0 where not observed.
+        y: (B, *target shape) float32, scaled if there is a target scaling; NaN where the future
+            is not known (predict only).
+        observed: (B, L) bool, which input bars were observed.
+        origin_time: (B,) int64, open time of each last input bar, epoch seconds UTC. It
+            identifies the sample: the forecast is made at the close of that bar.
+    """
+
+    x: Tensor
+    y: Tensor
+    observed: Tensor
+    origin_time: Tensor
+
+
+Transform = Callable[[Batch], Batch]
+
+SCALED_AHEAD_BYTES = 1 << 28
+"""Up to this size (256 MiB, 11 million rows of 6 features) a process keeps its rows scaled."""
+
+TARGET_BYTES = 1 << 24
+"""Bars of targets, float64, that are gathered at once for statistics."""
+
+
+class WindowDataset(Dataset[Batch]):
+    """Windows of one stage, read from the feature file on demand.
+
+    ``dataset[i]`` is one sample; ``dataset[positions]`` with an int64 array is a whole batch in
+    one gather. Holds no file handle: it can be pickled, forked and spawned, and each process
+    maps the file for itself.
+
+    Args:
+        table: the feature file.
+        origins: the origins of the stage.
+        shape: extent of a sample.
+        target: what ``y`` is.
+        scaler: applied to ``x``.
+        target_scaler: applied to ``y``, along its last axis; None for as it is.
+        complete: whether every input bar of every origin is known to be observed.
+        transform: called with every batch (or sample) that is handed out.
+        ahead_bytes: up to this size the rows are scaled once, and kept by each process.
+    """
+
+    def __init__(
+        self,
+        table: Table,
+        origins: Origins,
+        shape: SampleShape,
+        target: Target,
+        scaler: Scaler,
+        *,
+        target_scaler: Scaler | None = None,
+        complete: bool = False,
+        transform: Transform | None = None,
+        ahead_bytes: int = SCALED_AHEAD_BYTES,
+    ) -> None:
+        self.table = table
+        self.origins = origins
+        self.shape = shape
+        self.target = target
+        self.scaler = scaler
+        self.target_scaler = target_scaler
+        self.complete = complete
+        self.transform = transform
+        self.ahead_bytes = ahead_bytes
+        self._views: tuple[int, _Views] | None = None
+        self.memory = Memory()
+
+    def __len__(self) -> int:
+        return len(self.origins)
+
+    def __getitem__(self, index: int | NDArray[np.int64] | Request) -> Batch:
+        """One sample for an int, a batch for an array of positions or a ``Request``.
+
+        Raises:
+            IndexError: if a position lies outside [-len, len).
+        """
+        if isinstance(index, Request):
+            self.read_ahead(index.ahead)
+            index = index.positions
+        positions = np.asarray(index, dtype=np.int64)
+        if positions.ndim == 0:
+            one = self._gather(self.origins[self._counted(positions[np.newaxis])])
+            batch = Batch(*(field[0] for field in one))
+        else:
+            batch = self._gather(self.origins[self._counted(positions)])
+        return batch if self.transform is None else self.transform(batch)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_views": None, "memory": Memory()}
+
+    def inputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """``Batch.x`` and ``Batch.observed`` of some origins (rows)."""
+        views = self._windows()
+        size = (len(origins), self.shape.lookback)
+        back = self.shape.lookback - 1
+        x = self.memory.select(views.x, torch.from_numpy(origins - (back + views.first)))
+        x = x.view(*size, views.x.shape[1] // size[1])
+        if self.complete:
+            # Made anew for each batch, though all are alike: whoever gets one may write into it.
+            observed = torch.from_numpy(np.ones(size, dtype=np.bool_))
+        else:
+            seen = views.observed.index_select(0, torch.from_numpy(origins - back))
+            observed = seen.view(torch.bool)
+        if not views.scaled:
+            self.scaler.apply_(x, None if self.complete else observed)
+            if not self.complete and not observed.all():
+                x.masked_fill_(~observed.unsqueeze(-1), 0.0)
+        return x, observed
+
+    def outputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+        """``Batch.y`` and ``Batch.origin_time`` of some origins (rows)."""
+        y = torch.from_numpy(self._targets(self._windows().bars, origins))
+        if self.target_scaler is not None:
+            self.target_scaler.apply_(y)
+        times = origins * self.table.interval
+        times += self.table.first
+        return y, torch.from_numpy(times)
+
+    def scaled(self, low: int, high: int) -> NDArray[np.float32]:
+        """Rows [low, high) scaled, those not observed 0: for any method but "window"."""
+        x = self.scaler.apply_(torch.from_numpy(np.array(self.table.x[low:high]))).numpy()
+        x[self.table.observed[low:high] == 0] = 0
+        return x
+
+    def read_ahead(self, spans: Sequence[tuple[int, int]], *, inputs: bool = True) -> None:
+        """Have the rows of some spans of positions read from disk in the background.
+
+        Args:
+            spans: half-open.
+            inputs: whether those of ``x`` too, and not of the targets alone.
+        """
+        if not spans or self._windows().scaled:  # they are in memory already
+            return
+        names = self.target.columns
+        if inputs:
+            names = ("x", *names) if self.complete else ("x", "observed", *names)
+        for start, end in spans:
+            first, last = self.origins[np.array([start, end - 1], dtype=np.int64)].tolist()
+            low, high = first - self.shape.lookback + 1, last + self.shape.reach
+            self.table.read_ahead(low, high, names)
+
+    def _counted(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Positions from 0 on, of which negative ones count from the end."""
+        size = len(self)
+        # One pass finds either fault: taken for unsigned, a negative number is huge.
+        if positions.size and positions.view(np.uint64).max() >= size:
+            if positions.min() < -size or positions.max() >= size:
+                raise IndexError(f"position outside a dataset of {size} windows: {positions}")
+            return positions % size
+        return positions
+
+    def _gather(self, origins: NDArray[np.int64]) -> Batch:
+        """The samples of some origins (rows)."""
+        x, observed = self.inputs(origins)
+        y, times = self.outputs(origins)
+        return Batch(x, y, observed, times)
+
+    def target_blocks(self) -> Iterator[NDArray[np.float32]]:
+        """All targets in order of time, not scaled, as blocks of shape (n, C); NaN left out."""
+        each = (self.shape.context + self.shape.horizon) * len(self.target.columns) * 8
+        count = max(1, TARGET_BYTES // each)
+        for low in range(0, len(self), count):
+            positions = np.arange(low, min(low + count, len(self)), dtype=np.int64)
+            y = self._targets(self._windows().bars, self.origins[positions])
+            rows = y.reshape(-1, y.shape[-1])
+            yield rows[np.isfinite(rows).all(axis=1)]
+
+    def _targets(
+        self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
+    ) -> NDArray[np.float32]:
+        """(n, *target shape) of some origins.
+
+        Raises:
+            ConfigError: if the target gives another shape than it says, or no numbers.
+        """
+        y = np.asarray(self.target(self._future(columns, origins)))
+        due = (len(origins), *self.target.shape(self.shape.horizon))
+        if y.shape != due or y.dtype.kind not in "fiub":
+            raise ConfigError(
+                f"the target {type(self.target).__name__} gave {y.dtype} of shape {y.shape} for "
+                f"{len(origins)} samples: it must give numbers of shape {due}"
+            )
+        return y.astype(np.float32)
+
+    def _future(
+        self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """What the targets of some origins are made of; NaN where the table does not reach."""
+        first = origins + (1 + self.shape.gap - self.shape.context)
+        beyond = self._windows().beyond
+        known = np.clip(first, 0, len(columns[0]) - 1) if beyond else first
+        length = self.shape.context + self.shape.horizon
+        parts = [column[known].view(np.float64).reshape(-1, length, 1) for column in columns]
+        future = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+        if beyond:
+            future[first != known] = np.nan
+        return future
+
+    def _windows(self) -> "_Views":
+        """Views of the rows with one item per window, made once per process."""
+        if self._views is None or self._views[0] != os.getpid():
+            table, shape = self.table, self.shape
+            low, high = self.origins.span
+            low -= shape.lookback - 1
+            fits = (high - low) * table.x.strides[0] <= self.ahead_bytes
+            ahead = fits and self.scaler.method != "window"
+            x = self.scaled(low, high) if ahead else table.x
+            length = shape.context + shape.horizon
+            first, last = self.origins.span[0] + shape.reach - length, self.origins.span[1] - 1
+            views = _Views(
+                x=overlapping(x, shape.lookback),
+                first=low if ahead else 0,
+                scaled=ahead,
+                observed=overlapping(table.observed, shape.lookback),
+                bars=tuple(as_items(table.bars(name), length) for name in self.target.columns),
+                beyond=first < 0 or last + shape.reach > table.rows,
+            )
+            self._views = (os.getpid(), views)
+        return self._views[1]
+
+
+class _Views(NamedTuple):
+    """Rows with one item per window; those of ``x`` begin at row ``first``.
+
+    ``beyond`` says whether a target may need bars that the table does not have.
+    """
+
+    x: Tensor  # (n, L * F) float32
+    first: int
+    scaled: bool
+    observed: Tensor  # (n, L) uint8
+    bars: tuple[NDArray[Any], ...]
+    beyond: bool
+
+
+def as_is(batch: Any) -> Any:
+    """The collate function of loaders whose dataset hands out whole batches."""
+    return batch
+
+
+def overlapping(rows: NDArray[Any], length: int) -> Tensor:
+    """A view of contiguous (T, ...) rows as (T - length + 1, length * row) overlapping windows.
+
+    Only ever to be read: windows share their rows, which may be a file mapped read-only.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of rows that are read-only
+        flat = torch.from_numpy(rows).view(-1)
+    width = flat.numel() // len(rows)
+    return flat.as_strided((len(rows) - length + 1, length * width), (width, 1))
+
+
+def as_items(rows: NDArray[Any], length: int) -> NDArray[Any]:
+    """A view of contiguous (T, ...) rows as (T - length + 1,) overlapping windows, an item each.
+
+    Indexing it copies each window with one memcpy; ``.view(dtype)`` gives the numbers back.
+    """
+    stride = rows.strides[0]
+    return np.ndarray(
+        shape=(len(rows) - length + 1,),
+        dtype=np.dtype((np.void, stride * length)),
+        buffer=rows,
+        strides=(stride,),
+    )
