@@ -10,7 +10,6 @@ import polars as pl
 import pytest
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from memory import HOUR, START, Memory, random_hourly
 
 from btc_datamodule import (
     Batch,
@@ -29,6 +28,7 @@ from btc_datamodule import (
     StoreError,
 )
 from btc_datamodule.candles.timeline import format_instant
+from tests.memory import HOUR, START, Memory, random_hourly
 
 ROWS = 400
 

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from memory import HOUR, START, Memory, random_hourly
 from numpy.typing import NDArray
 
 from btc_datamodule import (
@@ -24,6 +23,7 @@ from btc_datamodule import (
 from btc_datamodule.audit.twins import changed
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.evaluation.splits import Stage
+from tests.memory import HOUR, START, Memory, random_hourly
 
 OF_A_FEW_BARS = ["log_return", "log_open", "garman_klass", "day_sin"]
 RUNNING_SUMS = ["relative_volume", "volatility"]

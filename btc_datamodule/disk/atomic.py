@@ -104,7 +104,7 @@ class _Sink:
 
     HDF5 does not survive a write that fails: what it could not flush it tries to flush again when
     the file is closed, when handles are collected and when the process ends, and that last is a
-    segmentation fault (HDF5 2.0; ``tests/test_crash.py`` is where disks are full). So the first
+    segmentation fault (HDF5 2.0; disks are full in ``tests/store/test_crash.py``). So the first
     failure is kept for ``check``, and what HDF5 writes from then on stays in memory.
     """
 

@@ -1,0 +1,636 @@
+"""Folds through the datamodule: who sees what, and how that compares with other libraries."""
+
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from lightning.pytorch import Trainer
+from numpy.typing import NDArray
+
+from btc_datamodule import (
+    Block,
+    BTCDataModule,
+    CandleFile,
+    Candles,
+    CombinatorialPurged,
+    ConfigError,
+    DummyModule,
+    FractionSplit,
+    Split,
+    WalkForward,
+)
+from btc_datamodule.candles.timeline import Span, format_instant
+from btc_datamodule.cli.commands import main
+from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule.evaluation.targets import TripleBarrier
+from tests.memory import HOUR, START, Memory, random_hourly
+
+ROWS = 240
+STAGES: tuple[Stage, ...] = ("train", "val", "test")
+CONFIG = str(Path(__file__).parents[2] / "configs" / "dummy.yaml")
+
+
+def holed(seed: int) -> list[bool]:
+    """Which of ``ROWS`` bars are present: a few holes of 1 to 6 bars, none for seed 0."""
+    random = np.random.default_rng(seed)
+    present = np.ones(ROWS, dtype=bool)
+    for start in random.integers(1, ROWS - 7, size=4 * (seed > 0)):
+        present[start : start + random.integers(1, 7)] = False
+    return present.tolist()
+
+
+PRESENT = [holed(seed) for seed in range(4)]
+SOURCES = [Memory(random_hourly(present, 7), f"holes{i}") for i, present in enumerate(PRESENT)]
+FEATURES = [["log_return"], ["log_return", "volatility"]]
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[str]:
+    """Candle and feature files of every source and every list of features."""
+    with tempfile.TemporaryDirectory() as made:
+        for source in SOURCES:
+            for features in FEATURES:
+                for max_fill in (0, 2):
+                    BTCDataModule(
+                        source=source, features=features, max_fill=max_fill, data_dir=made
+                    ).prepare_data()
+        yield made
+
+
+def opened(folder: str, **arguments: Any) -> BTCDataModule:
+    """A datamodule of files that are there."""
+    dm = BTCDataModule(data_dir=folder, **{"batch_size": 1, **arguments})
+    dm.setup()
+    return dm
+
+
+@st.composite
+def splits(draw: st.DrawFn) -> Split:
+    kind = draw(st.sampled_from(["fraction", "walk", "combinatorial", "combinatorial"]))
+    if kind == "fraction":
+        return FractionSplit(draw(st.floats(0.15, 0.35)), draw(st.floats(0.15, 0.35)))
+    if kind == "walk":
+        return WalkForward(
+            train=draw(st.integers(60, 110)),
+            val=draw(st.sampled_from([0, 20, 35])),
+            test=draw(st.integers(20, 50)),
+            step=draw(st.sampled_from([None, 7, 60])),
+            expanding=draw(st.booleans()),
+            fold=draw(st.sampled_from([0, -1])),
+        )
+    n_groups = draw(st.integers(2, 5))
+    split = CombinatorialPurged(n_groups, draw(st.integers(1, n_groups - 1)))
+    fold = draw(st.integers(0, split.n_folds - 1))
+    return CombinatorialPurged(n_groups, split.n_test_groups, fold)
+
+
+@st.composite
+def settings_of_data(draw: st.DrawFn) -> dict[str, Any]:
+    return {
+        "source": draw(st.integers(0, len(SOURCES) - 1)),
+        "features": draw(st.sampled_from(FEATURES)),
+        "max_fill": draw(st.sampled_from([0, 2])),
+        "split": draw(splits()),
+        "lookback": draw(st.integers(1, 9)),
+        "horizon": draw(st.integers(1, 5)),
+        "gap": draw(st.integers(0, 3)),
+        "purge": draw(st.integers(0, 4)),
+        "embargo": draw(st.integers(0, 6)),
+        "context": draw(st.sampled_from(["allow", "strict"])),
+        "min_observed": draw(st.sampled_from([1.0, 0.6])),
+        "stride": draw(st.integers(1, 3)),
+        "eval_stride": draw(st.sampled_from([1, None])),
+        "target": draw(st.sampled_from([None, TripleBarrier(volatility_bars=6)])),
+    }
+
+
+@dataclass
+class Sample:
+    """The rows of a sample, told from its origin by the definitions alone."""
+
+    dm: BTCDataModule
+    origin: int
+    first_target: int = field(init=False)
+    last_target: int = field(init=False)
+    first_read: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        warm_up = max(feature.lookback for feature in self.dm.features) - 1
+        self.first_target = self.origin + 1 + self.dm.shape.gap
+        self.last_target = self.first_target + self.dm.horizon - 1
+        first_input = self.origin - self.dm.lookback + 1
+        self.first_read = min(first_input - warm_up, self.first_target - self.dm.target.context)
+
+
+def samples(dm: BTCDataModule, stage: Stage) -> list[Sample]:
+    dataset = dm.dataset(stage)
+    origins = dataset.origins[np.arange(len(dataset))]
+    return [Sample(dm, origin) for origin in origins.tolist()]
+
+
+def spans_of(dm: BTCDataModule, stage: Stage) -> list[tuple[int, int]]:
+    return [((a - START) // HOUR, (b - START) // HOUR) for a, b in dm.fold.spans(stage)]
+
+
+def outages_of(present: list[bool], max_fill: int) -> NDArray[np.bool_]:
+    """The absent bars of holes longer than ``max_fill``, hole by hole."""
+    outage = np.zeros(ROWS, dtype=bool)
+    row = 0
+    while row < ROWS:
+        end = row
+        while end < ROWS and not present[end]:
+            end += 1
+        outage[row:end] = end - row > max_fill
+        row = max(end, row + 1)
+    return outage
+
+
+def fates(
+    dm: BTCDataModule, case: dict[str, Any], stage: Stage, span: tuple[int, int]
+) -> list[str]:
+    """What becomes of each bar of a span as the first target bar, in order."""
+    outage = outages_of(PRESENT[case["source"]], case["max_fill"])
+    unseen = dm.table.observed[:] == 0
+    allowed = (1 - dm.min_observed) * dm.lookback + 1e-9
+    purge = dm.purge if stage != "test" else 0
+    after = any(end == span[0] for other in ("val", "test") for _, end in spans_of(dm, other))
+    embargo = dm.embargo if stage == "train" and after else 0
+    inside = stage == "train" or dm.context == "strict"
+
+    def fate(sample: Sample) -> str:  # noqa: PLR0911
+        if sample.last_target >= span[1]:
+            return "end"
+        if sample.last_target >= span[1] - purge:
+            return "purge"
+        if sample.first_read < (span[0] if inside else 0):
+            return "history"
+        if inside and sample.first_read < span[0] + embargo:
+            return "embargo"
+        measured = sample.first_target - dm.target.context
+        if outage[measured : sample.last_target + 1].any():
+            return "target"
+        if unseen[sample.origin]:
+            return "origin"
+        if unseen[sample.origin - dm.lookback + 1 : sample.origin + 1].sum() > allowed:
+            return "inputs"
+        return "eligible"
+
+    return [fate(Sample(dm, target - 1 - dm.shape.gap)) for target in range(*span)]
+
+
+def check_that_nothing_leaks(dm: BTCDataModule) -> None:
+    """No train sample touches a val or test target; what is later waits for the embargo."""
+    evaluation = spans_of(dm, "val") + spans_of(dm, "test")
+    for sample in samples(dm, "train"):
+        for start, end in evaluation:
+            assert sample.last_target < start or sample.first_read >= end + dm.embargo
+        assert any(
+            start <= sample.first_read and sample.last_target < end - dm.purge
+            for start, end in spans_of(dm, "train")
+        )
+    targets = {
+        stage: {
+            row
+            for sample in samples(dm, stage)
+            for row in range(sample.first_target, sample.last_target + 1)
+        }
+        for stage in STAGES
+    }
+    assert not targets["val"] & targets["test"]
+    assert not targets["train"] & (targets["val"] | targets["test"])
+    if not isinstance(dm.split, CombinatorialPurged):
+        assert max(targets["train"]) < min(targets["val"] | targets["test"])
+        assert not targets["val"] or max(targets["val"]) < min(targets["test"])
+    if dm.context == "strict":
+        for stage in STAGES:
+            for sample in samples(dm, stage):
+                assert any(
+                    start <= sample.first_read and sample.last_target < end
+                    for start, end in spans_of(dm, stage)
+                )
+
+
+def check_that_the_numbers_add_up(dm: BTCDataModule, case: dict[str, Any]) -> None:
+    """describe() counts what brute force finds, and every candidate once."""
+    reasons = ["end", "purge", "history", "embargo", "target", "origin", "inputs"]
+    for stage in STAGES:
+        rows = dm.describe().filter(pl.col("stage") == stage)
+        spans = spans_of(dm, stage)
+        assert rows.height == len(spans)
+        for span, row in zip(spans, rows.iter_rows(named=True), strict=True):
+            found = fates(dm, case, stage, span)
+            assert {name: row[name] for name in [*reasons, "eligible"]} == {
+                name: found.count(name) for name in [*reasons, "eligible"]
+            }
+            assert (
+                row["bars"]
+                == span[1] - span[0]
+                == sum(row[name] for name in reasons) + row["eligible"]
+            )
+        assert rows["windows"].sum() == len(dm.dataset(stage))
+    for row in dm.describe().filter(pl.col("stage") == "predict").iter_rows(named=True):
+        unknown = 1 + dm.shape.gap if row["to"].timestamp() == dm.table.span[1] else 0
+        counted = sum(row[name] for name in reasons) + row["eligible"]
+        assert counted == row["bars"] + unknown
+
+
+def check_that_every_bar_is_scored(dm: BTCDataModule) -> None:
+    """Without holes, val and test targets cover their spans, but for what lacks history."""
+    back = Sample(dm, 0).first_target - Sample(dm, 0).first_read
+    for stage in ("val", "test"):
+        purge = dm.purge if stage == "val" else 0
+        targets = [
+            row
+            for sample in samples(dm, stage)
+            for row in range(sample.first_target, sample.last_target + 1)
+        ]
+        expected = set()
+        for start, end in spans_of(dm, stage):
+            first = start + back if dm.context == "strict" else max(start, back)
+            if first + dm.horizon <= end - purge:
+                expected |= set(range(first, end - purge))
+        assert set(targets) == expected
+
+
+def check(folder: str, case: dict[str, Any]) -> bool:
+    """All of the above; false if the split leaves a stage without windows."""
+    try:
+        dm = opened(folder, **case | {"source": SOURCES[case["source"]]})
+    except ConfigError as error:
+        if "leaves a stage without windows" not in str(error):
+            raise
+        return False
+    check_that_nothing_leaks(dm)
+    check_that_the_numbers_add_up(dm, case)
+    if all(PRESENT[case["source"]]):
+        check_that_every_bar_is_scored(dm)
+    return True
+
+
+@pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=pytest.mark.stress)])
+def test_any_fold_keeps_its_samples_apart_and_counts_them_all(folder: str, examples: int) -> None:
+    @given(settings_of_data())
+    @settings(max_examples=examples, deadline=None)
+    def law(case: dict[str, Any]) -> None:
+        checked.append(check(folder, case))
+
+    checked: list[bool] = []
+    law()
+    assert sum(checked) > examples / 2, "most of the cases have samples in every stage"
+
+
+# Against other libraries. Their samples are numbered rows; ours are known by their first target
+# bar, which is what their row t stands for. No holes.
+
+
+def first_targets(dm: BTCDataModule, stage: Stage) -> list[int]:
+    return [sample.first_target for sample in samples(dm, stage)]
+
+
+def known(dm: BTCDataModule, rows: NDArray[np.int64]) -> list[int]:
+    """The rows that may be first targets at all: with history before and a horizon after."""
+    least = Sample(dm, 0).first_target - Sample(dm, 0).first_read
+    return [row for row in rows.tolist() if least <= row <= ROWS - dm.horizon]
+
+
+@pytest.mark.parametrize("expanding", [True, False])
+@pytest.mark.parametrize(("count", "test", "val"), [(5, 20, 0), (4, 30, 24), (7, 12, 5)])
+def test_the_folds_of_a_walk_are_those_of_scikit_learn(
+    count: int, test: int, val: int, expanding: bool
+) -> None:
+    """TimeSeriesSplit counts its tests from the end: they agree where nothing is left over.
+
+    Its ``gap`` is where our validation lies, its ``max_train_size`` our rolling train.
+    """
+    sklearn = pytest.importorskip("sklearn.model_selection", reason="extra crosscheck")
+    train = ROWS - count * test - val
+    theirs = sklearn.TimeSeriesSplit(
+        count, test_size=test, gap=val, max_train_size=None if expanding else train
+    )
+    folds = WalkForward(train, val, test, expanding=expanding).folds((0, ROWS * HOUR), HOUR)
+    expected = list(theirs.split(np.zeros(ROWS)))
+    assert len(folds) == len(expected) == count
+    for fold, (in_train, in_test) in zip(folds, expected, strict=True):
+        for spans, rows in ((fold.train, in_train), (fold.test, in_test)):
+            ((start, end),) = spans
+            assert list(range(start // HOUR, end // HOUR)) == rows.tolist()
+
+
+@pytest.mark.parametrize(("horizon", "purge"), [(1, 0), (1, 3), (4, 0), (4, 2)])
+def test_a_gap_of_scikit_learn_is_the_horizon_less_one_and_the_purge(
+    folder: str, horizon: int, purge: int
+) -> None:
+    sklearn = pytest.importorskip("sklearn.model_selection", reason="extra crosscheck")
+    theirs = sklearn.TimeSeriesSplit(4, test_size=30, gap=horizon - 1 + purge)
+    for k, (in_train, in_test) in enumerate(theirs.split(np.zeros(ROWS))):
+        dm = opened(
+            folder,
+            source=SOURCES[0],
+            features=FEATURES[0],
+            max_fill=0,
+            lookback=6,
+            horizon=horizon,
+            purge=purge,
+            eval_stride=1,
+            split=WalkForward(ROWS - 4 * 30, 0, 30, expanding=True, fold=k),
+        )
+        assert first_targets(dm, "train") == known(dm, in_train)
+        assert first_targets(dm, "test") == in_test[: 30 - horizon + 1].tolist()
+
+
+@pytest.mark.parametrize(("n_groups", "n_test_groups"), [(3, 2), (4, 2), (5, 3), (6, 2), (6, 5)])
+def test_groups_folds_and_paths_are_those_of_skfolio(n_groups: int, n_test_groups: int) -> None:
+    """They agree where the groups are of one length: the rest, theirs puts into the last group."""
+    skfolio = pytest.importorskip("skfolio.model_selection", reason="extra crosscheck")
+    theirs = skfolio.CombinatorialPurgedCV(n_groups, n_test_groups)
+    ours = CombinatorialPurged(n_groups, n_test_groups)
+    assert (ours.n_folds, ours.n_paths) == (theirs.n_splits, theirs.n_test_paths)
+    assert ours.paths().tolist() == theirs.recombined_paths.T.tolist()
+    path_ids = theirs.get_path_ids()
+    for fold, groups in enumerate(theirs.test_set_index.tolist()):
+        for place, group in enumerate(groups):
+            assert ours.paths()[path_ids[fold, place], group] == fold
+    rows = 20 * n_groups
+    expected = list(theirs.split(np.zeros(rows)))
+    for our, (in_train, in_tests) in zip(ours.folds((0, rows), 1), expected, strict=True):
+        assert [row for a, b in our.train for row in range(a, b)] == in_train.tolist()
+        assert [list(range(a, b)) for a, b in our.test] == [rows.tolist() for rows in in_tests]
+
+
+@pytest.mark.parametrize(
+    ("lookback", "horizon", "gap", "embargo", "features"),
+    [(1, 1, 0, 0, 0), (5, 3, 0, 0, 0), (5, 3, 2, 4, 0), (3, 4, 1, 2, 1)],
+)
+def test_purge_and_embargo_of_skfolio_follow_from_the_shape_of_a_sample(
+    folder: str, lookback: int, horizon: int, gap: int, embargo: int, features: int
+) -> None:
+    """purged_size = H - 1, and purged_size + embargo_size = W + L + g + E.
+
+    H - 1 more first targets before a test group would reach into it; W + L + g after it would
+    have read from it, and E more are the embargo.
+    """
+    skfolio = pytest.importorskip("skfolio.model_selection", reason="extra crosscheck")
+    split = CombinatorialPurged(4, 2)
+    for fold in range(split.n_folds):
+        dm = opened(
+            folder,
+            source=SOURCES[0],
+            features=FEATURES[features],
+            max_fill=0,
+            lookback=lookback,
+            horizon=horizon,
+            gap=gap,
+            embargo=embargo,
+            eval_stride=1,
+            split=CombinatorialPurged(4, 2, fold),
+        )
+        warm_up = dm.table.warm_up
+        theirs = skfolio.CombinatorialPurgedCV(
+            4, 2, horizon - 1, warm_up + lookback + gap + embargo - (horizon - 1)
+        )
+        in_train, in_tests = list(theirs.split(np.zeros(ROWS)))[fold]
+        assert first_targets(dm, "train") == known(dm, in_train)
+        # Their test sets are whole groups; a sample of ours must lie in one with all its targets.
+        whole = np.concatenate([rows[: len(rows) - horizon + 1] for rows in in_tests])
+        assert first_targets(dm, "test") == known(dm, whole)
+
+
+# with_fold
+
+
+@dataclass(frozen=True, eq=False)
+class Counting(Memory):
+    """Memory that remembers what it was asked for."""
+
+    asked: list[Span] = field(default_factory=list)
+
+    def blocks(self, interval: int, span: Span) -> Iterator[Block]:
+        self.asked.append(span)
+        return super().blocks(interval, span)
+
+
+def test_folds_share_the_files_and_ask_the_source_for_nothing(tmp_path: Path) -> None:
+    source = Counting(SOURCES[0].candles)
+    first = BTCDataModule(
+        source,
+        start=format_instant(START),
+        end=format_instant(START + ROWS * HOUR),
+        split=WalkForward(80, 20, 20),
+        lookback=4,
+        batch_size=8,
+        data_dir=str(tmp_path),
+    )
+    first.prepare_data()
+    first.setup()
+
+    def files() -> dict[Path, tuple[int, int]]:
+        found = {path: path.stat() for path in tmp_path.rglob("*.h5")}
+        return {path: (stat.st_ino, stat.st_mtime_ns) for path, stat in found.items()}
+
+    before, asked = files(), list(source.asked)
+    assert set(before) == {first.candle_path, first.table.path}
+    assert first.n_folds == (ROWS - 100 - 20) // 20 + 1
+    tests = []
+    for k in range(first.n_folds):
+        dm = first.with_fold(k)
+        dm.prepare_data()
+        dm.setup()
+        assert dm.source is first.source
+        assert dm.table.path == first.table.path
+        assert dm.hparams["split"]["init_args"]["fold"] == k
+        assert dm.hparams["lookback"] == first.lookback
+        tests.append(dm.fold.test[0])
+    assert (files(), source.asked) == (before, asked)
+    assert tests == [
+        (START + (100 + 20 * k) * HOUR, START + (120 + 20 * k) * HOUR) for k in range(7)
+    ]
+    assert first.split.fold == 0
+
+
+def returns_of(candles: Candles) -> NDArray[np.float32]:
+    """ln(C_t / C_{t-1}) of bars without holes, NaN for the first."""
+    close = candles["close"]
+    return np.concatenate([[np.nan], np.log(close[1:] / close[:-1])]).astype(np.float32)
+
+
+@pytest.mark.parametrize("embargo", [0, 5])
+@pytest.mark.parametrize(
+    "split",
+    [
+        WalkForward(80, 20, 20),
+        WalkForward(80, 20, 20, expanding=True),
+        CombinatorialPurged(4, 2),
+        CombinatorialPurged(6, 3),
+    ],
+    ids=str,
+)
+def test_each_fold_has_the_statistics_of_its_own_train_rows(
+    folder: str, split: Split, embargo: int
+) -> None:
+    shared: dict[str, Any] = {"source": SOURCES[0], "features": FEATURES[0], "max_fill": 0}
+    base = opened(
+        folder, split=split, embargo=embargo, lookback=4, target_scaling="train", **shared
+    )
+    returns = returns_of(SOURCES[0].candles).astype(np.float64)
+    seen = set()
+    for k in range(base.n_folds):
+        dm = base.with_fold(k)
+        dm.setup()
+        rows: list[int] = []
+        ends = [end for stage in ("val", "test") for _, end in spans_of(dm, stage)]
+        for start, end in spans_of(dm, "train"):
+            # The first return of a span is made of the bar before it.
+            rows += range(start + 1 + (embargo if start in ends else 0), end)
+        np.testing.assert_allclose(dm.scaler.center, returns[rows].mean(), rtol=1e-9)
+        np.testing.assert_allclose(dm.scaler.scale, returns[rows].std(), rtol=1e-9)
+        targets = first_targets(dm, "train")
+        np.testing.assert_allclose(dm.target_scaler.center, returns[targets].mean(), rtol=1e-5)
+        np.testing.assert_allclose(dm.target_scaler.scale, returns[targets].std(), rtol=1e-5)
+        seen.add(dm.scaler.center)
+    assert len(seen) == base.n_folds
+
+
+def test_a_fold_that_does_not_exist_is_refused(folder: str) -> None:
+    shared: dict[str, Any] = {"source": SOURCES[0], "features": FEATURES[0], "max_fill": 0}
+    dm = opened(folder, split=WalkForward(80, 20, 20), **shared)
+    for fold in (7, -8):
+        with pytest.raises(
+            ConfigError,
+            match=rf"split\.fold is {fold}: 2020-01-01T00:00:00Z to 2020-01-11T00:00:00Z has 7 "
+            "folds, 0 to 6",
+        ):
+            dm.with_fold(fold).setup()
+    last = dm.with_fold(-1)
+    last.setup()
+    assert last.fold == dm.with_fold(6).split.folds(dm.table.span, HOUR)[6]
+    with pytest.raises(ConfigError, match=r"FractionSplit\(val=0\.15, test=0\.15\) has only one"):
+        opened(folder, **shared).with_fold(1)
+
+
+def test_a_fit_without_validation_runs(folder: str, tmp_path: Path) -> None:
+    for split in (WalkForward(80, 0, 20), CombinatorialPurged(3, 1, 1)):
+        dm = opened(folder, source=SOURCES[0], features=FEATURES[0], max_fill=0, split=split)
+        model = DummyModule(dm.n_features, dm.lookback, dm.horizon)
+        runner = trainer(tmp_path, limit_train_batches=2)
+        runner.fit(model, datamodule=dm)
+        assert runner.global_step == 2
+        runner.test(model, datamodule=dm, verbose=False)
+
+
+def trainer(folder: Path, **arguments: Any) -> Trainer:
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
+    return Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        default_root_dir=folder,
+        enable_checkpointing=False,
+        **{**quiet, **arguments},
+    )
+
+
+def test_the_forecasts_of_all_folds_join_to_histories_of_the_whole_time(folder: str) -> None:
+    shared: dict[str, Any] = {"source": SOURCES[0], "features": FEATURES[0], "max_fill": 0}
+    split = CombinatorialPurged(4, 2)
+    base = opened(folder, split=split, lookback=4, horizon=2, gap=1, eval_stride=1, **shared)
+    frames = []
+    for k in range(base.n_folds):
+        dm = base.with_fold(k)
+        dm.setup()
+        times = torch.cat([batch.origin_time for batch in dm.test_dataloader()])
+        frames.append(pl.DataFrame({"origin_time": times.numpy(), "fold": [k] * len(times)}))
+    histories = split.stitch(frames, base.table.span, base.interval, 1 + base.shape.gap)
+    assert len(histories) == split.n_paths == 3
+    groups = [range(60 * g, 60 * (g + 1)) for g in range(4)]
+    for path, history in zip(split.paths().tolist(), histories, strict=True):
+        expected = [
+            (START + (target - 2) * HOUR, fold)
+            for fold, group in zip(path, groups, strict=True)
+            for target in group[:-1]  # two target bars must lie in the group
+            if target >= 6  # warm-up of 1, lookback of 4, gap of 1
+        ]
+        assert history.rows() == expected
+
+
+# The command line
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        ["--data.split", "WalkForward", "--data.split.fold", "2", "--data.split.val", "240"],
+        [
+            *["--data.init_args.split", "btc_datamodule.WalkForward"],
+            *["--data.init_args.split.init_args.fold", "2"],
+            *["--data.init_args.split.init_args.val", "10d"],
+        ],
+    ],
+)
+def test_a_fold_is_chosen_on_the_command_line(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    spelling: list[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["prepare", "--config", CONFIG, *spelling]) == 0
+    capsys.readouterr()
+    assert main(["info", "--config", CONFIG, *spelling]) == 0
+    lines = [line.split()[:3] for line in capsys.readouterr().out.splitlines()]
+    # 2020-01-01 + 2 * 30 days, + 365, + 10, + 30
+    times = [f"2021-{day}T00:00:00Z" for day in ("03-01", "03-11", "04-10")]
+    for stage, times_of in (
+        ("train", ["2020-03-01T00:00:00Z", times[0]]),
+        ("val", times[:2]),
+        ("test", times[1:]),
+    ):
+        assert [stage, *times_of] in lines
+    quiet = ["--trainer.enable_progress_bar", "false", "--trainer.limit_train_batches", "1"]
+    assert main(["fit", "--config", CONFIG, *spelling, *quiet]) == 0
+    assert main(["prepare", "--config", CONFIG, *spelling, "--data.split.fold", "99"]) == 1
+    assert "split.fold is 99: 2020-01-01T00:00:00Z to 2022-01-01" in capsys.readouterr().err
+
+
+# Real minutes
+
+
+def test_five_folds_of_real_minutes_are_fitted(real_data: Path, tmp_path: Path) -> None:
+    """The script of docs/evaluation.md, on two years of Bitfinex minutes."""
+    base = BTCDataModule(
+        CandleFile(str(real_data / "bitfinex_1m" / "*.csv.gz"), columns="bitfinex"),
+        interval="1m",
+        lookback=60,
+        horizon=15,
+        split=WalkForward(train="365d", val="30d", test="60d"),
+        min_observed=0.9,
+        batch_size=512,
+        data_dir=str(tmp_path),
+    )
+    base.prepare_data()
+    base.setup()
+    assert base.n_folds == 5
+    scores: list[Any] = []
+    tests: list[Span] = []
+    for k in range(base.n_folds):
+        dm = base.with_fold(k)
+        model = DummyModule(dm.n_features, dm.lookback, dm.horizon)
+        runner = trainer(
+            tmp_path, limit_train_batches=20, limit_val_batches=5, limit_test_batches=5
+        )
+        runner.fit(model, datamodule=dm)
+        scores += runner.test(model, datamodule=dm, verbose=False)
+        tests += dm.fold.test
+        (row,) = dm.describe().filter(pl.col("stage") == "test").iter_rows(named=True)
+        assert row["bars"] == 60 * 1440
+        # Thousands of minutes of these months are absent, most of them one or two at a time.
+        assert 0.95 * row["bars"] < row["eligible"] < row["bars"]
+    assert np.isfinite([score["test_loss"] for score in scores]).all()
+    assert all(one[1] == other[0] for one, other in pairwise(tests))

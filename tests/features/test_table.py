@@ -1,0 +1,468 @@
+"""The feature file: exact bytes to map, zeros where nothing was seen, a name that tells content."""
+
+import multiprocessing as mp
+import os
+import pickle
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.series import OPTIONAL, Candles, concatenate
+from btc_datamodule.errors import ConfigError, StoreError
+from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.feature import FEATURES, Feature, frame, resolve
+from btc_datamodule.features.grid import Grid
+from btc_datamodule.features.table import Table, table_path
+from btc_datamodule.sources.files.source import CandleFile
+from btc_datamodule.sources.simulator import Simulator
+from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader, Provenance, read_header
+from btc_datamodule.store.update import update
+from tests.helpers import HOUR, T0, candles_of, changed, write
+
+EVER = (0, 2**40)
+ROWS = 120
+OUTAGE = slice(60, 70)
+NO_TRADE = slice(30, 32)
+
+
+def recipe(*names: str | Feature, max_fill: int = 3, span: tuple[int, int] = EVER) -> Recipe:
+    return Recipe(resolve(names or ("log_return", "log_volume")), max_fill, span)
+
+
+def series() -> Candles:
+    present = np.ones(ROWS, dtype=bool)
+    present[OUTAGE] = present[NO_TRADE] = False
+    return candles_of(present, optional=["trades"])
+
+
+@pytest.fixture
+def candles(tmp_path: Path) -> Path:
+    return write(tmp_path / "candles.h5", series())
+
+
+@pytest.fixture
+def table(candles: Path) -> Table:
+    return Table.open(build(candles, recipe()))
+
+
+# --- content ------------------------------------------------------------------------------------
+
+
+def test_the_table_says_what_it_holds(table: Table, candles: Path) -> None:
+    assert table.key == recipe().key(read_header(candles))
+    assert table.path == table_path(candles, table.key)
+    assert table.path.name == f"features-{table.key}.h5"
+    assert (table.first, table.interval, table.rows) == (T0, HOUR, ROWS)
+    assert table.features == ("log_return", "log_volume")
+    assert (table.warm_up, table.present, table.no_trade, table.holes) == (1, ROWS - 12, 2, 2)
+    assert table.outages.tolist() == [[60, 70]]
+    assert table.unobserved.tolist() == [[0, 1], [60, 71]]
+
+
+def test_values_are_those_of_the_features_and_zero_where_not_observed(table: Table) -> None:
+    close = np.full(ROWS, np.nan)
+    volume = np.full(ROWS, np.nan)
+    at = (series().open_time - T0) // HOUR
+    close[at], volume[at] = series()["close"], series()["volume"]
+    close[NO_TRADE], volume[NO_TRADE] = close[29], 0
+    x = np.stack([np.log(close / np.roll(close, 1)), np.log1p(volume)], axis=1)
+    x[0] = np.nan
+    seen = np.isfinite(x).all(axis=1)
+    np.testing.assert_allclose(table.x, np.where(seen[:, None], x, 0), rtol=1e-6)
+    assert table.observed.tolist() == seen.astype(int).tolist()
+
+
+def test_warm_up_outage_and_the_first_return_after_it_are_not_observed(table: Table) -> None:
+    unseen = np.flatnonzero(table.observed == 0).tolist()
+    assert unseen == [0, *range(60, 71)]
+    assert not table.x[unseen].any()
+    assert table.x[71, 0] != 0
+    assert table.x[70, 1] == 0  # one feature without a value hides the row for all
+
+
+def test_bars_without_trades_are_observed_as_flat(table: Table) -> None:
+    assert table.observed[NO_TRADE].tolist() == [1, 1]
+    assert table.x[NO_TRADE].tolist() == [[0, 0], [0, 0]]
+    assert table.x[32, 0] == pytest.approx(np.log(series()["close"][30] / series()["close"][29]))
+
+
+def test_without_history_even_a_defined_value_is_not_observed(candles: Path) -> None:
+    loose = Feature("loose", 20, lambda bars: bars["close"].log())
+    table = Table.open(build(candles, recipe("log_volume", loose)))
+    assert table.warm_up == 19
+    assert table.unobserved.tolist() == [[0, 19], [60, 70]]
+    assert not table.x[:19].any()
+
+
+def test_bars_are_the_prices_in_full_precision(table: Table) -> None:
+    names = ("open", "high", "low", "close", "volume")
+    at = (series().open_time - T0) // HOUR
+    before = series()["close"][29]
+    for name in names:
+        np.testing.assert_array_equal(table.bars(name)[at], series()[name])
+        assert np.isnan(table.bars(name)[OUTAGE]).all()
+        flat = 0 if name == "volume" else before
+        assert table.bars(name)[NO_TRADE].tolist() == [flat, flat]
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("x", "<f4"), ("observed", "|u1"), ("low", "<f8")])
+def test_the_bytes_at_the_offset_are_the_array(table: Table, name: str, dtype: str) -> None:
+    mapped: np.ndarray[Any, Any] = table.bars(name) if name == "low" else getattr(table, name)
+    with h5py.File(table.path) as file:
+        data = file[name]
+        stored, offset = data[()], data.id.get_offset()
+        assert data.dtype.str == dtype
+        assert (data.chunks, data.compression, data.shuffle, data.fletcher32) == (
+            None,
+            None,
+            False,
+            False,
+        )
+        assert data.external is None
+    raw = table.path.read_bytes()[offset : offset + stored.nbytes]
+    assert raw == stored.tobytes()
+    assert raw == mapped.tobytes()
+    assert mapped.dtype.str == dtype
+    assert mapped.shape == stored.shape
+    assert mapped.flags.c_contiguous
+    assert isinstance(mapped, np.memmap)
+
+
+def test_mapped_arrays_cannot_be_written(table: Table) -> None:
+    for mapped in (table.x, table.observed, table.bars("open")):
+        assert not mapped.flags.writeable
+        with pytest.raises(ValueError, match="read-only"):
+            mapped[0] = 1
+
+
+def test_infinite_and_too_large_values_are_not_observed(candles: Path) -> None:
+    def odd(bars: pl.DataFrame) -> pl.Series:
+        row = (bars["open_time"] - T0) // HOUR
+        scale = pl.Series([{40: 0.0, 45: 1e-50, 50: -0.0}.get(r, 1.0) for r in row])
+        return bars["close"] / scale
+
+    table = Table.open(build(candles, recipe("log_volume", Feature("odd", 1, odd))))
+    runs = [[40, 41], [45, 46], [50, 51], [60, 70]]
+    assert table.unobserved.tolist() == runs
+    assert not table.x[[40, 45, 50]].any()
+    assert np.isfinite(table.x).all()
+
+
+def test_rows_and_instants_convert(table: Table) -> None:
+    assert [table.row_of(T0 + s) for s in (-HOUR, -1, 0, 1, HOUR, HOUR + 1)] == [-1, 0, 0, 1, 1, 2]
+    assert [table.time_of(row) for row in (0, 5)] == [T0, T0 + 5 * HOUR]
+
+
+# --- one file, many processes -------------------------------------------------------------------
+
+
+def values(table: Table, results: Any) -> None:
+    results.put((table.x[40:50].tolist(), int(table.observed.sum()), float(table.bars("high")[5])))
+
+
+def test_a_table_pickles_as_a_path_and_works_after(table: Table) -> None:
+    total = table.x.sum()
+    text = pickle.dumps(table)
+    assert len(text) < 1000
+    assert b"memmap" not in text
+    again = pickle.loads(text)
+    assert again._maps == {}
+    assert again.x.sum() == total
+    assert (again.key, again.rows, again.features) == (table.key, table.rows, table.features)
+    np.testing.assert_array_equal(again.unobserved, table.unobserved)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_children_read_the_same_values(table: Table, method: str) -> None:
+    wanted = (table.x[40:50].tolist(), int(table.observed.sum()), float(table.bars("high")[5]))
+    context: Any = mp.get_context(method)
+    results = context.Queue()
+    child = context.Process(target=values, args=(table, results))
+    child.start()
+    assert results.get(timeout=60) == wanted
+    child.join()
+    assert child.exitcode == 0
+
+
+def test_no_handle_stays_open_on_the_file(table: Table) -> None:
+    with h5py.File(table.path, "r+") as file:  # HDF5 refuses this while it is open for reading
+        file.attrs["note"] = "mine"
+
+
+# --- the key ------------------------------------------------------------------------------------
+
+
+def test_the_key_tells_different_content_apart(candles: Path, tmp_path: Path) -> None:
+    header = read_header(candles)
+    other = write(tmp_path / "other.h5", candles_of(np.ones(ROWS, dtype=bool), seed=1))
+    inner = (T0 + HOUR, T0 + 100 * HOUR)
+    keys = [
+        recipe().key(header),
+        recipe("log_return").key(header),
+        recipe("log_volume", "log_return").key(header),
+        recipe(max_fill=4).key(header),
+        recipe(span=inner).key(header),
+        recipe(span=(inner[0], EVER[1])).key(header),
+        recipe().key(read_header(other)),
+        recipe().key(replace(header, interval=60)),
+        recipe("log_return", Feature("log_volume", 2, FEATURES["log_volume"].compute)).key(header),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_the_key_does_not_depend_on_what_leaves_the_content_alone(
+    candles: Path, tmp_path: Path
+) -> None:
+    key = recipe().key(read_header(candles))
+    record = Provenance("elsewhere", (T0, T0 + 9 * HOUR), 9, "2024-05-01T12:00:00Z")
+    whole = series()
+    parts = whole.slice(T0, T0 + 50 * HOUR), whole.slice(T0 + 50 * HOUR, T0 + ROWS * HOUR)
+    same = write(tmp_path / "same.h5", *parts, covered=[EVER], provenance=[record], compress=False)
+    assert recipe().key(read_header(same)) == key
+    header = read_header(candles)
+    assert recipe(span=(T0 - 5, T0 + ROWS * HOUR + 5)).key(header) == key
+    assert recipe(span=header.span).key(header) == key
+    assert key == key.lower()
+    assert len(key) == 16
+
+
+def test_a_table_of_part_of_the_candles_holds_that_part(candles: Path) -> None:
+    path = build(candles, recipe(span=(T0 + 5 * HOUR + 1, T0 + 50 * HOUR)))
+    table = Table.open(path)
+    assert (table.first, table.rows) == (T0 + 6 * HOUR, 44)
+    whole = Table.open(build(candles, recipe()))
+    np.testing.assert_array_equal(table.x[1:], whole.x[7:50])
+    assert table.observed[0] == 0  # the bar before is out of sight
+
+
+# --- building -----------------------------------------------------------------------------------
+
+
+def test_building_again_does_not_touch_the_file(candles: Path) -> None:
+    path = build(candles, recipe())
+    before, content = path.stat(), path.read_bytes()
+    assert build(candles, recipe()) == path
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert path.read_bytes() == content
+
+
+def unused_for_a_week(*paths: Path) -> None:
+    for path in paths:
+        os.utime(path, (time.time() - 7 * 86400, path.stat().st_mtime))
+
+
+def test_files_of_other_candles_are_removed_once_nobody_uses_them(candles: Path) -> None:
+    junk = candles.with_name("features-0123456789abcdef.h5")
+    junk.write_text("not HDF5")
+    unused, used = build(candles, recipe()), build(candles, recipe("log_range"))
+    write(candles, series().slice(T0, T0 + 100 * HOUR))
+    unused_for_a_week(junk, unused, used)
+    Table.open(used)
+    new = build(candles, recipe())
+    assert sorted(candles.parent.glob("features-*.h5")) == sorted([used, new])
+    assert Table.open(new).rows == 100
+
+
+def test_files_of_the_same_candles_are_kept_however_old(candles: Path) -> None:
+    first, second = build(candles, recipe()), build(candles, recipe("log_range"))
+    unused_for_a_week(first, second)
+    third = build(candles, recipe("log_open"))
+    assert sorted(candles.parent.glob("features-*.h5")) == sorted([first, second, third])
+
+
+def test_files_of_an_older_schema_are_removed_once_nobody_uses_them(candles: Path) -> None:
+    older, used = build(candles, recipe("log_range")), build(candles, recipe("log_open"))
+    for path in (older, used):
+        with h5py.File(path, "r+") as file:
+            file.attrs["schema"] = 1
+    unused_for_a_week(older)
+    new = build(candles, recipe())
+    assert sorted(candles.parent.glob("features-*.h5")) == sorted([used, new])
+
+
+def test_a_failed_build_leaves_nothing(candles: Path) -> None:
+    def broken(bars: pl.DataFrame) -> pl.Series:
+        raise ZeroDivisionError
+
+    with pytest.raises(ConfigError, match=r"feature .broken. failed: ZeroDivisionError"):
+        build(candles, recipe(Feature("broken", 1, broken)))
+    assert not [file for file in candles.parent.iterdir() if file.name.startswith("features-")]
+
+
+def test_a_feature_that_needs_an_absent_column_is_refused(candles: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build(candles, recipe("log_return", "taker_share"))
+    assert str(caught.value) == (
+        "feature 'taker_share' needs taker_buy_volume, which candles from 'test' do not have: "
+        "take it out of `features`"
+    )
+
+
+def test_more_history_than_there_is_is_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "candles.h5", candles_of(np.ones(24, dtype=bool)))
+    with pytest.raises(ConfigError, match="need 24 bars of history and there are 24 bars"):
+        build(path, recipe("volatility"))
+    assert Table.open(build(path, recipe("relative_volume"))).unobserved.tolist() == [[0, 23]]
+
+
+def test_no_candles_in_the_span_is_refused(candles: Path) -> None:
+    with pytest.raises(ConfigError, match="change `start` or `end`"):
+        build(candles, recipe(span=(T0 + 61 * HOUR, T0 + 69 * HOUR)))
+
+
+def test_a_column_known_for_part_of_the_history_hides_the_rest(tmp_path: Path) -> None:
+    whole = candles_of(np.ones(50, dtype=bool), optional=OPTIONAL)
+    taker = whole["taker_buy_volume"].copy()
+    taker[:20] = np.nan
+    path = write(tmp_path / "candles.h5", changed(whole, taker_buy_volume=taker))
+    table = Table.open(build(path, recipe("taker_share")))
+    assert table.unobserved.tolist() == [[0, 20]]
+    share = (taker / whole["volume"])[20:]
+    np.testing.assert_allclose(table.x[20:, 0], share, rtol=1e-6)
+
+
+@cache
+def minutes() -> Candles:
+    source = Simulator(seed=2, no_trade=0.01, outages_per_year=60)
+    blocks = source.blocks(60, (T0, T0 + 300_000 * 60))
+    return concatenate([block.candles for block in blocks])
+
+
+def test_a_table_longer_than_a_block_is_what_one_frame_of_it_all_gives(tmp_path: Path) -> None:
+    path = write(tmp_path / "candles.h5", minutes(), compress=False)
+    made = recipe(*FEATURES, max_fill=5)
+    table = Table.open(build(path, made))
+    with CandleReader(path) as reader:
+        grid = Grid.of(reader, EVER, 5)
+        bars = grid.bars(reader, 0, grid.rows)
+    assert table.rows == grid.rows > BLOCK_ROWS
+    assert len(grid.outages) > 10
+    whole = frame(grid.times(0, grid.rows), bars)
+    x = np.stack([feature(whole) for feature in made.features], axis=1)
+    seen = np.isfinite(x).all(axis=1) & np.isfinite(bars["close"])
+    np.testing.assert_array_equal(table.observed, seen)
+    assert not table.x[~seen].any()
+    for column, name in enumerate(table.features):
+        spread = float(x[seen, column].std())
+        np.testing.assert_allclose(
+            table.x[seen, column], x[seen, column], rtol=2e-7, atol=1e-8 * spread, err_msg=name
+        )
+    edges = np.flatnonzero(np.diff(np.concatenate([[1], seen, [1]])))
+    assert table.unobserved.ravel().tolist() == edges.tolist()
+    for name in ("open", "high", "low", "close", "volume"):
+        np.testing.assert_array_equal(table.bars(name), bars[name])
+
+
+def test_a_build_does_the_same_bytes_twice(candles: Path, tmp_path: Path) -> None:
+    twin = write(tmp_path / "twin" / "candles.h5", series())
+    assert build(candles, recipe()).read_bytes() == build(twin, recipe()).read_bytes()
+
+
+# --- other files --------------------------------------------------------------------------------
+
+
+def swap(name: str, **how: Any) -> Callable[["h5py.File"], None]:
+    def spoil(file: h5py.File) -> None:
+        del file[name]
+        file.create_dataset(name, **how)
+
+    return spoil
+
+
+def set_attribute(name: str, value: Any) -> Callable[["h5py.File"], None]:
+    def spoil(file: h5py.File) -> None:
+        file.attrs[name] = value
+
+    return spoil
+
+
+def soft_link(file: h5py.File) -> None:
+    file.move("x", "elsewhere")
+    file["x"] = h5py.SoftLink("/elsewhere")
+
+
+def array(dtype: str, *shape: int) -> NDArray[Any]:
+    return np.ones(shape, dtype=dtype)
+
+
+SPOILS: dict[str, tuple[Callable[["h5py.File"], None], str]] = {
+    "another schema": (set_attribute("schema", 9), r"no.* feature file of schema 2 \(it has 9\)"),
+    "x in float64": (swap("x", data=array("<f8", ROWS, 2)), "'x' is not a contiguous"),
+    "x big-endian": (swap("x", data=array(">f4", ROWS, 2)), "'x' is not a contiguous"),
+    "x in chunks": (swap("x", data=array("<f4", ROWS, 2), chunks=(10, 2)), "'x' is not a contig"),
+    "x compressed": (
+        swap("x", data=array("<f4", ROWS, 2), compression="gzip"),
+        "'x' is not a contiguous",
+    ),
+    "x never written": (swap("x", shape=(ROWS, 2), dtype="<f4"), "damaged"),
+    "x of three features": (swap("x", data=array("<f4", ROWS, 3)), "'x' is not a contiguous"),
+    "x of one number": (swap("x", data=np.float32(1)), "x"),
+    "fewer rows": (swap("x", data=array("<f4", 5, 2)), "'observed' is not a contiguous"),
+    "observed as numbers": (swap("observed", data=array("<i8", ROWS)), "'observed' is not a con"),
+    "no volume": (lambda file: file.pop("volume"), "no dataset 'volume'"),
+    "short close": (swap("close", data=array("<f8", ROWS - 1)), "'close' is not a contiguous"),
+    "features as text": (set_attribute("features", "log_return,"), "damaged"),
+    "no key": (lambda file: file.attrs.pop("key"), "no attribute 'key'"),
+    "no outages": (lambda file: file.pop("outages"), "no dataset 'outages'"),
+    "soft link": (soft_link, "no dataset 'x'"),
+    "no means": (lambda file: file.pop("block_mean"), "no dataset 'block_mean'"),
+    "two blocks": (
+        swap("block_count", data=array("<i8", 2)),
+        r"'block_count' is not a \(1,\) array",
+    ),
+    "other digests": (swap("block_digest", data=array("u1", 1, 7, 20)), "'block_digest' is not a"),
+}
+
+
+@pytest.mark.parametrize("what", SPOILS)
+def test_a_file_that_is_not_as_built_is_refused(table: Table, what: str) -> None:
+    spoil, problem = SPOILS[what]
+    with h5py.File(table.path, "r+") as file:
+        spoil(file)
+    with pytest.raises(StoreError, match=problem) as caught:
+        Table.open(table.path)
+    assert str(table.path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_candle_file_is_no_feature_file(candles: Path) -> None:
+    with pytest.raises(StoreError, match=r"candles\.h5"):
+        Table.open(candles)
+
+
+def test_a_missing_a_foreign_and_a_cut_file_are_refused(table: Table, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="does not exist: run"):
+        Table.open(tmp_path / "features-none.h5")
+    whole = table.path.read_bytes()
+    for content in (b"", b"x,y\n", whole[: len(whole) // 2], whole[:-1]):
+        table.path.write_bytes(content)
+        with pytest.raises(StoreError, match="HDF5 file") as caught:
+            Table.open(table.path)
+        assert str(table.path) in str(caught.value)
+
+
+# --- real candles -------------------------------------------------------------------------------
+
+
+def test_the_holes_of_real_candles_are_counted(real_data: Path, tmp_path: Path) -> None:
+    source = CandleFile(str(real_data / "kraken" / "XBTUSD_60.csv"), columns="kraken")
+    path = tmp_path / "candles.h5"
+    header = update(path, source, HOUR, None, None).header
+    table = Table.open(build(path, recipe("log_return", "volatility", max_fill=6)))
+    assert header.rows == table.present == 70_253
+    assert table.rows - table.present == 10_856
+    assert table.holes == 3_254
+    outages = int((table.outages[:, 1] - table.outages[:, 0]).sum())
+    assert table.no_trade + outages == 10_856
+    assert (table.outages[:, 1] - table.outages[:, 0] > 6).all()
+    assert np.isnan(table.bars("close")).sum() == outages
+    assert np.isfinite(table.x).all()

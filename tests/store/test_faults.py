@@ -1,0 +1,648 @@
+"""The fault matrix: what goes wrong at an exchange, and what the candle file then holds.
+
+Each fault goes the whole way, over HTTP, the source and ``acquire.update`` into ``candles.h5``,
+for Coinbase's pages and for Binance's files and their checksums. It comes in two versions:
+
+- it *passes*: the file's digest is the one of an undisturbed run;
+- it *stays*: one error in one line. What was stored is there to the byte, what had been answered
+  since is kept beside it, and nothing is half written. The next run without the fault asks for
+  what is missing and for no more, and ends with the digest of an undisturbed run.
+"""
+
+import re
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from btc_datamodule.audit.verify import verify_candles
+from btc_datamodule.candles.series import OPTIONAL, Candles
+from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
+from btc_datamodule.errors import CandleError, ConfigError, SourceError
+from btc_datamodule.sources.base import Block, Source
+from btc_datamodule.sources.binance.source import BinanceArchive
+from btc_datamodule.sources.coinbase import Coinbase
+from btc_datamodule.store.candle_file import read_candles, read_header
+from btc_datamodule.store.update import update
+from tests import exchange as ex
+from tests.exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange, Fault
+from tests.helpers import HOUR, assert_same, candles_of, changed, digest_of
+
+DAY = 86_400
+
+
+@dataclass(frozen=True)
+class Case:
+    """An exchange whose answers come in parts of equal length, asked one after the other.
+
+    Attributes:
+        source: the class of the source.
+        held: what the exchange has: three parts.
+        part: seconds in an answer.
+        lead: requests before the one that a fault hits, counted from the start of a part.
+        again: requests of a part that are made anew where its content is wrong.
+    """
+
+    source: type[Coinbase] | type[BinanceArchive]
+    held: Candles
+    part: int
+    lead: int = 0
+    again: int = 1
+
+    @property
+    def span(self) -> Span:
+        return self.held.span
+
+    def parts(self, first: int, count: int) -> Span:
+        start = self.span[0] + first * self.part
+        return start, min(start + count * self.part, self.span[1])
+
+    def serve(self) -> Exchange:
+        if self.source is Coinbase:
+            return Exchange(CoinbaseAnswers(self.held))
+        return Exchange(BinanceArchiveAnswers(self.held))
+
+    def at(self, exchange: Exchange, **changes: Any) -> Coinbase | BinanceArchive:
+        quick: dict[str, Any] = {
+            "base_url": exchange.url,
+            "requests_per_second": 5000.0,
+            "retry_wait": 0.001,
+            "attempts": 4,
+        }
+        if self.source is BinanceArchive:
+            quick["downloads"] = 1
+        return self.source(**{**quick, **changes})
+
+    def asked(self, exchange: Exchange) -> list[int]:
+        """The starts of the parts that were asked for."""
+        if self.source is Coinbase:
+            starts = [request.query["start"] for request in exchange.requests]
+        else:
+            names = [request.path.removesuffix(".CHECKSUM") for request in exchange.requests]
+            starts = [name.removesuffix(".zip")[-10:] for name in names]
+        return sorted({parse_instant(start) for start in starts})
+
+
+COINBASE = Case(Coinbase, ex.random_walk("2020-01-01", bars=750, interval=HOUR), part=300 * HOUR)
+FIRST = parse_instant("2020-01-05")
+DAYS = candles_of(np.arange(FIRST, FIRST + 3 * DAY, HOUR), optional=OPTIONAL)
+ZIP = Case(BinanceArchive, DAYS, part=DAY, lead=1, again=2)
+CHECKSUM = Case(BinanceArchive, DAYS, part=DAY, lead=0, again=2)
+CASES = {"coinbase page": COINBASE, "binance zip": ZIP, "binance checksum": CHECKSUM}
+EXCHANGES = {"coinbase": COINBASE, "binance": ZIP}
+
+in_each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
+at_each_exchange = pytest.mark.parametrize("case", EXCHANGES.values(), ids=EXCHANGES.keys())
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "series" / "candles.h5"
+
+
+def assert_whole(path: Path, wanted: Candles) -> None:
+    """The file holds what is wanted, agrees with itself, and nothing else lies about."""
+    assert read_header(path).digest == digest_of(wanted)
+    assert verify_candles(path) == []  # the candles are those of the digest, among others
+    assert {file.name for file in path.parent.iterdir()} <= {"candles.h5", "candles.lock"}
+
+
+def assert_nothing_half_written(path: Path, before: bytes) -> list[Path]:
+    """The file is as it was; what was answered since lies beside it, whole."""
+    assert path.read_bytes() == before
+    assert verify_candles(path) == []
+    assert list(path.parent.rglob("*.tmp")) == []
+    kept = sorted(path.with_suffix(".parts").glob("*"))
+    assert [verify_candles(part) for part in kept] == [[] for _ in kept]
+    return kept
+
+
+# --- trouble on the wire ------------------------------------------------------------------------
+
+
+def flipped(body: bytes) -> bytes:
+    return body[:-1] + bytes([body[-1] ^ 1])
+
+
+WIRE: dict[str, tuple[Fault, str]] = {
+    "429 with Retry-After": (ex.too_many_requests("0.02"), r"HTTP 429 Too Many Requests \(gave up"),
+    "429 without Retry-After": (ex.TOO_MANY_REQUESTS, r"HTTP 429 Too Many Requests \(gave up"),
+    "418 with Retry-After": (ex.too_many_requests("0.02", 418), r"HTTP 418 .*\(gave up"),
+    "500": (ex.SERVER_ERROR, r"HTTP 500 Internal Server Error \(gave up"),
+    "503": (ex.UNAVAILABLE, r"HTTP 503 Service Unavailable \(gave up"),
+    "timeout": (ex.Silence(10.0), r"ReadTimeout: .*a longer `source.timeout`"),
+    "cut before a byte": (ex.CUT, r"(RemoteProtocol|Read)Error: .*check the network"),
+    "body cut short": (ex.CUT_SHORT, r"RemoteProtocolError: .*incomplete|without sending complete"),
+}
+CONTENT: dict[str, tuple[str, Fault, str]] = {
+    "HTML instead of JSON": (
+        "coinbase page",
+        ex.HTML_PAGE,
+        r"not JSON; it begins '<!DOCTYPE html>",
+    ),
+    "truncated JSON": (
+        "coinbase page",
+        ex.EditBody(lambda b: b[: len(b) // 2]),
+        r"not JSON; it begi",
+    ),
+    "HTML instead of zip": (
+        "binance zip",
+        ex.HTML_PAGE,
+        r"sha256 is .*CHECKSUM says .* 2 times over",
+    ),
+    "truncated zip": (
+        "binance zip",
+        ex.EditBody(lambda body: body[: len(body) // 2]),
+        r"sha256 is .*CHECKSUM says .* 2 times over",
+    ),
+    "a bit flipped in the zip": ("binance zip", ex.EditBody(flipped), r"sha256 is .* 2 times over"),
+    "an empty zip": ("binance zip", ex.EditBody(lambda _: b""), r"sha256 is .* 2 times over"),
+    "wrong checksum": (
+        "binance checksum",
+        ex.EditBody(lambda body: b"0" * 64 + body[64:]),
+        r"sha256 is .*CHECKSUM says 0{64}, 2 times over",
+    ),
+    "HTML instead of checksum": (
+        "binance checksum",
+        ex.HTML_PAGE,
+        r"holds no digest for it, but '<!D",
+    ),
+}
+MATRIX = [
+    pytest.param(case, fault, 1, message, id=f"{name} at {where}")
+    for name, (fault, message) in WIRE.items()
+    for where, case in CASES.items()
+] + [
+    pytest.param(CASES[where], fault, CASES[where].again, message, id=f"{name} at {where}")
+    for name, (where, fault, message) in CONTENT.items()
+]
+
+
+def patience(fault: Fault) -> dict[str, Any]:
+    """How to ask where a fault is silence, so that a test does not wait for long."""
+    return {"timeout": 1.0} if isinstance(fault, ex.Silence) else {}
+
+
+@pytest.mark.parametrize(("case", "fault", "every", "message"), MATRIX)
+def test_a_fault_that_passes_leaves_the_digest_of_an_undisturbed_run(
+    path: Path, case: Case, fault: Fault, every: int, message: str
+) -> None:
+    with case.serve() as exchange:
+        requests = 1 if case.source is Coinbase else 2
+        lead = [None] * (requests + case.lead)
+        twice = 1 if isinstance(fault, ex.Silence) else 2
+        exchange.faults.extend([*lead, *[fault, *[None] * (every - 1)] * twice])
+        result = update(path, case.at(exchange, **patience(fault)), HOUR, *case.span)
+    assert_whole(path, case.held)
+    assert (result.added, result.notes) == (len(case.held), ())
+    assert not exchange.faults
+
+
+@pytest.mark.parametrize(("case", "fault", "every", "message"), MATRIX)
+def test_a_fault_that_stays_is_one_line_and_costs_nothing_that_was_stored_or_answered(
+    path: Path, case: Case, fault: Fault, every: int, message: str
+) -> None:
+    fails_at_the_third_part(path, case, fault, every, message, SourceError)
+
+
+def fails_at_the_third_part(
+    path: Path,
+    case: Case,
+    fault: Fault,
+    every: int,
+    message: str,
+    kind: type[Exception],
+) -> None:
+    """One part is stored, the second answered; the third fails, and comes with the next run."""
+    requests = 1 if case.source is Coinbase else 2
+    with case.serve() as exchange:
+        update(path, case.at(exchange), HOUR, *case.parts(0, 1))
+        before = path.read_bytes()
+        lead = [None] * (requests + case.lead)
+        exchange.faults.extend([*lead, *[fault, *[None] * (every - 1)] * 20])
+        attempts = 1 if isinstance(fault, ex.Silence) else 2
+        weary = case.at(exchange, attempts=attempts, **patience(fault))
+        with pytest.raises(kind, match=message) as caught:
+            update(path, weary, HOUR, *case.span)
+        assert "\n" not in str(caught.value)
+        [kept] = assert_nothing_half_written(path, before)
+        assert_same(read_candles(kept), case.held.slice(*case.parts(1, 1)))
+        assert [t.name for t in threading.enumerate() if t.name.startswith("binance")] == []
+
+        exchange.faults.clear()
+        exchange.requests.clear()
+        result = update(path, case.at(exchange), HOUR, *case.span)
+        assert case.asked(exchange) == [case.parts(2, 1)[0]]
+        assert len(exchange.requests) == requests
+        assert_whole(path, case.held)
+    assert result.header.covered == (case.span,)
+
+
+@in_each_case
+def test_a_ban_for_a_day_is_told_at_once_with_its_end(path: Path, case: Case) -> None:
+    fault = ex.too_many_requests("86400", 418)
+    tomorrow = format_instant(int(time.time()) + DAY)[:10]
+    message = rf"HTTP 418 .* no earlier than ({tomorrow}|20\d\d-\d\d-\d\dT00:0)"
+    fails_at_the_third_part(path, case, fault, 1, message, SourceError)
+
+
+# --- content that fits its checksum and is wrong ------------------------------------------------
+
+
+def bad_row(edit: Callable[[list[Any]], list[Any]]) -> Fault:
+    """The third row of a page of Coinbase edited."""
+    return ex.EditRows(lambda rows: [*rows[:2], edit(rows[2]), *rows[3:]])
+
+
+IMPOSSIBLE = {
+    "high below low": lambda row: [row[0], row[2] + 1, row[1], *row[3:]],
+    "a negative price": lambda row: [row[0], -row[1], *row[2:]],
+}
+
+
+@pytest.mark.parametrize("edit", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_an_impossible_bar_at_coinbase_costs_nothing_that_was_stored_or_answered(
+    path: Path, edit: Callable[[list[Any]], list[Any]]
+) -> None:
+    fails_at_the_third_part(
+        path, COINBASE, bad_row(edit), 1, r"set `source.drop_invalid: true`", CandleError
+    )
+
+
+@pytest.mark.parametrize("edit", IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_an_impossible_bar_at_coinbase_can_be_left_out(
+    path: Path, edit: Callable[[list[Any]], list[Any]]
+) -> None:
+    with COINBASE.serve() as exchange:
+        exchange.faults.append(bad_row(edit))
+        result = update(path, COINBASE.at(exchange, drop_invalid=True), HOUR, *COINBASE.span)
+    bad = COINBASE.span[0] + 297 * HOUR
+    assert_whole(path, ex.without(COINBASE.held, (bad, bad + HOUR)))
+    [note] = result.notes
+    assert "1 rows that are no candles were left out" in note
+    assert format_instant(bad) in note
+    assert result.header.covered == (COINBASE.span,)
+
+
+Lines = list[bytes]
+
+
+def publish(answers: BinanceArchiveAnswers, day: str, edit: Callable[[Lines], Lines]) -> None:
+    """Put a file in the archive whose rows are edited, with a checksum that fits."""
+    name = f"BTCUSDT-1h-{day}.zip"
+    lines = edit(answers.csv(name).splitlines(keepends=True))
+    answers.files[name] = ex.zipped(name.replace(".zip", ".csv"), b"".join(lines))
+
+
+def crossed(lines: Lines) -> Lines:
+    """High and low of the third row exchanged."""
+    fields = lines[2].split(b",")
+    fields[2], fields[3] = fields[3], fields[2]
+    return [*lines[:2], b",".join(fields), *lines[3:]]
+
+
+def negative(lines: Lines) -> Lines:
+    fields = lines[2].split(b",")
+    fields[3] = b"-" + fields[3]
+    return [*lines[:2], b",".join(fields), *lines[3:]]
+
+
+PUBLISHED = {
+    "high below low": (crossed, CandleError, r"high is below low.* `source.drop_invalid: true`"),
+    "a negative price": (negative, CandleError, r"not above zero.* `source.drop_invalid: true`"),
+    "a field too few": (
+        lambda lines: [*lines[:2], lines[2][:60] + b"\n", *lines[3:]],
+        SourceError,
+        r"row 3: .* fields instead of 12",
+    ),
+    "rows of another day": (
+        lambda lines: [b"1609459200000" + line[13:] for line in lines],
+        SourceError,
+        r"24 of 24 rows open outside its period",
+    ),
+}
+
+
+@pytest.mark.parametrize(("edit", "kind", "message"), PUBLISHED.values(), ids=PUBLISHED.keys())
+def test_a_file_that_binance_published_wrong_costs_nothing_that_was_stored_or_answered(
+    path: Path, edit: Callable[[Lines], Lines], kind: type[Exception], message: str
+) -> None:
+    answers = BinanceArchiveAnswers(DAYS)
+    with Exchange(answers) as exchange:
+        update(path, ZIP.at(exchange), HOUR, *ZIP.parts(0, 1))
+        before = path.read_bytes()
+        publish(answers, "2020-01-07", edit)
+        with pytest.raises(kind, match=message) as caught:
+            update(path, ZIP.at(exchange), HOUR, *ZIP.span)
+        assert "\n" not in str(caught.value)
+        [kept] = assert_nothing_half_written(path, before)
+        assert_same(read_candles(kept), DAYS.slice(*ZIP.parts(1, 1)))
+        answers.files.clear()  # Binance has mended it
+        exchange.requests.clear()
+        update(path, ZIP.at(exchange), HOUR, *ZIP.span)
+        assert ZIP.asked(exchange) == [ZIP.parts(2, 1)[0]]
+    assert_whole(path, DAYS)
+
+
+@pytest.mark.parametrize("edit", [crossed, negative])
+def test_an_impossible_bar_at_binance_can_be_left_out(
+    path: Path, edit: Callable[[Lines], Lines]
+) -> None:
+    answers = BinanceArchiveAnswers(DAYS)
+    publish(answers, "2020-01-06", edit)
+    with Exchange(answers) as exchange:
+        result = update(path, ZIP.at(exchange, drop_invalid=True), HOUR, *ZIP.span)
+    bad = parse_instant("2020-01-06T02:00")
+    assert_whole(path, ex.without(DAYS, (bad, bad + HOUR)))
+    [note] = result.notes
+    assert "1 rows that are no candles were left out" in note
+    assert format_instant(bad) in note
+
+
+# --- rows that need order -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("answers_hit", [1, 3])
+@pytest.mark.parametrize(
+    ("fault", "notes"),
+    [
+        pytest.param(ex.DUPLICATED_ROWS, 1, id="duplicate rows"),
+        pytest.param(ex.SHUFFLED_ROWS, 0, id="shuffled rows"),
+        pytest.param(ex.ROWS_OUT_OF_RANGE, 0, id="rows out of range"),
+    ],
+)
+def test_rows_of_coinbase_in_disorder_leave_the_digest_of_an_undisturbed_run(
+    path: Path, fault: Fault, notes: int, answers_hit: int
+) -> None:
+    with COINBASE.serve() as exchange:
+        exchange.faults.extend([fault] * answers_hit)
+        result = update(path, COINBASE.at(exchange), HOUR, *COINBASE.span)
+    assert_whole(path, COINBASE.held)
+    assert len(result.notes) == notes * answers_hit
+
+
+def with_rows_of_yesterday(lines: Lines) -> Lines:
+    def shifted(line: bytes) -> bytes:
+        opened, rest = line.split(b",", 1)
+        return str(int(opened) - DAY * 1000).encode() + b"," + rest
+
+    return [*map(shifted, lines), *lines]
+
+
+@pytest.mark.parametrize("days", [["2020-01-06"], ["2020-01-05", "2020-01-06", "2020-01-07"]])
+@pytest.mark.parametrize(
+    ("edit", "notes"),
+    [
+        pytest.param(lambda lines: [line for line in lines for _ in "ab"], 1, id="duplicate rows"),
+        pytest.param(lambda lines: lines[::-1], 0, id="shuffled rows"),
+        pytest.param(with_rows_of_yesterday, 1, id="rows out of range"),
+    ],
+)
+def test_rows_of_binance_in_disorder_leave_the_digest_of_an_undisturbed_run(
+    path: Path, edit: Callable[[Lines], Lines], notes: int, days: list[str]
+) -> None:
+    answers = BinanceArchiveAnswers(DAYS)
+    for day in days:
+        publish(answers, day, edit)
+    with Exchange(answers) as exchange:
+        result = update(path, ZIP.at(exchange), HOUR, *ZIP.span)
+    assert_whole(path, DAYS)
+    assert len(result.notes) == notes * len(days)
+
+
+# --- answers without rows -----------------------------------------------------------------------
+
+
+@at_each_exchange
+def test_an_empty_part_in_mid_history_is_a_hole_and_not_the_end(path: Path, case: Case) -> None:
+    outage = case.parts(1, 1)
+    held = ex.without(case.held, outage)
+    whole = Case(case.source, held, case.part)
+    with whole.serve() as exchange:
+        result = update(path, case.at(exchange), HOUR, *case.span)
+        assert_whole(path, held)
+        assert result.header.covered == (case.span,)
+        exchange.requests.clear()
+        update(path, case.at(exchange), HOUR, *case.span)
+        assert exchange.requests == []  # a hole that is known is not asked for again
+
+
+@at_each_exchange
+def test_a_part_that_came_empty_by_mistake_is_mended_by_a_refresh(path: Path, case: Case) -> None:
+    with case.serve() as exchange:
+        if isinstance(exchange.answer, BinanceArchiveAnswers):
+            publish(exchange.answer, "2020-01-06", lambda lines: [])
+        else:
+            exchange.faults.extend([None, ex.EMPTY_PAGE, ex.EMPTY_PAGE])
+        update(path, case.at(exchange), HOUR, *case.span)
+        assert_whole(path, ex.without(case.held, case.parts(1, 1)))
+        if isinstance(exchange.answer, BinanceArchiveAnswers):
+            exchange.answer.files.clear()
+        result = update(path, case.at(exchange), HOUR, *case.span, refresh=True)
+    assert_whole(path, case.held)
+    assert (result.added, result.notes) == (case.part // HOUR, ())
+
+
+# --- the candle that is not finished ------------------------------------------------------------
+
+
+def minutes_until_now(bars: int, ahead: int) -> Candles:
+    """Minutes up to the latest whole one, and ``ahead`` more that are not over."""
+    end = floor_to(time.time(), 60)
+    return candles_of(np.arange(end - bars * 60, end + ahead * 60, 60), 60)
+
+
+@pytest.mark.parametrize("ahead", [None, 0, 30, 86_400], ids=lambda value: f"end {value}")
+def test_the_unfinished_candle_of_coinbase_is_never_stored(path: Path, ahead: int | None) -> None:
+    held = minutes_until_now(320, ahead=5)
+    names = ("open_time", "low", "high", "open", "close", "volume")
+    newest = np.stack([held[name][-8:] for name in names], axis=1).tolist()
+    offered = ex.EditRows(lambda rows: [*newest, *rows])
+    with Exchange(CoinbaseAnswers(held)) as exchange:
+        exchange.faults.extend([offered] * 10)
+        end = None if ahead is None else int(time.time()) + ahead
+        began = floor_to(time.time(), 60)
+        header = update(path, COINBASE.at(exchange), 60, held.span[0], end).header
+        assert header.span[1] == header.covered[-1][1] <= time.time()
+        assert header.span[1] >= began
+    assert_whole(path, held.slice(*header.span))
+
+
+def test_a_candle_that_was_unfinished_comes_whole_with_a_later_run(path: Path) -> None:
+    """Our clock runs three minutes fast, so that bars are asked for that still change."""
+    final = minutes_until_now(320, ahead=0)
+    times = final.open_time
+    volume = np.where(times >= final.span[1] - 240, 0.001, final["volume"])
+    answers = CoinbaseAnswers(changed(final, volume=volume))
+    with Exchange(answers) as exchange:
+        exchange.faults.extend([ex.Dated(180 + 60)] * 2)
+        first = update(path, COINBASE.at(exchange), 60, *final.span).header
+        assert first.span[1] <= final.span[1] - 180
+        exchange.answer = CoinbaseAnswers(final)
+        exchange.requests.clear()
+        update(path, COINBASE.at(exchange), 60, *final.span)
+        assert COINBASE.asked(exchange) == [first.span[1]]
+    assert_whole(path, final)
+
+
+@pytest.mark.parametrize("ahead", [None, 0, 3600, 86_400], ids=lambda value: f"end {value}")
+def test_the_unfinished_candle_of_binance_is_never_stored(path: Path, ahead: int | None) -> None:
+    today = floor_to(time.time(), DAY)
+    held = candles_of(np.arange(today - 2 * DAY, today + 2 * DAY, HOUR), optional=OPTIONAL)
+    answers = BinanceArchiveAnswers(held)
+    dates = [format_instant(today + day * DAY)[:10] for day in (-1, 0, 1)]
+    rows = [answers.csv(f"BTCUSDT-1h-{date}.zip").splitlines(keepends=True) for date in dates]
+    for date in dates:  # every file has the rows of today and tomorrow too
+        publish(answers, date, lambda _: rows[0] + rows[1] + rows[2])
+    with Exchange(answers) as exchange:
+        end = None if ahead is None else int(time.time()) + ahead
+        result = update(path, ZIP.at(exchange), HOUR, today - 2 * DAY, end)
+        assert ZIP.asked(exchange) == [today - 2 * DAY, today - DAY]
+    assert result.header.covered == ((today - 2 * DAY, today),)
+    assert_whole(path, held.slice(today - 2 * DAY, today))
+    assert len(result.notes) == 1
+
+
+# --- candles that come back different -----------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Wide(Source):
+    """A source that answers for more than it is asked: for ``span``, whatever is missing."""
+
+    inner: Coinbase | BinanceArchive
+    span: Span
+
+    @property
+    def name(self) -> str:  # type: ignore[override]  # read only, as the one that is asked
+        return self.inner.name
+
+    @property
+    def series(self) -> str:
+        return self.inner.series
+
+    def blocks(self, interval: int, span: Span) -> Iterator[Block]:
+        return self.inner.blocks(interval, self.span)
+
+
+@at_each_exchange
+def test_candles_that_drift_are_kept_as_stored_and_told_or_taken_with_refresh(
+    path: Path, case: Case
+) -> None:
+    drifted = np.isin(case.held.open_time, [case.span[0] + 5 * HOUR, case.span[0] + 9 * HOUR])
+    later = changed(case.held, volume=case.held["volume"] + drifted)
+    told = "2 candles came back different from what is stored, the first at "
+    told += format_instant(case.span[0] + 5 * HOUR)
+    with case.serve() as exchange:
+        update(path, case.at(exchange), HOUR, *case.parts(0, 2))
+        answers = Case(case.source, later, case.part).serve()
+        with answers as drifting:
+            wide = Wide(case.at(drifting), case.span)
+            [note] = update(path, wide, HOUR, *case.span).notes
+            assert f"{told}: kept as stored; `refresh: true` takes the new values" in note
+            assert_whole(path, case.held)
+            drifting.requests.clear()
+            assert update(path, case.at(drifting), HOUR, *case.span).notes == ()
+            assert drifting.requests == []
+            [note] = update(path, case.at(drifting), HOUR, *case.span, refresh=True).notes
+            assert note.endswith(f"{told}: replaced")
+    assert_whole(path, later)
+
+
+@at_each_exchange
+def test_a_refresh_that_fails_halfway_leaves_what_is_stored(path: Path, case: Case) -> None:
+    with case.serve() as exchange:
+        update(path, case.at(exchange), HOUR, *case.span)
+        before = path.read_bytes()
+        exchange.faults.extend([*[None] * 3, *[ex.UNAVAILABLE] * 20])
+        if case.source is Coinbase:
+            exchange.faults.popleft()
+        with pytest.raises(SourceError, match="HTTP 503"):
+            update(path, case.at(exchange, attempts=1), HOUR, *case.span, refresh=True)
+        assert_nothing_half_written(path, before)
+        exchange.faults.clear()
+        update(path, case.at(exchange), HOUR, *case.span, refresh=True)
+    assert_whole(path, case.held)
+
+
+# --- the person at the keyboard -----------------------------------------------------------------
+
+
+@contextmanager
+def interrupted_in(seconds: float) -> Iterator[None]:
+    """``KeyboardInterrupt`` in the main thread after a while, as from Ctrl-C."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    old = signal.signal(signal.SIGALRM, interrupt)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+
+
+@in_each_case
+def test_a_run_that_is_interrupted_while_it_waits_ends_soon_and_keeps_what_was_answered(
+    path: Path, case: Case
+) -> None:
+    requests = 1 if case.source is Coinbase else 2
+    with case.serve() as exchange:
+        update(path, case.at(exchange), HOUR, *case.parts(0, 1))
+        before = path.read_bytes()
+        exchange.faults.extend(
+            [*[None] * (requests + case.lead), *[ex.too_many_requests("60")] * 9]
+        )
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt), interrupted_in(1.0):
+            update(path, case.at(exchange), HOUR, *case.span)
+        assert time.monotonic() - began < 30
+        [kept] = assert_nothing_half_written(path, before)
+        assert_same(read_candles(kept), case.held.slice(*case.parts(1, 1)))
+        assert [t.name for t in threading.enumerate() if t.name.startswith("binance")] == []
+        exchange.faults.clear()
+        exchange.requests.clear()
+        update(path, case.at(exchange), HOUR, *case.span)
+        assert case.asked(exchange) == [case.parts(2, 1)[0]]
+    assert_whole(path, case.held)
+
+
+# --- where things lie ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        "..",
+        ".",
+        "",
+        "../x",
+        "a/b",
+        "a\\b",
+        "/etc",
+        "C:x",
+        "a\0b",
+        "a\n",
+        ".hidden",
+        "%2e%2e",
+        "é",
+        "a" * 101,
+    ],
+)
+@pytest.mark.parametrize("source", [Coinbase, BinanceArchive])
+def test_no_product_can_lead_out_of_the_data_folder(
+    source: type[Coinbase] | type[BinanceArchive], product: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"^product .* cannot name a folder") as caught:
+        source(product=product)
+    assert "\n" not in str(caught.value)
+    assert re.fullmatch(r"[\w-]+", source().series)

@@ -1,0 +1,201 @@
+"""Exact content of windows on a series small enough to work out by hand."""
+
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from btc_datamodule import Batch, BTCDataModule, DateSplit
+from btc_datamodule.candles.timeline import format_instant
+from tests.memory import HOUR, START, Memory, hourly
+
+UP = math.log(1.1)
+
+# Row 3 is absent: one bar, which max_fill=1 takes as time without trades. Rows 6 and 7 are
+# absent: an outage. Every price is 10 % above the one before it, but across the outage.
+#          0    1    2    3     4      5       6     7     8    9    10   11     12      13
+CLOSES = [100, 110, 121, None, 133.1, 146.41, None, None, 200, 220, 242, 266.2, 292.82, 322.102]
+
+
+def instant(row: int) -> str:
+    return format_instant(START + row * HOUR)
+
+
+def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
+    """Train owns targets in rows [0, 11), val in [11, 13), test in row 13."""
+    settings: dict[str, Any] = {
+        "source": Memory(hourly(CLOSES)),
+        "start": instant(0),
+        "end": instant(14),
+        "features": ["log_return", "log_volume"],
+        "lookback": 2,
+        "horizon": 1,
+        "split": DateSplit(val=instant(11), test=instant(13)),
+        "max_fill": 1,
+        "scaling": "none",
+        "shuffle": "none",
+        "batch_size": 1,
+        "data_dir": str(folder),
+    }
+    dm = BTCDataModule(**{**settings, **arguments})
+    dm.prepare_data()
+    dm.setup()
+    return dm
+
+
+def longer(folder: Path, **arguments: Any) -> BTCDataModule:
+    """The same with bars up to row 29; val owns rows [11, 20), test [20, 30)."""
+    more = [322.102 * 1.1**n for n in range(1, 17)]
+    split = DateSplit(val=instant(11), test=instant(20))
+    source = Memory(hourly([*CLOSES, *more]))
+    return datamodule(folder, source=source, end=instant(30), split=split, **arguments)
+
+
+def rows_of(times: torch.Tensor) -> list[int]:
+    return ((times - START) // HOUR).tolist()
+
+
+def all_of(dm: BTCDataModule, stage: Any) -> Batch:
+    dataset = dm.dataset(stage)
+    return dataset[np.arange(len(dataset))]
+
+
+def test_each_stage_has_the_windows_that_the_rules_leave_it(tmp_path: Path) -> None:
+    dm = datamodule(tmp_path)
+    # Origin 5 has its target in the outage, 6 to 8 are not observed (the return at 8 spans
+    # the outage), 9 has row 8 among its inputs, 10 has its target in val.
+    assert rows_of(all_of(dm, "train").origin_time) == [2, 3, 4]
+    assert rows_of(all_of(dm, "val").origin_time) == [10, 11]
+    assert rows_of(all_of(dm, "test").origin_time) == [12]
+    assert rows_of(all_of(dm, "predict").origin_time) == [12, 13]
+
+
+def test_inputs_targets_and_masks_are_exact(tmp_path: Path) -> None:
+    batch = all_of(datamodule(tmp_path), "train")
+    volumes = [math.log1p(2), math.log1p(3), 0.0, math.log1p(5)]  # rows 1 to 4; none in row 3
+    expected = [
+        [[UP, volumes[0]], [UP, volumes[1]]],
+        [[UP, volumes[1]], [0.0, volumes[2]]],
+        [[0.0, volumes[2]], [UP, volumes[3]]],
+    ]
+    np.testing.assert_allclose(batch.x, expected, rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(batch.y[:, :, 0], [[0.0], [UP], [UP]], rtol=1e-6, atol=1e-7)
+    assert batch.observed.all()
+    assert batch.origin_time.tolist() == [START + row * HOUR for row in (2, 3, 4)]
+    assert [field.dtype for field in batch] == [
+        torch.float32,
+        torch.float32,
+        torch.bool,
+        torch.int64,
+    ]
+
+
+def test_unobserved_inputs_are_masked_and_zero_after_scaling(tmp_path: Path) -> None:
+    dm = datamodule(tmp_path, min_observed=0.5, scaling="train")
+    batch = all_of(dm, "train")
+    assert rows_of(batch.origin_time) == [2, 3, 4, 9]
+    assert batch.observed.tolist() == [[True, True], [True, True], [True, True], [False, True]]
+    assert batch.x[3, 0].tolist() == [0.0, 0.0]
+    assert (batch.x[3, 1] != 0).all()
+
+
+def test_the_scaler_is_fitted_on_observed_train_rows_only(tmp_path: Path) -> None:
+    dm = datamodule(tmp_path, scaling="train")
+    # Train rows are 0 to 10; 0 is warm-up, 6 and 7 an outage, 8 spans it.
+    returns = np.array([UP, UP, 0.0, UP, UP, UP, UP])
+    volumes = np.log1p([2, 3, 0, 5, 6, 10, 11])
+    np.testing.assert_allclose(dm.scaler.center, [returns.mean(), volumes.mean()], rtol=1e-6)
+    np.testing.assert_allclose(dm.scaler.scale, [returns.std(), volumes.std()], rtol=1e-6)
+
+
+def test_a_gap_moves_the_target_and_a_longer_horizon_widens_it(tmp_path: Path) -> None:
+    dm = longer(tmp_path, gap=1, horizon=2)
+    batch = all_of(dm, "train")
+    # Targets o+2 and o+3, measured from o+1; those of origins 3 to 6 touch the outage.
+    assert rows_of(batch.origin_time) == [2]
+    np.testing.assert_allclose(batch.y[0, :, 0], [UP, UP], rtol=1e-6)  # rows 4 and 5, from row 3
+
+
+def test_predict_gives_nan_for_a_future_that_is_not_known(tmp_path: Path) -> None:
+    batch = all_of(datamodule(tmp_path), "predict")
+    assert batch.y[0, 0, 0].item() == pytest.approx(UP)
+    assert torch.isnan(batch.y[1]).all()
+    assert torch.isfinite(batch.x).all()
+
+
+def test_a_stage_scores_each_bar_once_and_ends_with_its_last_window(tmp_path: Path) -> None:
+    closes = [100.0 * 1.01**row for row in range(40)]
+    dm = datamodule(
+        tmp_path,
+        source=Memory(hourly(closes)),
+        end=instant(40),
+        horizon=4,
+        split=DateSplit(val=instant(20), test=instant(30)),
+    )
+    first_targets = [row + 1 for row in rows_of(all_of(dm, "val").origin_time)]
+    assert first_targets == [20, 24, 26]  # the last reaches back to end with row 29
+    assert rows_of(all_of(dm, "train").origin_time) == list(range(2, 16))
+
+
+def test_a_purge_leaves_out_bars_before_the_end_of_a_stage(tmp_path: Path) -> None:
+    dm = longer(tmp_path, purge=7)
+    assert rows_of(all_of(dm, "train").origin_time) == [2]  # targets in rows before 11 - 7
+    assert rows_of(all_of(dm, "val").origin_time) == [10, 11]  # 20 - 7
+    assert rows_of(all_of(dm, "test").origin_time)[-1] == 28  # nothing comes after test
+
+
+def test_one_sample_is_its_row_of_the_batch(tmp_path: Path) -> None:
+    dm = datamodule(tmp_path, scaling="train")
+    dataset, batch = dm.dataset("train"), all_of(dm, "train")
+    assert len(dataset) == 3
+    for i in (0, 1, 2, -1):
+        assert all(torch.equal(one, many[i]) for one, many in zip(dataset[i], batch, strict=True))
+    assert len(list(dataset)) == 3, "iteration ends with the last"  # type: ignore[call-overload]
+    for outside in (3, -4):
+        with pytest.raises(IndexError, match="outside a dataset of 3 windows"):
+            dataset[outside]
+
+
+@pytest.mark.parametrize("min_observed", [1.0, 0.5])
+def test_rows_scaled_ahead_and_batches_scaled_after_are_the_same_bits(
+    tmp_path: Path, min_observed: float
+) -> None:
+    dm = datamodule(tmp_path, scaling="train", min_observed=min_observed)
+    ahead, after = dm.dataset("train"), dm.dataset("train")
+    after.ahead_bytes = 0
+    every = np.arange(len(ahead))
+    for one, other in zip(ahead[every], after[every], strict=True):
+        assert torch.equal(one.contiguous().view(torch.uint8), other.view(torch.uint8))
+    assert after._windows().x.data_ptr() == dm.table.x.ctypes.data
+    assert ahead._windows().x.data_ptr() != dm.table.x.ctypes.data
+    assert len(after._windows().x) == 14 - 1
+    assert len(ahead._windows().x) == len(range(1, 5 if min_observed == 1 else 10)) - 1
+
+
+def test_a_transform_sees_every_batch_and_sample(tmp_path: Path) -> None:
+    def double(batch: Batch) -> Batch:
+        return batch._replace(x=batch.x * 2)
+
+    plain, doubled = (datamodule(tmp_path, transform=t).dataset("train") for t in (None, double))
+    assert torch.equal(doubled[1].x, plain[1].x * 2)
+    assert torch.equal(doubled[np.array([0, 2])].x, plain[np.array([0, 2])].x * 2)
+
+
+def test_a_batch_owns_its_memory(tmp_path: Path) -> None:
+    dataset = datamodule(tmp_path).dataset("train")
+    dataset[np.array([0, 1])].x.fill_(99)
+    assert dataset[np.array([0, 1])].x.max() < 3
+
+
+def test_a_dataset_pickles_small_and_without_a_map(tmp_path: Path) -> None:
+    dataset = datamodule(tmp_path).dataset("train")
+    before = dataset[np.arange(3)]
+    text = pickle.dumps(dataset)
+    assert len(text) < 3000
+    assert b"memmap" not in text
+    after = pickle.loads(text)[np.arange(3)]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
