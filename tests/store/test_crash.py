@@ -435,7 +435,7 @@ def command_line(folder: Path, _: str) -> None:
 
 def on_own_disk(folder: Path, size: str, function: Callable[[Path, str], None], what: str) -> None:
     """Call a function of this module in a process that has a file system of ``size`` alone."""
-    code = f"from pathlib import Path; import tests.store.test_crash as test_crash as t; t.{function.__name__}"
+    code = f"from pathlib import Path; import tests.store.test_crash as t; t.{function.__name__}"
     code += f"(Path({str(folder)!r}), {what!r}); print('all is well')"
     mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
     unshare = shutil.which("unshare")
