@@ -1,0 +1,20 @@
+"""What all commands share in reading what a person typed."""
+
+import sys
+from importlib import import_module
+from typing import NoReturn
+
+from btc_datamodule import __all__ as public_names
+
+
+def import_classes() -> None:
+    """Import what YAML can name, so that short names work and help lists every class."""
+    package = import_module("btc_datamodule")
+    for name in public_names:
+        getattr(package, name)
+
+
+def fail(message: str) -> NoReturn:
+    """End the process with one line on what was typed wrong, and status 2."""
+    print(f"btc-datamodule: error: {message}", file=sys.stderr)
+    raise SystemExit(2)

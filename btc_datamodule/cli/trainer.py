@@ -1,0 +1,116 @@
+"""``fit``, ``validate``, ``test`` and ``predict``: LightningCLI, with checkpoints that know more.
+
+What a checkpoint says of its model goes before what the config says, so that ``--ckpt_path`` is
+all it takes.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+from zipfile import is_zipfile
+
+from btc_datamodule.cli.messages import readable
+from btc_datamodule.cli.parsing import fail, import_classes
+from btc_datamodule.errors import ConfigError
+
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+LINKED = ("n_features", "lookback", "horizon", "target_shape")
+"""What a model is told of the data, if its ``__init__`` takes it."""
+
+
+def run_trainer(arguments: list[str] | None) -> None:
+    """A LightningCLI command; ``None`` stands for the arguments of this process."""
+    from lightning.pytorch import LightningModule, Trainer
+    from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+    from lightning.pytorch.utilities import rank_zero_info
+    from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+    from btc_datamodule.datamodule import BTCDataModule
+
+    class Parser(LightningArgumentParser):
+        def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+            if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
+                super().error(message, ex)
+            fail(readable(message))
+
+    class SaveConfig(SaveConfigCallback):
+        def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+            if trainer.logger is not None:  # without one it would land in the current folder
+                super().setup(trainer, pl_module, stage)
+
+    class CLI(LightningCLI):
+        def _parse_ckpt_path(self) -> None:
+            config = self.config[self.config.subcommand]
+            if config.ckpt_path is None and self.config.subcommand != "fit":
+                rank_zero_info("no --ckpt_path: the model is as its class makes it, not trained")
+            if config.ckpt_path in ("", "best"):  # an unset variable; what only its Trainer knows
+                raise ConfigError(f"--ckpt_path is {config.ckpt_path!r}: give the path of a file")
+            if not Path(config.ckpt_path or "").is_file():
+                return  # "last", which the Trainer finds
+            kept = read_arguments(config.ckpt_path, self.config.subcommand == "fit")
+            class_path = kept.pop("_class_path", config.model.class_path)
+            model = {"class_path": class_path, "dict_kwargs": kept}
+            self.config = self.parser.parse_object(
+                {self.config.subcommand: {"model": model}}, self.config
+            )
+
+        def instantiate_trainer(self, **arguments: Any) -> Trainer:
+            try:
+                return super().instantiate_trainer(**arguments)
+            except ValueError as error:
+                raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
+
+        def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+            for name in LINKED:  # a model that does not take one of them is not given it
+                parser.link_arguments(
+                    f"data.{name}", f"model.init_args.{name}", apply_on="instantiate"
+                )
+
+    import_classes()
+    try:
+        CLI(
+            LightningModule,
+            BTCDataModule,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            save_config_callback=SaveConfig,
+            save_config_kwargs={"overwrite": True},
+            parser_class=Parser,
+            parser_kwargs={"prog": "btc-datamodule", "allow_abbrev": False},
+            args=arguments,
+        )
+    except SIGTERMException:
+        print("btc-datamodule: ended by a SIGTERM", file=sys.stderr)
+        raise SystemExit(143) from None
+
+
+def read_arguments(path: str, resumes: bool) -> dict[str, Any]:
+    """The arguments of the model that a checkpoint holds, but for those that come from the data.
+
+    Its class is among them as ``_class_path`` if a command has made the checkpoint.
+
+    Args:
+        path: of the checkpoint.
+        resumes: whether training is to go on from it.
+
+    Raises:
+        ConfigError: if it is no checkpoint, or has too little in it.
+    """
+    import torch
+
+    checkpoint: Any = None
+    if is_zipfile(path):  # as torch writes them
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except Exception as error:  # damaged bytes give any
+            said = str(error).strip().partition("\n")[0]
+            raise ConfigError(f"the checkpoint {path} cannot be read: {said}") from error
+    if not isinstance(checkpoint, dict) or "pytorch-lightning_version" not in checkpoint:
+        raise ConfigError(f"{path} is not a checkpoint of a Trainer")
+    if resumes and "optimizer_states" not in checkpoint:
+        raise ConfigError(
+            f"{path} has the weights alone: training cannot go on from it. Keep checkpoints with "
+            "`save_weights_only: false`"
+        )
+    arguments = checkpoint.get("hyper_parameters", {})
+    return {key: arguments[key] for key in arguments if key not in ("_instantiator", *LINKED)}
