@@ -47,7 +47,7 @@ from torch.utils.data import Dataset
 
 from btc_datamodule import BTCDataModule, FractionSplit
 from btc_datamodule.candles.timeline import format_instant, parse_instant
-from btc_datamodule.features.feature import FEATURES
+from btc_datamodule.features.builtin import FEATURES
 from btc_datamodule.windows.dataset import WindowDataset, as_is
 from btc_datamodule.windows.loader import WindowLoader
 from btc_datamodule.windows.memory import Memory

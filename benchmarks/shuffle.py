@@ -49,10 +49,10 @@ from numpy.typing import NDArray
 from timing import machine
 
 from btc_datamodule import BTCDataModule
+from btc_datamodule.candles.runs import Runs
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import LogReturn
-from btc_datamodule.features.grid import Runs
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.dataset import WindowDataset, as_is
 from btc_datamodule.windows.loader import WindowLoader

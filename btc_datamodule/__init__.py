@@ -36,7 +36,8 @@ if TYPE_CHECKING:
         Target,
         TripleBarrier,
     )
-    from btc_datamodule.features.feature import FEATURES, Feature
+    from btc_datamodule.features.builtin import FEATURES
+    from btc_datamodule.features.feature import Feature
     from btc_datamodule.sources.base import Block, Source
     from btc_datamodule.sources.binance.source import BinanceArchive
     from btc_datamodule.sources.ccxt.source import Ccxt
@@ -62,7 +63,8 @@ _MODULES = {
         "SourceError",
         "StoreError",
     ),
-    "features.feature": ("FEATURES", "Feature"),
+    "features.builtin": ("FEATURES",),
+    "features.feature": ("Feature",),
     "training.predictions": ("PredictionWriter",),
     "sources.base": ("Block", "Source"),
     "sources.binance.source": ("BinanceArchive",),

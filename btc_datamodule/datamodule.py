@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from btc_datamodule.candles.timeline import format_interval, parse_instant, parse_interval
 from btc_datamodule.checks import check_arguments, check_stages
+from btc_datamodule.disk.hdf5 import mend
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
 from btc_datamodule.evaluation.fitted import Fitted, digest_of, observed_rows, train_runs
 from btc_datamodule.evaluation.origins import Origins, Reckoning, SampleShape, eligible
@@ -29,12 +30,13 @@ from btc_datamodule.evaluation.scaling import Scaler, Scaling
 from btc_datamodule.evaluation.splits import END_OF_TIME, STAGES, Fold, FractionSplit, Split, Stage
 from btc_datamodule.evaluation.targets import LogReturn, Target
 from btc_datamodule.features.build import Recipe, build
-from btc_datamodule.features.feature import Feature, resolve
+from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.table import Table, table_path
 from btc_datamodule.hparams import plain
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import Header, check_series, mend, read_header
+from btc_datamodule.store.candle_file import Header, check_series, read_header
 from btc_datamodule.store.update import series_folder, update
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stopping import StopTogether

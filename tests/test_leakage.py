@@ -20,9 +20,9 @@ from btc_datamodule import (
     Split,
     WalkForward,
 )
-from btc_datamodule.audit.twins import changed
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule.features.causality import changed
 from tests.memory import HOUR, START, Memory, random_hourly
 
 OF_A_FEW_BARS = ["log_return", "log_open", "garman_klass", "day_sin"]

@@ -6,7 +6,6 @@ in bars that must not matter; the others count again, by other code than that un
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
@@ -15,30 +14,25 @@ from numpy.typing import NDArray
 
 from btc_datamodule.audit.twins import (
     EVALUATED,
-    MILD,
     ROUNDING,
-    STRONG,
     LeakError,
-    Mask,
     Piece,
     apart,
-    changed,
-    marked,
     same,
     some_windows,
 )
+from btc_datamodule.candles.runs import Mask, marked
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.scaling import NORMAL_IQR, Scaler, Scaling
 from btc_datamodule.evaluation.splits import Stage
-from btc_datamodule.features.feature import Feature, check_lookback, frame
+from btc_datamodule.features.causality import MILD, STRONG, check_every_row
+from btc_datamodule.features.feature import Feature
 from btc_datamodule.windows.dataset import Batch
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
 
-SCAN_WORK = 500_000_000
-"""Rows times bars of lookback for which a feature is computed again; all rows, if it lasts."""
 
 ROUNDS = 2
 """How often other samples are taken out of their surroundings."""
@@ -133,54 +127,6 @@ def reads_no_later_bar(feature: Feature, piece: Piece) -> Counter[str]:
     """A feature, at every row; of a long lookback at some, those before boundaries among them."""
     ends = [piece.row_of(start) - 1 for stage in EVALUATED for start, _ in piece.fold.spans(stage)]
     return Counter(rows=check_every_row(feature, piece.times, piece.bars, ends))
-
-
-def check_every_row(
-    feature: Feature,
-    times: NDArray[np.int64],
-    bars: Mapping[str, NDArray[np.float64]],
-    first: Sequence[int] = (),
-) -> int:
-    """Compute rows of a feature again with all bars changed but those that it may read.
-
-    As many rows at a time as leave room for changed bars between them. What comes out different
-    is then judged row by row, as in building the feature file: a running sum only rounds.
-
-    Args:
-        feature: the feature under test.
-        times: (T,) open times of a regular grid.
-        bars: (T,) columns, NaN where a bar is not known.
-        first: rows to begin with, if there is not the time for all (``SCAN_WORK``).
-
-    Returns:
-        How many rows were tested.
-
-    Raises:
-        LookAheadError: naming the feature, the time and the size.
-    """
-    back, size = feature.lookback, len(times)
-    others = changed(bars, MILD, np.ones(size, dtype=np.bool_))
-    table = frame(times, bars)
-    values = feature(table)
-    defined = values[np.isfinite(values)]
-    spread = np.subtract(*np.quantile(defined, [0.95, 0.05])) if len(defined) else 0.0
-    apart_by = back + min(max(back, 8), 64)
-    scans = min(apart_by, max(4, SCAN_WORK // (size * back)))
-    phases = dict.fromkeys(row % apart_by for row in first)
-    phases |= dict.fromkeys(np.random.default_rng(0).permutation(apart_by).tolist())
-    tested = 0
-    for phase in list(phases)[:scans]:
-        rows = np.arange(phase, size, apart_by)
-        kept = marked(size, rows - back + 1, back)
-        mixed = {name: np.where(kept, bars[name], others[name]) for name in bars}
-        other = frame(times, mixed)
-        again = feature(other)
-        like = np.isclose(again[rows], values[rows], 1e-6, 1e-6 * spread, equal_nan=True)
-        suspects = rows[~like][:8].tolist()
-        check_lookback(feature, table, values, suspects)
-        check_lookback(feature, other, again, suspects)
-        tested += len(rows)
-    return tested
 
 
 # --- counted again --------------------------------------------------------------------------------

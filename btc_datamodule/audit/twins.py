@@ -6,7 +6,7 @@ temporary folder that is removed in any case and its fold pinned, so that bounda
 they are. A source is never asked. ``same`` says whether two twins agree.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -19,12 +19,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.runs import Mask
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_instant, union
 from btc_datamodule.errors import BTCDataError, ConfigError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.splits import Fold, Split, Stage
 from btc_datamodule.features.build import build
+from btc_datamodule.features.causality import changed
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.table import Table
 from btc_datamodule.store.candle_file import CandleReader, write_candles
@@ -33,9 +35,6 @@ from btc_datamodule.windows.dataset import Batch
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
 
-STRONG, MILD = 1.0, 0.1
-"""Standard deviation of the log factors of changed bars. Mild where bars before are changed: a
-running sum (polars' rolling means) carries what it rounds of them along."""
 
 ROUNDING = 1e-5
 """What such rounding may come to, beside a float32 value and beside the spread of its column."""
@@ -47,9 +46,6 @@ SAMPLES = 256
 """Samples of a stage that are taken out of their surroundings together, at most."""
 
 EVALUATED: tuple[Stage, ...] = ("train", "val", "test")
-
-Mask = NDArray[np.bool_]
-Columns = Mapping[str, NDArray[Any]]
 
 
 class LeakError(BTCDataError):
@@ -191,26 +187,6 @@ def twin_of(
         yield twin
 
 
-def changed(columns: Columns, strength: float, rows: Mask) -> dict[str, NDArray[Any]]:
-    """Columns of bars with other prices, shapes and volumes where ``rows`` (N,) is true.
-
-    Open times stay, valid bars stay valid, and of one length of columns and one strength the
-    other values are always the same.
-    """
-    rng = np.random.default_rng(0)
-    factor = {name: np.exp(strength * rng.normal(size=len(rows))) for name in columns}
-    if "taker_buy_volume" in factor:  # still no more than the volume
-        factor["taker_buy_volume"] = np.minimum(factor["volume"], 1) * rng.uniform(0, 1, len(rows))
-    old, new = columns, dict(columns)
-    for name in columns.keys() - {"open_time"}:
-        new[name] = columns[name] * factor[name]
-    top, bottom = np.maximum(old["open"], old["close"]), np.minimum(old["open"], old["close"])
-    upper, lower = rng.uniform(0.5, 2, (2, len(rows)))
-    new["high"] = np.maximum(new["open"], new["close"]) * (old["high"] / top) ** upper
-    new["low"] = np.minimum(new["open"], new["close"]) * (old["low"] / bottom) ** lower
-    return {name: np.where(rows, new[name], old[name]) for name in columns}
-
-
 def same(
     what: str,
     one: NDArray[Any],
@@ -290,11 +266,3 @@ def apart(data: "BTCDataModule", extent: tuple[int, int], seed: int) -> dict[Sta
         if free:
             chosen[stage] = np.array(free, dtype=np.int64)
     return chosen
-
-
-def marked(size: int, starts: NDArray[np.int64], length: int) -> Mask:
-    """(size,) which rows lie in one of the intervals [start, start + length)."""
-    edges = np.zeros(size + 1, dtype=np.int64)
-    np.add.at(edges, starts.clip(0, size), 1)
-    np.add.at(edges, (starts + length).clip(0, size), -1)
-    return np.cumsum(edges[:-1]) > 0

@@ -8,15 +8,10 @@ from pathlib import Path
 
 from btc_datamodule.candles.series import ContentDigest
 from btc_datamodule.candles.timeline import format_instant, union
+from btc_datamodule.disk.hdf5 import attribute, damage_named, mend, open_hdf5
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.table import Table, content_digest, table_path
-from btc_datamodule.store.candle_file import (
-    CandleReader,
-    attribute,
-    damage_named,
-    mend,
-    open_hdf5,
-)
+from btc_datamodule.store.candle_file import CandleReader
 
 
 def verify_series(candle_path: Path) -> list[str]:

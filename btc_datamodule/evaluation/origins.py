@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.features.grid import Runs
+from btc_datamodule.candles.runs import Runs, count_rows, subtract_runs
 
 TABLE_ITEMS = 32
 """Items of the table of runs for each run, so that most items lie inside one run."""
@@ -195,28 +195,13 @@ def eligible(
     if need_target:
         shift = np.array([lead + shape.horizon - 1, lead - shape.context])
         runs = subtract_runs(runs, outages - shift)
-    counts.append(_total(runs))
+    counts.append(count_rows(runs))
     runs = subtract_runs(runs, unobserved)
-    counts.append(_total(runs))
+    counts.append(count_rows(runs))
     allowed = int(np.floor((1 - min_observed) * shape.lookback + 1e-9))
     runs = subtract_runs(runs, too_sparse(unobserved, shape.lookback, allowed))
-    counts.append(_total(runs))
+    counts.append(count_rows(runs))
     return Reckoning(runs, counts[0], Dropped(*(-np.diff(counts)).tolist()))
-
-
-def subtract_runs(runs: Runs, taken: Runs) -> Runs:
-    """The rows of ``runs`` that are in none of ``taken`` (sorted by start; may overlap)."""
-    edges = np.concatenate([runs[:, 0], runs[:, 1], taken[:, 0], taken[:, 1]])
-    # +1 for every run that is open, -big for every taken one: what is left stands at exactly 1.
-    weight = len(runs) + len(taken) + 2
-    steps = np.repeat([1, -1, -weight, weight], [len(runs), len(runs), len(taken), len(taken)])
-    order = np.argsort(edges, kind="stable")
-    edges, level = edges[order], np.cumsum(steps[order])
-    settled = np.concatenate([edges[1:] > edges[:-1], [True]])[: len(edges)]
-    edges, free = edges[settled], level[settled] == 1
-    opens = np.flatnonzero(free & ~np.concatenate([[False], free[:-1]])[: len(free)])
-    closes = np.flatnonzero(~free & np.concatenate([[False], free[:-1]])[: len(free)])
-    return np.stack([edges[opens], edges[closes]], axis=1).astype(np.int64)
 
 
 def too_sparse(unobserved: Runs, lookback: int, allowed: int) -> Runs:
@@ -245,7 +230,3 @@ def too_sparse(unobserved: Runs, lookback: int, allowed: int) -> Runs:
     end = np.where(slope < 0, np.minimum(right, left + at - allowed), right)
     end = np.where((slope == 0) & (at <= allowed), start, end)
     return np.stack([start, end], axis=1)[start < end]
-
-
-def _total(runs: Runs) -> int:
-    return int((runs[:, 1] - runs[:, 0]).sum())

@@ -16,11 +16,14 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.runs import Runs, join_runs, mask_of, runs_of
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.disk.atomic import replacing, writable
+from btc_datamodule.disk.atomic import writable
+from btc_datamodule.disk.hdf5 import open_hdf5, replacing
 from btc_datamodule.errors import ConfigError, StoreError
-from btc_datamodule.features.feature import Feature, check_lookback, frame, warm_up
-from btc_datamodule.features.grid import Grid, Runs, join_runs, mask_of, runs_of
+from btc_datamodule.features.causality import check_lookback, rows_to_check
+from btc_datamodule.features.feature import Feature, frame, warm_up
+from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import (
     BAR_COLUMNS,
@@ -34,11 +37,9 @@ from btc_datamodule.features.table import (
     sha256_of,
     table_path,
 )
-from btc_datamodule.store.candle_file import CandleReader, Header, open_hdf5
+from btc_datamodule.store.candle_file import CandleReader, Header
 
 KEPT_SECONDS = 86_400
-CHECKED_ROWS = 24
-"""Rows of each block on which the look-ahead check computes every feature again."""
 
 
 @dataclass(frozen=True)
@@ -198,43 +199,8 @@ def _block(
     x = np.empty((high - low, len(features)), dtype=np.float32)
     for column, feature in enumerate(features):
         values = feature(table)
-        rows = _rows_to_check(grid, early, low, high, values, bars["close"])
+        rows = rows_to_check(grid, early, low, high, values, bars["close"])
         check_lookback(feature, table, values, rows)
         with np.errstate(over="ignore"):  # too large for float32 counts as not observed
             x[:, column] = values[low - early :]
     return x, {name: bars[name][low - early :] for name in BAR_COLUMNS}
-
-
-def _rows_to_check(
-    grid: Grid,
-    early: int,
-    low: int,
-    high: int,
-    values: NDArray[np.float64],
-    close: NDArray[np.float64],
-) -> list[int]:
-    """Rows of a block on which to test the law, counted from ``early``.
-
-    Random ones; those next to outages; and those where a feature that peeks only now and then is
-    likely to: where its own values are extreme, and before and at the largest moves of the price.
-    """
-    first, count = low - early, high - early
-    near = grid.outages[(grid.outages[:, 0] >= low) & (grid.outages[:, 1] < high)].ravel() - early
-    move = np.abs(np.diff(close, prepend=close[:1]) / close)
-    unusual = np.abs(values - np.nanmedian(values)) if np.isfinite(values).any() else move
-    rows = [
-        np.random.default_rng(low).integers(first, count, CHECKED_ROWS),
-        np.array([first, count - 1]),
-        *(near[:CHECKED_ROWS] - back for back in (0, 1)),
-        *(_largest(move) - back for back in (0, 1)),
-        _largest(unusual),
-        _largest(-unusual),
-    ]
-    return [int(row) for row in np.unique(np.concatenate(rows)) if first <= row < count]
-
-
-def _largest(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rows of the largest finite values, a few of them."""
-    ordered = np.where(np.isfinite(values), values, -np.inf)
-    few = min(CHECKED_ROWS // 2, len(values))
-    return np.argpartition(ordered, -few)[-few:]

@@ -16,13 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.runs import Runs, mask_of
 from btc_datamodule.candles.series import OPTIONAL, PRICES, holes
 from btc_datamodule.candles.timeline import Span, ceil_to, format_instant
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader
-
-Runs = NDArray[np.int64]
-"""(n, 2) int64: sorted, disjoint, half-open runs of rows."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,31 +119,6 @@ class Grid:
         for name in OPTIONAL:
             columns.setdefault(name, np.full(high - low, np.nan))
         return columns
-
-
-def mask_of(runs: Runs, low: int, high: int) -> NDArray[np.bool_]:
-    """Which rows of [low, high) lie in one of ``runs``: (high - low,) bool."""
-    inside = runs[(runs[:, 0] < high) & (runs[:, 1] > low)].clip(low, high) - low
-    edges = np.zeros(high - low + 1, dtype=np.int64)
-    np.add.at(edges, inside[:, 0], 1)
-    np.add.at(edges, inside[:, 1], -1)
-    return np.cumsum(edges[:-1]) > 0
-
-
-def runs_of(mask: NDArray[np.bool_], offset: int = 0) -> Runs:
-    """The runs of true rows in ``mask``, whose first row has the number ``offset``."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return edges.reshape(-1, 2) + offset
-
-
-def join_runs(blocks: list[Runs]) -> Runs:
-    """The runs of consecutive blocks of rows as one, those that touch at block edges joined."""
-    runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *blocks])
-    if not len(runs):
-        return runs
-    opens = np.concatenate([[True], runs[1:, 0] > runs[:-1, 1]])
-    closes = np.concatenate([opens[1:], [True]])
-    return np.stack([runs[opens, 0], runs[closes, 1]], axis=1)
 
 
 def _windows(reader: CandleReader, span: Span) -> list[Span]:

@@ -38,18 +38,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.runs import Runs
 from btc_datamodule.candles.timeline import Span
+from btc_datamodule.disk.hdf5 import attribute, check_schema, damage_named, open_hdf5, plain_dataset
 from btc_datamodule.errors import StoreError
-from btc_datamodule.features.grid import Runs
 from btc_datamodule.features.moments import Moments
-from btc_datamodule.store.candle_file import (
-    BLOCK_ROWS,
-    attribute,
-    check_schema,
-    damage_named,
-    open_hdf5,
-    plain_dataset,
-)
+from btc_datamodule.store.candle_file import BLOCK_ROWS
 
 if TYPE_CHECKING:
     import h5py

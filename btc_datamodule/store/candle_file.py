@@ -18,7 +18,6 @@ A write goes through ``disk``: a reader sees the old content or the new, never a
 import json
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,8 +27,16 @@ import numpy as np
 
 from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDigest
 from btc_datamodule.candles.timeline import Span, format_interval
-from btc_datamodule.disk.atomic import replacing
-from btc_datamodule.errors import CandleError, StoreError, first_line
+from btc_datamodule.disk.hdf5 import (
+    attribute,
+    check_schema,
+    damage_named,
+    mend,
+    open_hdf5,
+    plain_dataset,
+    replacing,
+)
+from btc_datamodule.errors import StoreError
 
 if TYPE_CHECKING:
     import h5py
@@ -41,13 +48,6 @@ SHUFFLED = ("open_time", "quote_volume", "trades")
 """Columns whose bytes are shuffled before gzip. The others are mostly decimals of few digits, whose
 eight bytes come again as a whole: shuffling them too made files 16 to 32 % larger
 (``python benchmarks/ingest.py --compression``)."""
-
-
-def mend(path: Path) -> str:
-    """What to do about a damaged file of ours."""
-    if path.name.startswith("features-"):
-        return "delete it and run `btc-datamodule prepare`, which makes it again from the candles"
-    return "move it away and run `btc-datamodule prepare` again"
 
 
 @dataclass(frozen=True)
@@ -245,56 +245,6 @@ def write_candles(
         )
 
 
-def open_hdf5(path: Path) -> "h5py.File":
-    """Open an HDF5 file of ours for reading, or raise a ``StoreError`` that says what it is."""
-    import h5py
-
-    if not path.exists():
-        raise StoreError(f"{path} does not exist: run `btc-datamodule prepare`")
-    try:
-        return h5py.File(path, "r", locking="best-effort")
-    except PermissionError:
-        raise StoreError(f"{path} may not be read by this user: change its permissions") from None
-    except OSError as error:
-        what = "is not a whole HDF5 file" if h5py.is_hdf5(path) else "is not an HDF5 file"
-        raise StoreError(f"{path} {what}: {mend(path)} ({first_line(error)})") from None
-
-
-def plain_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
-    """A dataset whose bytes lie in this very file: no link, no virtual or external storage."""
-    import h5py
-
-    node: Any = file
-    for part in name.split("/"):
-        if not isinstance(node, h5py.Group) or not isinstance(
-            node.get(part, getlink=True), h5py.HardLink
-        ):
-            raise StoreError(f"{path} has no dataset {name!r}: {mend(path)}")
-        node = node[part]
-    if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
-        raise StoreError(f"{path}: {name!r} is not a dataset with its data inside: {mend(path)}")
-    return node
-
-
-def attribute(path: Path, file: "h5py.File", name: str, kind: type) -> Any:
-    """An attribute of the file's root as a plain Python value of type ``kind``."""
-    value = file.attrs.get(name)
-    if isinstance(value, np.generic):
-        value = value.item()
-    if not isinstance(value, kind):
-        raise StoreError(f"{path} has no attribute {name!r}: it is not a file of ours, or damaged")
-    return value
-
-
-def check_schema(path: Path, file: "h5py.File", schema: int, what: str) -> None:
-    """Raise ``StoreError`` unless the file's schema is the one this version reads."""
-    found = file.attrs.get("schema", "none")
-    if np.ndim(found) or found != schema:
-        raise StoreError(
-            f"{path} is not a {what} of schema {schema} (it has {found}): {mend(path)}"
-        )
-
-
 def _read_header(path: Path, file: "h5py.File") -> Header:
     import h5py
 
@@ -331,17 +281,6 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
             for record in map(json.loads, plain_dataset(path, file, "provenance")[()])
         ),
     )
-
-
-@contextmanager
-def damage_named(path: Path) -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into a ``StoreError`` that names the file."""
-    try:
-        yield
-    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged: {mend(path)} ({first_line(error)})") from error
-    except CandleError as error:
-        raise StoreError(f"{path} is damaged: {mend(path)} ({error})") from error
 
 
 def _dtype(column: str) -> "np.dtype[Any]":

@@ -13,8 +13,9 @@ import numpy as np
 
 from btc_datamodule.candles.series import Candles, ContentDigest, empty, merge
 from btc_datamodule.candles.timeline import floor_to, format_instant, union
+from btc_datamodule.disk.hdf5 import mend
 from btc_datamodule.errors import StoreError
-from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader, Provenance, mend, read_header
+from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader, Provenance, read_header
 
 
 class Merge:

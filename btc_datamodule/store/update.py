@@ -8,39 +8,32 @@ this for a series; the others wait for it.
 """
 
 import logging
-import os
-import shutil
-import socket
 import time
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock, Timeout
 
-from btc_datamodule.candles.series import concatenate, holes
+from btc_datamodule.candles.series import holes
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, union
 from btc_datamodule.disk.atomic import writable
-from btc_datamodule.errors import ConfigError, SourceError, StoreError
+from btc_datamodule.disk.lock import only_writer
+from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store.candle_file import (
     Header,
-    Provenance,
     check_series,
     read_header,
     write_candles,
 )
 from btc_datamodule.store.merging import Merge, joined
+from btc_datamodule.store.parts import Parts
 
-PART_ROWS = 1 << 18
-PART_SECONDS = 10.0
 LONG_ABSENCE = 100
 """Bars in a row that a source has not, from which on a person is told."""
 
-PATIENCE_SECONDS = 2.0
-"""How long to wait for another writer before saying so."""
 
 _log = logging.getLogger(__name__)
 
@@ -105,41 +98,8 @@ def update(
         raise ConfigError(
             f"the folder {path.parent} cannot be made ({error.strerror}): change `data_dir`"
         ) from None
-    with _only_writer(path, lock_timeout):
+    with only_writer(path, lock_timeout):
         return _update_locked(path, source, interval, asked, refresh)
-
-
-@contextmanager
-def _only_writer(path: Path, timeout: float) -> Iterator[None]:
-    """Hold the series' lock, with a note of who holds it for those who wait in vain."""
-    lock = FileLock(path.with_suffix(".lock"))
-    note = path.with_suffix(".holder")
-
-    def holder() -> str:
-        return (note.read_text() if note.exists() else "") or "another process"
-
-    try:
-        with writable(Path(lock.lock_file)):
-            lock.acquire(timeout=min(timeout, PATIENCE_SECONDS))
-    except Timeout:
-        _log.warning("waiting for %s, which holds %s", holder(), lock.lock_file)
-        try:
-            lock.acquire(timeout=max(0.0, timeout - PATIENCE_SECONDS))
-        except Timeout:
-            raise StoreError(
-                f"{lock.lock_file} has been held for {timeout:.0f} s by {holder()}: wait for "
-                "that process, or stop it"
-            ) from None
-    try:
-        since = format_instant(int(time.time()))
-        with suppress(OSError):  # a courtesy, for which a full disk may have no room
-            note.unlink(missing_ok=True)  # of a process that was killed
-            note.write_text(f"process {os.getpid()} on {socket.gethostname()} since {since}")
-        yield
-    finally:
-        with suppress(OSError):
-            note.unlink(missing_ok=True)
-        lock.release()
 
 
 def _update_locked(path: Path, source: Source, interval: int, asked: Span, refresh: bool) -> Update:
@@ -147,7 +107,7 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
         for leftover in path.parent.glob(f"{path.name}.*.tmp"):
             leftover.unlink()
     revision = source.revision  # once, and before reading: for files it reads them whole
-    parts = _Parts(path, source, interval, revision or "")
+    parts = Parts(path, source, interval, revision or "")
     stored = read_header(path) if path.exists() else None
     if stored:
         check_series(path, stored, source.name, source.series, interval)
@@ -175,85 +135,6 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
         notes += _commit(path, parts, refresh)
     header = read_header(path)
     return Update(header, header.rows - (stored.rows if stored else 0), tuple(notes))
-
-
-class _Parts:
-    """Answers that are on disk but not in the candle file yet. As a context manager, flushes."""
-
-    def __init__(self, path: Path, source: Source, interval: int, revision: str) -> None:
-        self.path = path
-        self.folder = path.with_suffix(".parts")
-        self.source = source
-        self.interval = interval
-        self.revision = revision
-        self._blocks: list[Block] = []
-        self._since = time.monotonic()
-
-    def __enter__(self) -> "_Parts":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.flush()
-
-    def files(self) -> list[Path]:
-        return sorted(self.folder.glob("*.h5"))
-
-    def covered(self) -> list[Span]:
-        return [span for file in self.files() for span in read_header(file).covered]
-
-    def discard(self) -> None:
-        """Forget what is on disk."""
-        if self.folder.exists():
-            with writable(self.folder):
-                shutil.rmtree(self.folder)
-
-    def discard_merged(self, stored: Header) -> None:
-        """Forget what a process merged into the candle file and was killed before forgetting.
-
-        Merged again, it would be the same candles, with their provenance twice.
-        """
-        when = self.path.stat().st_mtime_ns
-        for file in self.files():
-            merged = not any(subtract(span, stored.covered) for span in read_header(file).covered)
-            if merged and file.stat().st_mtime_ns < when:
-                with writable(file):
-                    file.unlink()
-        if not self.files():
-            self.discard()
-
-    def add(self, block: Block) -> None:
-        """Take a block; now and then write what has gathered."""
-        if not self._blocks:
-            self._since = time.monotonic()
-        self._blocks.append(block)
-        rows = sum(len(block.candles) for block in self._blocks)
-        if rows >= PART_ROWS or time.monotonic() - self._since >= PART_SECONDS:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write the gathered blocks as one part."""
-        if not self._blocks:
-            return
-        files = self.files()
-        number = int(files[-1].stem) + 1 if files else 0
-        candles = concatenate([block.candles for block in self._blocks])
-        now = format_instant(int(time.time()))
-        write_candles(
-            self.folder / f"{number:06d}.h5",
-            [candles],
-            source=self.source.name,
-            series=self.source.series,
-            interval=self.interval,
-            columns=candles.columns,
-            covered=union(block.span for block in self._blocks),
-            revision=self.revision,
-            provenance=[
-                Provenance(block.origin, block.span, len(block.candles), now, block.checksum)
-                for block in self._blocks
-            ],
-            compress=False,
-        )
-        self._blocks = []
 
 
 def _absent(block: Block, interval: int) -> list[Span]:
@@ -325,7 +206,7 @@ def _with_progress(
             bar.update((block.span[1] - block.span[0]) // interval)
 
 
-def _commit(path: Path, parts: _Parts, refresh: bool) -> list[str]:
+def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
     """Merge the candle file and its parts into a new candle file; drop the parts."""
     source, interval = parts.source, parts.interval
     merged = Merge(path if path.exists() else None, parts.files(), interval, refresh)

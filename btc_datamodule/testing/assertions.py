@@ -5,11 +5,12 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from btc_datamodule.audit.guarantees import check_every_row
 from btc_datamodule.candles.series import Candles, concatenate
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.errors import LookAheadError
-from btc_datamodule.features.feature import Feature, resolve
+from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.causality import check_every_row
+from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import CandleReader, write_candles

@@ -22,7 +22,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from btc_datamodule.disk.atomic import replacement, replacing, writable
+from btc_datamodule.disk.atomic import replacement, writable
+from btc_datamodule.disk.hdf5 import replacing
 from btc_datamodule.errors import ConfigError
 
 SUFFIXES = (".parquet", ".h5")

@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from btc_datamodule.candles.runs import Runs
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins
-from btc_datamodule.features.grid import Runs
 from btc_datamodule.windows.dataset import Batch, WindowDataset
 from btc_datamodule.windows.sampler import Request
 

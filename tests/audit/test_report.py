@@ -27,12 +27,12 @@ from btc_datamodule import (
 from btc_datamodule import datamodule as wiring
 from btc_datamodule.audit import guarantees
 from btc_datamodule.audit import report as audit
-from btc_datamodule.audit.twins import changed
 from btc_datamodule.cli.commands import main
 from btc_datamodule.evaluation.fitted import observed_rows
 from btc_datamodule.evaluation.origins import Origins, Reckoning, eligible
 from btc_datamodule.evaluation.splits import Fold, Stage
 from btc_datamodule.features import build as building
+from btc_datamodule.features.causality import changed
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import WindowSampler

@@ -5,15 +5,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.runs import runs_of, subtract_runs
 from btc_datamodule.evaluation.origins import (
     TABLE_LIMIT,
     Origins,
     SampleShape,
     eligible,
-    subtract_runs,
     too_sparse,
 )
-from btc_datamodule.features.grid import runs_of
 
 
 def rows_of(runs: NDArray[np.int64]) -> list[int]:

@@ -22,7 +22,7 @@ from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.features import table as layout
 from btc_datamodule.features.build import Recipe, build
-from btc_datamodule.features.feature import resolve
+from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import BAR_COLUMNS, BLOCK_DTYPES, DTYPES, Table
 from btc_datamodule.windows.dataset import WindowDataset

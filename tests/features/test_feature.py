@@ -18,15 +18,9 @@ from btc_datamodule.candles.series import COLUMNS, OPTIONAL, Candles, concatenat
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.errors import ConfigError, LookAheadError
 from btc_datamodule.features.build import Recipe, build
-from btc_datamodule.features.feature import (
-    FEATURES,
-    Compute,
-    Feature,
-    check_lookback,
-    frame,
-    resolve,
-    warm_up,
-)
+from btc_datamodule.features.builtin import FEATURES, resolve
+from btc_datamodule.features.causality import check_lookback
+from btc_datamodule.features.feature import Compute, Feature, frame, warm_up
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.files.source import CandleFile

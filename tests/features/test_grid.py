@@ -11,10 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.runs import Runs, join_runs, mask_of, runs_of
 from btc_datamodule.candles.series import OPTIONAL, PRICES, Candles
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.features.grid import Grid, Runs, join_runs, mask_of, runs_of
+from btc_datamodule.features.grid import Grid
 from btc_datamodule.store.candle_file import CandleReader
 from tests.helpers import HOUR, T0, candles_of, write
 

@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from btc_datamodule import ConfigError, LookAheadError
 from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.features.build import Recipe, build
-from btc_datamodule.features.feature import Feature, frame, resolve
-from btc_datamodule.features.language import DEEPEST, LONGEST, METHODS
+from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.feature import Feature, frame
+from btc_datamodule.features.language import DEEPEST, LONGEST
+from btc_datamodule.features.methods import METHODS
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.store.update import update

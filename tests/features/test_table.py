@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.series import OPTIONAL, Candles, concatenate
 from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features.build import Recipe, build
-from btc_datamodule.features.feature import FEATURES, Feature, frame, resolve
+from btc_datamodule.features.builtin import FEATURES, resolve
+from btc_datamodule.features.feature import Feature, frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.table import Table, table_path
 from btc_datamodule.sources.files.source import CandleFile

@@ -31,13 +31,13 @@ from btc_datamodule.candles.series import OPTIONAL, Candles
 from btc_datamodule.candles.timeline import Span, parse_instant, subtract, union
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.build import Recipe, build
-from btc_datamodule.features.feature import resolve
+from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store import update as acquire
+from btc_datamodule.store import parts
 from btc_datamodule.store.candle_file import CandleReader, Header, read_candles, read_header
 from btc_datamodule.store.export import export_candles
 from btc_datamodule.store.update import Update, update
@@ -102,7 +102,7 @@ def works() -> dict[str, Work]:
 
 
 def prepare(work: Work, path: Path, url: str, ready: Any) -> None:
-    acquire.PART_SECONDS = 0.05
+    parts.PART_SECONDS = 0.05
     ready.send("go")
     work.prepare(path, url)
 
@@ -225,7 +225,7 @@ def end(_: Any) -> None:
 
 
 def killed_before_forgetting(path: Path) -> None:
-    acquire._Parts.discard = end  # type: ignore[method-assign,assignment]
+    parts.Parts.discard = end  # type: ignore[method-assign,assignment]
     update(path, Simulator(seed=4), 60, T0, T0 + 86_400)
 
 
