@@ -101,10 +101,10 @@ def work(step: str, rows: int, batches: int, folder: Path) -> Callable[[], None]
     )
 
     def candles() -> None:
-        update(dm.candle_path, dm.source, dm.interval, dm.start, dm.end)
+        update(dm.candle_path, dm.source, dm.interval, dm.settings.start, dm.settings.end)
 
     def features() -> None:
-        build(dm.candle_path, dm.recipe)
+        build(dm.candle_path, dm.settings.recipe)
 
     def epoch() -> None:
         dm.setup()

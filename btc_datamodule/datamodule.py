@@ -1,14 +1,15 @@
-"""``BTCDataModule``: the wiring from a source of candles to the loaders, and only that.
+"""``BTCDataModule``: Lightning's hooks, and delegation to the rooms that do the work.
 
 ``prepare_data`` brings the candle file and the feature file up to date on disk. ``setup`` opens
-them, splits them by time and fits the scaler on train. The loaders hand out ``Batch``es.
+them, splits them by time and fits the scaler on train (``stages``). The loaders hand out
+``Batch``es (``windows``).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from copy import copy
+from dataclasses import fields, replace
 from inspect import signature
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast
 
 import numpy as np
 import torch
@@ -20,24 +21,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from btc_datamodule.candles.timeline import format_interval, parse_instant, parse_interval
-from btc_datamodule.checks import check_arguments, check_stages
-from btc_datamodule.disk.hdf5 import mend
-from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
-from btc_datamodule.evaluation.fitted import Fitted, digest_of, observed_rows, train_runs
-from btc_datamodule.evaluation.origins import Origins, Reckoning, SampleShape, eligible
-from btc_datamodule.evaluation.scaling import Scaler, Scaling
-from btc_datamodule.evaluation.splits import END_OF_TIME, STAGES, Fold, FractionSplit, Split, Stage
-from btc_datamodule.evaluation.targets import LogReturn, Target
-from btc_datamodule.features.build import Recipe, build
-from btc_datamodule.features.builtin import resolve
+from btc_datamodule.errors import ConfigError, NotPreparedError
+from btc_datamodule.evaluation.fitted import Fitted
+from btc_datamodule.evaluation.scaling import Scaling
+from btc_datamodule.evaluation.splits import STAGES, Split, Stage
+from btc_datamodule.evaluation.targets import Target
+from btc_datamodule.features.build import build
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.table import Table, table_path
-from btc_datamodule.hparams import plain
+from btc_datamodule.settings import (
+    Settings,
+    check_choice,
+    check_whole_number,
+    list_hyperparameters,
+)
 from btc_datamodule.sources.base import Source
-from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import Header, check_series, read_header
-from btc_datamodule.store.update import series_folder, update
+from btc_datamodule.stages import Stages
+from btc_datamodule.store.update import update
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stopping import StopTogether
 from btc_datamodule.windows.dataset import Batch, WindowDataset, as_is
@@ -52,6 +51,23 @@ if TYPE_CHECKING:
     from btc_datamodule.audit.report import Audit
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
+
+
+T = TypeVar("T")
+
+
+class _View(Generic[T]):
+    """An attribute of a datamodule that is read from what the datamodule holds, and never set."""
+
+    def __init__(self, read: "Callable[[BTCDataModule], T]", doc: str) -> None:
+        self.read = read
+        self.__doc__ = doc
+
+    def __get__(self, dm: "BTCDataModule | None", owner: type) -> T:
+        return cast("T", self) if dm is None else self.read(dm)
+
+    def __set__(self, dm: "BTCDataModule", value: T) -> None:
+        raise AttributeError("a datamodule's data do not change: make another one")
 
 
 class BTCDataModule(LightningDataModule):
@@ -142,52 +158,40 @@ class BTCDataModule(LightningDataModule):
         given = locals()
         super().__init__()
         self._given = {name: given[name] for name in _ARGUMENTS}
-        self.source = Simulator() if source is None else source
-        self.target = LogReturn() if target is None else target
-        self.split = FractionSplit() if split is None else split
-        for name, kind in (("source", Source), ("target", Target), ("split", Split)):
-            if not isinstance(getattr(self, name), kind):
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}: it must be an object such as "
-                    f"{_EXAMPLES[name]}"
-                )
-        self.features = resolve(features)
-        self.interval = parse_interval(interval)
-        self.source.check_interval(self.interval)
-        self.start = None if start is None else parse_instant(start, "start")
-        self.end = None if end is None else parse_instant(end, "end")
-        self.shape = SampleShape(lookback, horizon, gap, self.target.context)
-        self.purge = purge
-        self.embargo = embargo
-        self.context = context
+        self.settings = Settings.parse(self._given)
+        check_whole_number("batch_size", batch_size, 1)
+        check_whole_number("num_workers", num_workers, 0)
+        check_choice("shuffle", shuffle, ("full", "block", "none"))
+        check_choice("gather", gather, ("host", "device"))
+        check_choice("start_method", start_method, (None, "fork", "spawn", "forkserver"))
         self.batch_size = batch_size
-        self.stride = stride
-        self.eval_stride = horizon if eval_stride is None else eval_stride
         self.shuffle: Shuffle = shuffle
         self.seed = seed
-        self.scaling: Scaling = scaling
-        self.target_scaling: Scaling = target_scaling
-        self.max_fill = max_fill
-        self.min_observed = min_observed
         self.num_workers = num_workers
         self.start_method = start_method
         self.pin_memory = pin_memory
         self.gather = gather
-        if not isinstance(data_dir, str | Path):
-            raise ConfigError(f"data_dir is {data_dir!r}: name a folder")
-        self.data_dir = Path(data_dir).expanduser()
         self.refresh = refresh
         self.transform = transform
-        check_arguments(self)
-        if gather == "device" and scaling == "window":
-            rank_zero_warn("with `scaling: window` windows are gathered on the host")
-        self._table: Table | None = None
         self._fitted: Fitted | None = None
+        self._stages: Stages | None = None
         self._verified_key: str | None = None
         self._device_gather: DeviceGather | None = None
-        self.save_hyperparameters(self._plain_arguments())
+        for warning in self.settings.doubts():
+            rank_zero_warn(warning)
+        if gather == "device" and scaling == "window":
+            rank_zero_warn("with `scaling: window` windows are gathered on the host")
+        self.save_hyperparameters(list_hyperparameters(self._given, self.settings))
 
-    def with_fold(self, fold: int) -> "BTCDataModule":
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _FIXED:
+            raise ConfigError(
+                f"{name} decides the windows and is fixed once a datamodule is made: make another "
+                f"one, BTCDataModule({name}=...)"
+            )
+        super().__setattr__(name, value)
+
+    def with_fold(self, fold: int) -> Self:
         """A datamodule with the same settings for another fold of the split.
 
         It uses the same files; the statistics are its own, fitted by its ``setup``.
@@ -201,58 +205,31 @@ class BTCDataModule(LightningDataModule):
             raise ConfigError(f"split {self.split!r} has only one fold")
         return type(self)(**self._given | {"split": replace(self.split, fold=fold)})  # type: ignore[type-var]
 
-    # What sizes a model: known without any data.
+    settings: Settings
 
-    @property
-    def n_features(self) -> int:
-        """F, the last axis of ``Batch.x``."""
-        return len(self.features)
+    # What is known without any data: the arguments, and what sizes a model.
 
-    @property
-    def lookback(self) -> int:
-        """L, input bars."""
-        return self.shape.lookback
+    source = _View(lambda dm: dm.settings.source, "Where candles come from.")
+    interval = _View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
+    features = _View(lambda dm: dm.settings.features, "Columns of ``Batch.x``.")
+    target = _View(lambda dm: dm.settings.target, "What ``Batch.y`` is.")
+    split = _View(lambda dm: dm.settings.split, "How time is divided.")
+    shape = _View(lambda dm: dm.settings.shape, "Extent of a sample, in bars.")
+    lookback = _View(lambda dm: dm.settings.shape.lookback, "L, input bars.")
+    horizon = _View(lambda dm: dm.settings.shape.horizon, "H, target bars.")
+    n_features = _View(lambda dm: dm.settings.n_features, "F, the last axis of ``Batch.x``.")
+    target_shape = _View(lambda dm: dm.settings.target_shape, "Shape of one sample's target.")
+    candle_path = _View(lambda dm: dm.settings.candle_path, "The candle file.")
 
-    @property
-    def horizon(self) -> int:
-        """H, target bars."""
-        return self.shape.horizon
+    # What is known after ``setup``; NotPreparedError before.
 
-    @property
-    def target_shape(self) -> tuple[int, ...]:
-        """Shape of one sample's target."""
-        return self.target.shape(self.horizon)
-
-    # Where the files lie.
-
-    @property
-    def candle_path(self) -> Path:
-        """The candle file."""
-        folder = series_folder(self.data_dir, self.source, format_interval(self.interval))
-        return folder / "candles.h5"
-
-    def candle_header(self) -> Header:
-        """What the candle file says of itself.
-
-        Raises:
-            NotPreparedError: if there is none.
-            StoreError: if it is damaged, or holds another series than that of ``source``.
-        """
-        if not self.candle_path.exists():
-            raise NotPreparedError(
-                f"{self.candle_path} does not exist: run `btc-datamodule prepare`, or "
-                "prepare_data(), first"
-            )
-        header = read_header(self.candle_path)
-        source, series = self.source.name, self.source.series
-        check_series(self.candle_path, header, source, series, self.interval)
-        return header
-
-    @property
-    def recipe(self) -> Recipe:
-        """What the feature file is made by."""
-        end = END_OF_TIME if self.end is None else self.end
-        return Recipe(self.features, self.max_fill, (self.start or 0, end))
+    table = _View(lambda dm: dm.stages.table, "The feature file.")
+    fold = _View(lambda dm: dm.stages.fold, "The spans of the stages.")
+    n_folds = _View(lambda dm: dm.stages.n_folds, "How many folds the split makes of the candles.")
+    scaler = _View(lambda dm: dm.stages.fitted.scaler, "The statistics of the train rows.")
+    target_scaler = _View(
+        lambda dm: dm.stages.fitted.target_scaler, "The statistics of the train targets."
+    )
 
     # The hooks of a LightningDataModule.
 
@@ -264,17 +241,18 @@ class BTCDataModule(LightningDataModule):
             StoreError: if a file is damaged or locked.
             LookAheadError: if a feature looks ahead.
         """
+        settings = self.settings
         found = update(
-            self.candle_path,
-            self.source,
-            self.interval,
-            self.start,
-            self.end,
+            settings.candle_path,
+            settings.source,
+            settings.interval,
+            settings.start,
+            settings.end,
             refresh=self.refresh,
         )
         for note in found.notes:
             rank_zero_info(f"note:     {note}")
-        path = build(self.candle_path, self.recipe)
+        path = build(settings.candle_path, settings.recipe)
         rank_zero_info(
             f"candles:  {self.candle_path} ({found.header.rows:,} bars, {found.added:,} new)\n"
             f"features: {path}"
@@ -290,21 +268,9 @@ class BTCDataModule(LightningDataModule):
             NotPreparedError: if the files are not there.
             ConfigError: if a stage would be left without windows.
         """
-        path = table_path(self.candle_path, self.recipe.key(self.candle_header()))
-        if not path.exists():
-            raise NotPreparedError(
-                f"there is no feature file for these settings beside {self.candle_path}: "
-                "run `btc-datamodule prepare`, or prepare_data(), first"
-            )
-        self._table = Table.open(path)
-        if table_path(path, self._table.key) != path:
-            raise StoreError(f"{path} is another feature file under this name: {mend(path)}")
-        if self._fitted is None:
-            self._fitted = self._fit(self._table)
-            self._verified_key = self._table.key
-        self._verify()
-        self._device_gather = None
-        check_stages(self)
+        stages = Stages.open(self.settings, self._fitted, verified_key=self._verified_key)
+        self._use(stages)
+        stages.check(self.batch_size * self.ranks[0])
         if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
             callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
             given = {type(each) for each in callbacks}
@@ -367,7 +333,7 @@ class BTCDataModule(LightningDataModule):
         """What training has fixed, in plain lists, numbers and texts."""
         if self._fitted is None:
             return {}
-        return {"settings": self._settings(), **self._fitted.state()}
+        return {"settings": self.settings.comparable, **self._fitted.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take spans and statistics from a checkpoint.
@@ -378,22 +344,13 @@ class BTCDataModule(LightningDataModule):
         """
         if not state_dict:
             return
-        now = self._settings()
-        changed = [
-            f"{name} was {was!r}, is {now.get(name)!r}"
-            for name, was in state_dict["settings"].items()
-            if now.get(name) != was
-        ]
-        if changed:
-            path = getattr(self.trainer, "ckpt_path", None) or "the checkpoint"
-            raise ConfigError(
-                f"{path} was trained with other data settings: {'; '.join(changed)}. Give those, "
-                "or begin anew without it"
-            )
-        self._fitted = Fitted.of_state(state_dict)
-        self._verified_key = None
-        self._verify()
-        self._device_gather = None
+        where = getattr(self.trainer, "ckpt_path", None) or "the checkpoint"
+        self.settings.check_same(state_dict["settings"], where)
+        self._fitted, self._verified_key = Fitted.of_state(state_dict), None
+        if self._stages is not None:
+            stages = replace(self._stages, fitted=self._fitted)
+            stages.verify()
+            self._use(stages)
 
     # For plain PyTorch, and for looking around.
 
@@ -404,18 +361,9 @@ class BTCDataModule(LightningDataModule):
             NotPreparedError: before ``setup()``.
             ConfigError: if there is no such stage.
         """
-        if stage not in STAGES:
-            raise ConfigError(f"there is no stage {stage!r}: choose one of {', '.join(STAGES)}")
-        table, fitted = self._ready()
-        windows = self._windows(stage, table, fitted.fold, fitted.scaler)
-        windows.target_scaler = fitted.target_scaler
+        windows = self.stages.windows(stage)
         windows.transform = self.transform
         return windows
-
-    def reckonings(self, stage: Stage) -> tuple[Reckoning, ...]:
-        """How many origins are eligible, and why not the others, for each span of a stage."""
-        table, fitted = self._ready()
-        return self._reckonings(stage, table, fitted.fold)
 
     def describe(self) -> "pl.DataFrame":
         """The stages span by span: how many windows there are, and what was left out and why.
@@ -424,28 +372,32 @@ class BTCDataModule(LightningDataModule):
             One row for each span: ``stage``, ``from``, ``to`` (UTC), ``bars``, ``windows`` (at
             the stage's stride), ``eligible`` (origins that may be used), and how many were left
             out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``
-            (see ``origins``).
+            (see ``evaluation.origins``).
         """
-        from btc_datamodule.cli.info import stages
-
-        return stages(self)
+        return self.stages.describe()
 
     def audit(self) -> "Audit":
         """Check on these very candles and settings that nothing of the future leaks.
 
         Runs the whole way again on candles in which every bar that must not matter has other
-        values; calls ``setup``. Asks no source, and changes nothing.
+        values, up to what a Trainer would hand to the model: ``transform``, overridden loaders
+        and hooks of batches included. Builds the feature file if need be; asks no source, and
+        changes nothing.
 
         Returns:
             What was found: ``passed``, ``findings``, and as text a report.
+
+        Raises:
+            NotPreparedError: if there are no candles yet.
+            ConfigError: if the settings leave a stage without windows.
         """
         from btc_datamodule.audit.report import audit
 
-        return audit(self)
+        return audit(self.settings, self._fitted, self._serve)
 
     def inverse_transform(self, y: Tensor) -> Tensor:
         """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
-        return self._ready()[1].target_scaler.invert(y)
+        return self.stages.inverse_transform(y)
 
     def to_prices(self, y: Tensor, origin_time: Tensor) -> NDArray[np.float64]:
         """Prices that targets or forecasts stand for.
@@ -462,48 +414,33 @@ class BTCDataModule(LightningDataModule):
         Raises:
             ConfigError: if the target is not one of prices.
         """
-        table, _ = self._ready()
-        rows = (origin_time.numpy() - table.first) // table.interval + self.shape.gap
-        known = (rows >= 0) & (rows < table.rows)
-        close = np.where(known, table.bars("close")[np.where(known, rows, 0)], np.nan)
-        return self.target.prices(self.inverse_transform(y).numpy().astype(np.float64), close)
+        return self.stages.to_prices(y, origin_time)
 
     @property
-    def table(self) -> Table:
-        """The feature file."""
-        return self._ready()[0]
+    def stages(self) -> Stages:
+        """What each stage may see, after ``setup``.
 
-    @property
-    def fold(self) -> Fold:
-        """The spans of the stages."""
-        return self._ready()[1].fold
-
-    @property
-    def n_folds(self) -> int:
-        """How many folds the split makes of the candles."""
-        table, _ = self._ready()
-        return len(self.split.folds(table.span, table.interval))
-
-    @property
-    def scaler(self) -> Scaler:
-        """The statistics of the train rows."""
-        return self._ready()[1].scaler
-
-    @property
-    def target_scaler(self) -> Scaler:
-        """The statistics of the train targets."""
-        return self._ready()[1].target_scaler
-
-    def _ready(self) -> tuple[Table, Fitted]:
-        if self._table is None or self._fitted is None:
+        Raises:
+            NotPreparedError: before ``setup()``.
+        """
+        if self._stages is None:
             raise NotPreparedError("call prepare_data() and setup() first")
-        return self._table, self._fitted
+        return self._stages
+
+    @property
+    def ranks(self) -> tuple[int, int]:
+        """How many ranks there are, and which this is."""
+        if self.trainer is not None:
+            return self.trainer.world_size, self.trainer.global_rank
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_world_size(), torch.distributed.get_rank()
+        return 1, 0
 
     def _loader(self, stage: Stage) -> DataLoader[Batch]:
         """The one factory of loaders: whole batches of positions in, whole batches out."""
         dataset = self.dataset(stage)
         train = stage == "train"
-        on_device = self.gather == "device" and self.scaling != "window"
+        on_device = self.gather == "device" and self.settings.scaling != "window"
         overfits = bool(getattr(self.trainer, "overfit_batches", 0))
         shuffle = self.shuffle if train and not overfits else "none"
         pinned = self._pinned(on_device)
@@ -518,7 +455,7 @@ class BTCDataModule(LightningDataModule):
             drop_last=train,
             num_replicas=ranks,
             rank=rank,
-            block=max(1, BLOCK_WINDOWS // self.stride),  # the same length of the file
+            block=max(1, BLOCK_WINDOWS // self.settings.stride),  # the same length of the file
         )
         loader = WindowLoader(
             # What a model is handed are batches in either case: see transfer_batch_to_device.
@@ -548,84 +485,23 @@ class BTCDataModule(LightningDataModule):
             self._device_gather = DeviceGather.over([self.dataset(stage) for stage in STAGES])
         return self._device_gather
 
-    @property
-    def ranks(self) -> tuple[int, int]:
-        """How many ranks there are, and which this is."""
-        if self.trainer is not None:
-            return self.trainer.world_size, self.trainer.global_rank
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_world_size(), torch.distributed.get_rank()
-        return 1, 0
+    def _use(self, stages: Stages) -> None:
+        """Serve these stages from here on."""
+        self._stages, self._fitted = stages, stages.fitted
+        self._verified_key, self._device_gather = stages.table.key, None
 
-    def _fit(self, table: Table) -> Fitted:
-        """Split the table's time, and take the statistics of what train may see."""
-        fold = self.split.chosen(table.span, table.interval)
-        rows = train_runs(table, fold, self.embargo)
-        scaler = Scaler.fit(self.scaling, lambda: observed_rows(table, rows), self.n_features)
-        windows = self._windows("train", table, fold, scaler)
-        targets = Scaler.fit(self.target_scaling, windows.target_blocks, self.target_shape[-1])
-        return Fitted(fold, scaler, targets, digest_of(table, rows, self.target.columns))
+    def _serve(self, stages: Stages) -> Self:
+        """The same loaders and hooks over other stages, set up: what the audit compares.
 
-    def _windows(self, stage: Stage, table: Table, fold: Fold, scaler: Scaler) -> WindowDataset:
-        found = self._reckonings(stage, table, fold)
-        runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(each.runs for each in found)])
-        stride = {"train": self.stride, "predict": 1}.get(stage, self.eval_stride)
-        origins = Origins.of(runs, stride, last=stage in ("val", "test"))
-        complete = self.min_observed == 1
-        return WindowDataset(table, origins, self.shape, self.target, scaler, complete=complete)
-
-    def _reckonings(self, stage: Stage, table: Table, fold: Fold) -> tuple[Reckoning, ...]:
-        train = stage == "train"
-        return tuple(
-            eligible(
-                self.shape,
-                span=(table.row_of(span[0]), table.row_of(span[1])),
-                rows=table.rows,
-                warm_up=table.warm_up,
-                min_observed=self.min_observed,
-                outages=table.outages,
-                unobserved=table.unobserved,
-                purge=self.purge if stage in ("train", "val") else 0,
-                inside=train or self.context == "strict",
-                embargo=self.embargo if train and fold.follows_evaluation(span) else 0,
-                need_target=stage != "predict",
-            )
-            for span in fold.spans(stage)
-        )
-
-    def _verify(self) -> None:
-        """Make sure, once per feature file, that the train rows are those that were fitted on."""
-        table, fitted = self._table, self._fitted
-        if table and fitted and self._verified_key != table.key:
-            rows = train_runs(table, fitted.fold, self.embargo)
-            fitted.verify(digest_of(table, rows, self.target.columns), table)
-            self._verified_key = table.key
-
-    def _settings(self) -> dict[str, Any]:
-        """The settings that a checkpoint and a datamodule must share, in plain values.
-
-        The source is not among them: the digest of the train rows says whether it has the same
-        candles, wherever its files lie.
+        It runs in this process, without a Trainer.
         """
-        return {
-            "interval": format_interval(self.interval),
-            "features": [feature.text for feature in self.features],
-            "target": repr(self.target),
-            "lookback": self.lookback,
-            "horizon": self.horizon,
-            "gap": self.shape.gap,
-            "split": repr(self.split),
-            "embargo": self.embargo,
-            "scaling": self.scaling,
-            "target_scaling": self.target_scaling,
-        }
-
-    def _plain_arguments(self) -> dict[str, Any]:
-        """The arguments as plain values: what a checkpoint may hold under weights_only=True."""
-        objects = {"source": self.source, "target": self.target, "split": self.split}
-        arguments = {name: plain(value) for name, value in (self._given | objects).items()}
-        return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
+        other = copy(self)
+        other.settings, other.trainer = stages.settings, None
+        other.num_workers, other.pin_memory = 0, False
+        other._use(stages)
+        other.setup()
+        return other
 
 
 _ARGUMENTS = tuple(signature(BTCDataModule).parameters)
-_EXAMPLES = {"source": "Simulator()", "target": "LogReturn()", "split": "FractionSplit()"}
+_FIXED = frozenset(field.name for field in fields(Settings))

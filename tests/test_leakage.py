@@ -195,9 +195,9 @@ def test_no_train_or_val_sample_touches_a_target_of_another_stage(case: dict[str
         assert min(union([*inputs["train"], *inputs["test"]])) >= 0
         for start, end in (*fold.val, *fold.test):
             first, past = dm.table.row_of(start), dm.table.row_of(end)
-            assert not train & set(range(first, past + dm.embargo))
-            assert not targets["train"] & set(range(first - dm.purge, first))
-        if dm.context == "strict":
+            assert not train & set(range(first, past + dm.settings.embargo))
+            assert not targets["train"] & set(range(first - dm.settings.purge, first))
+        if dm.settings.context == "strict":
             for stage in EVALUATED:
                 spans = [range(*(map(dm.table.row_of, span))) for span in fold.spans(stage)]
                 for rows in inputs[stage]:

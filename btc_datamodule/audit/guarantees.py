@@ -7,7 +7,6 @@ in bars that must not matter; the others count again, by other code than that un
 
 from collections import Counter
 from itertools import zip_longest
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,22 +16,18 @@ from btc_datamodule.audit.twins import (
     ROUNDING,
     LeakError,
     Piece,
-    apart,
-    same,
-    some_windows,
+    Twin,
+    choose_samples,
+    compare,
+    list_arrays,
+    sample_windows,
 )
 from btc_datamodule.candles.runs import Mask, marked
 from btc_datamodule.candles.timeline import format_instant
-from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.scaling import NORMAL_IQR, Scaler, Scaling
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.features.causality import MILD, STRONG, check_every_row
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.windows.dataset import Batch
-
-if TYPE_CHECKING:
-    from btc_datamodule.datamodule import BTCDataModule
-
 
 ROUNDS = 2
 """How often other samples are taken out of their surroundings."""
@@ -53,74 +48,115 @@ def train_is_blind(piece: Piece) -> Counter[str]:
     others = times >= end
     for start, stop in (*fold.val, *fold.test):
         others |= (times >= start) & (times < stop)
-    return _blind(piece, "train", others, exact=not others[times < end].any())
+    return _compare_blind(piece, "train", others, exact=not others[times < end].any())
 
 
 def val_is_blind(piece: Piece) -> Counter[str]:
     """Nothing that val sees depends on the bars after it."""
     if not piece.fold.val:
         return Counter()
-    return _blind(piece, "val", piece.candles.open_time >= piece.fold.val[-1][1], exact=True)
+    return _compare_blind(
+        piece, "val", piece.candles.open_time >= piece.fold.val[-1][1], exact=True
+    )
 
 
-def _blind(piece: Piece, stage: Stage, others: Mask, *, exact: bool) -> Counter[str]:
+def _compare_blind(piece: Piece, stage: Stage, others: Mask, *, exact: bool) -> Counter[str]:
     """Nothing that a stage sees depends on the bars ``others``: a twin without them agrees."""
     clean = piece.clean
     count = Counter(bars=int(others.sum()), rounded=int(not exact))
-    with piece.twin(others, STRONG if exact else MILD) as twin:
+    with piece.open_twin(others, STRONG if exact else MILD) as twin:
         for span in piece.fold.spans(stage):
             low, high = map(piece.row_of, span)
-            low += 0 if exact else clean.table.warm_up
+            low += 0 if exact else piece.table.warm_up
             for name in ("observed", "x"):
-                ours, theirs = (getattr(each.table, name)[low:high] for each in (clean, twin))
+                ours, theirs = (each.stages.table.array(name)[low:high] for each in (clean, twin))
                 when = piece.times[low:high]
-                same(f"{name} in the rows of {stage}", ours, theirs, when, exact=exact)
+                compare(f"{name} in the rows of {stage}", ours, theirs, when, exact=exact)
             count["rows"] += max(0, high - low)
         tolerance = 0 if exact else ROUNDING
-        _same_statistics("scaler", clean.scaler, twin.scaler, tolerance)
-        _same_statistics("target_scaler", clean.target_scaler, twin.target_scaler, tolerance)
-        if exact and clean.state_dict()["train_digest"] != twin.state_dict()["train_digest"]:
+        before, after = clean.stages.fitted, twin.stages.fitted
+        _compare_statistics("scaler", before.scaler, after.scaler, tolerance)
+        _compare_statistics("target_scaler", before.target_scaler, after.target_scaler, tolerance)
+        if exact and before.train_digest != after.train_digest:
             raise LeakError("the digest of the train rows changes")
-        seen = [np.zeros(0, dtype=np.int64)]
-        for ours, theirs in zip_longest(some_windows(clean, stage), some_windows(twin, stage)):
-            if ours is None or theirs is None:
-                raise LeakError(f"the number of {stage} windows changes")
-            when = ours.origin_time.numpy()
-            for name, one, other in zip(Batch._fields, ours, theirs, strict=True):
+        for one, other in zip_longest(sample_windows(clean, stage), sample_windows(twin, stage)):
+            if one is None or other is None or one.keys() != other.keys():
+                raise LeakError(f"the number of {stage} windows, or what they hold, changes")
+            for name in one:
                 what = f"{name} of {stage} windows"
-                same(what, one.numpy(), other.numpy(), when, exact=exact)
-            seen.append(when)
-    count["windows"] = len(np.unique(np.concatenate(seen)))
+                compare(what, one[name], other[name], one.get("origin_time"), exact=exact)
+    count["windows"] = len(clean.stages.windows(stage))
     return count
 
 
-def fields_are_own(fields: tuple[str, ...], extent: tuple[int, int], piece: Piece) -> Counter[str]:
-    """Fields of samples depend on no bar but those at ``extent``, counted from their origin."""
-    clean, count = piece.clean, Counter[str]()
-    rows = (piece.candles.open_time - clean.table.first) // clean.interval
-    fitted = Fitted.of_state(clean.state_dict())
+def fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece) -> Counter[str]:
+    """Inputs, or targets, of samples depend on no bar but those of their own sample.
+
+    Args:
+        of_target: whether the targets are meant; else all that is handed out beside them.
+        extent: the bars of a sample that they are made of, counted from its origin.
+        piece: what to look at.
+    """
+    clean, stages, found = piece.clean, piece.clean.stages, Counter[str]()
+    rows = (piece.candles.open_time - piece.table.first) // piece.table.interval
     for seed in range(ROUNDS):
-        chosen = apart(clean, extent, seed)
-        kept = np.zeros(clean.table.rows, dtype=np.bool_)
-        for stage, positions in chosen.items():
-            first = clean.dataset(stage).origins[positions] + extent[0]
-            kept |= marked(len(kept), first, extent[1] - extent[0])
-        with piece.twin(~kept[rows], MILD, fitted) as twin:
-            for stage, positions in chosen.items():
-                ours, theirs = clean.dataset(stage), twin.dataset(stage)
-                theirs.origins = ours.origins
-                batches = ours[positions], theirs[positions]
-                when = piece.times[ours.origins[positions]]
-                same(f"origin_time of {stage} samples", batches[0].origin_time.numpy(), when, when)
-                few = [ours[position] for position in positions[:ALONE].tolist()]
-                for name in fields:
-                    one, other = (getattr(batch, name).numpy() for batch in batches)
-                    same(f"{name} of {stage} samples", one, other, when, exact=name == "y")
-                    alone = np.stack([getattr(sample, name).numpy() for sample in few])
-                    what = f"{name} of {stage} samples, each without the rest of its batch,"
-                    same(what, one[:ALONE], alone, when, exact=False)
-                count["samples"] += len(positions)
-    return count
+        chosen = choose_samples(stages, extent, seed)
+        kept = np.zeros(piece.table.rows, dtype=np.bool_)
+        for origins in chosen.values():
+            kept |= marked(len(kept), origins + extent[0], extent[1] - extent[0])
+        with piece.open_twin(~kept[rows], MILD, stages.fitted) as twin:
+            for stage, origins in chosen.items():
+                ours = _hand_repeatable(clean, stage, origins)
+                theirs = list_arrays(twin.hand_samples(stage, origins))
+                when = piece.times[origins]
+                if "origin_time" in ours:
+                    what = f"origin_time of {stage} samples"
+                    compare(what, ours["origin_time"], when, when)
+                if ours.keys() != theirs.keys():
+                    raise LeakError(f"what {stage} samples hold changes")
+                for name in ours:
+                    if name != "origin_time" and _is_target(name) == of_target:
+                        what = f"{name} of {stage} samples"
+                        compare(what, ours[name], theirs[name], when, exact=of_target)
+                        _compare_alone(clean, stage, origins[:ALONE], name, when)
+                found["samples"] += len(origins)
+    return found
+
+
+def _hand_repeatable(
+    twin: Twin, stage: Stage, origins: NDArray[np.int64]
+) -> dict[str, NDArray[np.generic]]:
+    """Some samples as the model would get them, which must be the same for the same seed."""
+    one, other = (list_arrays(twin.hand_samples(stage, origins)) for _ in range(2))
+    for name, values in one.items():
+        if not np.array_equal(values, other[name], equal_nan=values.dtype.kind == "f"):
+            raise LeakError(
+                f"{name} of {stage} samples comes out different each time, whatever the seed of "
+                "torch, numpy and random: chance cannot be told from a leak. Draw from those"
+            )
+    return one
+
+
+def _is_target(name: str) -> bool:
+    """Whether a field of what a model is handed is what it is to forecast, by its name.
+
+    In a plain tuple or list it is the second: (inputs, targets), as most have it.
+    """
+    return name.split(".", maxsplit=1)[0] in ("y", "target", "targets", "label", "labels", "1")
+
+
+def _compare_alone(
+    twin: Twin, stage: Stage, origins: NDArray[np.int64], name: str, when: NDArray[np.int64]
+) -> None:
+    """A field of samples is the same whatever batch they are in, unless chance decides it."""
+    drawn = (twin.hand_samples(stage, origins, seed) for seed in (0, 1))
+    together, again = (list_arrays(batch)[name] for batch in drawn)
+    if not np.array_equal(together, again, equal_nan=together.dtype.kind == "f"):
+        return
+    each = [list_arrays(twin.hand_samples(stage, origin)) for origin in origins[:, np.newaxis]]
+    alone = np.concatenate([arrays[name] for arrays in each])
+    what = f"{name} of {stage} samples, each without the rest of its batch,"
+    compare(what, together, alone, when[: len(alone)], exact=False)
 
 
 def reads_no_later_bar(feature: Feature, piece: Piece) -> Counter[str]:
@@ -134,13 +170,13 @@ def reads_no_later_bar(feature: Feature, piece: Piece) -> Counter[str]:
 
 def stages_are_apart(piece: Piece) -> Counter[str]:
     """No val or test target is anything to train, and none of test is one of val."""
-    clean, shape = piece.clean, piece.data.shape
-    size = clean.table.rows
-    origins = {stage: _origins(clean, stage) for stage in EVALUATED}
+    shape = piece.settings.shape
+    size = piece.table.rows
+    origins = {stage: _list_origins(piece, stage) for stage in EVALUATED}
     targets = {
         stage: marked(size, rows + 1 + shape.gap, shape.horizon) for stage, rows in origins.items()
     }
-    reach = shape.lookback + clean.table.warm_up
+    reach = shape.lookback + piece.table.warm_up
     seen = {
         "train target": targets["train"],
         "train input": marked(size, origins["train"] - reach + 1, reach),
@@ -149,20 +185,22 @@ def stages_are_apart(piece: Piece) -> Counter[str]:
         ),
     }
     for name, mask in seen.items():
-        _none(piece, mask & (targets["val"] | targets["test"]), f"a {name} is a val or test target")
-    _none(piece, targets["val"] & targets["test"], "a val target is a test target")
+        _refuse(
+            piece, mask & (targets["val"] | targets["test"]), f"a {name} is a val or test target"
+        )
+    _refuse(piece, targets["val"] & targets["test"], "a val target is a test target")
     return Counter(targets=int((targets["val"] | targets["test"]).sum()))
 
 
 def windows_are_those_allowed(piece: Piece) -> Counter[str]:
     """Origins are those that the rules allow, each once, and all bars that can be are targets."""
-    data, shape, count = piece.clean, piece.data.shape, Counter[str]()
-    told = data.describe()
+    shape, count = piece.settings.shape, Counter[str]()
+    told = piece.clean.stages.describe()
     for stage in EVALUATED:
-        allowed, origins = _allowed(piece, stage), _origins(data, stage)
+        allowed, origins = _allowed(piece, stage), _list_origins(piece, stage)
         taken = np.bincount(origins, minlength=len(allowed))
-        _none(piece, (taken > 0) & ~allowed, f"a {stage} window breaks the rules")
-        _none(piece, taken > 1, f"a {stage} window comes twice")
+        _refuse(piece, (taken > 0) & ~allowed, f"a {stage} window breaks the rules")
+        _refuse(piece, taken > 1, f"a {stage} window comes twice")
         part = told.filter(told["stage"] == stage)
         if int(allowed.sum()) != part["eligible"].sum() or len(origins) != part["windows"].sum():
             raise LeakError(f"describe() does not count the {stage} windows that there are")
@@ -174,15 +212,15 @@ def windows_are_those_allowed(piece: Piece) -> Counter[str]:
                 marked(len(allowed), rows + 1 + shape.gap, shape.horizon)
                 for rows in (origins, np.flatnonzero(allowed))
             )
-            if data.eval_stride <= shape.horizon:
-                _none(piece, due & ~scored, f"a {stage} bar that can be a target is none")
+            if piece.settings.eval_stride <= shape.horizon:
+                _refuse(piece, due & ~scored, f"a {stage} bar that can be a target is none")
             count.update(scored=int(scored.sum()), bars=int(part["bars"].sum()))
     return count
 
 
 def _allowed(piece: Piece, stage: Stage) -> Mask:
     """(T,) whether a stage may have its origin at each row, from the rows themselves."""
-    data, fold, shape, table = piece.clean, piece.fold, piece.data.shape, piece.clean.table
+    settings, fold, shape, table = piece.settings, piece.fold, piece.settings.shape, piece.table
     origin = np.arange(table.rows)
     target = origin + 1 + shape.gap
     first = np.minimum(origin - shape.lookback + 1 - table.warm_up, target - shape.context)
@@ -190,51 +228,53 @@ def _allowed(piece: Piece, stage: Stage) -> Mask:
     for start, end in fold.spans(stage):
         low, high = piece.row_of(start), piece.row_of(end)
         follows = stage == "train" and start in (stop for _, stop in (*fold.val, *fold.test))
-        inside = stage == "train" or data.context == "strict"
-        oldest = low + data.embargo * follows if inside else 0
-        latest = high - (data.purge if stage != "test" else 0)
+        inside = stage == "train" or settings.context == "strict"
+        oldest = low + settings.embargo * follows if inside else 0
+        latest = high - (settings.purge if stage != "test" else 0)
         allowed |= (target >= low) & (target + shape.horizon <= latest) & (first >= oldest)
     unknown = np.append(0, np.cumsum(np.isnan(table.bars("close"))))
     unseen = np.append(0, np.cumsum(table.observed == 0))
     at = np.flatnonzero(allowed)
     known = unknown[target[at] + shape.horizon] == unknown[target[at] - shape.context]
     absent = unseen[at + 1] - unseen[at - shape.lookback + 1]
-    enough = absent <= (1 - data.min_observed) * shape.lookback + 1e-9
+    enough = absent <= (1 - settings.min_observed) * shape.lookback + 1e-9
     allowed[at] = known & enough & (table.observed[at] == 1)
     return allowed
 
 
 def statistics_are_those_of_train(piece: Piece) -> Counter[str]:
     """Both scalers again, from the train rows and windows."""
-    clean, fold, shape, table = piece.clean, piece.fold, piece.data.shape, piece.clean.table
+    settings, fold, shape, table = piece.settings, piece.fold, piece.settings.shape, piece.table
+    fitted = piece.clean.stages.fitted
     rows = np.zeros(table.rows, dtype=np.bool_)
     for start, end in fold.train:
         follows = start in (stop for _, stop in (*fold.val, *fold.test))
-        low = piece.row_of(start) + table.warm_up + clean.embargo * follows
+        low = piece.row_of(start) + table.warm_up + settings.embargo * follows
         rows[low : piece.row_of(end)] = True
     rows &= table.observed == 1
-    _same_statistics("scaler", clean.scaler, _statistics(clean.scaling, table.x[rows]), 1e-7)
-    if table.rows == piece.data.table.rows:
-        _same_statistics("scaler in use", piece.data.scaler, clean.scaler, 1e-7)
+    due = _compute_statistics(settings.scaling, table.x[rows])
+    _compare_statistics("scaler", fitted.scaler, due, 1e-7)
+    if table.rows == piece.used.table.rows:
+        _compare_statistics("scaler in use", piece.used.fitted.scaler, fitted.scaler, 1e-7)
     count = Counter(rows=int(rows.sum()))
-    if clean.target_scaling != "none":
-        target = clean.target
+    if settings.target_scaling != "none":
+        target = settings.target
         length = target.context + shape.horizon
         columns = [table.bars(name) for name in target.columns]
         values = []
-        train = _origins(clean, "train")
+        train = _list_origins(piece, "train")
         for low in range(0, len(train), TARGETS_AT_ONCE):
             first = train[low : low + TARGETS_AT_ONCE] + 1 + shape.gap - target.context
             bars = np.stack([column[first[:, None] + np.arange(length)] for column in columns], 2)
             y = np.asarray(target(bars), dtype=np.float32)
             values.append(y.reshape(-1, y.shape[-1]))
-        due = _statistics(clean.target_scaling, np.concatenate(values))
-        _same_statistics("target_scaler", clean.target_scaler, due, 1e-7)
+        due = _compute_statistics(settings.target_scaling, np.concatenate(values))
+        _compare_statistics("target_scaler", fitted.target_scaler, due, 1e-7)
         count["targets"] += len(train)
     return count
 
 
-def _statistics(method: Scaling, values: NDArray[np.float32]) -> Scaler:
+def _compute_statistics(method: Scaling, values: NDArray[np.float32]) -> Scaler:
     """What a method's statistics are by definition, column by column."""
     center, scale = [], []
     least = np.finfo(np.float32).eps
@@ -252,32 +292,33 @@ def _statistics(method: Scaling, values: NDArray[np.float32]) -> Scaler:
 
 def table_is_that_of_the_candles(piece: Piece) -> Counter[str]:
     """The feature file in use has the rows that the stored candles give when built again."""
-    ours, theirs = piece.clean.table, piece.data.table
+    ours, theirs = piece.table, piece.used.table
     low = theirs.row_of(ours.first)
     exact = ours.rows == theirs.rows
     skipped = 0 if exact else ours.warm_up
     when = piece.times[skipped:]
-    for name in ("x", "observed", *piece.data.target.columns):
+    for name in ("x", "observed", *piece.settings.target.columns):
         one, other = (
             getattr(table, name) if name in ("x", "observed") else table.bars(name)
             for table in (ours, theirs)
         )
         built, used = one[skipped:], other[low + skipped : low + ours.rows]
-        same(f"{name} in the feature file", built, used, when, exact=exact or name != "x")
+        compare(f"{name} in the feature file", built, used, when, exact=exact or name != "x")
     return Counter(rows=len(when))
 
 
-def _origins(data: "BTCDataModule", stage: Stage) -> NDArray[np.int64]:
-    """Rows of a stage's origins, for val and test as its loader says."""
-    dataset = data.dataset(stage)
-    if stage == "train":
-        return dataset.origins[np.arange(len(dataset), dtype=np.int64)]
-    batches = getattr(data, f"{stage}_dataloader")()
-    times = np.concatenate([[], *(batch.origin_time.numpy() for batch in batches)])
-    return (times.astype(np.int64) - data.table.first) // data.interval
+def _list_origins(piece: Piece, stage: Stage) -> NDArray[np.int64]:
+    """Rows of a stage's origins, for val and test as its loader says, if it says."""
+    windows = piece.clean.stages.windows(stage)
+    if stage != "train":
+        handed = [list_arrays(batch) for batch in piece.clean.hand_batches(stage)]
+        if all("origin_time" in arrays for arrays in handed):
+            times = np.concatenate([[], *(arrays["origin_time"] for arrays in handed)])
+            return (times.astype(np.int64) - piece.table.first) // piece.table.interval
+    return windows.origins[np.arange(len(windows), dtype=np.int64)]
 
 
-def _same_statistics(name: str, one: Scaler, other: Scaler, tolerance: float) -> None:
+def _compare_statistics(name: str, one: Scaler, other: Scaler, tolerance: float) -> None:
     pairs = zip(one.scale, one.center, other.center, other.scale, strict=True)
     for i, (scale, center, center_now, scale_now) in enumerate(pairs):
         if max(abs(center - center_now), abs(scale - scale_now)) > tolerance * scale:
@@ -287,7 +328,7 @@ def _same_statistics(name: str, one: Scaler, other: Scaler, tolerance: float) ->
             )
 
 
-def _none(piece: Piece, rows: Mask, what: str) -> None:
+def _refuse(piece: Piece, rows: Mask, what: str) -> None:
     at = np.flatnonzero(rows)
     if len(at):
         raise LeakError(f"{what}: {len(at):,} times, first at {format_instant(piece.times[at[0]])}")

@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from btc_datamodule.audit import guarantees
-from btc_datamodule.audit.twins import Piece, piece_of, where_to_look
+from btc_datamodule.audit.twins import Piece, Serve, choose_spans, open_piece
 from btc_datamodule.errors import BTCDataError, ConfigError, LookAheadError
+from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.features.build import build
-
-if TYPE_CHECKING:
-    from btc_datamodule.datamodule import BTCDataModule
+from btc_datamodule.settings import Settings
+from btc_datamodule.stages import Stages
 
 BARS = 200_000
 """Bars looked at: most of a fold of hourly bars of any length, or 140 days of minutes."""
@@ -70,49 +70,55 @@ class Audit:
         return "\n".join([*lines, f"{held} of {len(self.findings)} guarantees hold"])
 
 
-def audit(data: "BTCDataModule") -> Audit:
-    """Check the guarantees on the candles and settings of a datamodule; see the module.
+def audit(settings: Settings, fitted: Fitted | None, serve: Serve) -> Audit:
+    """Check the guarantees on the candles of some settings; see the module.
 
-    Builds the feature file from the stored candles if it is not there, and calls ``setup``.
+    Builds the feature file from the stored candles if it is not there.
+
+    Args:
+        settings: which windows there are.
+        fitted: what training has fixed; None to fit it.
+        serve: gives the loaders and hooks that a Trainer would use over some stages.
 
     Raises:
         NotPreparedError: if there are no candles yet.
         ConfigError: if the settings leave a stage without windows.
     """
-    if not data.candle_path.exists():
-        data.setup()  # says what to do
+    settings.read_candle_header()
     with ExitStack() as stack:
         try:
-            build(data.candle_path, data.recipe)
-            data.setup()
-            pieces = list(_pieces(data, stack))
+            build(settings.candle_path, settings.recipe)
+            used = Stages.open(settings, fitted)
+            serve(used)
+            pieces = list(_open_pieces(used, serve, stack))
         except LookAheadError as error:
             finding = Finding("no feature reads a later bar", False, str(error))
-            return Audit(str(data.candle_path), (finding,))
+            return Audit(str(settings.candle_path), (finding,))
         bars = sum(len(piece.candles) for piece in pieces)
-        scope = f"{data.candle_path}: {bars:,} of {data.table.present:,} bars"
-        if bars < data.table.present:
+        scope = f"{settings.candle_path}: {bars:,} of {used.table.present:,} bars"
+        if bars < used.table.present:
             scope += ", those around the boundaries of the stages"
-        return Audit(scope, tuple(_checked(pieces, *each) for each in _guarantees(data)))
+        return Audit(scope, tuple(_check(pieces, *each) for each in _list_guarantees(used)))
 
 
-def _pieces(data: "BTCDataModule", stack: ExitStack) -> Iterator[Piece]:
+def _open_pieces(used: Stages, serve: Serve, stack: ExitStack) -> Iterator[Piece]:
     """What to look at; of a long history, not where holes leave a stage without windows."""
-    spans = where_to_look(data, BARS)
+    spans = choose_spans(used, BARS)
     found = 0
     for span in spans:
         try:
-            yield stack.enter_context(piece_of(data, span))
+            yield stack.enter_context(open_piece(used, span, serve))
             found += 1
         except ConfigError:
             if span == spans[-1] and not found:
                 raise
 
 
-def _guarantees(data: "BTCDataModule") -> Iterator[tuple[str, Check, str]]:
+def _list_guarantees(used: Stages) -> Iterator[tuple[str, Check, str]]:
     """The guarantees: the name of each, its check, and what to say of what was counted."""
-    shape, filled = data.shape, data.max_fill + 1  # a filled bar repeats one before it
-    inputs = (1 - shape.lookback - data.table.warm_up - filled, 1)
+    settings, shape = used.settings, used.settings.shape
+    filled = settings.max_fill + 1  # a filled bar repeats one before it
+    inputs = (1 - shape.lookback - used.table.warm_up - filled, 1)
     targets = (1 + shape.gap - shape.context - filled, shape.reach)
     blind = "{windows:,} windows, {rows:,} rows of features and the statistics unchanged {how}"
     alone = "{samples:,} samples unchanged with all bars but their own corrupted"
@@ -121,7 +127,7 @@ def _guarantees(data: "BTCDataModule") -> Iterator[tuple[str, Check, str]]:
         guarantees.train_is_blind,
         f"{blind} with {{bars:,}} bars of val, test and after corrupted",
     )
-    if data.fold.val:
+    if used.fold.val:
         yield (
             "val is blind to test",
             guarantees.val_is_blind,
@@ -129,15 +135,15 @@ def _guarantees(data: "BTCDataModule") -> Iterator[tuple[str, Check, str]]:
         )
     yield (
         "inputs end at the origin",
-        partial(guarantees.fields_are_own, ("x", "observed"), inputs),
+        partial(guarantees.fields_are_own, False, inputs),
         f"x and observed of {alone}",
     )
     yield (
         "targets are made of their own bars",
-        partial(guarantees.fields_are_own, ("y",), targets),
+        partial(guarantees.fields_are_own, True, targets),
         f"y of {alone}",
     )
-    for feature in data.features:
+    for feature in settings.features:
         bars = "last bar" if feature.lookback == 1 else f"last {feature.lookback} bars"
         yield (
             f"{feature.name} reads no later bar",
@@ -167,7 +173,7 @@ def _guarantees(data: "BTCDataModule") -> Iterator[tuple[str, Check, str]]:
     )
 
 
-def _checked(pieces: Iterable[Piece], guarantee: str, check: Check, words: str) -> Finding:
+def _check(pieces: Iterable[Piece], guarantee: str, check: Check, words: str) -> Finding:
     total: Counter[str] = Counter()
     try:
         for piece in pieces:

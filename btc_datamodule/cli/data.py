@@ -90,7 +90,7 @@ def _verify(data: "BTCDataModule", _: Any) -> None:
 
     problems = verify_series(data.candle_path)
     if not problems:
-        data.candle_header()
+        data.settings.read_candle_header()
     for problem in problems[:-1]:
         print(f"btc-datamodule: error: {problem}", file=sys.stderr)
     if problems:
@@ -108,7 +108,7 @@ def _audit(data: "BTCDataModule", _: Any) -> None:
 def _export(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.store.export import export_candles
 
-    print(export_candles(data.candle_path, data.recipe.span, config.output))
+    print(export_candles(data.candle_path, data.settings.recipe.span, config.output))
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:

@@ -1,15 +1,11 @@
 """What is stored and what becomes of it, as text for a person."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from btc_datamodule.candles.timeline import Span, format_instant, format_interval
-from btc_datamodule.evaluation.origins import Origins
-from btc_datamodule.evaluation.splits import STAGES
 from btc_datamodule.store.candle_file import Provenance
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from btc_datamodule.datamodule import BTCDataModule
 
 ORIGINS_SHOWN = 5
@@ -32,7 +28,7 @@ def describe(data: "BTCDataModule", *, provenance: bool = False) -> str:
 
 def candles(data: "BTCDataModule", *, provenance: bool = False) -> str:
     """The part of ``describe`` that is about the candle file; needs no ``setup``."""
-    header = data.candle_header()
+    header = data.settings.read_candle_header()
     shown = len(header.provenance) if provenance else ORIGINS_SHOWN
     lines = [
         f"candles   {data.candle_path}",
@@ -62,40 +58,15 @@ def _grid(data: "BTCDataModule") -> str:
             f"          {', '.join(table.features)}; warm-up {table.warm_up} bars",
             f"          {table.rows:,} bars on the grid, {table.present:,} of them in the candles",
             f"holes     {table.holes:,} holes, {table.rows - table.present:,} bars absent",
-            f"          {no_trade_holes:,} without trades (up to {data.max_fill} bars): "
+            f"          {no_trade_holes:,} without trades (up to {data.settings.max_fill} bars): "
             f"{table.no_trade:,} bars filled flat",
             f"          {len(table.outages):,} outages: {outage_bars:,} bars not observed",
         ]
     )
 
 
-def stages(data: "BTCDataModule") -> "pl.DataFrame":
-    """``BTCDataModule.describe``."""
-    import polars as pl
-
-    rows: list[dict[str, Any]] = []
-    for stage in STAGES:
-        dataset = data.dataset(stage)
-        for span, found in zip(data.fold.spans(stage), data.reckonings(stage), strict=True):
-            start, end = (max(data.table.first, span[0]), min(span[1], data.table.span[1]))
-            taken = Origins.of(found.runs, dataset.origins.stride, last=stage in ("val", "test"))
-            rows.append(
-                {
-                    "stage": stage,
-                    "from": start,
-                    "to": end,
-                    "bars": max(0, end - start) // data.interval,
-                    "windows": len(taken),
-                    "eligible": int((found.runs[:, 1] - found.runs[:, 0]).sum()),
-                    **found.dropped._asdict(),
-                }
-            )
-    instants = pl.from_epoch(pl.col("from", "to")).dt.replace_time_zone("UTC")
-    return pl.DataFrame(rows).with_columns(instants)
-
-
 def _stages(data: "BTCDataModule") -> str:
-    frame = stages(data)
+    frame = data.describe()
     for name in ("from", "to"):
         frame = frame.with_columns(frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
     cells = [

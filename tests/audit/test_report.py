@@ -24,7 +24,7 @@ from btc_datamodule import (
     Target,
     WalkForward,
 )
-from btc_datamodule import datamodule as wiring
+from btc_datamodule import stages as wiring
 from btc_datamodule.audit import guarantees
 from btc_datamodule.audit import report as audit
 from btc_datamodule.cli.commands import main
@@ -34,6 +34,7 @@ from btc_datamodule.evaluation.splits import Fold, Stage
 from btc_datamodule.features import build as building
 from btc_datamodule.features.causality import changed
 from btc_datamodule.features.table import Table
+from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import WindowSampler
 from tests.memory import HOUR, START, Memory, random_hourly
@@ -253,22 +254,22 @@ def eligible_with(**other: Any) -> Plant:
 
 
 def shuffled_then_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = BTCDataModule._windows
+    made = wiring.make_windows
 
     def pooled(
-        self: BTCDataModule, stage: Stage, table: Table, fold: Fold, scaler: Any
+        settings: Settings, table: Table, fold: Fold, stage: Stage, scaler: Any
     ) -> WindowDataset:
-        dataset = made(self, stage, table, fold, scaler)
+        dataset = made(settings, table, fold, stage, scaler)
         span = (fold.train[0][0], fold.test[-1][1])
         whole = replace(fold, train=(span,))
-        rows = made(self, "train", table, whole, scaler).origins
+        rows = made(settings, table, whole, "train", scaler).origins
         order = np.random.default_rng(0).permutation(len(rows))
         low, high = {"train": (0.0, 0.6), "val": (0.6, 0.8)}.get(stage, (0.8, 1.0))
         mine = np.sort(rows[order[int(low * len(rows)) : int(high * len(rows))]])
         dataset.origins = Origins.of(np.stack([mine, mine + 1], axis=1), 1, last=False)
         return dataset
 
-    monkeypatch.setattr(BTCDataModule, "_windows", pooled)
+    monkeypatch.setattr(wiring, "make_windows", pooled)
 
 
 def last_batch_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -160,11 +160,11 @@ def fates(
     """What becomes of each bar of a span as the first target bar, in order."""
     outage = outages_of(PRESENT[case["source"]], case["max_fill"])
     unseen = dm.table.observed[:] == 0
-    allowed = (1 - dm.min_observed) * dm.lookback + 1e-9
-    purge = dm.purge if stage != "test" else 0
+    allowed = (1 - dm.settings.min_observed) * dm.lookback + 1e-9
+    purge = dm.settings.purge if stage != "test" else 0
     after = any(end == span[0] for other in ("val", "test") for _, end in spans_of(dm, other))
-    embargo = dm.embargo if stage == "train" and after else 0
-    inside = stage == "train" or dm.context == "strict"
+    embargo = dm.settings.embargo if stage == "train" and after else 0
+    inside = stage == "train" or dm.settings.context == "strict"
 
     def fate(sample: Sample) -> str:  # noqa: PLR0911
         if sample.last_target >= span[1]:
@@ -192,9 +192,9 @@ def check_that_nothing_leaks(dm: BTCDataModule) -> None:
     evaluation = spans_of(dm, "val") + spans_of(dm, "test")
     for sample in samples(dm, "train"):
         for start, end in evaluation:
-            assert sample.last_target < start or sample.first_read >= end + dm.embargo
+            assert sample.last_target < start or sample.first_read >= end + dm.settings.embargo
         assert any(
-            start <= sample.first_read and sample.last_target < end - dm.purge
+            start <= sample.first_read and sample.last_target < end - dm.settings.purge
             for start, end in spans_of(dm, "train")
         )
     targets = {
@@ -210,7 +210,7 @@ def check_that_nothing_leaks(dm: BTCDataModule) -> None:
     if not isinstance(dm.split, CombinatorialPurged):
         assert max(targets["train"]) < min(targets["val"] | targets["test"])
         assert not targets["val"] or max(targets["val"]) < min(targets["test"])
-    if dm.context == "strict":
+    if dm.settings.context == "strict":
         for stage in STAGES:
             for sample in samples(dm, stage):
                 assert any(
@@ -247,7 +247,7 @@ def check_that_every_bar_is_scored(dm: BTCDataModule) -> None:
     """Without holes, val and test targets cover their spans, but for what lacks history."""
     back = Sample(dm, 0).first_target - Sample(dm, 0).first_read
     for stage in ("val", "test"):
-        purge = dm.purge if stage == "val" else 0
+        purge = dm.settings.purge if stage == "val" else 0
         targets = [
             row
             for sample in samples(dm, stage)
@@ -255,7 +255,7 @@ def check_that_every_bar_is_scored(dm: BTCDataModule) -> None:
         ]
         expected = set()
         for start, end in spans_of(dm, stage):
-            first = start + back if dm.context == "strict" else max(start, back)
+            first = start + back if dm.settings.context == "strict" else max(start, back)
             if first + dm.horizon <= end - purge:
                 expected |= set(range(first, end - purge))
         assert set(targets) == expected

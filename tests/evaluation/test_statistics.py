@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule import BTCDataModule, Candles, FractionSplit, LogReturn, Simulator
 from btc_datamodule.audit.verify import verify_table
+from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.evaluation.fitted import digest_of, observed_rows, train_runs
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
@@ -179,7 +180,7 @@ def test_the_scaler_of_a_datamodule_is_that_of_its_train_rows(tmp_path: Path, me
     center = rows.mean(axis=0) if method == "train" else np.zeros(3)
     np.testing.assert_allclose(dm.scaler.center, center, rtol=1e-12, atol=1e-17)
     np.testing.assert_allclose(dm.scaler.scale, rows.std(axis=0), rtol=1e-12)
-    direct = Scaler.fit(dm.scaling, lambda: [rows.astype(np.float32)], 3)
+    direct = Scaler.fit(dm.settings.scaling, lambda: [rows.astype(np.float32)], 3)
     np.testing.assert_allclose(dm.scaler.scale, direct.scale, rtol=1e-12)
 
 
@@ -271,10 +272,8 @@ def test_the_digest_tells_columns_and_rows_apart(table: Table) -> None:
 def test_setup_reads_the_two_ends_of_train_however_long_the_history_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rows: int
 ) -> None:
-    dm = BTCDataModule(
-        source=Simulator(), start="2019-01-01", end="2020-01-01", data_dir=str(tmp_path)
-    )
-    dm.end = (dm.start or 0) + rows * HOUR
+    end = format_instant(parse_instant("2019-01-01") + rows * HOUR)
+    dm = BTCDataModule(source=Simulator(), start="2019-01-01", end=end, data_dir=str(tmp_path))
     dm.prepare_data()
     read: list[int] = []
     observed, sha256 = Table.observed_rows, layout.sha256_of

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from btc_datamodule.candles.series import Candles, concatenate
 from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import BTCDataError, CandleError, ConfigError, SourceError
-from btc_datamodule.hparams import plain
+from btc_datamodule.settings import plain
 from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.web.client import PoliteClient, _trusted_certificates, retry_after

@@ -1,0 +1,395 @@
+"""``Settings``: the arguments that decide the windows, checked once, and what follows from them.
+
+A frozen value object on which everything below the datamodule works: the datamodule makes one of
+its arguments, the audit makes others of that by ``dataclasses.replace``. What a user or Lightning's
+Tuner may change later (batch size, workers, order of train) is not among them.
+
+Beside it, objects as plain values: ``plain`` for hyperparameters, and ``describe`` for what a
+checkpoint and the data that it meets must share.
+"""
+
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from datetime import date
+from functools import cached_property
+from inspect import isfunction, signature
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from btc_datamodule.candles.timeline import (
+    format_instant,
+    format_interval,
+    parse_instant,
+    parse_interval,
+)
+from btc_datamodule.errors import ConfigError, NotPreparedError
+from btc_datamodule.evaluation.origins import SampleShape
+from btc_datamodule.evaluation.scaling import SCALINGS, Scaling
+from btc_datamodule.evaluation.splits import END_OF_TIME, FractionSplit, Split
+from btc_datamodule.evaluation.targets import LogReturn, Target
+from btc_datamodule.features.build import Recipe
+from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.feature import Feature
+from btc_datamodule.features.table import BAR_COLUMNS
+from btc_datamodule.sources.base import Source
+from btc_datamodule.sources.simulator import Simulator
+from btc_datamodule.store.candle_file import Header, check_series, read_header
+from btc_datamodule.store.update import series_folder
+
+Context = Literal["allow", "strict"]
+
+KINDS: dict[str, tuple[type, Callable[[], Any]]] = {
+    "source": (Source, Simulator),
+    "target": (Target, LogReturn),
+    "split": (Split, FractionSplit),
+}
+"""The arguments that are objects: their class, and what stands for None."""
+
+UNKNOWN = "<unknown>"
+"""Stands in ``describe`` for what cannot be told from another of its kind."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The arguments of a ``BTCDataModule`` that decide which windows there are.
+
+    Attributes:
+        source: where candles come from.
+        interval: length of a bar, seconds.
+        start: first instant, epoch seconds; None for as early as the source has.
+        end: instant past the last one; None for up to the latest closed bar.
+        features: columns of ``x``.
+        target: what ``y`` is.
+        shape: extent of a sample in bars: lookback, horizon, gap.
+        split: how time is divided.
+        purge: bars left out at the end of train and of val.
+        embargo: bars left out where train follows a val or test span.
+        context: whether inputs of val and test may reach back over the start of their span.
+        stride: bars from one train sample to the next.
+        eval_stride: bars from one val or test sample to the next.
+        scaling: method for ``x``.
+        target_scaling: method for ``y``.
+        max_fill: longest hole, in bars, that is filled.
+        min_observed: least share of observed input bars.
+        data_dir: folder of the HDF5 files.
+
+    Raises:
+        ConfigError: for the first argument that is wrong on the face of it.
+    """
+
+    source: Source
+    interval: int
+    start: int | None
+    end: int | None
+    features: tuple[Feature, ...]
+    target: Target
+    shape: SampleShape
+    split: Split
+    purge: int
+    embargo: int
+    context: Context
+    stride: int
+    eval_stride: int
+    scaling: Scaling
+    target_scaling: Scaling
+    max_fill: int
+    min_observed: float
+    data_dir: Path
+
+    def __post_init__(self) -> None:
+        shape = self.shape
+        for name, value, least in (
+            ("lookback", shape.lookback, 1),
+            ("horizon", shape.horizon, 1),
+            ("stride", self.stride, 1),
+            ("eval_stride", self.eval_stride, 1),
+            ("gap", shape.gap, 0),
+            ("purge", self.purge, 0),
+            ("embargo", self.embargo, 0),
+            ("max_fill", self.max_fill, 0),
+        ):
+            check_whole_number(name, value, least)
+        check_choice("context", self.context, ("allow", "strict"))
+        check_choice("scaling", self.scaling, SCALINGS)
+        check_choice("target_scaling", self.target_scaling, ("train", "robust", "none"))
+        share = self.min_observed
+        if not isinstance(share, int | float) or not 0 < share <= 1:
+            raise ConfigError(f"min_observed is {share!r}: it must be a number in (0, 1]")
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ConfigError(
+                f"the range is empty: start {format_instant(self.start)} is not before "
+                f"end {format_instant(self.end)}"
+            )
+        self._check_target()
+
+    @classmethod
+    def parse(cls, given: Mapping[str, Any]) -> "Settings":
+        """The settings of the arguments of a ``BTCDataModule``, by name, as a user writes them.
+
+        Raises:
+            ConfigError: for the first argument that is wrong on the face of it.
+            SourceError: if the source has no bars of this interval.
+        """
+        objects = {name: _default(name, given[name]) for name in KINDS}
+        features = resolve(given["features"])
+        interval = parse_interval(given["interval"])
+        objects["source"].check_interval(interval)
+        start, end = (
+            None if given[name] is None else parse_instant(given[name], name)
+            for name in ("start", "end")
+        )
+        if not isinstance(given["data_dir"], str | Path):
+            raise ConfigError(f"data_dir is {given['data_dir']!r}: name a folder")
+        horizon, eval_stride = given["horizon"], given["eval_stride"]
+        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling")
+        return cls(
+            **objects,
+            interval=interval,
+            start=start,
+            end=end,
+            features=features,
+            shape=SampleShape(given["lookback"], horizon, given["gap"], objects["target"].context),
+            eval_stride=horizon if eval_stride is None else eval_stride,
+            max_fill=given["max_fill"],
+            min_observed=given["min_observed"],
+            data_dir=Path(given["data_dir"]).expanduser(),
+            **{name: given[name] for name in alike},
+        )
+
+    @property
+    def n_features(self) -> int:
+        """F, the last axis of ``Batch.x``."""
+        return len(self.features)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target."""
+        return self.target.shape(self.shape.horizon)
+
+    @property
+    def candle_path(self) -> Path:
+        """The candle file."""
+        folder = series_folder(self.data_dir, self.source, format_interval(self.interval))
+        return folder / "candles.h5"
+
+    @property
+    def recipe(self) -> Recipe:
+        """What the feature file is made by."""
+        end = END_OF_TIME if self.end is None else self.end
+        return Recipe(self.features, self.max_fill, (self.start or 0, end))
+
+    def read_candle_header(self) -> Header:
+        """What the candle file says of itself.
+
+        Raises:
+            NotPreparedError: if there is no candle file.
+            StoreError: if it is damaged, or holds another series than that of ``source``.
+        """
+        path = self.candle_path
+        if not path.exists():
+            raise NotPreparedError(
+                f"{path} does not exist: run `btc-datamodule prepare`, or prepare_data(), first"
+            )
+        header = read_header(path)
+        check_series(path, header, self.source.name, self.source.series, self.interval)
+        return header
+
+    @cached_property
+    def comparable(self) -> dict[str, Any]:
+        """What a checkpoint and the data that it meets must share, in plain values.
+
+        The source is not among them: the digest of the train rows says whether it has the same
+        candles, wherever its files lie.
+        """
+        return {
+            "interval": format_interval(self.interval),
+            "features": [feature.text for feature in self.features],
+            "target": describe(self.target),
+            "lookback": self.shape.lookback,
+            "horizon": self.shape.horizon,
+            "gap": self.shape.gap,
+            "split": describe(self.split),
+            "embargo": self.embargo,
+            "scaling": self.scaling,
+            "target_scaling": self.target_scaling,
+        }
+
+    def check_same(self, kept: Mapping[str, Any], where: str) -> None:
+        """Raise ``ConfigError`` unless a checkpoint was trained with these settings.
+
+        Args:
+            kept: ``comparable`` of the settings that it was trained with.
+            where: what the error calls the checkpoint.
+        """
+        changed = [
+            f"{name} was {was!r}, is {self.comparable.get(name)!r}"
+            for name, was in kept.items()
+            if not self._is_same(name, was)
+        ]
+        if changed:
+            raise ConfigError(
+                f"{where} was trained with other data settings: {'; '.join(changed)}. Give those, "
+                "or begin anew without it"
+            )
+
+    def doubts(self) -> list[str]:
+        """What a checkpoint will not be able to hold against other settings, a sentence each."""
+        return [
+            f"{name} is {self.comparable[name]}: a checkpoint cannot tell what is unknown there "
+            f"from another, and goes on with it unchecked. Make {name} of numbers, texts, arrays "
+            "and named functions alone"
+            for name in ("target", "split")
+            if UNKNOWN in self.comparable[name]
+        ]
+
+    def _is_same(self, name: str, kept: Any) -> bool:
+        """Whether a setting is that of a checkpoint.
+
+        Version 0.1 kept the ``repr`` of target and split. Where that has only an address in it,
+        the class is all that can be compared.
+        """
+        if kept == self.comparable.get(name):
+            return True
+        if name not in ("target", "split"):
+            return False
+        thing = getattr(self, name)
+        addressed = re.fullmatch(r"<(?:.*\.)?(\w+) object at 0x\w+>", str(kept))
+        return kept == repr(thing) or (
+            addressed is not None and addressed[1] == type(thing).__name__
+        )
+
+    def _check_target(self) -> None:
+        if not self.target_shape:
+            raise ConfigError(f"target {self.target!r} must have a shape of one axis or more")
+        context, unknown = self.target.context, set(self.target.columns) - set(BAR_COLUMNS)
+        if not isinstance(context, int) or context < 0 or unknown:
+            raise ConfigError(
+                f"target {self.target!r}: context is {context!r} and must be a whole number from "
+                f"0 up, columns are {list(self.target.columns)} and must be of "
+                f"{', '.join(BAR_COLUMNS)}"
+            )
+
+
+def check_whole_number(name: str, value: Any, least: int) -> None:
+    """Raise ``ConfigError`` unless an argument is a whole number from ``least`` up."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ConfigError(f"{name} is {value!r}: it must be a whole number from {least} up")
+
+
+def check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None:
+    """Raise ``ConfigError`` unless an argument is one of ``choices``."""
+    if value not in choices:
+        offered = ", ".join(map(str, choices))
+        raise ConfigError(f"{name} is {value!r}: choose one of {offered}")
+
+
+def _default(name: str, given: Any) -> Any:
+    """The object given for an argument of ``KINDS``, or the one that stands for None."""
+    kind, default = KINDS[name]
+    thing = default() if given is None else given
+    if not isinstance(thing, kind):
+        raise ConfigError(f"{name} is {thing!r}: it must be an object such as {default.__name__}()")
+    return thing
+
+
+# --- objects as plain values ----------------------------------------------------------------------
+
+
+def list_hyperparameters(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """The arguments of a datamodule in plain values, which ``weights_only=True`` loads again."""
+    objects = {name: getattr(settings, name) for name in KINDS}
+    arguments = {name: plain(value) for name, value in {**given, **objects}.items()}
+    return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
+
+
+def plain(value: Any) -> Any:
+    """A value as a checkpoint may hold it: numbers, texts, lists and dicts of them.
+
+    An object becomes what LightningCLI would write in YAML, its class path and its arguments; a
+    function or a class the path to import it from; a feature the text that names it.
+    """
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Feature | date):
+        return value.text if isinstance(value, Feature) else value.isoformat()
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if hasattr(value, "__qualname__"):
+        return _path(value)
+    arguments = {name: _plain_argument(held) for name, held in _arguments(value).items()}
+    return {"class_path": _path(type(value)), "init_args": arguments}
+
+
+def describe(thing: Any) -> str:
+    """A text of what an object is made of, the same for equal objects in every process.
+
+    A dataclass by its fields, another object by its attributes: ``FractionSplit(val=0.2,
+    test=0.2)``; an array by a digest of its bytes. ``UNKNOWN`` stands for a part that cannot be
+    told from another of its kind, such as a lambda.
+    """
+    return _describe(thing, ())
+
+
+def _describe(thing: Any, outer: tuple[int, ...]) -> str:
+    """See ``describe``; ``outer`` has the identities of what the thing lies in, to end cycles."""
+    if thing is None or isinstance(thing, bool | int | float | str | bytes | date | Path):
+        return repr(thing)
+    if hasattr(thing, "__qualname__"):  # a function or a class
+        return UNKNOWN if "<" in thing.__qualname__ else str(thing.__qualname__)
+    if hasattr(thing, "__array__"):
+        return _describe_array(np.asarray(thing))
+    if id(thing) in outer:
+        return UNKNOWN
+    return _describe_parts(thing, lambda part: _describe(part, (*outer, id(thing))))
+
+
+def _describe_parts(thing: Any, describe_part: Callable[[Any], str]) -> str:
+    """The text of a thing that has parts: a list, a tuple, a set, a mapping or an object."""
+    if isinstance(thing, list | tuple):
+        items = ", ".join(map(describe_part, thing))
+        return f"[{items}]" if isinstance(thing, list) else f"({items}{',' * (len(thing) == 1)})"
+    if isinstance(thing, Mapping | set | frozenset):
+        pairs = thing.items() if isinstance(thing, Mapping) else [(part,) for part in thing]
+        return f"{{{', '.join(sorted(': '.join(map(describe_part, pair)) for pair in pairs))}}}"
+    if is_dataclass(thing):
+        held = {field.name: getattr(thing, field.name) for field in fields(thing)}
+    elif hasattr(thing, "__dict__"):
+        held = vars(thing)
+    else:
+        return UNKNOWN
+    listed = ", ".join(f"{name}={describe_part(part)}" for name, part in held.items())
+    return f"{type(thing).__qualname__}({listed})"
+
+
+def _describe_array(array: "np.ndarray[Any, Any]") -> str:
+    if array.dtype.hasobject:
+        return UNKNOWN
+    digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
+    return f"array({array.shape}, {array.dtype.str}, sha256:{digest})"
+
+
+def _plain_argument(value: Any) -> Any:
+    """An argument of an object; one that is no plain value, such as an array, as its text."""
+    made = plain(value)
+    is_object = isinstance(made, dict) and not isinstance(value, Mapping)
+    return str(value) if is_object and not is_dataclass(value) else made
+
+
+def _arguments(thing: Any) -> dict[str, Any]:
+    """The arguments that an object was made with, as far as its attributes have their names."""
+    if is_dataclass(thing):
+        names = [field.name for field in fields(thing) if field.init]
+    else:  # one of a class that is not written in Python has no signature
+        parameters = signature(type(thing)).parameters if isfunction(type(thing).__init__) else ()
+        names = [name for name in parameters if hasattr(thing, name)]
+    return {name: getattr(thing, name) for name in names}
+
+
+def _path(thing: Any) -> str:
+    return f"{thing.__module__}.{thing.__qualname__}"

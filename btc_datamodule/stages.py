@@ -1,0 +1,219 @@
+"""``Stages``: what each stage may see, over one feature file.
+
+Joins the settings, the feature file and what training has fixed. Gives the windows of each stage,
+counts them and what was left out, and turns forecasts into prices. ``Stages.open`` is all that
+``setup`` does: open the file, split its time, fit the scalers on train. The datamodule holds one;
+the audit opens others on candles in which some bars are changed.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from btc_datamodule.disk.hdf5 import mend
+from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
+from btc_datamodule.evaluation.fitted import Fitted, digest_of, observed_rows, train_runs
+from btc_datamodule.evaluation.origins import Origins, Reckoning, eligible
+from btc_datamodule.evaluation.scaling import Scaler
+from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
+from btc_datamodule.features.table import Table, table_path
+from btc_datamodule.settings import Settings
+from btc_datamodule.windows.dataset import WindowDataset
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass(frozen=True, eq=False)
+class Stages:
+    """The stages of a fold on an open feature file.
+
+    Attributes:
+        settings: which windows there are.
+        table: the feature file.
+        fitted: spans of the stages and statistics of train.
+    """
+
+    settings: Settings
+    table: Table
+    fitted: Fitted
+
+    @classmethod
+    def open(
+        cls, settings: Settings, fitted: Fitted | None = None, *, verified_key: str | None = None
+    ) -> "Stages":
+        """Open the feature file of some settings, and fit on its train rows.
+
+        Args:
+            settings: which windows there are.
+            fitted: what training has fixed before, which stays; None to fit now.
+            verified_key: key of a feature file whose train rows are known to be those of
+                ``fitted``; those of any other are verified.
+
+        Raises:
+            NotPreparedError: if the candle file or the feature file is not there.
+            ConfigError: if the split does not fit the candles.
+            StoreError: if a file is damaged, or the train rows are not those of ``fitted``.
+        """
+        path = table_path(settings.candle_path, settings.recipe.key(settings.read_candle_header()))
+        if not path.exists():
+            raise NotPreparedError(
+                f"there is no feature file for these settings beside {settings.candle_path}: "
+                "run `btc-datamodule prepare`, or prepare_data(), first"
+            )
+        table = Table.open(path)
+        if table_path(path, table.key) != path:
+            raise StoreError(f"{path} is another feature file under this name: {mend(path)}")
+        if fitted is None:
+            return cls(settings, table, fit(settings, table))
+        stages = cls(settings, table, fitted)
+        if table.key != verified_key:
+            stages.verify()
+        return stages
+
+    @property
+    def fold(self) -> Fold:
+        """The spans of the stages."""
+        return self.fitted.fold
+
+    @property
+    def n_folds(self) -> int:
+        """How many folds the split makes of the candles."""
+        return len(self.settings.split.folds(self.table.span, self.table.interval))
+
+    def verify(self) -> None:
+        """Raise ``StoreError`` unless the train rows are those that were fitted on."""
+        rows = train_runs(self.table, self.fold, self.settings.embargo)
+        self.fitted.verify(digest_of(self.table, rows, self.settings.target.columns), self.table)
+
+    def windows(self, stage: Stage) -> WindowDataset:
+        """The windows of a stage, inputs and targets scaled.
+
+        Raises:
+            ConfigError: if there is no such stage.
+        """
+        if stage not in STAGES:
+            raise ConfigError(f"there is no stage {stage!r}: choose one of {', '.join(STAGES)}")
+        windows = make_windows(self.settings, self.table, self.fold, stage, self.fitted.scaler)
+        windows.target_scaler = self.fitted.target_scaler
+        return windows
+
+    def count_origins(self, stage: Stage) -> tuple[Reckoning, ...]:
+        """How many origins are eligible, and why not the others, for each span of a stage."""
+        return count_origins(self.settings, self.table, self.fold, stage)
+
+    def check(self, batch: int) -> None:
+        """Raise ``ConfigError`` if a stage has no window, or train not even one whole batch.
+
+        Args:
+            batch: windows of a batch of all ranks together.
+        """
+        table, shape = self.table, self.settings.shape
+        stages = [stage for stage in STAGES if stage != "predict" and self.fold.spans(stage)]
+        counts = {stage: len(self.windows(stage)) for stage in stages}
+        shown = ", ".join(f"{stage} {count:,}" for stage, count in counts.items())
+        before = max(table.warm_up + shape.lookback + shape.gap, shape.context)
+        need = before + shape.horizon
+        if table.rows < need:
+            raise ConfigError(
+                f"a sample needs {need} bars (warm-up {table.warm_up}, lookback {shape.lookback}, "
+                f"gap {shape.gap}, horizon {shape.horizon}, bars that the target is measured from "
+                f"{shape.context}) and there are {table.rows}: "
+                "shorten `lookback` or widen `start` and `end`"
+            )
+        if not all(counts.values()):
+            raise ConfigError(
+                f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars): "
+                "give it more time in `split`, shorten `lookback`, `horizon` or what `target` is "
+                "measured from, or, if holes are the cause, raise `max_fill` or lower "
+                "`min_observed`"
+            )
+        if counts["train"] < batch:
+            raise ConfigError(
+                f"train has fewer windows than one batch ({shown}, batch {batch}): "
+                "lower `batch_size` or `stride`, or widen `start` and `end`"
+            )
+
+    def describe(self) -> "pl.DataFrame":
+        """The stages span by span: see ``BTCDataModule.describe``."""
+        import polars as pl
+
+        rows: list[dict[str, Any]] = []
+        for stage in STAGES:
+            stride = self.windows(stage).origins.stride
+            for span, found in zip(self.fold.spans(stage), self.count_origins(stage), strict=True):
+                start, end = (max(self.table.first, span[0]), min(span[1], self.table.span[1]))
+                taken = Origins.of(found.runs, stride, last=stage in ("val", "test"))
+                rows.append(
+                    {
+                        "stage": stage,
+                        "from": start,
+                        "to": end,
+                        "bars": max(0, end - start) // self.table.interval,
+                        "windows": len(taken),
+                        "eligible": int((found.runs[:, 1] - found.runs[:, 0]).sum()),
+                        **found.dropped._asdict(),
+                    }
+                )
+        instants = pl.from_epoch(pl.col("from", "to")).dt.replace_time_zone("UTC")
+        return pl.DataFrame(rows).with_columns(instants)
+
+    def inverse_transform(self, y: Tensor) -> Tensor:
+        """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
+        return self.fitted.target_scaler.invert(y)
+
+    def to_prices(self, y: Tensor, origin_time: Tensor) -> NDArray[np.float64]:
+        """Prices that targets or forecasts stand for: see ``BTCDataModule.to_prices``."""
+        table, settings = self.table, self.settings
+        rows = (origin_time.numpy() - table.first) // table.interval + settings.shape.gap
+        known = (rows >= 0) & (rows < table.rows)
+        close = np.where(known, table.bars("close")[np.where(known, rows, 0)], np.nan)
+        return settings.target.prices(self.inverse_transform(y).numpy().astype(np.float64), close)
+
+
+def fit(settings: Settings, table: Table) -> Fitted:
+    """Split the time of a feature file, and take the statistics of what train may see."""
+    fold = settings.split.chosen(table.span, table.interval)
+    rows = train_runs(table, fold, settings.embargo)
+    scaler = Scaler.fit(settings.scaling, lambda: observed_rows(table, rows), settings.n_features)
+    windows = make_windows(settings, table, fold, "train", scaler)
+    targets = Scaler.fit(settings.target_scaling, windows.target_blocks, settings.target_shape[-1])
+    return Fitted(fold, scaler, targets, digest_of(table, rows, settings.target.columns))
+
+
+def make_windows(
+    settings: Settings, table: Table, fold: Fold, stage: Stage, scaler: Scaler
+) -> WindowDataset:
+    """The windows of a stage, targets not scaled."""
+    found = count_origins(settings, table, fold, stage)
+    runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(each.runs for each in found)])
+    stride = {"train": settings.stride, "predict": 1}.get(stage, settings.eval_stride)
+    origins = Origins.of(runs, stride, last=stage in ("val", "test"))
+    complete = settings.min_observed == 1
+    return WindowDataset(table, origins, settings.shape, settings.target, scaler, complete=complete)
+
+
+def count_origins(
+    settings: Settings, table: Table, fold: Fold, stage: Stage
+) -> tuple[Reckoning, ...]:
+    """The eligible origins of each span of a stage, and how many were left out and why."""
+    train = stage == "train"
+    return tuple(
+        eligible(
+            settings.shape,
+            span=(table.row_of(span[0]), table.row_of(span[1])),
+            rows=table.rows,
+            warm_up=table.warm_up,
+            min_observed=settings.min_observed,
+            outages=table.outages,
+            unobserved=table.unobserved,
+            purge=settings.purge if stage in ("train", "val") else 0,
+            inside=train or settings.context == "strict",
+            embargo=settings.embargo if train and fold.follows_evaluation(span) else 0,
+            need_target=stage != "predict",
+        )
+        for span in fold.spans(stage)
+    )
