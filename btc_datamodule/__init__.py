@@ -5,7 +5,8 @@ nothing.
 """
 
 from importlib import import_module
-from importlib.metadata import version
+from sys import modules
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -134,8 +135,26 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
 ]
 
 
+class _MovedModule(ModuleType):
+    """A module of version 0.1 that is no more: its public names, for what names them by it."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _HOME:
+            return __getattr__(name)
+        raise AttributeError(
+            f"module {self.__name__!r} of version 0.1 is no more, and {name!r} is not public: "
+            "docs/architecture.md says where things lie"
+        )
+
+
+for _name in ("dummy", "predictions", "splits", "stopping", "targets"):
+    modules.setdefault(f"{__name__}.{_name}", _MovedModule(f"{__name__}.{_name}"))
+
+
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("btc-datamodule")
     if name not in _HOME:
         raise AttributeError(f"module 'btc_datamodule' has no attribute {name!r}")

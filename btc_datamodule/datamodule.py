@@ -28,6 +28,7 @@ from btc_datamodule.evaluation.splits import STAGES, Split, Stage
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.build import build
 from btc_datamodule.features.feature import Feature
+from btc_datamodule.public import public
 from btc_datamodule.settings import (
     Settings,
     check_choice,
@@ -70,6 +71,7 @@ class _View(Generic[T]):
         raise AttributeError("a datamodule's data do not change: make another one")
 
 
+@public
 class BTCDataModule(LightningDataModule):
     """Bitcoin candles as train, validation, test and predict windows.
 
@@ -177,7 +179,7 @@ class BTCDataModule(LightningDataModule):
         self._stages: Stages | None = None
         self._verified_key: str | None = None
         self._device_gather: DeviceGather | None = None
-        for warning in self.settings.doubts():
+        for warning in self.settings.list_doubts():
             rank_zero_warn(warning)
         if gather == "device" and scaling == "window":
             rank_zero_warn("with `scaling: window` windows are gathered on the host")
@@ -304,7 +306,7 @@ class BTCDataModule(LightningDataModule):
     ) -> Any:
         """The batch on the device; with ``gather`` device the ``Batch`` is made only here.
 
-        A Trainer calls it by itself; in plain PyTorch call it with a ``dataloader_idx`` of 0.
+        A Trainer calls it by itself; in to_plain PyTorch call it with a ``dataloader_idx`` of 0.
         Where datamodule and model share a hook a Trainer asks the datamodule alone: this one
         passes every batch on to the model's.
         """
@@ -330,7 +332,7 @@ class BTCDataModule(LightningDataModule):
             self._device_gather.release()
 
     def state_dict(self) -> dict[str, Any]:
-        """What training has fixed, in plain lists, numbers and texts."""
+        """What training has fixed, in to_plain lists, numbers and texts."""
         if self._fitted is None:
             return {}
         return {"settings": self.settings.comparable, **self._fitted.state()}
@@ -352,7 +354,7 @@ class BTCDataModule(LightningDataModule):
             stages.verify()
             self._use(stages)
 
-    # For plain PyTorch, and for looking around.
+    # For to_plain PyTorch, and for looking around.
 
     def dataset(self, stage: Stage) -> WindowDataset:
         """The windows of a stage: a map-style dataset for any DataLoader.

@@ -5,27 +5,35 @@ command mends it. The command line prints it without a traceback. Everything der
 ``BTCDataError``, so one ``except`` catches whatever the package raises on purpose.
 """
 
+from btc_datamodule.public import public
 
+
+@public
 class BTCDataError(Exception):
     """Base of every error that the package raises on purpose."""
 
 
+@public
 class ConfigError(BTCDataError):
     """An argument is wrong, or a combination of arguments leaves nothing to work with."""
 
 
+@public
 class CandleError(BTCDataError):
     """Candles break their contract: a NaN price, high < low, a time off the grid."""
 
 
+@public
 class SourceError(BTCDataError):
     """A source could not answer: unknown product, unsupported interval, network failure."""
 
 
+@public
 class StoreError(BTCDataError):
     """A file of ours is missing, damaged, of another schema, or locked by another process."""
 
 
+@public
 class LookAheadError(BTCDataError):
     """A feature's value depends on bars outside the lookback that it declares."""
 
@@ -34,6 +42,7 @@ class AuditError(BTCDataError):
     """An audit found that a guarantee does not hold."""
 
 
+@public
 class NotPreparedError(BTCDataError):
     """A dataset or loader was asked for before ``prepare_data()`` and ``setup()``."""
 

@@ -4,7 +4,7 @@ A frozen value object on which everything below the datamodule works: the datamo
 its arguments, the audit makes others of that by ``dataclasses.replace``. What a user or Lightning's
 Tuner may change later (batch size, workers, order of train) is not among them.
 
-Beside it, objects as plain values: ``plain`` for hyperparameters, and ``describe`` for what a
+Beside it, objects as plain values: ``to_plain`` for hyperparameters, and ``describe`` for what a
 checkpoint and the data that it meets must share.
 """
 
@@ -134,7 +134,7 @@ class Settings:
             ConfigError: for the first argument that is wrong on the face of it.
             SourceError: if the source has no bars of this interval.
         """
-        objects = {name: _default(name, given[name]) for name in KINDS}
+        objects = {name: _choose_object(name, given[name]) for name in KINDS}
         features = resolve(given["features"])
         interval = parse_interval(given["interval"])
         objects["source"].check_interval(interval)
@@ -236,7 +236,7 @@ class Settings:
                 "or begin anew without it"
             )
 
-    def doubts(self) -> list[str]:
+    def list_doubts(self) -> list[str]:
         """What a checkpoint will not be able to hold against other settings, a sentence each."""
         return [
             f"{name} is {self.comparable[name]}: a checkpoint cannot tell what is unknown there "
@@ -287,7 +287,7 @@ def check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None
         raise ConfigError(f"{name} is {value!r}: choose one of {offered}")
 
 
-def _default(name: str, given: Any) -> Any:
+def _choose_object(name: str, given: Any) -> Any:
     """The object given for an argument of ``KINDS``, or the one that stands for None."""
     kind, default = KINDS[name]
     thing = default() if given is None else given
@@ -302,11 +302,11 @@ def _default(name: str, given: Any) -> Any:
 def list_hyperparameters(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The arguments of a datamodule in plain values, which ``weights_only=True`` loads again."""
     objects = {name: getattr(settings, name) for name in KINDS}
-    arguments = {name: plain(value) for name, value in {**given, **objects}.items()}
+    arguments = {name: to_plain(value) for name, value in {**given, **objects}.items()}
     return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
 
 
-def plain(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """A value as a checkpoint may hold it: numbers, texts, lists and dicts of them.
 
     An object becomes what LightningCLI would write in YAML, its class path and its arguments; a
@@ -315,15 +315,15 @@ def plain(value: Any) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [to_plain(item) for item in value]
     if isinstance(value, Feature | date):
         return value.text if isinstance(value, Feature) else value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): to_plain(item) for key, item in value.items()}
     if hasattr(value, "__qualname__"):
-        return _path(value)
-    arguments = {name: _plain_argument(held) for name, held in _arguments(value).items()}
-    return {"class_path": _path(type(value)), "init_args": arguments}
+        return _find_path(value)
+    arguments = {name: _to_plain_argument(held) for name, held in _list_arguments(value).items()}
+    return {"class_path": _find_path(type(value)), "init_args": arguments}
 
 
 def describe(thing: Any) -> str:
@@ -374,14 +374,14 @@ def _describe_array(array: "np.ndarray[Any, Any]") -> str:
     return f"array({array.shape}, {array.dtype.str}, sha256:{digest})"
 
 
-def _plain_argument(value: Any) -> Any:
+def _to_plain_argument(value: Any) -> Any:
     """An argument of an object; one that is no plain value, such as an array, as its text."""
-    made = plain(value)
+    made = to_plain(value)
     is_object = isinstance(made, dict) and not isinstance(value, Mapping)
     return str(value) if is_object and not is_dataclass(value) else made
 
 
-def _arguments(thing: Any) -> dict[str, Any]:
+def _list_arguments(thing: Any) -> dict[str, Any]:
     """The arguments that an object was made with, as far as its attributes have their names."""
     if is_dataclass(thing):
         names = [field.name for field in fields(thing) if field.init]
@@ -391,5 +391,5 @@ def _arguments(thing: Any) -> dict[str, Any]:
     return {name: getattr(thing, name) for name in names}
 
 
-def _path(thing: Any) -> str:
+def _find_path(thing: Any) -> str:
     return f"{thing.__module__}.{thing.__qualname__}"

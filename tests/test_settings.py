@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from btc_datamodule import BTCDataModule, ConfigError, FractionSplit, LogReturn, Target
-from btc_datamodule.settings import UNKNOWN, describe, plain
+from btc_datamodule.settings import UNKNOWN, describe, to_plain
 
 
 class Threshold(Target):
@@ -144,7 +144,7 @@ def test_an_object_that_holds_itself_is_described() -> None:
 
 
 def test_hyperparameters_of_an_object_are_the_arguments_that_it_keeps() -> None:
-    made = plain(Threshold(1.5, (1, 2)))
+    made = to_plain(Threshold(1.5, (1, 2)))
     assert made == {
         "class_path": "tests.test_settings.Threshold",
         "init_args": {"level": 1.5, "weights": [1, 2]},

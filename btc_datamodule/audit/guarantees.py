@@ -41,7 +41,7 @@ TARGETS_AT_ONCE = 1 << 15
 # --- unchanged when other bars change -------------------------------------------------------------
 
 
-def train_is_blind(piece: Piece) -> Counter[str]:
+def check_train_is_blind(piece: Piece) -> Counter[str]:
     """Nothing that train sees depends on the bars of val and test, nor on later ones."""
     fold, times = piece.fold, piece.candles.open_time
     end = fold.train[-1][1]
@@ -51,7 +51,7 @@ def train_is_blind(piece: Piece) -> Counter[str]:
     return _compare_blind(piece, "train", others, exact=not others[times < end].any())
 
 
-def val_is_blind(piece: Piece) -> Counter[str]:
+def check_val_is_blind(piece: Piece) -> Counter[str]:
     """Nothing that val sees depends on the bars after it."""
     if not piece.fold.val:
         return Counter()
@@ -89,7 +89,7 @@ def _compare_blind(piece: Piece, stage: Stage, others: Mask, *, exact: bool) -> 
     return count
 
 
-def fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece) -> Counter[str]:
+def check_fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece) -> Counter[str]:
     """Inputs, or targets, of samples depend on no bar but those of their own sample.
 
     Args:
@@ -159,7 +159,7 @@ def _compare_alone(
     compare(what, together, alone, when[: len(alone)], exact=False)
 
 
-def reads_no_later_bar(feature: Feature, piece: Piece) -> Counter[str]:
+def check_feature(feature: Feature, piece: Piece) -> Counter[str]:
     """A feature, at every row; of a long lookback at some, those before boundaries among them."""
     ends = [piece.row_of(start) - 1 for stage in EVALUATED for start, _ in piece.fold.spans(stage)]
     return Counter(rows=check_every_row(feature, piece.times, piece.bars, ends))
@@ -168,7 +168,7 @@ def reads_no_later_bar(feature: Feature, piece: Piece) -> Counter[str]:
 # --- counted again --------------------------------------------------------------------------------
 
 
-def stages_are_apart(piece: Piece) -> Counter[str]:
+def check_stages_are_apart(piece: Piece) -> Counter[str]:
     """No val or test target is anything to train, and none of test is one of val."""
     shape = piece.settings.shape
     size = piece.table.rows
@@ -192,12 +192,12 @@ def stages_are_apart(piece: Piece) -> Counter[str]:
     return Counter(targets=int((targets["val"] | targets["test"]).sum()))
 
 
-def windows_are_those_allowed(piece: Piece) -> Counter[str]:
+def check_windows(piece: Piece) -> Counter[str]:
     """Origins are those that the rules allow, each once, and all bars that can be are targets."""
     shape, count = piece.settings.shape, Counter[str]()
     told = piece.clean.stages.describe()
     for stage in EVALUATED:
-        allowed, origins = _allowed(piece, stage), _list_origins(piece, stage)
+        allowed, origins = _find_allowed(piece, stage), _list_origins(piece, stage)
         taken = np.bincount(origins, minlength=len(allowed))
         _refuse(piece, (taken > 0) & ~allowed, f"a {stage} window breaks the rules")
         _refuse(piece, taken > 1, f"a {stage} window comes twice")
@@ -218,7 +218,7 @@ def windows_are_those_allowed(piece: Piece) -> Counter[str]:
     return count
 
 
-def _allowed(piece: Piece, stage: Stage) -> Mask:
+def _find_allowed(piece: Piece, stage: Stage) -> Mask:
     """(T,) whether a stage may have its origin at each row, from the rows themselves."""
     settings, fold, shape, table = piece.settings, piece.fold, piece.settings.shape, piece.table
     origin = np.arange(table.rows)
@@ -242,7 +242,7 @@ def _allowed(piece: Piece, stage: Stage) -> Mask:
     return allowed
 
 
-def statistics_are_those_of_train(piece: Piece) -> Counter[str]:
+def check_statistics(piece: Piece) -> Counter[str]:
     """Both scalers again, from the train rows and windows."""
     settings, fold, shape, table = piece.settings, piece.fold, piece.settings.shape, piece.table
     fitted = piece.clean.stages.fitted
@@ -290,7 +290,7 @@ def _compute_statistics(method: Scaling, values: NDArray[np.float32]) -> Scaler:
     return Scaler(method, tuple(center), tuple(scale))
 
 
-def table_is_that_of_the_candles(piece: Piece) -> Counter[str]:
+def check_table(piece: Piece) -> Counter[str]:
     """The feature file in use has the rows that the stored candles give when built again."""
     ours, theirs = piece.table, piece.used.table
     low = theirs.row_of(ours.first)

@@ -124,51 +124,51 @@ def _list_guarantees(used: Stages) -> Iterator[tuple[str, Check, str]]:
     alone = "{samples:,} samples unchanged with all bars but their own corrupted"
     yield (
         "train is blind to val and test",
-        guarantees.train_is_blind,
+        guarantees.check_train_is_blind,
         f"{blind} with {{bars:,}} bars of val, test and after corrupted",
     )
     if used.fold.val:
         yield (
             "val is blind to test",
-            guarantees.val_is_blind,
+            guarantees.check_val_is_blind,
             f"{blind} with {{bars:,}} bars of test and after corrupted",
         )
     yield (
         "inputs end at the origin",
-        partial(guarantees.fields_are_own, False, inputs),
+        partial(guarantees.check_fields_are_own, False, inputs),
         f"x and observed of {alone}",
     )
     yield (
         "targets are made of their own bars",
-        partial(guarantees.fields_are_own, True, targets),
+        partial(guarantees.check_fields_are_own, True, targets),
         f"y of {alone}",
     )
     for feature in settings.features:
         bars = "last bar" if feature.lookback == 1 else f"last {feature.lookback} bars"
         yield (
             f"{feature.name} reads no later bar",
-            partial(guarantees.reads_no_later_bar, feature),
+            partial(guarantees.check_feature, feature),
             f"{{rows:,}} rows unchanged with all bars but their {bars} corrupted",
         )
     yield (
         "stages share no target bar",
-        guarantees.stages_are_apart,
+        guarantees.check_stages_are_apart,
         "none of {targets:,} val and test target bars is a target, input or warm-up bar of train",
     )
     yield (
         "windows are those allowed",
-        guarantees.windows_are_those_allowed,
+        guarantees.check_windows,
         "{windows:,} windows, no other ones; {scored:,} of {bars:,} val and test bars are targets, "
         "and the others cannot be (`describe()` says why)",
     )
     yield (
         "statistics are those of train",
-        guarantees.statistics_are_those_of_train,
+        guarantees.check_statistics,
         "{rows:,} train rows and {targets:,} scaled train targets give the same in plain numpy",
     )
     yield (
         "the table is that of the candles",
-        guarantees.table_is_that_of_the_candles,
+        guarantees.check_table,
         "{rows:,} rows of features, mask and bars come out the same when built again",
     )
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from btc_datamodule.cli.data import DATA_COMMANDS, run_on_data
-from btc_datamodule.cli.messages import explained, known
+from btc_datamodule.cli.messages import explain_error, suggest_name
 from btc_datamodule.cli.parsing import fail
 from btc_datamodule.cli.trainer import TRAINER_COMMANDS, run_trainer
 
@@ -65,14 +65,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_on_data(command, given[1:])
         else:
             names = [*TRAINER_COMMANDS, *DATA_COMMANDS]
-            fail(f"unknown command {command!r}{known(command, names)}")
+            fail(f"unknown command {command!r}{suggest_name(command, names)}")
     except KeyboardInterrupt:
         print(
             "btc-datamodule: interrupted: what came is kept, run it again to go on", file=sys.stderr
         )
         return 130
     except Exception as error:
-        told = explained(error)
+        told = explain_error(error)
         if told is None:
             raise
         print(f"btc-datamodule: error: {told}", file=sys.stderr)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from btc_datamodule.cli.messages import TOP_KEYS, readable
+from btc_datamodule.cli.messages import TOP_KEYS, explain_message
 from btc_datamodule.cli.parsing import fail, import_classes
 from btc_datamodule.errors import AuditError, ConfigError, NotPreparedError, StoreError
 
@@ -28,7 +28,7 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
                 super().error(message, ex)
-            fail(readable(message))
+            fail(explain_message(message))
 
     import_classes()
     parser = Parser(prog=f"btc-datamodule {command}", allow_abbrev=False)
@@ -49,7 +49,7 @@ def run_on_data(command: str, arguments: list[str]) -> None:
 
 
 def _prepare(data: "BTCDataModule", _: Any) -> None:
-    with _terminable():
+    with _end_on_sigterm():
         data.prepare_data()
     try:
         data.setup()  # so that settings that leave nothing to train on are found now
@@ -58,7 +58,7 @@ def _prepare(data: "BTCDataModule", _: Any) -> None:
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def _end_on_sigterm() -> Iterator[None]:
     """Take SIGTERM as Ctrl-C: what has come is written before the process ends."""
 
     def stop(*_: object) -> NoReturn:
@@ -75,12 +75,12 @@ def _terminable() -> Iterator[None]:
 
 
 def _info(data: "BTCDataModule", config: Any) -> None:
-    from btc_datamodule.cli.info import candles, describe
+    from btc_datamodule.cli.info import describe, describe_candles
 
     try:
         data.setup()
     except NotPreparedError:
-        print(candles(data, provenance=config.provenance))
+        print(describe_candles(data, provenance=config.provenance))
         raise
     print(describe(data, provenance=config.provenance))
 

@@ -23,32 +23,33 @@ def describe(data: "BTCDataModule", *, provenance: bool = False) -> str:
         data: the datamodule.
         provenance: name every origin of the candles, not only the latest ones.
     """
-    return "\n\n".join([candles(data, provenance=provenance), _grid(data), _stages(data)])
+    candles = describe_candles(data, provenance=provenance)
+    return "\n\n".join([candles, _describe_grid(data), _describe_stages(data)])
 
 
-def candles(data: "BTCDataModule", *, provenance: bool = False) -> str:
+def describe_candles(data: "BTCDataModule", *, provenance: bool = False) -> str:
     """The part of ``describe`` that is about the candle file; needs no ``setup``."""
     header = data.settings.read_candle_header()
     shown = len(header.provenance) if provenance else ORIGINS_SHOWN
     lines = [
         f"candles   {data.candle_path}",
         f"          {header.source} {header.series}, {format_interval(header.interval)} bars",
-        f"          {header.rows:,} rows, {_range(header.span)}",
+        f"          {header.rows:,} rows, {_format_range(header.span)}",
         f"          digest {header.digest[:16]}, {data.candle_path.stat().st_size:,} bytes",
     ]
     first = max(0, len(header.provenance) - shown)
-    lines += [f"          {_told(record)}" for record in header.provenance[first:]]
+    lines += [f"          {_format_provenance(record)}" for record in header.provenance[first:]]
     if first:
         lines.append(f"          and {first:,} earlier answers: `info --provenance true`")
     return "\n".join(lines)
 
 
-def _told(record: Provenance) -> str:
-    told = f"{record.rows:,} rows, {_range(record.span)}, from {record.origin}"
+def _format_provenance(record: Provenance) -> str:
+    told = f"{record.rows:,} rows, {_format_range(record.span)}, from {record.origin}"
     return f"{told}, {record.retrieved}{record.checksum and f', {record.checksum}'}"
 
 
-def _grid(data: "BTCDataModule") -> str:
+def _describe_grid(data: "BTCDataModule") -> str:
     table = data.table
     outage_bars = int((table.outages[:, 1] - table.outages[:, 0]).sum())
     no_trade_holes = table.holes - len(table.outages)
@@ -65,7 +66,7 @@ def _grid(data: "BTCDataModule") -> str:
     )
 
 
-def _stages(data: "BTCDataModule") -> str:
+def _describe_stages(data: "BTCDataModule") -> str:
     frame = data.describe()
     for name in ("from", "to"):
         frame = frame.with_columns(frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -84,5 +85,5 @@ def _stages(data: "BTCDataModule") -> str:
     return "\n".join([*lines, LEFT_OUT])
 
 
-def _range(span: Span) -> str:
+def _format_range(span: Span) -> str:
     return f"{format_instant(span[0])} to {format_instant(span[1])}"

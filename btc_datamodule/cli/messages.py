@@ -12,7 +12,7 @@ from btc_datamodule.errors import BTCDataError
 TOP_KEYS = ("seed_everything", "trainer", "model", "data", "optimizer", "lr_scheduler", "ckpt_path")
 
 
-def known(given: str, names: Iterable[str], have: str = "It has") -> str:
+def suggest_name(given: str, names: Iterable[str], have: str = "It has") -> str:
     """The rest of a sentence on a name that does not exist: the nearest that does, and all."""
     names = list(names)
     close = get_close_matches(given, names, n=1)
@@ -20,7 +20,7 @@ def known(given: str, names: Iterable[str], have: str = "It has") -> str:
     return f"{guess} {have}: {', '.join(names)}"
 
 
-def explained(error: Exception) -> str | None:
+def explain_error(error: Exception) -> str | None:
     """What to say of an error that a user's input has caused; None if it is not of that kind."""
     ours: BaseException | None = error
     while ours is not None and not isinstance(ours, BTCDataError):
@@ -40,113 +40,119 @@ def explained(error: Exception) -> str | None:
     return None
 
 
-def readable(message: str) -> str:
+def explain_message(message: str) -> str:
     """What jsonargparse says of a wrong setting, as one line that lists what would be right."""
     for pattern, told in RULES:
         if found := re.search(pattern, message, re.DOTALL):
             return told(*found.groups())
     noise = r"Given value|Subtypes:|Errors:|Does not validate|<class 'NoneType'>|^\s*$"
     lines = [line.strip(" -") for line in message.splitlines() if not re.search(noise, line)]
-    return _plain(" ".join(lines))
+    return _cut_class_reprs(" ".join(lines))
 
 
-def _no_option(class_path: str, option: str) -> str:
+def _explain_option(class_path: str, option: str) -> str:
     if class_path == "lightning.Callback":  # what is said of the last one in a list
         return f"the callback has no option {option!r}"
-    return f"{_short(class_path)} has no option {option!r}{known(option, _options(class_path))}"
+    others = suggest_name(option, _list_options(class_path))
+    return f"{_cut_path(class_path)} has no option {option!r}{others}"
 
 
-def _no_class(class_path: str, problem: str) -> str:
+def _explain_class(class_path: str, problem: str) -> str:
     return f"there is no class {class_path!r} to use here ({problem})"
 
 
-def _no_key(path: str) -> str:
+def _explain_key(path: str) -> str:
     key, _, rest = path.partition(".")
     if key == "trainer" and rest:
-        return f"trainer has no option {rest!r}{known(rest, _options('lightning.pytorch.Trainer'))}"
-    return f"there is no key {key!r}{known(key, TOP_KEYS)}"
+        others = suggest_name(rest, _list_options("lightning.pytorch.Trainer"))
+        return f"trainer has no option {rest!r}{others}"
+    return f"there is no key {key!r}{suggest_name(key, TOP_KEYS)}"
 
 
-def _no_kind(key: str, base: str, name: str) -> str:
-    return f"{key} is {name!r}{known(name, _kinds(base), 'There are')}"
+def _explain_kind(key: str, base: str, name: str) -> str:
+    return f"{key} is {name!r}{suggest_name(name, _list_kinds(base), 'There are')}"
 
 
-def _wrong_value(key: str, due: str, value: str) -> str:
+def _explain_value(key: str, due: str, value: str) -> str:
     choices = re.fullmatch(r"(?:typing\.)?Literal\[(.+)\]", due)
-    right = f"choose one of {choices[1]}" if choices else f"it must be of type {_plain(due)}"
+    kind = f"it must be of type {_cut_class_reprs(due)}"
+    right = f"choose one of {choices[1]}" if choices else kind
     return f"{key} is {value!r}: {right}"
 
 
-def _no_function(key: str, problem: str, path: str) -> str:
+def _explain_function(key: str, problem: str, path: str) -> str:
     return f"{key} is {path!r}: it must be the path of a function ({problem})"
 
 
-def _nothing() -> str:
+def _explain_empty() -> str:
     return "the YAML has no keys: it must have `data:`, and for a Trainer `model:`"
 
 
-def _lacking(keys: str) -> str:
+def _explain_lacking(keys: str) -> str:
     names = " and no ".join(re.findall(r"\w+\.(\w+)", keys))
     return f"there is no {names}: give --config FILE.yaml with it"
 
 
-def _incomplete(class_path: str, arguments: str) -> str:
-    return f"{_short(class_path)} needs `{arguments.strip()}`"
+def _explain_incomplete(class_path: str, arguments: str) -> str:
+    return f"{_cut_path(class_path)} needs `{arguments.strip()}`"
 
 
-def _no_class_given(key: str, base: str) -> str:
-    return f"{key} has no class: choose one of {', '.join(_kinds(base))}"
+def _explain_abstract(key: str, base: str) -> str:
+    return f"{key} has no class: choose one of {', '.join(_list_kinds(base))}"
 
 
 INNERMOST = r"""^.*Parser key "([^"]+)":.*?"""
 """Those outside it quote it."""
 
 RULES: tuple[tuple[str, Callable[..., str]], ...] = (
-    (r"^.*given class_path '([^']+)':\s+[^\n]*Option '([^']+)' is not accepted", _no_option),
+    (r"^.*given class_path '([^']+)':\s+[^\n]*Option '([^']+)' is not accepted", _explain_option),
     (
         r"^.*given class_path '([^']+)':\s+"
         r"([^\n]*(?:has no attribute|No module named|not a subclass)[^\n]*)",
-        _no_class,
+        _explain_class,
     ),
-    (r"accept option '([^']+)'", _no_key),
-    (r"^Option '([^']+)' is not accepted", _no_key),
-    (r"^unrecognized.*: --(\S+)", _no_key),
+    (r"accept option '([^']+)'", _explain_key),
+    (r"^Option '([^']+)' is not accepted", _explain_key),
+    (r"^unrecognized.*: --(\S+)", _explain_key),
     (
         INNERMOST + r"Subtypes: \[[^\n]*?<class '([\w.]+)'>.*?"
         r"Expected a dot import path string: (\S+)",
-        _no_kind,
+        _explain_kind,
     ),
-    (r'Parser key "([^"]+)":\s+Expected a ([^\n]+?)\. Got value: ([^\n]+)', _wrong_value),
+    (r'Parser key "([^"]+)":\s+Expected a ([^\n]+?)\. Got value: ([^\n]+)', _explain_value),
     (
         INNERMOST + r"Expected a ((?:typing\.)?Literal\[[^\n]+\]).*?Given value: ([^\n]+)",
-        _wrong_value,
+        _explain_value,
     ),
-    (INNERMOST + r"a callable class: ([^\n]+).*?Given value: ([^\n]+)", _no_function),
-    (r"^Unexpected config", _nothing),
-    (r"^the following arguments are required: (.+)", _lacking),
+    (INNERMOST + r"a callable class: ([^\n]+).*?Given value: ([^\n]+)", _explain_function),
+    (r"^Unexpected config", _explain_empty),
+    (r"^the following arguments are required: (.+)", _explain_lacking),
     (
         r"^.*given class_path '([^']+)':\s+the following arguments are required: ([^\n]+)",
-        _incomplete,
+        _explain_incomplete,
     ),
-    (INNERMOST + r"but ([\w.]+) is abstract", _no_class_given),
-    (INNERMOST + r"Expected a (<class '(?!NoneType)[^']+'>).*?Given value: ([^\n]+)", _wrong_value),
+    (INNERMOST + r"but ([\w.]+) is abstract", _explain_abstract),
+    (
+        INNERMOST + r"Expected a (<class '(?!NoneType)[^']+'>).*?Given value: ([^\n]+)",
+        _explain_value,
+    ),
 )
 """What is found in a message of jsonargparse, and what is made of the parts in brackets."""
 
 
-def _imported(class_path: str) -> Any:
+def _import_object(class_path: str) -> Any:
     module, _, name = class_path.rpartition(".")
     return getattr(import_module(module), name)
 
 
-def _options(class_path: str) -> list[str]:
-    parameters = signature(_imported(class_path)).parameters
+def _list_options(class_path: str) -> list[str]:
+    parameters = signature(_import_object(class_path)).parameters
     return [option for option in parameters if option not in ("self", "args", "kwargs")]
 
 
-def _kinds(base_path: str) -> list[str]:
+def _list_kinds(base_path: str) -> list[str]:
     """The classes of a kind that have a short name."""
-    base = _imported(base_path)
+    base = _import_object(base_path)
     module = base_path.rpartition(".")[0]
     places = import_module("btc_datamodule"), import_module(module.rpartition(".")[0] or module)
     found = {key: getattr(place, key) for place in places for key in dir(place)}
@@ -157,9 +163,9 @@ def _kinds(base_path: str) -> list[str]:
     ]
 
 
-def _short(class_path: str) -> str:
+def _cut_path(class_path: str) -> str:
     return class_path.rpartition(".")[2]
 
 
-def _plain(text: str) -> str:
+def _cut_class_reprs(text: str) -> str:
     return re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", text)

@@ -34,8 +34,9 @@ def plot_candles(data: "BTCDataModule", path: str | Path) -> Path:
     figure = Figure(figsize=(12, 5), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    edges, low, high = _envelope(table)
-    axes.fill_between(_days(table, edges), low, high, color="#333333", linewidth=0.6, step="post")
+    edges, low, high = _compute_envelope(table)
+    days = _convert_to_days(table, edges)
+    axes.fill_between(days, low, high, color="#333333", linewidth=0.6, step="post")
     axes.xaxis_date()
     for stage, colour in COLOURS.items():
         spans = data.fold.spans(stage)
@@ -47,7 +48,7 @@ def plot_candles(data: "BTCDataModule", path: str | Path) -> Path:
         axes.text(
             spans[0][0] / DAY, 1.01, label, transform=axes.get_xaxis_transform(), color=colour
         )
-    for start, end in _days(table, table.outages):
+    for start, end in _convert_to_days(table, table.outages):
         axes.axvspan(start, end, ymax=0.04, color="#d65f5f", linewidth=0.5)
     axes.set_yscale("log")
     axes.set_ylabel("price")
@@ -62,7 +63,9 @@ def plot_candles(data: "BTCDataModule", path: str | Path) -> Path:
     return Path(path)
 
 
-def _envelope(table: Table) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
+def _compute_envelope(
+    table: Table,
+) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]:
     """Lowest low and highest high in at most ``POINTS`` stretches of rows, NaN in outages."""
     edges = np.unique(np.linspace(0, table.rows, min(POINTS, table.rows) + 1).astype(np.int64))
     low = np.full(len(edges) - 1, np.nan)
@@ -74,6 +77,6 @@ def _envelope(table: Table) -> tuple[NDArray[np.int64], NDArray[np.float64], NDA
     return edges[:-1], low, high
 
 
-def _days(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+def _convert_to_days(table: Table, rows: NDArray[np.int64]) -> NDArray[np.float64]:
     """Times of rows in days since the epoch, matplotlib's unit of dates."""
     return (table.first + rows * table.interval) / DAY

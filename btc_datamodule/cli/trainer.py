@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 from zipfile import is_zipfile
 
-from btc_datamodule.cli.messages import readable
+from btc_datamodule.cli.messages import explain_message
 from btc_datamodule.cli.parsing import fail, import_classes
 from btc_datamodule.errors import ConfigError
 
@@ -31,7 +31,7 @@ def run_trainer(arguments: list[str] | None) -> None:
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
                 super().error(message, ex)
-            fail(readable(message))
+            fail(explain_message(message))
 
     class SaveConfig(SaveConfigCallback):
         def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -35,6 +35,7 @@ from btc_datamodule.candles.timeline import (
     subtract,
 )
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.public import public
 
 if TYPE_CHECKING:
     import polars as pl
@@ -85,6 +86,7 @@ class Fold:
         return any(end == span[0] for _, end in (*self.val, *self.test))
 
 
+@public
 class Split(ABC):
     """How a span of time is divided into folds. Subclasses are frozen dataclasses.
 
@@ -122,6 +124,7 @@ class Split(ABC):
         return folds[self.fold]
 
 
+@public
 @dataclass(frozen=True)
 class FractionSplit(Split):
     """Train, then validation, then test, by share of time.
@@ -152,6 +155,7 @@ class FractionSplit(Split):
         return (Fold.of([(start, val)], [(val, test)], [(test, end)], end),)
 
 
+@public
 @dataclass(frozen=True)
 class DateSplit(Split):
     """Train, then validation, then test, by date (ISO 8601, UTC).
@@ -191,6 +195,7 @@ class DateSplit(Split):
         return (Fold.of([(start, val)], [(val, test)], [(test, end)], last),)
 
 
+@public
 @dataclass(frozen=True)
 class WalkForward(Split):
     """Train, validate, test, then move on in time and do it again.
@@ -250,6 +255,7 @@ class WalkForward(Split):
         return tuple(folds)
 
 
+@public
 @dataclass(frozen=True)
 class CombinatorialPurged(Split):
     """Combinatorial purged cross-validation (Lopez de Prado, 2018, chapter 12).

@@ -25,11 +25,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.public import public
 
 LEAST_MOVE = float(np.finfo(np.float64).tiny)
 """Below the size of any log return but 0."""
 
 
+@public
 class Target(ABC):
     """A function of the future window. Subclasses are frozen dataclasses.
 
@@ -82,6 +84,7 @@ class Target(ABC):
         )
 
 
+@public
 @dataclass(frozen=True)
 class LogReturn(Target):
     """The path of one-bar log returns: ln(C_i / C_{i-1}) for each target bar i; (H, 1)."""
@@ -99,6 +102,7 @@ class LogReturn(Target):
         return _grown(close, np.cumsum(y, axis=1, dtype=np.float64))
 
 
+@public
 @dataclass(frozen=True)
 class CumulativeReturn(Target):
     """The log return over the whole horizon: ln(C_last / C_reference); (1,)."""
@@ -116,6 +120,7 @@ class CumulativeReturn(Target):
         return _grown(close, y)
 
 
+@public
 @dataclass(frozen=True)
 class Direction(Target):
     """The sign of the log return over the whole horizon: -1, 0 or 1; (1,).
@@ -141,6 +146,7 @@ class Direction(Target):
         return np.where(np.abs(change) <= self.dead_zone, 0.0, np.sign(change))
 
 
+@public
 @dataclass(frozen=True)
 class RealisedVolatility(Target):
     """The realised volatility of the horizon: sqrt(sum_i ln²(C_i / C_{i-1})); (1,).
@@ -161,6 +167,7 @@ class RealisedVolatility(Target):
         return volatility
 
 
+@public
 @dataclass(frozen=True)
 class TripleBarrier(Target):
     """Which barrier the price reaches first: 1 the upper, -1 the lower, 0 none; (1,).
@@ -228,6 +235,7 @@ class TripleBarrier(Target):
         return np.where(known, label, np.nan)[:, np.newaxis]
 
 
+@public
 @dataclass(frozen=True)
 class OHLCPath(Target):
     """The path of whole bars: ln of open, high, low and close over C_reference; (H, 4)."""

@@ -442,7 +442,7 @@ def test_nothing_is_left_behind_and_nothing_is_changed(
     state = dm.state_dict()
     assert dm.audit().passed
     with monkeypatch.context() as patched:
-        patched.setattr(guarantees, "val_is_blind", _interrupted)
+        patched.setattr(guarantees, "check_val_is_blind", _interrupted)
         with pytest.raises(KeyboardInterrupt):
             dm.audit()
     assert list((tmp_path / "temporary").iterdir()) == []

@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from btc_datamodule.candles.series import Candles, concatenate
 from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import BTCDataError, CandleError, ConfigError, SourceError
-from btc_datamodule.settings import plain
+from btc_datamodule.settings import to_plain
 from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.web.client import PoliteClient, _trusted_certificates, retry_after
@@ -762,7 +762,7 @@ def test_a_password_of_a_proxy_shows_up_nowhere(
         "".join(traceback.format_exception(caught.value)),
         caplog.text,
         repr(coinbase),
-        str(plain(coinbase)),
+        str(to_plain(coinbase)),
         *(content.decode("latin-1") for content in stored),
     ]
     assert len(caplog.records) > 5
