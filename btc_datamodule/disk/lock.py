@@ -1,6 +1,7 @@
 """One writer at a time: a lock on a file, and a note of who holds it for those who wait."""
 
 import logging
+import math
 import os
 import socket
 import time
@@ -16,30 +17,40 @@ from btc_datamodule.errors import StoreError
 
 _log = logging.getLogger(__name__)
 
-
 PATIENCE_SECONDS = 2.0
 """How long to wait for another writer before saying so."""
 
 
 @contextmanager
-def only_writer(path: Path, timeout: float) -> Iterator[None]:
-    """Hold the series' lock, with a note of who holds it for those who wait in vain."""
-    lock = FileLock(path.with_suffix(".lock"))
+def hold_lock(path: Path, timeout: float = math.inf) -> Iterator[None]:
+    """Hold a lock, with a note beside it of who holds it for those who wait.
+
+    Args:
+        path: the lock file, such as ``candles.lock``; the note is ``candles.holder``.
+        timeout: seconds to wait for the process that holds it.
+
+    Raises:
+        StoreError: if the lock was not to be had in time, or the lock file cannot be written.
+    """
+    lock = FileLock(path)
     note = path.with_suffix(".holder")
 
-    def holder() -> str:
-        return (note.read_text() if note.exists() else "") or "another process"
+    def read_holder() -> str:
+        try:
+            return note.read_text() or "another process"
+        except OSError:  # it could not be written, or has just been removed
+            return "another process"
 
     try:
-        with writable(Path(lock.lock_file)):
+        with writable(path):
             lock.acquire(timeout=min(timeout, PATIENCE_SECONDS))
     except Timeout:
-        _log.warning("waiting for %s, which holds %s", holder(), lock.lock_file)
+        _log.warning("waiting for %s, which holds %s", read_holder(), path)
         try:
             lock.acquire(timeout=max(0.0, timeout - PATIENCE_SECONDS))
         except Timeout:
             raise StoreError(
-                f"{lock.lock_file} has been held for {timeout:.0f} s by {holder()}: wait for "
+                f"{path} has been held for {timeout:.0f} s by {read_holder()}: wait for "
                 "that process, or stop it"
             ) from None
     try:

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, join_runs, mask_of, runs_of
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import writable
 from btc_datamodule.disk.hdf5 import open_hdf5, replacing
+from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features.causality import check_lookback, rows_to_check
 from btc_datamodule.features.feature import Feature, frame, warm_up
@@ -81,22 +81,16 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
         ConfigError: if a feature needs a column that the candles lack, or no candle is in span.
         StoreError: if the candle file is damaged, or the feature file cannot be written.
     """
-    lock = FileLock(candle_path.with_name("features.lock"))
-    with CandleReader(candle_path) as reader:
+    with CandleReader(candle_path) as reader, hold_lock(candle_path.with_name("features.lock")):
         key = recipe.key(reader.header)
         path = table_path(candle_path, key)
-        with writable(Path(lock.lock_file)):
-            lock.acquire()
-        try:
-            with writable(path):
-                for leftover in path.parent.glob("features-*.h5.*.tmp"):
-                    leftover.unlink()  # of a process that was killed: the lock is held
-            if not _is_whole(path, key):
-                _check_columns(recipe.features, reader.header)
-                _remove_stale(candle_path, reader.header)
-                _write(path, reader, recipe, key)
-        finally:
-            lock.release()
+        with writable(path):
+            for leftover in path.parent.glob("features-*.h5.*.tmp"):
+                leftover.unlink()  # of a process that was killed: the lock is held
+        if not _is_whole(path, key):
+            _check_columns(recipe.features, reader.header)
+            _remove_stale(candle_path, reader.header)
+            _write(path, reader, recipe, key)
     return path
 
 

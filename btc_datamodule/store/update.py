@@ -19,7 +19,7 @@ import numpy as np
 from btc_datamodule.candles.series import holes
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, union
 from btc_datamodule.disk.atomic import writable
-from btc_datamodule.disk.lock import only_writer
+from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store.candle_file import (
@@ -98,7 +98,7 @@ def update(
         raise ConfigError(
             f"the folder {path.parent} cannot be made ({error.strerror}): change `data_dir`"
         ) from None
-    with only_writer(path, lock_timeout):
+    with hold_lock(path.with_suffix(".lock"), lock_timeout):
         return _update_locked(path, source, interval, asked, refresh)
 
 
