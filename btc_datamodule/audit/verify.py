@@ -10,7 +10,7 @@ from btc_datamodule.candles.series import ContentDigest
 from btc_datamodule.candles.timeline import format_instant, union
 from btc_datamodule.disk.hdf5 import attribute, damage_named, mend, open_hdf5
 from btc_datamodule.errors import StoreError
-from btc_datamodule.features.table import Table, content_digest, table_path
+from btc_datamodule.features.table import Table, content_digest, is_outdated, table_path
 from btc_datamodule.store.candle_file import CandleReader
 
 
@@ -18,7 +18,8 @@ def verify_series(candle_path: Path) -> list[str]:
     """What is wrong with a candle file and the feature files beside it, one sentence each."""
     problems = verify_candles(candle_path)
     for path in sorted(candle_path.parent.glob("features-*.h5")):
-        problems += verify_table(path)
+        if not is_outdated(path):
+            problems += verify_table(path)
     return problems
 
 

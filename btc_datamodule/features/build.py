@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.runs import Runs, join_runs, mask_of, runs_of
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import writable
-from btc_datamodule.disk.hdf5 import open_hdf5, replacing
+from btc_datamodule.disk.hdf5 import damage_named, open_hdf5, replacing
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features.causality import check_lookback, rows_to_check
@@ -27,14 +27,15 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import (
     BAR_COLUMNS,
-    BLOCK_DTYPES,
     DTYPES,
     SCHEMA,
+    SEGMENT_DTYPES,
     SINGLE_COLUMNS,
     Table,
     blocks,
-    content_digest,
+    combine_digests,
     sha256_of,
+    stack_digests,
     table_path,
 )
 from btc_datamodule.store.candle_file import CandleReader, Header
@@ -60,6 +61,7 @@ class Recipe:
         """Name of the content that this recipe makes of the candle file with ``header``."""
         parts = [
             SCHEMA,
+            SEGMENT_DTYPES,
             header.digest,
             header.interval,
             self.max_fill,
@@ -119,7 +121,7 @@ def _remove_stale(candle_path: Path, header: Header) -> None:
         if time.time() - path.stat().st_atime < KEPT_SECONDS:
             continue
         try:
-            with open_hdf5(path) as file:
+            with open_hdf5(path) as file, damage_named(path):
                 made_of = (file.attrs.get("schema"), file.attrs.get("candles"))
                 stale = made_of != (SCHEMA, header.digest)
         except StoreError:
@@ -138,7 +140,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
         )
     unobserved: list[Runs] = []
     moments: list[Moments] = []
-    digests: list[bytes] = []
+    digests: list[list[bytes]] = []
     with replacing(path) as (file, check):
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
         shapes["x"] = (grid.rows, len(recipe.features))
@@ -153,34 +155,41 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
             observed &= ~mask_of(grid.outages, low, high)
             observed[: max(0, warm - low)] = False
             x[~observed] = 0
-            for name, values in {"x": x, "observed": observed, **bars}.items():
-                stored = values.astype(DTYPES[name], copy=False)
-                data[name][rows] = stored
-                digests.append(sha256_of(stored))
+            columns = {"x": x, "observed": observed, **bars}
+            stored = {name: columns[name].astype(code, copy=False) for name, code in DTYPES.items()}
+            for name, values in stored.items():
+                data[name][rows] = values
+            digests.append([sha256_of(values) for values in stored.values()])
             moments.append(Moments.of(x[observed]))
             unobserved.append(runs_of(~observed, low))
             check()
-        file["outages"] = grid.outages.astype("<i8")
-        file["unobserved"] = join_runs(unobserved).astype("<i8")
-        digest = np.frombuffer(b"".join(digests), "u1").reshape(len(moments), len(DTYPES), -1)
-        known = (*zip(*moments, strict=True), digest)
-        for (name, dtype), items in zip(BLOCK_DTYPES.items(), known, strict=True):
-            file[name] = np.array(items, dtype=dtype)
-        file.attrs.update(
-            {
-                "schema": SCHEMA,
-                "key": key,
-                "candles": reader.header.digest,
-                "first": grid.first,
-                "interval": grid.interval,
-                "features": json.dumps([feature.name for feature in recipe.features]),
-                "warm_up": warm,
-                "present": grid.present,
-                "no_trade": grid.no_trade,
-                "holes": grid.holes,
-            }
+        segments = (*zip(*moments, strict=True), stack_digests(digests))
+        small = {
+            "outages": grid.outages.astype("<i8"),
+            "unobserved": join_runs(unobserved).astype("<i8"),
+            **{
+                name: np.array(items, dtype=code)
+                for (name, code), items in zip(SEGMENT_DTYPES.items(), segments, strict=True)
+            },
+        }
+        attributes = {
+            "schema": SCHEMA,
+            "key": key,
+            "candles": reader.header.digest,
+            "first": grid.first,
+            "interval": grid.interval,
+            "features": json.dumps([feature.name for feature in recipe.features]),
+            "warm_up": warm,
+            "present": grid.present,
+            "no_trade": grid.no_trade,
+            "holes": grid.holes,
+        }
+        for name, values in small.items():
+            file[name] = values
+        file.attrs.update(attributes)
+        file.attrs["digest"] = combine_digests(
+            small["segment_digest"], shapes["x"], small, attributes
         )
-        file.attrs["digest"] = content_digest(path, file)
 
 
 def _block(

@@ -3,23 +3,23 @@
 Owns the layout, the memory map and the digest of ``features-<key>.h5``; how one is built is told
 in ``build``. It is disposable, as it can always be built again.
 
-Layout, schema 2 (all datasets contiguous and unfiltered, little-endian)::
+Layout, schema 3 (all datasets contiguous and unfiltered, little-endian)::
 
-    /x             (T, F) float32     features; 0 where the row was not observed
-    /observed      (T,)   uint8       1 where the bar was observed and every feature has a value
-    /<column>      (T,)   float64     open, high, low, close, volume, for targets; NaN in outages
-    /outages       (n, 2) int64       runs of rows that were not observed
-    /unobserved    (m, 2) int64       runs of rows where ``observed`` is 0
-    /block_count   (b,)   int64       observed rows in each block
-    /block_mean    (b, F) float64     mean of each feature over them
-    /block_squares (b, F) float64     sum of squared deviations from it
-    /block_digest  (b, 7, 32) uint8   SHA-256 of the bytes of x, observed, open, ... volume
-    attributes     schema, key, candles (digest of the candle file), first, interval, features,
-                   warm_up, present, no_trade, holes, digest (of all the above)
+    /x               (T, F) float32   features; 0 where the row was not observed
+    /observed        (T,)   uint8     1 where the bar was observed and every feature has a value
+    /<column>        (T,)   float64   open, high, low, close, volume, for targets; NaN in outages
+    /outages         (n, 2) int64     runs of rows that were not observed
+    /unobserved      (m, 2) int64     runs of rows where ``observed`` is 0
+    /segment_count   (s,)   int64     observed rows in each segment
+    /segment_mean    (s, F) float64   mean of each feature over the observed rows of a segment
+    /segment_squares (s, F) float64   sum of the squared deviations from that mean
+    /segment_digest  (s, 7, 32) uint8 SHA-256 of the bytes of x, observed, open, ... volume
+    attributes       schema, key, candles (digest of the candle file), first, interval, features,
+                     warm_up, present, no_trade, holes, digest (see ``combine_digests``)
 
-What is known of blocks spares reading them: statistics and the digest of any run of rows are made
-of the blocks that lie inside it and of the bytes at its two ends (``fitted``). Blocks are cut by
-the clock (``blocks``): no candle that is added, older or newer, moves their edges.
+What is known of segments spares reading them: statistics and the digest of any run of rows are made
+of the segments that lie inside it and of the bytes at its two ends (``fitted``). Segments are cut
+by the clock (``blocks``): no candle that is added, older or newer, moves their edges.
 
 A ``Table`` holds a path and what the file says about itself, never a handle: it can be pickled,
 forked and spawned. Each process maps the bytes on first use.
@@ -29,7 +29,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +48,7 @@ from btc_datamodule.store.candle_file import BLOCK_ROWS
 if TYPE_CHECKING:
     import h5py
 
-SCHEMA = 2
+SCHEMA = 3
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")
 SINGLE_COLUMNS = ("observed", *BAR_COLUMNS)
 READ_AHEAD_BYTES = 1 << 17
@@ -57,11 +57,11 @@ READ_AHEAD_BYTES = 1 << 17
 DTYPES = {"x": "<f4", "observed": "u1", **dict.fromkeys(BAR_COLUMNS, "<f8")}
 """Type of each array with a row per bar."""
 
-BLOCK_DTYPES = {
-    **{"block_count": "<i8", "block_mean": "<f8", "block_squares": "<f8"},
-    "block_digest": "u1",
+SEGMENT_DTYPES = {
+    **{"segment_count": "<i8", "segment_mean": "<f8", "segment_squares": "<f8"},
+    "segment_digest": "u1",
 }
-"""Type of each array with an item per block."""
+"""Type of each array with an item per segment."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,27 +271,73 @@ def sha256_of(values: NDArray[Any]) -> bytes:
     return hashlib.sha256(np.ascontiguousarray(values).data).digest()
 
 
-def content_digest(path: Path, file: "h5py.File") -> str:
-    """SHA-256 of all arrays and attributes of an open feature file, read in blocks."""
-    digest = hashlib.sha256()
-    for name in (*DTYPES, *BLOCK_DTYPES, "outages", "unobserved"):
-        data = plain_dataset(path, file, name)
-        digest.update(f"{name} {data.shape} {data.dtype.str}".encode())
-        for low in range(0, data.shape[0], BLOCK_ROWS):
-            digest.update(np.ascontiguousarray(data[low : low + BLOCK_ROWS]).data)
-    for name in sorted(file.attrs):
-        if name != "digest":
-            digest.update(f"{name} {file.attrs[name]}".encode())
+def combine_digests(
+    segments: NDArray[np.uint8],
+    shape: tuple[int, ...],
+    small: Mapping[str, NDArray[Any]],
+    attributes: Mapping[str, Any],
+) -> str:
+    """The digest of a whole feature file, made of the digests of its segments.
+
+    Args:
+        segments: (s, 7, 32) SHA-256 of each segment of the arrays of ``DTYPES``.
+        shape: (T, F), that of ``x``.
+        small: the other datasets, which count with all their bytes.
+        attributes: of the file; ``digest`` itself does not count.
+
+    Returns:
+        SHA-256 as a hexadecimal text.
+    """
+    digest = hashlib.sha256(f"{shape}".encode())
+    for number, (name, code) in enumerate(DTYPES.items()):
+        digest.update(f"{name} {code}".encode())
+        digest.update(segments[:, number].tobytes())
+    for name in sorted(small):
+        digest.update(f"{name} {small[name].shape} {small[name].dtype.str}".encode())
+        digest.update(small[name].tobytes())
+    for name in sorted(attributes.keys() - {"digest"}):
+        digest.update(f"{name} {attributes[name]}".encode())
     return digest.hexdigest()
+
+
+def content_digest(path: Path, file: "h5py.File") -> str:
+    """The digest of an open feature file from every byte in it, read a segment at a time."""
+    data = {name: plain_dataset(path, file, name) for name in DTYPES}
+    first, interval = (attribute(path, file, name, int) for name in ("first", "interval"))
+    digests = [
+        [sha256_of(dataset[rows]) for dataset in data.values()]
+        for rows in blocks(first, interval, 0, data["x"].shape[0])
+    ]
+    small = (*SEGMENT_DTYPES, "outages", "unobserved")
+    return combine_digests(
+        stack_digests(digests),
+        data["x"].shape,
+        {name: plain_dataset(path, file, name)[()] for name in small},
+        file.attrs,
+    )
+
+
+def stack_digests(digests: Sequence[Sequence[bytes]]) -> NDArray[np.uint8]:
+    """(s, 7, 32) uint8 of the SHA-256 of each segment of the arrays of ``DTYPES``."""
+    joined = b"".join(each for segment in digests for each in segment)
+    return np.frombuffer(joined, "u1").reshape(len(digests), len(DTYPES), -1)
+
+
+def is_outdated(path: Path) -> bool:
+    """Whether a file is a feature file of an earlier schema: whole, but of no use any more."""
+    with suppress(StoreError), open_hdf5(path) as file, damage_named(path):
+        schema = file.attrs.get("schema")
+        return not np.ndim(schema) and schema in range(1, SCHEMA)
+    return False
 
 
 def _known_of_blocks(
     path: Path, file: "h5py.File", n_blocks: int, n_features: int
 ) -> list[NDArray[Any]]:
-    """The arrays of ``BLOCK_DTYPES``."""
+    """The arrays of ``SEGMENT_DTYPES``."""
     items = ((), (n_features,), (n_features,), (len(DTYPES), 32))
     found = []
-    for (name, code), item in zip(BLOCK_DTYPES.items(), items, strict=True):
+    for (name, code), item in zip(SEGMENT_DTYPES.items(), items, strict=True):
         data, dtype, shape = plain_dataset(path, file, name), np.dtype(code), (n_blocks, *item)
         if data.shape != shape or data.dtype != dtype:
             raise StoreError(

@@ -25,7 +25,7 @@ from btc_datamodule.features import table as layout
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.moments import Moments
-from btc_datamodule.features.table import BAR_COLUMNS, BLOCK_DTYPES, DTYPES, Table
+from btc_datamodule.features.table import BAR_COLUMNS, DTYPES, SEGMENT_DTYPES, Table
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import WindowSampler
 from tests.helpers import HOUR, T0, candles_of, changed, write
@@ -96,25 +96,25 @@ def test_blocks_are_cut_by_the_clock_whatever_else_the_table_holds(table: Table)
 
 def test_what_is_kept_of_a_block_is_of_the_very_bytes_in_the_file(table: Table) -> None:
     with h5py.File(table.path) as file:
-        stored = {name: file[name][()] for name in (*DTYPES, *BLOCK_DTYPES)}
+        stored = {name: file[name][()] for name in (*DTYPES, *SEGMENT_DTYPES)}
     for block, rows in enumerate(table.blocks(0, ROWS)):
         for i, name in enumerate(DTYPES):
             digest = hashlib.sha256(stored[name][rows].tobytes()).digest()
-            assert stored["block_digest"][block, i].tobytes() == digest
+            assert stored["segment_digest"][block, i].tobytes() == digest
         seen = stored["x"][rows][stored["observed"][rows] == 1].astype(np.float64)
-        assert stored["block_count"][block] == len(seen)
+        assert stored["segment_count"][block] == len(seen)
         if len(seen):
             mean = seen.mean(axis=0)
-            np.testing.assert_allclose(stored["block_mean"][block], mean, rtol=1e-12, atol=1e-17)
+            np.testing.assert_allclose(stored["segment_mean"][block], mean, rtol=1e-12, atol=1e-17)
             squares = ((seen - mean) ** 2).sum(axis=0)
-            np.testing.assert_allclose(stored["block_squares"][block], squares, rtol=1e-12)
+            np.testing.assert_allclose(stored["segment_squares"][block], squares, rtol=1e-12)
         else:
-            assert not stored["block_mean"][block].any()
-            assert not stored["block_squares"][block].any()
-    assert stored["block_count"].min() == 0, "a block inside the outage"
+            assert not stored["segment_mean"][block].any()
+            assert not stored["segment_squares"][block].any()
+    assert stored["segment_count"].min() == 0, "a block inside the outage"
 
 
-@pytest.mark.parametrize("name", BLOCK_DTYPES)
+@pytest.mark.parametrize("name", SEGMENT_DTYPES)
 def test_a_change_of_what_is_kept_of_a_block_is_found(tmp_path: Path, name: str) -> None:
     path = table_of(tmp_path, series()).path
     assert verify_table(path) == []
@@ -341,9 +341,9 @@ def test_a_file_of_another_schema_is_made_again_and_the_train_rows_are_the_same(
     dm.setup()
     with h5py.File(dm.table.path, "r+") as file:
         file.attrs["schema"] = 1
-        for name in BLOCK_DTYPES:
+        for name in SEGMENT_DTYPES:
             del file[name]
-    assert "schema 2 (it has 1)" in verify_table(dm.table.path)[0]
+    assert "schema 3 (it has 1)" in verify_table(dm.table.path)[0]
     dm.prepare_data()
     assert verify_table(dm.table.path) == []
     again.setup()

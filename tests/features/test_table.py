@@ -16,13 +16,15 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
+from btc_datamodule.audit.verify import verify_series, verify_table
 from btc_datamodule.candles.series import OPTIONAL, Candles, concatenate
 from btc_datamodule.errors import ConfigError, StoreError
+from btc_datamodule.features import table as layout
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES, resolve
 from btc_datamodule.features.feature import Feature, frame
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.table import Table, table_path
+from btc_datamodule.features.table import DTYPES, SCHEMA, SEGMENT_DTYPES, Table, table_path
 from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader, Provenance, read_header
@@ -396,7 +398,7 @@ def array(dtype: str, *shape: int) -> NDArray[Any]:
 
 
 SPOILS: dict[str, tuple[Callable[["h5py.File"], None], str]] = {
-    "another schema": (set_attribute("schema", 9), r"no.* feature file of schema 2 \(it has 9\)"),
+    "another schema": (set_attribute("schema", 9), r"no.* feature file of schema 3 \(it has 9\)"),
     "x in float64": (swap("x", data=array("<f8", ROWS, 2)), "'x' is not a contiguous"),
     "x big-endian": (swap("x", data=array(">f4", ROWS, 2)), "'x' is not a contiguous"),
     "x in chunks": (swap("x", data=array("<f4", ROWS, 2), chunks=(10, 2)), "'x' is not a contig"),
@@ -415,12 +417,15 @@ SPOILS: dict[str, tuple[Callable[["h5py.File"], None], str]] = {
     "no key": (lambda file: file.attrs.pop("key"), "no attribute 'key'"),
     "no outages": (lambda file: file.pop("outages"), "no dataset 'outages'"),
     "soft link": (soft_link, "no dataset 'x'"),
-    "no means": (lambda file: file.pop("block_mean"), "no dataset 'block_mean'"),
+    "no means": (lambda file: file.pop("segment_mean"), "no dataset 'segment_mean'"),
     "two blocks": (
-        swap("block_count", data=array("<i8", 2)),
-        r"'block_count' is not a \(1,\) array",
+        swap("segment_count", data=array("<i8", 2)),
+        r"'segment_count' is not a \(1,\) array",
     ),
-    "other digests": (swap("block_digest", data=array("u1", 1, 7, 20)), "'block_digest' is not a"),
+    "other digests": (
+        swap("segment_digest", data=array("u1", 1, 7, 20)),
+        "'segment_digest' is not a",
+    ),
 }
 
 
@@ -433,6 +438,60 @@ def test_a_file_that_is_not_as_built_is_refused(table: Table, what: str) -> None
         Table.open(table.path)
     assert str(table.path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", [*DTYPES, *SEGMENT_DTYPES, "outages", "unobserved"])
+def test_one_other_byte_in_any_dataset_gives_another_digest(
+    name: str, candles: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "BLOCK_ROWS", 50)
+    path = build(candles, recipe())
+    assert verify_table(path) == []
+    with h5py.File(path, "r") as file:
+        offset, size = file[name].id.get_offset(), file[name].nbytes
+        assert len(file["segment_count"]) == 4
+    whole = path.read_bytes()
+    for at in {offset, offset + size // 2, offset + size - 1}:
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        assert verify_table(path)
+    path.write_bytes(whole)
+    assert verify_table(path) == []
+
+
+@pytest.mark.parametrize("name", ["key", "candles", "warm_up", "present", "digest"])
+def test_another_attribute_gives_another_digest(table: Table, name: str) -> None:
+    with h5py.File(table.path, "r+") as file:
+        file.attrs[name] = file.attrs[name] + type(file.attrs[name])(1)
+    assert verify_table(table.path)
+
+
+def test_building_reads_nothing_back(candles: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(h5py.Dataset, "__getitem__", refuse_written(h5py.Dataset.__getitem__))
+    assert Table.open(build(candles, recipe())).rows == ROWS
+
+
+def refuse_written(read: Callable[..., Any]) -> Callable[..., Any]:
+    """A way to read datasets that fails for those of a file that is being written."""
+
+    def of_read_only(data: "h5py.Dataset", *index: Any) -> Any:
+        assert data.file.mode == "r", "what was just written is read again"
+        return read(data, *index)
+
+    return of_read_only
+
+
+def test_a_file_of_an_earlier_schema_is_not_called_damaged(candles: Path, table: Table) -> None:
+    of_candles = verify_series(candles)
+    set_attributes(table.path, schema=SCHEMA - 1)
+    assert verify_series(candles) == of_candles
+    for other in (SCHEMA + 1, 0, "2", [1, 2]):
+        set_attributes(table.path, schema=other)
+        assert len(verify_series(candles)) == len(of_candles) + 1
+
+
+def set_attributes(path: Path, **values: Any) -> None:
+    with h5py.File(path, "r+") as file:
+        file.attrs.update(values)
 
 
 def test_a_candle_file_is_no_feature_file(candles: Path) -> None:
