@@ -48,10 +48,10 @@ from torch.utils.data import Dataset
 from btc_datamodule import BTCDataModule, FractionSplit
 from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.features.builtin import FEATURES
+from btc_datamodule.windows.buffers import Memory
 from btc_datamodule.windows.dataset import WindowDataset, as_is
 from btc_datamodule.windows.loader import WindowLoader
-from btc_datamodule.windows.memory import Memory
-from btc_datamodule.windows.sampler import PERMUTED_AT_ONCE
+from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE
 
 FIRST = "2018-01-01"
 PARTS = ("total", "gather", "target", "order", "loader", "wrapping")

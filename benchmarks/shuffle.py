@@ -54,9 +54,10 @@ from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import LogReturn
 from btc_datamodule.features.table import Table
+from btc_datamodule.windows.blocks import BLOCK_WINDOWS, POOL_BLOCKS
 from btc_datamodule.windows.dataset import WindowDataset, as_is
 from btc_datamodule.windows.loader import WindowLoader
-from btc_datamodule.windows.sampler import BLOCK_WINDOWS, POOL_BLOCKS, Shuffle, WindowSampler
+from btc_datamodule.windows.sampler import Shuffle, WindowSampler
 
 WRITTEN_ROWS = 1 << 20
 READ_BYTES = 1 << 20

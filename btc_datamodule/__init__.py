@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from btc_datamodule.store.candle_file import read_candles
     from btc_datamodule.training.dummy import DummyModule
     from btc_datamodule.training.predictions import PredictionWriter
-    from btc_datamodule.training.stopping import StopCheckpoint
+    from btc_datamodule.training.stop_checkpoint import StopCheckpoint
     from btc_datamodule.windows.dataset import Batch, WindowDataset
 
 _MODULES = {
@@ -80,7 +80,7 @@ _MODULES = {
         "Split",
         "WalkForward",
     ),
-    "training.stopping": ("StopCheckpoint",),
+    "training.stop_checkpoint": ("StopCheckpoint",),
     "store.candle_file": ("read_candles",),
     "evaluation.targets": (
         "CumulativeReturn",

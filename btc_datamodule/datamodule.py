@@ -40,11 +40,12 @@ from btc_datamodule.stages import Stages
 from btc_datamodule.store.update import update
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stopping import StopTogether
+from btc_datamodule.windows.blocks import BLOCK_WINDOWS
+from btc_datamodule.windows.buffers import Memory
 from btc_datamodule.windows.dataset import Batch, WindowDataset, as_is
 from btc_datamodule.windows.device import DeviceGather, Places
-from btc_datamodule.windows.loader import InOrderSampler, WindowLoader
-from btc_datamodule.windows.memory import Memory
-from btc_datamodule.windows.sampler import BLOCK_WINDOWS, Shuffle, WindowSampler
+from btc_datamodule.windows.loader import WindowLoader
+from btc_datamodule.windows.sampler import InOrderSampler, Shuffle, WindowSampler
 
 if TYPE_CHECKING:
     import polars as pl

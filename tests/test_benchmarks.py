@@ -11,7 +11,7 @@ import pytest
 from btc_datamodule import Simulator
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.store.candle_file import CHUNK_ROWS
-from btc_datamodule.windows.sampler import BLOCK_WINDOWS, POOL_BLOCKS
+from btc_datamodule.windows.blocks import BLOCK_WINDOWS, POOL_BLOCKS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 

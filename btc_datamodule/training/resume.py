@@ -36,7 +36,6 @@ And what ``EarlyStopping`` and ``ReduceLROnPlateau`` watch is in no checkpoint: 
 metrics are, and the scheduler takes its step at the end of an epoch that was resumed too.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -46,7 +45,8 @@ from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-COUNTS = ("ready", "started", "processed", "completed")
+from btc_datamodule.training.counts import COUNTS, put_right, see_again
+
 KEY = "btc_datamodule.training.resume"
 """Under which a checkpoint has what Lightning does not keep."""
 
@@ -151,81 +151,9 @@ def accumulated(trainer: Trainer, epoch: int) -> int:
     return trainer.accumulate_grad_batches
 
 
-def put_right(fit_loop: dict[str, Any]) -> tuple[bool, bool]:
-    """Put the counts in the state of a fit loop right, in place.
-
-    Args:
-        fit_loop: as ``checkpoint["loops"]["fit_loop"]`` has it.
-
-    Returns:
-        Whether it was kept between a step and what may follow it, a validation; and whether at the
-        end of an epoch, before ``ReduceLROnPlateau``.
-    """
-    epochs, batches = fit_loop["epoch_progress"], fit_loop["epoch_loop.batch_progress"]
-    _count_once(batches)
-    _count_once(epochs)
-    total, current = epochs["total"], batches["current"]
-    if total["ready"] > total["started"]:
-        _move(epochs, ("ready",), -1)
-        return False, False
-    if total["processed"] < total["started"]:
-        stepped = current["completed"] < current["processed"] == current["started"]
-        if stepped:
-            _move(batches, ("completed",), 1)
-        return stepped, False
-    complete = total["completed"] == total["processed"]
-    if current["processed"] and not _ended(batches):
-        _move(epochs, ("processed", "completed") if complete else ("processed",), -1)
-    elif not complete:
-        _move(epochs, ("completed",), 1)
-        return False, True
-    return False, False
-
-
-def see_again(fit_loop: dict[str, Any], accumulate_grad_batches: int) -> int:
-    """Count batches whose gradients are lost as not done, in place.
-
-    Args:
-        fit_loop: as ``put_right`` leaves it.
-        accumulate_grad_batches: batches to an optimizer step.
-
-    Returns:
-        How many batches are to be seen again.
-    """
-    epochs, batches = fit_loop["epoch_progress"]["total"], fit_loop["epoch_loop.batch_progress"]
-    if epochs["processed"] == epochs["started"] or _ended(batches):
-        return 0
-    steps = fit_loop["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]["step"]
-    whole, again = divmod(int(batches["current"]["processed"]), accumulate_grad_batches)
-    if not again or steps["current"]["completed"] != whole:  # it was another number of batches
-        return 0
-    for kind in ("total", "current"):
-        batches[kind] |= dict.fromkeys(COUNTS, batches[kind]["processed"] - again)
-    batches["is_last_batch"] = False
-    return again
-
-
-def _count_once(progress: dict[str, Any]) -> None:
-    """Leave in the totals, beside what is complete, only what is under way now."""
-    total, current = progress["total"], progress["current"]
-    total |= {count: total["completed"] + current[count] - current["completed"] for count in COUNTS}
-
-
-def _ended(batches: dict[str, Any]) -> bool:
-    """Whether the last batch of an epoch has had its step."""
-    current = batches["current"]
-    return bool(batches["is_last_batch"] and current["processed"] == current["ready"])
-
-
 def _step_plateau_schedulers(trainer: Trainer) -> None:
     """Do what comes after ``on_train_epoch_end``, for the epoch that was ended there."""
     epochs = trainer.fit_loop.epoch_progress.current
     epochs.completed -= 1  # the epoch of the schedulers' frequency
     trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
     epochs.completed += 1
-
-
-def _move(progress: dict[str, Any], counts: Iterable[str], by: int) -> None:
-    for kind in ("total", "current"):
-        for count in counts:
-            progress[kind][count] += by

@@ -7,26 +7,15 @@ only notes the signal. After each batch the ranks tell each other whether one of
 there on Lightning takes its own course: the same exception on each, after that batch or, where a
 validation follows it, after that.
 
-``StopCheckpoint`` keeps what has been reached.
+``stop_checkpoint`` keeps what has been reached.
 """
 
-import shutil
-import warnings
-from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from typing import Any
-from zipfile import is_zipfile
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import OnExceptionCheckpoint, Timer
-from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.trainer.states import TrainerFn
-from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
-
-from btc_datamodule.errors import StoreError
 
 
 class StopTogether(Callback):
@@ -81,100 +70,3 @@ class Signals(_SignalConnector):
         self.noted = True
         if self.trainer.state.fn != TrainerFn.FITTING:  # nothing to keep: each rank ends by itself
             self.received_sigterm = True
-
-
-class StopCheckpoint(OnExceptionCheckpoint):
-    """Keeps a checkpoint when a SIGTERM, Ctrl-C, an error or ``max_time`` stops a fit.
-
-    ``fit`` without a ``ckpt_path`` goes on from it, and deletes it when it has come to its end.
-
-    It differs from Lightning's ``OnExceptionCheckpoint`` where that loses what it has kept, or
-    never ends. A fit that fails before it has trained anything (a mistyped argument is enough)
-    leaves it as it is, and so does all that is no whole fit: ``validate``, ``test``, ``predict``,
-    ``fast_dev_run``, a search for a learning rate. It is replaced whole, or not at all on a full
-    disk, where the fit's own error is still the one that is raised. And an error on one of several
-    ranks, which the others do not know of, is waited for by none: rank 0 keeps what it has, where
-    a rank has the whole model (``ddp``).
-
-    Args:
-        dirpath: the folder to keep it in.
-        filename: without ``.ckpt``.
-    """
-
-    def __init__(self, dirpath: str = "checkpoints", filename: str = "stopped") -> None:
-        super().__init__(dirpath, filename)
-        self._training = self._ended = False
-        # Said of every fit without a ckpt_path that has such a callback, and never true of it.
-        warnings.filterwarnings("ignore", r".*fit\(ckpt_path=None\)` was called without a model")
-
-    @property
-    def ckpt_path(self) -> str:
-        """The file, which Lightning asks for to go on from it.
-
-        Raises:
-            StoreError: if it is damaged.
-        """
-        if self._path.is_file() and not is_zipfile(self._path):
-            raise StoreError(
-                f"{self._path}, which a fit goes on from, is damaged: delete it to begin anew, or "
-                "give another checkpoint as `ckpt_path`"
-            )
-        return str(self._path)
-
-    @property
-    def _path(self) -> Path:
-        return Path(super().ckpt_path)
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """From here on there is something to keep."""
-        self._training = not trainer.fast_dev_run  # type: ignore[attr-defined]
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The end of a fit, or of its time."""
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        timers = [each.time_remaining() for each in callbacks if isinstance(each, Timer)]
-        over = any(left is not None and left <= 0 for left in timers)
-        whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        reached = (whole and trainer.current_epoch == trainer.max_epochs) or (
-            -1 < trainer.max_steps <= trainer.global_step
-        )
-        # The clocks of the ranks differ: it is that of rank 0 which has stopped them.
-        self._ended = self._training and (reached or not trainer.strategy.broadcast(over))
-        if self._training and not self._ended:
-            self._keep(trainer, together=True)
-        self._training = False
-
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
-        """Keep it, in the place of one before it."""
-        if self._training:
-            together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
-            if together or isinstance(trainer.strategy, DDPStrategy):
-                self._keep(trainer, together)
-        self._training = False
-
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Delete it after a whole fit."""
-        if self._ended:
-            trainer.strategy.remove_checkpoint(self._path)
-        self._ended = False
-
-    def _keep(self, trainer: Trainer, together: bool) -> None:
-        """Write it beside its place and move it there, on all ranks together or on rank 0 alone."""
-        partial = self._path.with_name(f"{self._path.name}.part")
-        try:
-            if together:
-                trainer.save_checkpoint(partial)
-            elif trainer.is_global_zero:
-                content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
-                trainer.strategy.save_checkpoint(content, partial)
-            if trainer.is_global_zero:
-                if self._path.is_dir():  # as strategies write that shard a model
-                    shutil.rmtree(self._path)
-                partial.replace(self._path)
-                rank_zero_info(f"kept {self._path}: `fit` goes on from it")
-        except OSError as error:
-            with suppress(OSError):
-                partial.unlink()
-            rank_zero_warn(f"{self._path} could not be kept: {error}")

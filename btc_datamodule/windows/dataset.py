@@ -24,8 +24,8 @@ from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.table import Table
-from btc_datamodule.windows.memory import Memory
-from btc_datamodule.windows.sampler import Request
+from btc_datamodule.windows.blocks import Request
+from btc_datamodule.windows.buffers import Memory
 
 
 class Batch(NamedTuple):

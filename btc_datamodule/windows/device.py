@@ -26,8 +26,8 @@ from torch.utils.data import Dataset
 from btc_datamodule.candles.runs import Runs
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins
+from btc_datamodule.windows.blocks import Request
 from btc_datamodule.windows.dataset import Batch, WindowDataset
-from btc_datamodule.windows.sampler import Request
 
 DEVICE_SHARE = 0.5
 """Of the free memory of a device that rows may take: training needs the rest."""

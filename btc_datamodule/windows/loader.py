@@ -14,21 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, SequentialSampler
+from torch.utils.data import DataLoader
 
 from btc_datamodule.windows.dataset import Batch
 from btc_datamodule.windows.sampler import WindowSampler
 
 if TYPE_CHECKING:
     from lightning.pytorch import Trainer
-
-
-class InOrderSampler(WindowSampler, SequentialSampler):  # type: ignore[misc]  # yields batches
-    """A ``WindowSampler`` with ``shuffle="none"``.
-
-    Being a ``SequentialSampler`` too, ``Trainer(overfit_batches=...)`` leaves it alone, which else
-    puts one in its place that yields single positions.
-    """
 
 
 class WindowLoader(DataLoader[Batch]):

@@ -31,7 +31,8 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from btc_datamodule import Batch, BTCDataModule, DummyModule, Simulator
 from btc_datamodule.training.resume import ExactResume
-from btc_datamodule.windows.sampler import WindowSampler, permute_run
+from btc_datamodule.windows.permutation import permute_run
+from btc_datamodule.windows.sampler import WindowSampler
 
 EPOCHS = 3
 BATCHES = 8

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from btc_datamodule.windows.memory import KEPT, RECYCLED_BYTES, Memory
+from btc_datamodule.windows.buffers import KEPT, RECYCLED_BYTES, Memory
 
 WIDTH = 1024
 ROWS = RECYCLED_BYTES // (4 * WIDTH)
