@@ -242,9 +242,9 @@ def test_the_command_line_ends_with_the_status_of_a_sigterm_and_goes_on_when_tol
     )
     fit = ["fit", "--config", "config.yaml", "--trainer.enable_progress_bar", "false"]
     with pytest.raises(SystemExit, match="143"):
-        main([*fit, "--model", "test_stopping.Terminated"])
+        main([*fit, "--model", f"{__name__}.Terminated"])
     assert capsys.readouterr().err.endswith("btc-datamodule: ended by a SIGTERM\n")
     assert torch.load("checkpoints/stopped.ckpt")["global_step"] == 3
-    assert main([*fit, "--model", "test_stopping.Tells"]) == 0
+    assert main([*fit, "--model", f"{__name__}.Tells"]) == 0
     assert "steps: 3\n" in capsys.readouterr().out
     assert not Path("checkpoints/stopped.ckpt").exists()
