@@ -47,8 +47,8 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from btc_datamodule.training.counts import COUNTS, put_right, see_again
 
-KEY = "btc_datamodule.training.resume"
-"""Under which a checkpoint has what Lightning does not keep."""
+KEY = "btc_datamodule.resume"
+"""Under which a checkpoint has what Lightning does not keep; the name that 0.1 has given it."""
 
 
 class ExactResume(Callback):
