@@ -29,15 +29,11 @@ from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.build import build
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.public import public
-from btc_datamodule.settings import (
-    Settings,
-    check_choice,
-    check_whole_number,
-    list_hyperparameters,
-)
+from btc_datamodule.settings import Settings, check_choice, check_whole_number, list_hyperparameters
 from btc_datamodule.sources.base import Source
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.update import update
+from btc_datamodule.training.progress import FitProgress
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stopping import StopTogether
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
@@ -471,7 +467,8 @@ class BTCDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             multiprocessing_context=self.start_method if self.num_workers else None,
         )
-        loader.trainer = self.trainer if train else None
+        if train and self.trainer is not None:
+            loader.progress = FitProgress(self.trainer)
         return loader
 
     def _pinned(self, on_device: bool) -> bool:

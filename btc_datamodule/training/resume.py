@@ -1,7 +1,7 @@
 """Exact resume: what a checkpoint says has been done is put right when a Trainer reads it.
 
 The Trainer goes on from the counts of epochs and batches in a checkpoint, and the loader follows
-them (``loading``). Some checkpoints count wrongly what was done, or kept:
+them (``windows.loader``). Some checkpoints count wrongly what was done, or kept:
 
     cut short      ``max_time``, or whatever else sets ``should_stop``, ends a fit in the middle of
                    an epoch, and the epoch counts as over in what is saved from then on. Its rest
@@ -40,12 +40,10 @@ from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from lightning.pytorch.loops.evaluation_loop import RestartStage
-from lightning.pytorch.loops.loop import _Loop
-from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info
 
-from btc_datamodule.training.counts import COUNTS, put_right, see_again
+from btc_datamodule.training import internals
+from btc_datamodule.training.counts import put_right, see_again
 
 KEY = "btc_datamodule.resume"
 """Under which a checkpoint has what Lightning does not keep; the name that 0.1 has given it."""
@@ -68,9 +66,11 @@ class ExactResume(Callback):
         """Note what the counts do not say."""
         checkpoint[KEY] = {
             "validating": trainer.validating and not self._validated,
-            "metrics": dict(trainer._logger_connector._callback_metrics),
+            "metrics": internals.get_metrics(trainer),
         }
-        batches = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        fit_loop = internals.get_fit_state(checkpoint)
+        assert fit_loop is not None
+        batches = fit_loop["epoch_loop.batch_progress"]
         ready, started = batches["current"]["ready"], batches["current"]["started"]
         if ready == started and ready < trainer.num_training_batches < float("inf"):
             batches["is_last_batch"] = False
@@ -88,10 +88,9 @@ class ExactResume(Callback):
     ) -> None:
         """Put right what the checkpoint says."""
         self._forget()
-        loops = checkpoint.get("loops")
-        if trainer.state.fn != TrainerFn.FITTING or not loops:
+        fit_loop, noted = internals.get_fit_state(checkpoint), checkpoint.get(KEY, {})
+        if fit_loop is None or not internals.is_fitting(trainer):
             return
-        fit_loop, noted = loops["fit_loop"], checkpoint.get(KEY, {})
         self._validating = noted.get("validating", False)
         self._metrics = noted.get("metrics", {})
         self._stepped, self._ended = put_right(fit_loop)
@@ -108,52 +107,36 @@ class ExactResume(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put right what the Trainer has made of the checkpoint."""
-        loop, epochs = trainer.fit_loop, trainer.fit_loop.epoch_progress
-        current: Any = epochs.current  # its type is that of what all counts have
-        trainer._logger_connector._callback_metrics.update(self._metrics)
-        loop.epoch_loop.val_loop._has_run = False
-        if loop.restarting and current.ready != current.processed:
-            loop._restarting = False  # how the epoch ends is not to depend on it
+        internals.set_metrics(trainer, self._metrics)
+        internals.forget_validation(trainer)
+        if internals.is_restarting_amid_epoch(trainer):
+            # How the epoch ends is not to depend on it.
+            internals.end_restart(trainer, all_loops=False)
             self._go_on_amid_epoch(trainer)
         else:
             if self._ended:
-                _step_plateau_schedulers(trainer)
-            for counts in (epochs.total, current):
-                counts.__dict__.update(dict.fromkeys(COUNTS, current.processed))
-            # Past the setter of a fit loop, which says yes whenever there is a max_steps.
-            _Loop.restarting.fset(loop, False)  # type: ignore[attr-defined]
+                internals.step_epoch_schedulers(trainer)
+            internals.complete_epochs(trainer)
+            internals.end_restart(trainer, all_loops=True)
         self._forget()
 
     def _go_on_amid_epoch(self, trainer: Trainer) -> None:
-        loop = trainer.fit_loop.epoch_loop
-        batches: Any = loop.batch_progress
         trainer.accumulate_grad_batches = accumulated(trainer, trainer.current_epoch)
-        steps = not loop._should_accumulate()
-        if batches.current.ready > batches.current.processed:
-            batches.total.reset_on_restart()
-            loop._batches_that_stepped -= steps  # which the loop is about to add
+        steps = not internals.is_accumulating(trainer)
+        if internals.is_batch_begun(trainer):
+            internals.discard_begun_batch(trainer)
+            internals.count_steps(trainer, -steps)  # which the Trainer is about to add
         elif self._stepped or self._validating:
-            fetcher = trainer.fit_loop._data_fetcher
-            assert fetcher is not None
-            if loop._should_check_val_fx(fetcher):
-                loop.val_loop.batch_progress.reset_on_run()
-                loop.val_loop._restart_stage = RestartStage.RESTARTED_MID_EVALUATION
+            if internals.is_validation_due(trainer):
+                internals.begin_validation(trainer)
             else:  # what comes after the step where no validation does
-                loop.update_lr_schedulers("step", update_plateau_schedulers=True)
-                loop._batches_that_stepped += steps
+                internals.step_schedulers(trainer)
+                internals.count_steps(trainer, steps)
 
 
 def accumulated(trainer: Trainer, epoch: int) -> int:
     """Batches to an optimizer step in an epoch."""
-    for each in trainer.callbacks:  # type: ignore[attr-defined]
+    for each in internals.get_callbacks(trainer):
         if isinstance(each, GradientAccumulationScheduler):
             return each.get_accumulate_grad_batches(epoch)
     return trainer.accumulate_grad_batches
-
-
-def _step_plateau_schedulers(trainer: Trainer) -> None:
-    """Do what comes after ``on_train_epoch_end``, for the epoch that was ended there."""
-    epochs = trainer.fit_loop.epoch_progress.current
-    epochs.completed -= 1  # the epoch of the schedulers' frequency
-    trainer.fit_loop.epoch_loop.update_lr_schedulers("epoch", update_plateau_schedulers=True)
-    epochs.completed += 1

@@ -6,13 +6,13 @@ from contextlib import suppress
 from pathlib import Path
 from zipfile import is_zipfile
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import OnExceptionCheckpoint, Timer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from btc_datamodule.errors import StoreError
+from btc_datamodule.training import internals
 
 
 class StopCheckpoint(OnExceptionCheckpoint):
@@ -63,10 +63,10 @@ class StopCheckpoint(OnExceptionCheckpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The end of a fit, or of its time."""
-        callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
-        timers = [each.time_remaining() for each in callbacks if isinstance(each, Timer)]
-        over = any(left is not None and left <= 0 for left in timers)
-        whole = trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        timers = [each for each in internals.get_callbacks(trainer) if isinstance(each, Timer)]
+        times = [each.time_remaining() for each in timers]
+        over = any(left is not None and left <= 0 for left in times)
+        whole = internals.is_last_batch(trainer)
         reached = (whole and trainer.current_epoch == trainer.max_epochs) or (
             -1 < trainer.max_steps <= trainer.global_step
         )
@@ -81,7 +81,7 @@ class StopCheckpoint(OnExceptionCheckpoint):
     ) -> None:
         """Keep it, in the place of one before it."""
         if self._training:
-            together = trainer.world_size == 1 or isinstance(exception, SIGTERMException)
+            together = trainer.world_size == 1 or internals.is_sigterm(exception)
             if together or isinstance(trainer.strategy, DDPStrategy):
                 self._keep(trainer, together)
         self._training = False
@@ -99,7 +99,7 @@ class StopCheckpoint(OnExceptionCheckpoint):
             if together:
                 trainer.save_checkpoint(partial)
             elif trainer.is_global_zero:
-                content = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+                content = internals.dump_checkpoint(trainer)
                 trainer.strategy.save_checkpoint(content, partial)
             if trainer.is_global_zero:
                 if self._path.is_dir():  # as strategies write that shard a model

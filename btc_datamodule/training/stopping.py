@@ -10,12 +10,11 @@ validation follows it, after that.
 ``stop_checkpoint`` keeps what has been reached.
 """
 
-from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
-from lightning.pytorch.trainer.states import TrainerFn
+
+from btc_datamodule.training import internals
 
 
 class StopTogether(Callback):
@@ -23,13 +22,13 @@ class StopTogether(Callback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Take the place of Lightning's handlers, which it is about to register."""
-        if trainer.world_size > 1 and not isinstance(trainer._signal_connector, Signals):
-            trainer._signal_connector = Signals(trainer)
+        if trainer.world_size > 1:
+            internals.take_over_signals(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Agree on whether to stop."""
-        signals = trainer._signal_connector
-        if isinstance(signals, Signals):
+        signals = internals.get_signals(trainer)
+        if signals is not None:
             signals.received_sigterm = signals.agreed = trainer.strategy.reduce_boolean_decision(
                 signals.noted, all=False
             )
@@ -43,30 +42,6 @@ class StopTogether(Callback):
         self._stop(trainer, True)
 
     def _stop(self, trainer: Trainer, now: bool) -> None:
-        signals = trainer._signal_connector
-        if isinstance(signals, Signals) and trainer.state.fn == TrainerFn.FITTING:
+        signals = internals.get_signals(trainer)
+        if signals is not None and internals.is_fitting(trainer):
             signals.received_sigterm = now and signals.agreed
-
-
-class Signals(_SignalConnector):
-    """Lightning's handlers of signals, of which that of SIGTERM sends nothing between ranks.
-
-    Attributes:
-        noted: whether this rank has got the signal.
-        agreed: whether any has, as far as the ranks have told each other.
-    """
-
-    noted = agreed = False
-
-    def register_signal_handlers(self) -> None:
-        """As Lightning does at the start of each run."""
-        self.noted = self.agreed = False
-        super().register_signal_handlers()
-
-    def _sigterm_notifier_fn(self, signum: int, _: FrameType | None) -> None:
-        launcher = self.trainer.strategy.launcher
-        if launcher is not None and not self.noted:
-            launcher.kill(signum)  # to the ranks that it has started
-        self.noted = True
-        if self.trainer.state.fn != TrainerFn.FITTING:  # nothing to keep: each rank ends by itself
-            self.received_sigterm = True

@@ -4,13 +4,13 @@
 when the first batch is asked for. Then the Trainer has told the sampler its epoch and knows how
 many batches of it a checkpoint has seen, so that a resumed epoch goes on with the very next batch,
 for any number of workers and ranks. (DataLoader itself asks the sampler as soon as ``iter`` is
-called, which Lightning does before it sets the epoch: Lightning issue 21938.) The Trainer's own
-count of batches, which is in every checkpoint, says how far training was; the state of the loader
-only says in what order, so that another one does not go unnoticed.
+called, which Lightning does before it sets the epoch: Lightning issue 21938.) How far training was
+is told by a ``Progress``: a Trainer's own count of batches, which is in every checkpoint. The state
+of the loader only says in what order, so that another one does not go unnoticed.
 """
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sized
+from typing import Any, Protocol
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -19,19 +19,29 @@ from torch.utils.data import DataLoader
 from btc_datamodule.windows.dataset import Batch
 from btc_datamodule.windows.sampler import WindowSampler
 
-if TYPE_CHECKING:
-    from lightning.pytorch import Trainer
+
+class Progress(Protocol):
+    """How far whoever trains with a loader has come; ``training.progress`` has a Trainer's."""
+
+    def is_training_with(self, loader: object) -> bool:
+        """Whether it is trained with this very loader now."""
+
+    def is_amid_epoch(self) -> bool:
+        """Whether an epoch has begun, and batches of it are left."""
+
+    def count_batches_seen(self, loader: Sized) -> int:
+        """How many batches of the running epoch the loader is to pass over: [0, len(loader)]."""
 
 
 class WindowLoader(DataLoader[Batch]):
     """A DataLoader over a ``WindowDataset`` with a ``WindowSampler``.
 
     Attributes:
-        trainer: whose progress through an epoch the loader follows while it is the train loader
-            of a running fit; None for nobody's.
+        progress: what the loader follows through an epoch while it is the train loader of a
+            running fit; None for no one's.
     """
 
-    trainer: "Trainer | None" = None
+    progress: Progress | None = None
     _asked = False
     _running = 0
 
@@ -60,7 +70,7 @@ class WindowLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Warn if training goes on in the middle of an epoch with other batches than were left."""
-        if self.trainer is None or not self._used():
+        if self.progress is None or not self._used():
             rank_zero_warn(
                 "a Trainer that is given the loader alone begins an epoch anew that a checkpoint "
                 "was in the middle of. To go on with the very next batch give it the datamodule: "
@@ -73,10 +83,7 @@ class WindowLoader(DataLoader[Batch]):
             for name, was in state_dict.items()
             if now.get(name) != was
         ]
-        epochs: Any = self.trainer.fit_loop.epoch_progress.current
-        batches = self.trainer.fit_loop.epoch_loop.batch_progress
-        over = batches.is_last_batch and batches.current.completed == batches.current.ready
-        if changed and epochs.ready != epochs.processed and not over:
+        if changed and self.progress.is_amid_epoch():
             rank_zero_warn(
                 "training goes on in the middle of an epoch whose order has changed since the "
                 f"checkpoint ({'; '.join(changed)}): the rest of it repeats some windows and "
@@ -89,8 +96,8 @@ class WindowLoader(DataLoader[Batch]):
         return self.sampler
 
     def _epoch(self, resumes: bool) -> Iterator[Batch]:
-        if resumes and self.trainer is not None:
-            self._follow(self.trainer)
+        if resumes and self.progress is not None:
+            self._sampler.skip(self.progress.count_batches_seen(self))
         self._running += 1
         try:
             yield from self._batches()
@@ -108,17 +115,5 @@ class WindowLoader(DataLoader[Batch]):
         return super().__iter__()
 
     def _used(self) -> bool:
-        """Whether the Trainer trains with this very loader."""
-        combined = None if self.trainer is None else self.trainer.fit_loop._combined_loader
-        return combined is not None and any(each is self for each in combined.flattened)
-
-    def _follow(self, trainer: "Trainer") -> None:
-        """Pass over the batches that the Trainer has seen."""
-        seen = trainer.fit_loop.epoch_loop.batch_progress.current.completed
-        combined = trainer.fit_loop._combined_loader
-        assert combined is not None
-        if seen >= trainer.num_training_batches:  # its limit, which a Trainer takes for more
-            seen = len(self)
-        elif combined._mode == "max_size_cycle":
-            seen %= len(self)  # it is shorter than another one, and has begun again
-        self._sampler.skip(seen)
+        """Whether it is trained with this very loader."""
+        return self.progress is not None and self.progress.is_training_with(self)

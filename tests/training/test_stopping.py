@@ -25,7 +25,8 @@ from btc_datamodule import (
     StoreError,
 )
 from btc_datamodule.cli.commands import main
-from btc_datamodule.training.stopping import Signals, StopTogether
+from btc_datamodule.training.internals import Signals
+from btc_datamodule.training.stopping import StopTogether
 
 CONFIG = Path(__file__).parents[2] / "configs" / "dummy.yaml"
 
