@@ -14,8 +14,8 @@ from btc_datamodule import CandleFile, Candles, Simulator, read_candles
 from btc_datamodule.candles.series import concatenate
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.cli.commands import main
-from tests import exchange as ex
-from tests.exchange import CoinbaseAnswers, Exchange
+from btc_datamodule.testing import exchange as ex
+from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 HOUR = 3600

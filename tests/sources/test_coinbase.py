@@ -33,8 +33,8 @@ from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.web.client import PoliteClient, _trusted_certificates, retry_after
 from btc_datamodule.store.update import update
-from tests import exchange as ex
-from tests.exchange import CoinbaseAnswers, Exchange, Fault
+from btc_datamodule.testing import exchange as ex
+from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange, Fault
 
 HOUR = 3600
 HELD = ex.random_walk("2020-01-01", bars=700, interval=HOUR)

@@ -41,7 +41,13 @@ from btc_datamodule.store import parts
 from btc_datamodule.store.candle_file import CandleReader, Header, read_candles, read_header
 from btc_datamodule.store.export import export_candles
 from btc_datamodule.store.update import Update, update
-from tests.exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange, Request, random_walk
+from btc_datamodule.testing.exchange import (
+    BinanceArchiveAnswers,
+    CoinbaseAnswers,
+    Exchange,
+    Request,
+    random_walk,
+)
 from tests.helpers import HOUR, T0, assert_same, candles_of, write
 
 FORKED = mp.get_context("forkserver")

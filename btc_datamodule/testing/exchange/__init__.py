@@ -1,3 +1,93 @@
-"""An exchange on this machine: real HTTP over the loopback, and trouble on demand."""
+"""An exchange on this machine: real HTTP over the loopback, and trouble on demand.
 
-from btc_datamodule.testing.exchange.server import *  # noqa: F403  # all of it, for now
+Three parts that know nothing of each other:
+
+- an *answer* says what an exchange replies to a request when all is well (``CoinbaseAnswers``,
+  ``BinanceArchiveAnswers``); another exchange is another function from ``Request`` to ``Reply``;
+- a *fault* spoils one reply on its way out: another status, silence, a cut wire, changed rows;
+- ``Exchange`` is the server that joins them. It keeps every request in ``requests``, and spoils
+  one reply for each entry of ``faults`` (``None`` lets one pass), in order.
+
+    with Exchange(CoinbaseAnswers(candles)) as exchange:
+        exchange.faults += [TOO_MANY_REQUESTS, None, CUT]
+        Coinbase(base_url=exchange.url, ...)
+"""
+
+from btc_datamodule.testing.exchange.binance import (
+    KLINE_HEADER,
+    NO_SUCH_KEY,
+    BinanceArchiveAnswers,
+    zipped,
+)
+from btc_datamodule.testing.exchange.coinbase import CoinbaseAnswers
+from btc_datamodule.testing.exchange.faults import (
+    BANNED,
+    CUT,
+    CUT_SHORT,
+    DUPLICATED_ROWS,
+    EMPTY_PAGE,
+    HTML_PAGE,
+    ROWS_OUT_OF_RANGE,
+    SERVER_ERROR,
+    SHUFFLED_ROWS,
+    TOO_MANY_REQUESTS,
+    UNAVAILABLE,
+    Cut,
+    CutShort,
+    Dated,
+    EditBody,
+    EditRows,
+    Fault,
+    Instead,
+    Rows,
+    Silence,
+    Trickle,
+    Wire,
+    malformed,
+    oversized,
+    redirect,
+    too_many_requests,
+)
+from btc_datamodule.testing.exchange.messages import Answer, Reply, Request
+from btc_datamodule.testing.exchange.server import Exchange
+from btc_datamodule.testing.series import random_walk, without
+
+__all__ = [
+    "BANNED",
+    "CUT",
+    "CUT_SHORT",
+    "DUPLICATED_ROWS",
+    "EMPTY_PAGE",
+    "HTML_PAGE",
+    "KLINE_HEADER",
+    "NO_SUCH_KEY",
+    "ROWS_OUT_OF_RANGE",
+    "SERVER_ERROR",
+    "SHUFFLED_ROWS",
+    "TOO_MANY_REQUESTS",
+    "UNAVAILABLE",
+    "Answer",
+    "BinanceArchiveAnswers",
+    "CoinbaseAnswers",
+    "Cut",
+    "CutShort",
+    "Dated",
+    "EditBody",
+    "EditRows",
+    "Exchange",
+    "Fault",
+    "Instead",
+    "Reply",
+    "Request",
+    "Rows",
+    "Silence",
+    "Trickle",
+    "Wire",
+    "malformed",
+    "oversized",
+    "random_walk",
+    "redirect",
+    "too_many_requests",
+    "without",
+    "zipped",
+]

@@ -28,8 +28,8 @@ from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.store.candle_file import read_candles, read_header
 from btc_datamodule.store.update import update
-from tests import exchange as ex
-from tests.exchange import BinanceArchiveAnswers, Exchange, Fault
+from btc_datamodule.testing import exchange as ex
+from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange, Fault
 from tests.helpers import HOUR, assert_same, candles_of
 
 DAY = 86_400

@@ -26,8 +26,8 @@ from btc_datamodule.sources.ccxt import paging as ccxt_paging
 from btc_datamodule.sources.ccxt.source import Ccxt
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.store.update import update
-from tests import exchange as ex
-from tests.exchange import CoinbaseAnswers, Exchange, Fault, Rows
+from btc_datamodule.testing import exchange as ex
+from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange, Fault, Rows
 from tests.helpers import assert_same, candles_of
 
 pytest.importorskip("ccxt")

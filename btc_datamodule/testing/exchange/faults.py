@@ -1,0 +1,172 @@
+"""What goes wrong with one reply on its way out: another status, silence, a cut wire, other rows.
+
+A ``Fault`` is given the reply that would have been sent, and the ``Wire`` to send over what
+becomes of it.
+"""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from email.utils import format_datetime
+from typing import Any, Protocol
+
+import numpy as np
+
+from btc_datamodule.testing.exchange.messages import Reply
+
+Rows = list[list[Any]]
+
+
+class Wire(Protocol):
+    """What a fault can do with a connection."""
+
+    def send(self, reply: Reply, *, body_bytes: int | None = None, byte_pause: float = 0.0) -> None:
+        """Send a reply.
+
+        Of its body only the first ``body_bytes`` and then hang up, if given; and a byte at a
+        time, ``byte_pause`` seconds apart, if that is above 0.
+        """
+
+    def hang_up(self) -> None:
+        """End the connection."""
+
+    def wait(self, seconds: float) -> None:
+        """Do nothing for a while, or until the server stops."""
+
+
+class Fault(Protocol):
+    """Something that goes wrong with one reply."""
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """Send over ``wire`` what becomes of ``reply``."""
+
+
+@dataclass(frozen=True)
+class Instead:
+    """Another reply."""
+
+    reply: Reply
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        wire.send(self.reply)
+
+
+@dataclass(frozen=True)
+class Silence:
+    """Nothing for ``seconds``, then the connection ends."""
+
+    seconds: float
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        wire.wait(self.seconds)
+        wire.hang_up()
+
+
+class Cut:
+    """The connection ends before a byte is sent."""
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        wire.hang_up()
+
+
+class CutShort:
+    """The headers promise the whole body; half of it comes."""
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        wire.send(reply, body_bytes=len(reply.body) // 2)
+
+
+@dataclass(frozen=True)
+class Trickle:
+    """The body a byte at a time, with ``seconds`` before each."""
+
+    seconds: float
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        wire.send(reply, byte_pause=self.seconds)
+
+
+@dataclass(frozen=True)
+class Dated:
+    """The same reply, from a server whose clock is ``late`` seconds behind."""
+
+    late: float
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        then = datetime.fromtimestamp(time.time() - self.late, UTC)
+        date = {"Date": format_datetime(then, usegmt=True)}
+        wire.send(replace(reply, headers={**reply.headers, **date}))
+
+
+@dataclass(frozen=True)
+class EditBody:
+    """Well-formed HTTP with another body than the exchange holds."""
+
+    edit: Callable[[bytes], bytes]
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        wire.send(replace(reply, body=self.edit(reply.body)))
+
+
+@dataclass(frozen=True)
+class EditRows:
+    """Well-formed HTTP and JSON, with other rows in it than the exchange holds."""
+
+    edit: Callable[[Rows], Rows]
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        wire.send(Reply.json(reply.status, self.edit(json.loads(reply.body))))
+
+
+def too_many_requests(retry_after: str, status: int = 429) -> Fault:
+    """429, or a ban with 418, that says when to come back: seconds, or an HTTP date."""
+    return Instead(Reply(status, b'{"message":"slow down"}', {"Retry-After": retry_after}))
+
+
+def redirect(location: str) -> Fault:
+    """301: it has moved to another URL."""
+    return Instead(Reply(301, b"", {"Location": location}))
+
+
+def oversized(size: int) -> Fault:
+    """A list of rows that never seems to end."""
+    return Instead(Reply(200, b"[" + b" " * size + b"]"))
+
+
+def malformed(row: Any) -> Fault:
+    """The third row replaced."""
+    return EditRows(lambda rows: [*rows[:2], row, *rows[3:]])
+
+
+def _shuffled(rows: Rows) -> Rows:
+    return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
+
+
+def _with_neighbours(rows: Rows) -> Rows:
+    """Each row again 1000 and 500 rows later and earlier: out of the range of any page."""
+    step = abs(rows[0][0] - rows[1][0])
+    shifts = (-1000, -500, 0, 500, 1000)
+    return [[row[0] + shift * step, *row[1:]] for shift in shifts for row in rows]
+
+
+TOO_MANY_REQUESTS = Instead(Reply(429, b'{"message":"Public rate limit exceeded"}'))
+BANNED = Instead(Reply(418, b"{}"))
+SERVER_ERROR = Instead(Reply(500, b'{"message":"Internal server error"}'))
+UNAVAILABLE = Instead(Reply(503, b"<html>Service Unavailable</html>"))
+HTML_PAGE = Instead(Reply(200, b"<!DOCTYPE html>\n<html><body>Please log in</body></html>"))
+CUT = Cut()
+CUT_SHORT = CutShort()
+DUPLICATED_ROWS = EditRows(lambda rows: [row for row in rows for _ in range(2)])
+SHUFFLED_ROWS = EditRows(_shuffled)
+ROWS_OUT_OF_RANGE = EditRows(_with_neighbours)
+EMPTY_PAGE = EditRows(lambda rows: [])
