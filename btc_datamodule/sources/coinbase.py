@@ -23,16 +23,15 @@ from btc_datamodule.candles.series import Candles, tidy
 from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, Source, advised, check_path_part
-from btc_datamodule.sources.web.client import Answer, PoliteClient, check_manners
+from btc_datamodule.sources.web.client import Answer, PoliteClient
+from btc_datamodule.sources.web.manners import check_manners
+from btc_datamodule.sources.web.rows import ROW, _rows
 
 PAGE = 300
 """Bars that one request may ask for."""
 
 LATE = 300
 """Seconds after its close in which a bar that is absent may still appear."""
-
-ROW = ("open_time", "low", "high", "open", "close", "volume")
-"""The columns of a row, in Coinbase's order."""
 
 _log = logging.getLogger(__name__)
 
@@ -190,34 +189,3 @@ def _tidied(
     columns = dict(zip(ROW, rows.T, strict=True))
     candles, repaired = tidy(columns, interval, where, drop_invalid=drop_invalid)
     return candles, notes + repaired
-
-
-def _rows(answer: Any, where: str) -> NDArray[np.float64]:
-    """(N, 6) float64 of the rows of an answer, in its order; a time is exact in float64.
-
-    Raises:
-        SourceError: naming the first row that is not six numbers, the first a whole one.
-    """
-    if not isinstance(answer, list):
-        raise SourceError(
-            f"{where}: not a list of rows but {str(answer)[:80]!r}: run it again later; if it "
-            "stays, Coinbase has changed"
-        )
-    for i, row in enumerate(answer):
-        if not _is_row(row):
-            raise SourceError(
-                f"{where}, row {i}: expected six numbers [time, low, high, open, close, volume], "
-                f"got {repr(row)[:80]}: run it again later; if it stays, Coinbase has changed"
-            )
-    return np.array(answer, dtype=np.float64).reshape(-1, len(ROW))
-
-
-def _is_row(row: Any) -> bool:
-    # The comparison also turns away NaN, infinities and integers that no float can hold, all of
-    # which Python's JSON reads; `type`, because a JSON true is an int to isinstance.
-    return (
-        isinstance(row, list)
-        and len(row) == len(ROW)
-        and all(type(value) in (int, float) and abs(value) < 1e300 for value in row)
-        and row[0] % 1 == 0
-    )

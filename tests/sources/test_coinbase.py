@@ -31,7 +31,8 @@ from btc_datamodule.errors import BTCDataError, CandleError, ConfigError, Source
 from btc_datamodule.settings import to_plain
 from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.coinbase import Coinbase
-from btc_datamodule.sources.web.client import PoliteClient, _trusted_certificates, retry_after
+from btc_datamodule.sources.web.client import PoliteClient, _trusted_certificates
+from btc_datamodule.sources.web.patience import retry_after
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange, Fault

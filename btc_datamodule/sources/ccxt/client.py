@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import format_instant, format_interval
 from btc_datamodule.errors import ConfigError, SourceError
-from btc_datamodule.sources.web.client import MAX_BACKOFF, retry_after
+from btc_datamodule.sources.web.patience import MAX_BACKOFF, retry_after
 
 if TYPE_CHECKING:
     from btc_datamodule.sources.ccxt.source import Ccxt

@@ -15,7 +15,7 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.ccxt.client import Market, open_exchange
 from btc_datamodule.sources.ccxt.paging import LEAST, Walk
-from btc_datamodule.sources.web.client import check_manners
+from btc_datamodule.sources.web.manners import check_manners
 
 
 @dataclass(frozen=True)

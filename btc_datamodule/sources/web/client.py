@@ -27,14 +27,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cache
-from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
-from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.sources.web.manners import _host, _is_loopback, check_manners
+from btc_datamodule.sources.web.patience import (
+    MAX_BACKOFF,
+    MAX_RETRY_AFTER,
+    _http_date,
+    _instant_in,
+    _patience,
+    _UnansweredError,
+    retry_after,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -44,11 +51,6 @@ if TYPE_CHECKING:
 MAX_BODY = 16 * 2**20
 """Bytes of an answer, unless the caller expects more: a page of candles is under 100 kB."""
 
-MAX_BACKOFF = 60.0
-"""Seconds to which the wait between attempts grows when the server names none."""
-
-MAX_RETRY_AFTER = 3600.0
-"""Seconds waited at most when the server names the wait; asked for longer, the client gives up."""
 
 MIN_RATE = 1000
 """Bytes a second under which an answer trickles; ``timeout`` seconds more are granted."""
@@ -248,126 +250,12 @@ class PoliteClient:
             raise SourceError(f"{url}: {self._ending}")
 
 
-def check_manners(
-    base_url: str, requests_per_second: float, timeout: float, attempts: int, retry_wait: float
-) -> None:
-    """Raise ``ConfigError`` for arguments of ``PoliteClient`` that cannot be used.
-
-    A source calls this when it is made, so that a typing error shows before a download starts.
-    """
-    _host(base_url)
-    for name, value in (("requests_per_second", requests_per_second), ("timeout", timeout)):
-        if not 0 < value < math.inf:
-            raise ConfigError(f"{name} must be above 0, not {value}")
-    if attempts < 1:
-        raise ConfigError(f"attempts must be at least 1, not {attempts}")
-    if not 0 <= retry_wait < math.inf:
-        raise ConfigError(f"retry_wait must not be negative, nor endless: {retry_wait}")
-
-
-def retry_after(text: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, above 0.
-
-    Args:
-        text: a number of seconds, an HTTP date, anything else, or None where there is no header.
-        now: the time to count from if it is a date; by default the current one.
-
-    Returns:
-        None if it names no time to come: the usual backoff then applies. A server that says 0
-        while it refuses would otherwise be asked again without any pause.
-    """
-    try:
-        seconds = float(text or "")
-    except ValueError:
-        try:
-            seconds = (_http_date(text) - (now or datetime.now(UTC))).total_seconds()
-        except (ValueError, OverflowError):
-            return None
-    return seconds if 0 < seconds < math.inf else None
-
-
-def _http_date(text: str | None) -> datetime:
-    """An HTTP date, which is in GMT whether it says so or not; ``ValueError`` if it is none."""
-    then = parsedate_to_datetime(text or "")
-    return then if then.tzinfo else then.replace(tzinfo=UTC)
-
-
 def _made(response: "httpx.Response") -> datetime:
     """When an answer was made: what its ``Date`` says, or else now."""
     try:
         return _http_date(response.headers.get("Date"))
     except (ValueError, OverflowError):
         return datetime.now(UTC)
-
-
-def _instant_in(seconds: float) -> str:
-    return format_instant(math.ceil(time.time() + seconds))
-
-
-class _UnansweredError(Exception):
-    """An attempt that failed in a way that may pass.
-
-    Attributes:
-        problem: what happened.
-        advice: what to do if it does not pass.
-        wait: seconds that the server asked for; None for the usual backoff.
-    """
-
-    def __init__(self, problem: str, advice: str, wait: float | None = None) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.advice = advice
-        self.wait = wait
-        self.until = "" if wait is None else f", at {_instant_in(wait)}, as the service asks"
-
-
-def _patience(error: Exception) -> bool | float:
-    """Tell stamina whether to try again, and that the wait is already over."""
-    return 0.0 if isinstance(error, _UnansweredError) else False
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Whether a record of stamina's is about someone else's retries.
-
-    Its own line reads "stamina.retry_scheduled" and nothing more; ours says what happened.
-    """
-    return _UnansweredError.__name__ not in str(getattr(record, "stamina.caused_by", ""))
-
-
-logging.getLogger("stamina").addFilter(_is_not_ours)
-
-
-def _host(base_url: str) -> str:
-    """The host of a base URL that may be asked.
-
-    Raises:
-        ConfigError: if the URL has no host, more than host, port and path, or would send plain
-            HTTP over a network, where anyone could change the candles.
-    """
-    if set("@?#") & set(base_url):  # not shown: it may hold a password or a key
-        raise ConfigError("base_url must not hold a user, a password, a query or a fragment")
-    try:
-        parts = urlsplit(base_url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        raise ConfigError(f"base_url {base_url!r} is not a URL: {error}") from None
-    if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"base_url {base_url!r} must be a URL such as https://host.example")
-    if parts.scheme == "http" and not _is_loopback(host):
-        raise ConfigError(
-            f"base_url {base_url!r} would be asked without encryption: write https:// "
-            "(plain http:// is for this machine only, such as http://127.0.0.1:8000)"
-        )
-    return host
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _open_client(base_url: str, timeout: float) -> "httpx.Client":
