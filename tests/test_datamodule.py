@@ -70,7 +70,7 @@ def test_no_name_of_the_package_brings_in_more_than_lightning_does() -> None:
         "assert not {m for m in sys.modules if m.startswith('btc_datamodule.')}; "
         "[getattr(b, name) for name in b.__all__]; b.BTCDataModule(); "
         "new = {m.partition('.')[0] for m in set(sys.modules) - before}; "
-        "print(sorted({'polars', 'httpx', 'stamina', 'h5py', 'matplotlib', 'ccxt'} & new))"
+        "print(sorted({'polars', 'httpx', 'tenacity', 'h5py', 'matplotlib', 'ccxt'} & new))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -24,14 +24,21 @@ from btc_datamodule.candles.timeline import Span, floor_to, format_instant, pars
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, Source, advised, check_path_part
 from btc_datamodule.sources.web.client import Answer, PoliteClient
-from btc_datamodule.sources.web.manners import check_manners
-from btc_datamodule.sources.web.rows import ROW, _rows
+from btc_datamodule.sources.web.manners import Manners
+from btc_datamodule.sources.web.rows import RowFormat, read_rows
 
 PAGE = 300
 """Bars that one request may ask for."""
 
 LATE = 300
 """Seconds after its close in which a bar that is absent may still appear."""
+
+ROW = RowFormat(
+    columns=("open_time", "low", "high", "open", "close", "volume"),
+    expected="six numbers [time, low, high, open, close, volume]",
+    blame="Coinbase has changed",
+)
+"""A row of an answer, in Coinbase's order of columns."""
 
 _log = logging.getLogger(__name__)
 
@@ -69,9 +76,13 @@ class Coinbase(Source):
 
     def __post_init__(self) -> None:
         check_path_part(self.product, "product")
-        check_manners(
-            *(self.base_url, self.requests_per_second, self.timeout),
-            *(self.attempts, self.retry_wait),
+        _ = self.manners  # which refuses what cannot be used
+
+    @property
+    def manners(self) -> Manners:
+        """How the service is asked, checked."""
+        return Manners(
+            self.base_url, self.requests_per_second, self.timeout, self.attempts, self.retry_wait
         )
 
     @property
@@ -93,13 +104,7 @@ class Coinbase(Source):
         """
         self.check_interval(interval)
         start, end = span
-        with PoliteClient(
-            self.base_url,
-            requests_per_second=self.requests_per_second,
-            timeout=self.timeout,
-            attempts=self.attempts,
-            retry_wait=self.retry_wait,
-        ) as client:
+        with PoliteClient(self.manners) as client:
             for page_start in range(start, end, PAGE * interval):
                 page = (page_start, min(page_start + PAGE * interval, end))
                 block = self._block(client, interval, page)
@@ -152,7 +157,7 @@ class Coinbase(Source):
         )
         if answer.status != 200:
             raise self._refusal(answer.status, content, where)
-        return answer, _rows(content, where)
+        return answer, read_rows(content, ROW, where)
 
     def _candles(
         self, rows: NDArray[np.float64], interval: int, where: str
@@ -186,6 +191,6 @@ def _tidied(
             f"one at {first}",
         )
         rows = rows[~off_grid]
-    columns = dict(zip(ROW, rows.T, strict=True))
+    columns = dict(zip(ROW.columns, rows.T, strict=True))
     candles, repaired = tidy(columns, interval, where, drop_invalid=drop_invalid)
     return candles, notes + repaired

@@ -32,6 +32,7 @@ from btc_datamodule.settings import to_plain
 from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.web.client import PoliteClient, _trusted_certificates
+from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.sources.web.patience import retry_after
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
@@ -265,7 +266,7 @@ def test_plain_http_to_another_machine_is_refused(url: str) -> None:
     with pytest.raises(ConfigError, match="without encryption: write https://"):
         Coinbase(base_url=url)
     with pytest.raises(ConfigError, match="without encryption"):
-        PoliteClient(url, requests_per_second=1)
+        Manners(url, requests_per_second=1)
 
 
 @pytest.mark.parametrize(
@@ -286,7 +287,7 @@ def test_the_defaults_are_the_public_exchange() -> None:
 def test_importing_the_source_loads_no_http_library() -> None:
     code = (
         "import sys, btc_datamodule.sources.coinbase as c; c.Coinbase(); "
-        "print(sorted({'httpx', 'stamina', 'ssl'} & set(sys.modules)))"
+        "print(sorted({'httpx', 'tenacity', 'ssl'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
@@ -341,7 +342,7 @@ def test_a_retry_is_logged_with_its_cause_and_in_one_line(
     with caplog.at_level(logging.WARNING):
         fetch(source(exchange), ONE_PAGE)
     [record] = caplog.records
-    assert record.name == "btc_datamodule.sources.web.client"
+    assert record.name == "btc_datamodule.sources.web.patience"
     assert "HTTP 503 Service Unavailable; trying again in 0.0 s" in record.getMessage()
     assert "attempt 1 of 4 failed" in record.getMessage()
 
@@ -660,7 +661,7 @@ def test_a_wait_of_more_than_an_hour_is_not_waited_for_but_told_with_the_instant
 
 def test_a_client_that_was_told_of_a_ban_asks_nothing_more(exchange: Exchange) -> None:
     exchange.faults.append(ex.too_many_requests("99999999999999", 418))
-    with PoliteClient(exchange.url, requests_per_second=1000) as client:
+    with PoliteClient(Manners(exchange.url, 1000)) as client:
         for _ in range(3):
             with pytest.raises(SourceError, match=r"asked again no earlier than epoch second \d+"):
                 client.get("/")
@@ -671,7 +672,7 @@ def test_a_thread_that_waits_for_its_turn_keeps_a_wait_that_another_was_told_mea
     exchange: Exchange,
 ) -> None:
     exchange.faults.append(ex.too_many_requests("1"))
-    with PoliteClient(exchange.url, requests_per_second=4) as client:
+    with PoliteClient(Manners(exchange.url, 4)) as client:
         threads = [threading.Thread(target=client.get, args=["/"]) for _ in range(3)]
         for thread in threads:
             thread.start()
@@ -819,7 +820,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(tmp_path: Path
 def test_bytes_come_as_they_are_with_any_status_that_is_an_answer(exchange: Exchange) -> None:
     replies = [ex.Reply(200, bytes(1000)), ex.Reply(404, b"<html>gone</html>")]
     exchange.faults.extend([ex.CUT_SHORT, *map(ex.Instead, replies), ex.oversized(999)])
-    with PoliteClient(exchange.url, requests_per_second=1000, retry_wait=0.01) as client:
+    with PoliteClient(Manners(exchange.url, 1000, retry_wait=0.01)) as client:
         assert client.get("/a.zip")[:2] == (200, bytes(1000))
         assert client.get("b.zip", max_body=17)[:2] == (404, b"<html>gone</html>")
         with pytest.raises(SourceError, match="larger than 1,000 bytes"):

@@ -51,7 +51,7 @@ from btc_datamodule.testing.exchange import (
 from tests.helpers import HOUR, T0, assert_same, candles_of, write
 
 FORKED = mp.get_context("forkserver")
-FORKED.set_forkserver_preload(["test_crash", "polars", "httpx", "stamina", "h5py", "tqdm"])
+FORKED.set_forkserver_preload(["test_crash", "polars", "httpx", "tenacity", "h5py", "tqdm"])
 NAMES = ("log_return", "log_range", "log_volume")
 CONFIG = Path(__file__).parents[2] / "configs/dummy.yaml"
 

@@ -1,48 +1,58 @@
 """Files of Binance's archive on their way: several at a time, checked, in order of time."""
 
 import hashlib
-import logging
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING
+from typing import Self
 
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_interval, subtract
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, advised
-from btc_datamodule.sources.binance.klines import DAY, _days, _File
+from btc_datamodule.sources.binance.klines import DAY, KlineFile, KlineFiles
 from btc_datamodule.sources.binance.zips import quoted, read_klines, size_limit
 from btc_datamodule.sources.web.client import Answer, PoliteClient
-from btc_datamodule.sources.web.patience import MAX_BACKOFF
-
-if TYPE_CHECKING:
-    from btc_datamodule.sources.binance.source import BinanceArchive
-
-_log = logging.getLogger(__name__)
+from btc_datamodule.sources.web.manners import Manners
+from btc_datamodule.sources.web.patience import PassingError, retry
 
 
-class _Downloads:
-    """Files on their way, ``source.downloads`` at a time. Leaving the context ends all of them."""
+class Downloads:
+    """Files on their way. A context manager; leaving it ends all of them at once.
 
-    def __init__(self, source: "BinanceArchive", interval: int, client: PoliteClient) -> None:
-        self._source = source
-        self._interval = interval
-        self._client = client
+    Args:
+        files: the files that there may be.
+        manners: how the archive is asked, by all downloads together.
+        at_a_time: how many files are fetched at a time.
+        drop_invalid: leave out bars that are no candles, with a note.
+
+    Raises:
+        ConfigError: as ``PoliteClient``.
+    """
+
+    def __init__(
+        self, files: KlineFiles, manners: Manners, at_a_time: int, drop_invalid: bool
+    ) -> None:
+        self._files = files
+        self._manners = manners
+        self._at_a_time = at_a_time
+        self._drop_invalid = drop_invalid
+        self._client = PoliteClient(manners)
         self._reading = Lock()
-        self._pool = ThreadPoolExecutor(source.downloads, "binance")
+        self._pool = ThreadPoolExecutor(at_a_time, "binance")
 
-    def __enter__(self) -> "_Downloads":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._client.stop()
         self._pool.shutdown(cancel_futures=True)
+        self._client.close()
 
-    def in_order(self, files: Iterable[_File]) -> Iterator[tuple[_File, Block | None]]:
+    def in_order(self, files: Iterable[KlineFile]) -> Iterator[tuple[KlineFile, Block | None]]:
         """Each file with the block it answers; None for a day that has no file.
 
         Days stand in for a month without a file and for the gaps of one that has them.
@@ -51,34 +61,36 @@ class _Downloads:
             if not file.is_month:
                 yield file, block
             elif block is None:
-                yield from self.in_order(_days(self._source, self._interval, file.wanted))
+                yield from self.in_order(self._files.select_days(file.wanted))
             else:
                 yield from self._with_gaps_filled(file, block)
 
-    def check_there_are(self, files: list[_File]) -> None:
+    def check_there_are(self, files: list[KlineFile]) -> None:
         """Raise ``SourceError`` unless the archive has one of the files."""
         if any(self._get(f"{file.path}.CHECKSUM", 2**16) is not None for file in reversed(files)):
             return
-        source = self._source
+        product, market, interval, _ = self._files
         raise SourceError(
-            f"{source.base_url} has no {format_interval(self._interval)} files of {source.product}"
-            f" ({source.market}), not even {files[0].path}: check `source.product`, "
+            f"{self._manners.base_url} has no {format_interval(interval)} files of {product}"
+            f" ({market}), not even {files[0].path}: check `source.product`, "
             "`source.market` and `source.base_url`, or set `start` and `end` to when it traded"
         )
 
-    def _fetched(self, files: Iterable[_File]) -> Iterator[tuple[_File, Block | None]]:
+    def _fetched(self, files: Iterable[KlineFile]) -> Iterator[tuple[KlineFile, Block | None]]:
         """Each file with its block, looking ahead as many files as are fetched at a time."""
-        ahead: deque[tuple[_File, Future[Block | None]]] = deque()
+        ahead: deque[tuple[KlineFile, Future[Block | None]]] = deque()
         for file in files:
             ahead.append((file, self._pool.submit(self._block, file)))
-            if len(ahead) > self._source.downloads:
+            if len(ahead) > self._at_a_time:
                 due, future = ahead.popleft()
                 yield due, future.result()
         while ahead:  # as above: a block that was taken must not stay in memory
             due, future = ahead.popleft()
             yield due, future.result()
 
-    def _with_gaps_filled(self, month: _File, block: Block) -> Iterator[tuple[_File, Block | None]]:
+    def _with_gaps_filled(
+        self, month: KlineFile, block: Block
+    ) -> Iterator[tuple[KlineFile, Block | None]]:
         """A month's block in parts, with daily files in place of whole days that are absent.
 
         Monthly files that were made too early end early: what is absent at the end of the month
@@ -91,7 +103,7 @@ class _Downloads:
                 yield month, replace(block, span=part, candles=bars, notes=notes, received=received)
                 notes, received = (), 0  # told once
                 continue
-            for day, answer in self._fetched(_days(self._source, self._interval, part)):
+            for day, answer in self._fetched(self._files.select_days(part)):
                 if answer is None or not len(answer.candles):
                     yield day, answer
                     continue
@@ -100,7 +112,7 @@ class _Downloads:
                 yield day, replace(answer, notes=notes)
                 notes = ()
 
-    def _block(self, file: _File) -> Block | None:
+    def _block(self, file: KlineFile) -> Block | None:
         """What a file says about the part wanted of it; None if the archive has no such file."""
         body = self._verified(file)
         if body is None:
@@ -110,48 +122,52 @@ class _Downloads:
         return Block(
             file.wanted,
             candles.slice(*file.wanted),
-            self._url(file.path),
+            self._manners.join(file.path),
             notes,
             checksum=f"sha256:{hashlib.sha256(body).hexdigest()}",
             received=len(body),
         )
 
-    def _read(self, body: bytes, file: _File) -> tuple[Candles, tuple[str, ...]]:
+    def _read(self, body: bytes, file: KlineFile) -> tuple[Candles, tuple[str, ...]]:
         """The candles in a file, and notes on them."""
-        about = (file.name, file.period, self._interval, self._url(file.path))
+        about = (file.name, file.period, self._files.interval, self._manners.join(file.path))
         return advised(
-            lambda drop: read_klines(body, *about, drop_invalid=drop), self._source.drop_invalid
+            lambda drop: read_klines(body, *about, drop_invalid=drop), self._drop_invalid
         )
 
-    def _verified(self, file: _File) -> bytes | None:
-        """The bytes of a file, equal to its checksum; None if the archive has no such file."""
-        url, source = self._url(file.path), self._source
-        problem = ""
-        for attempt in range(1, source.attempts + 1):
-            if attempt > 1:
-                _log.warning("%s: %s; fetching both again (attempt %d)", url, problem, attempt)
-                self._client.pause(min(source.retry_wait * 2 ** (attempt - 2), MAX_BACKOFF))
-            said = self._get(f"{file.path}.CHECKSUM", 2**16)
-            body = (
-                None
-                if said is None
-                else self._get(file.path, size_limit(file.period, self._interval))
-            )
-            if said is None or body is None:
-                return None
-            expected = _digest_for(file.name, said)
-            digest = hashlib.sha256(body).hexdigest()
-            if digest == expected:
-                return body
-            problem = (
-                f"its sha256 is {digest}, but {file.name}.CHECKSUM says {expected}"
-                if expected
-                else f"its .CHECKSUM holds no digest for it, but {quoted(said)} (its sha256 is "
-                f"{digest})"
-            )
-        raise SourceError(
-            f"{url}: {problem}, {source.attempts} times over: run it again later, the archive may "
-            "be replacing the file; if it stays, something on the way changes what is downloaded"
+    def _verified(self, file: KlineFile) -> bytes | None:
+        """The bytes of a file, equal to its checksum; None if the archive has no such file.
+
+        Where they differ both are fetched again: the archive may be replacing them.
+
+        Raises:
+            SourceError: if they still differ at the last attempt.
+        """
+        return retry(
+            lambda: self._verified_once(file),
+            self._manners.join(file.path),
+            self._manners,
+            self._client.pause,
+        )
+
+    def _verified_once(self, file: KlineFile) -> bytes | None:
+        said = self._get(f"{file.path}.CHECKSUM", 2**16)
+        if said is None:
+            return None
+        body = self._get(file.path, size_limit(file.period, self._files.interval))
+        if body is None:
+            return None
+        expected = _digest_for(file.name, said)
+        digest = hashlib.sha256(body).hexdigest()
+        if digest == expected:
+            return body
+        raise PassingError(
+            f"its sha256 is {digest}, but {file.name}.CHECKSUM says {expected}"
+            if expected
+            else f"its .CHECKSUM holds no digest for it, but {quoted(said)} (its sha256 is "
+            f"{digest})",
+            "run it again later, the archive may be replacing the file; if it stays, something on "
+            "the way changes what is downloaded",
         )
 
     def _get(self, path: str, max_body: int) -> bytes | None:
@@ -161,13 +177,11 @@ class _Downloads:
             return None
         if answer.status != 200:
             raise SourceError(
-                f"{self._url(path)}: refused with HTTP {answer.status}, {quoted(answer.body)}: "
-                "check `source.base_url`, and whether a firewall stands in between"
+                f"{self._manners.join(path)}: refused with HTTP {answer.status}, "
+                f"{quoted(answer.body)}: check `source.base_url`, and whether a firewall stands in "
+                "between"
             )
         return answer.body
-
-    def _url(self, path: str) -> str:
-        return f"{self._source.base_url.rstrip('/')}{path}"
 
 
 def _gaps(month: Block) -> list[Span]:

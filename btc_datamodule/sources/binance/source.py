@@ -18,7 +18,6 @@ is read at a time. A month of minutes (6 MB) hardly shows. A month of seconds wa
 130 MB of zip, 190 MB of candles and 900 MB at the peak of reading: ``downloads=1`` keeps two.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -34,10 +33,9 @@ from btc_datamodule.candles.timeline import (
 )
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.sources.base import Block, Source, check_path_part
-from btc_datamodule.sources.binance.downloads import _Downloads
-from btc_datamodule.sources.binance.klines import DAY, _day_file, _File, _files
-from btc_datamodule.sources.web.client import PoliteClient
-from btc_datamodule.sources.web.manners import check_manners
+from btc_datamodule.sources.binance.downloads import Downloads
+from btc_datamodule.sources.binance.klines import DAY, KlineFile, KlineFiles
+from btc_datamodule.sources.web.manners import Manners
 
 RECENT = 3 * DAY
 """Seconds after its end in which a day's file may still appear; usual are one or two days."""
@@ -46,7 +44,6 @@ DOUBTFUL = 28
 """Days without a file, and none before them, after which it is doubted that there are any."""
 
 _INTERVALS = (1, 60, 180, 300, 900, 1800, *(hours * 3600 for hours in (1, 2, 4, 6, 8, 12, 24)))
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -89,9 +86,13 @@ class BinanceArchive(Source):
             raise ConfigError(f"market must be spot or um, not {self.market!r}")
         if not 1 <= self.downloads <= 16:
             raise ConfigError(f"downloads must be 1 to 16 at a time, not {self.downloads}")
-        check_manners(
-            *(self.base_url, self.requests_per_second, self.timeout),
-            *(self.attempts, self.retry_wait),
+        _ = self.manners  # which refuses what cannot be used
+
+    @property
+    def manners(self) -> Manners:
+        """How the service is asked, checked."""
+        return Manners(
+            self.base_url, self.requests_per_second, self.timeout, self.attempts, self.retry_wait
         )
 
     @property
@@ -123,18 +124,12 @@ class BinanceArchive(Source):
         """
         self.check_interval(interval)
         now = time.time()
-        files = _files(self, interval, (span[0], min(span[1], floor_to(now, DAY))))
+        archive = KlineFiles(self.product, self.market, interval, self.first)
+        files = archive.select((span[0], min(span[1], floor_to(now, DAY))))
         if not files:
             return
-        client = PoliteClient(
-            self.base_url,
-            requests_per_second=self.requests_per_second,
-            timeout=self.timeout,
-            attempts=self.attempts,
-            retry_wait=self.retry_wait,
-        )
-        with client, _Downloads(self, interval, client) as downloads:
-            absent: list[_File] = []
+        with Downloads(archive, self.manners, self.downloads, self.drop_invalid) as downloads:
+            absent: list[KlineFile] = []
             doubtful = True
             for file, block in downloads.in_order(files):
                 if block is None and now - file.period[1] < RECENT:
@@ -144,7 +139,7 @@ class BinanceArchive(Source):
                     absent.append(file)
                     if doubtful and len(absent) == DOUBTFUL:
                         days = [floor_to(now, DAY) - back * DAY for back in (4, 5, 6)]
-                        recent = [_day_file(self, interval, day) for day in days]
+                        recent = [archive.day(day) for day in days]
                         downloads.check_there_are(files[-3:] + recent)
                     continue
                 if absent:
@@ -154,7 +149,7 @@ class BinanceArchive(Source):
             if absent:
                 yield self._without_candles(interval, absent)
 
-    def _without_candles(self, interval: int, days: "list[_File]") -> Block:
+    def _without_candles(self, interval: int, days: list[KlineFile]) -> Block:
         first, last = (format_instant(day.period[0])[:10] for day in (days[0], days[-1]))
         text = f"for {first}" if first == last else f"from {first} to {last}"
         note = (
@@ -162,6 +157,4 @@ class BinanceArchive(Source):
             ": taken as without candles (`refresh: true` asks again)"
         )
         span = (days[0].wanted[0], days[-1].wanted[1])
-        return Block(
-            span, empty(interval), f"{self.base_url.rstrip('/')}{days[0].path} absent", (note,)
-        )
+        return Block(span, empty(interval), f"{self.manners.join(days[0].path)} absent", (note,))

@@ -1,8 +1,7 @@
 """An exchange through ``ccxt``: every request, and what may go wrong with it.
 
-Owns manners, as ``http`` does for the other sources: it says who asks, keeps the pace, tries again
-what may pass, turns away redirects, and names every failure in one line with what mends it. What
-the rows mean is told in ``ccxt_paging``.
+Says who asks, keeps the pace, tries again by the rules of ``web.patience``, turns away redirects,
+and names every failure in one line with what mends it. What the rows mean is told in ``paging``.
 
 ``ccxt`` reads whole bodies into memory; ``MAX_BODY`` stops only those that announce their length.
 Its User-Agent, which poses as a browser, is replaced by one that says who asks.
@@ -10,11 +9,8 @@ Its User-Agent, which poses as a browser, is replaced by one that says who asks.
 
 import difflib
 import json
-import logging
-import random
-import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -22,10 +18,9 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import format_instant, format_interval
 from btc_datamodule.errors import ConfigError, SourceError
-from btc_datamodule.sources.web.patience import MAX_BACKOFF, retry_after
-
-if TYPE_CHECKING:
-    from btc_datamodule.sources.ccxt.source import Ccxt
+from btc_datamodule.sources.web.manners import Manners
+from btc_datamodule.sources.web.patience import PassingError, check_status, retry
+from btc_datamodule.sources.web.rows import RowFormat, read_rows
 
 PAGE = 300
 """Bars asked for at a time where ccxt does not know what the exchange gives at most."""
@@ -33,16 +28,26 @@ PAGE = 300
 MAX_BODY = 256 * 2**20
 """Bytes that an answer may announce; the markets of a large exchange are some 20 MB."""
 
-ROW = ("open_time", "open", "high", "low", "close", "volume")
-"""The columns of a row, in ccxt's order."""
+ROW = RowFormat(
+    columns=("open_time", "open", "high", "low", "close", "volume"),
+    expected="a time and five numbers, the time a whole second in ms",
+    blame="try another version of ccxt",
+    ticks=1000,
+    has_gaps=True,
+    has_more=True,
+)
+"""A row of an answer, in ccxt's order of columns."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 
-def open_exchange(source: "Ccxt") -> Any:
-    """The exchange's client of ccxt, set up and not yet asked anything.
+def open_exchange(name: str, manners: Manners) -> Any:
+    """An exchange's client of ccxt, set up and not yet asked anything.
+
+    Args:
+        name: ccxt's id of the exchange.
+        manners: how it is asked; None in it for the hosts and the pace that ccxt knows.
 
     Raises:
         ConfigError: if ccxt is not installed, or does not know the exchange.
@@ -51,25 +56,25 @@ def open_exchange(source: "Ccxt") -> Any:
         import ccxt
     except ImportError:
         raise ConfigError('this source needs ccxt: pip install "btc-datamodule[ccxt]"') from None
-    if source.exchange not in ccxt.exchanges:
+    if name not in ccxt.exchanges:
         raise ConfigError(
-            f"ccxt {ccxt.__version__} knows no exchange {source.exchange!r}: set `source.exchange`"
-            f"{_alternatives(source.exchange, ccxt.exchanges)}"
+            f"ccxt {ccxt.__version__} knows no exchange {name!r}: set `source.exchange`"
+            f"{_alternatives(name, ccxt.exchanges)}"
         )
-    pace = source.requests_per_second
-    exchange = getattr(ccxt, source.exchange)(
+    pace = manners.requests_per_second
+    exchange = getattr(ccxt, name)(
         {
             "enableRateLimit": True,
-            "timeout": round(source.timeout * 1000),
+            "timeout": round(manners.timeout * 1000),
             "userAgent": f"btc-datamodule (ccxt {ccxt.__version__})",
             **({} if pace is None else {"rateLimit": 1000 / pace}),
         }
     )
-    if source.base_url is not None:
-        exchange.urls["api"] = _moved(exchange.urls["api"], source.base_url.rstrip("/"))
+    if manners.base_url is not None:
+        exchange.urls["api"] = _moved(exchange.urls["api"], manners.base_url.rstrip("/"))
     session = exchange.session
     # Plain HTTP is for this machine alone, where the proxies of the environment do not lead.
-    session.trust_env = not (source.base_url or "").startswith("http://")
+    session.trust_env = not (manners.base_url or "").startswith("http://")
     session.auth = _no_password  # requests would look for one in ~/.netrc
     session.hooks["response"].append(_inspect)
     return exchange
@@ -90,53 +95,24 @@ def _inspect(response: Any, **_: Any) -> None:
     """Take an answer as ``PoliteClient`` does, before ccxt, whose exchanges each differ, sees it.
 
     Raises:
-        _Trouble: if the service asks for patience.
+        PassingError: if the service asks for patience.
         SourceError: for a redirect, or a body that announces more than ``MAX_BODY``.
     """
-    status, headers = response.status_code, response.headers
     where = response.url.split("?")[0]
-    if status in (418, 429) or status >= 500:
+    try:
+        check_status(response.status_code, response.reason, response.headers, where)
+        if int(response.headers.get("Content-Length") or 0) > MAX_BODY:
+            raise SourceError(
+                f"{where}: the answer is larger than {MAX_BODY:,} bytes, which no answer of an "
+                "exchange should be: check `source.base_url`"
+            )
+    except (PassingError, SourceError):
         response.close()
-        raise _Trouble(
-            f"HTTP {status} {response.reason}",
-            "the service is in trouble: run it again later"
-            if status >= 500
-            else "the service asks for fewer requests: run it again later, with a lower "
-            "`source.requests_per_second`",
-            retry_after(headers.get("Retry-After")),
-        )
-    if response.is_redirect:
-        response.close()
-        raise SourceError(
-            f"{where}: HTTP {status} sends us on to {headers['Location'][:200]!r}, which is not "
-            "followed: set `source.base_url` if the service has moved"
-        )
-    if int(headers.get("Content-Length") or 0) > MAX_BODY:
-        response.close()
-        raise SourceError(
-            f"{where}: the answer is larger than {MAX_BODY:,} bytes, which no answer of an "
-            "exchange should be: check `source.base_url`"
-        )
-
-
-class _Trouble(Exception):  # noqa: N818
-    """A request that failed in a way that may pass.
-
-    Attributes:
-        problem: what happened.
-        advice: what to do if it does not pass.
-        wait: seconds that the service asked for; None for the usual backoff.
-    """
-
-    def __init__(self, problem: str, advice: str, wait: float | None = None) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.advice = advice
-        self.wait = wait
+        raise
 
 
 class Rows(NamedTuple):
-    """Rows of an answer in order of time: (N,) int64 epoch seconds, and (N, 6) as ``ROW``."""
+    """Rows in order of time: (N,) int64 epoch seconds, and all values (N, 6) as ``ROW.columns``."""
 
     time: NDArray[np.int64]
     values: NDArray[np.float64]
@@ -148,43 +124,60 @@ class Rows(NamedTuple):
 
 
 class Market:
-    """One symbol of one exchange: every request, and what may go wrong with it."""
+    """One symbol of one exchange: every request, and what may go wrong with it.
 
-    def __init__(self, source: "Ccxt", exchange: Any) -> None:
-        self.source = source
+    Args:
+        client: ccxt's, as ``open_exchange`` gives it.
+        exchange: ccxt's id of the exchange.
+        symbol: the market as ccxt writes it.
+        page: bars to ask for at a time; None for as many as ccxt says that the exchange gives.
+        manners: how the exchange is asked.
+    """
+
+    def __init__(
+        self, client: Any, exchange: str, symbol: str, page: int | None, manners: Manners
+    ) -> None:
+        self._client = client
         self._exchange = exchange
+        self._symbol = symbol
+        self._page = page
+        self.manners = manners
 
     def __str__(self) -> str:
-        return f"{self.source.exchange} {self.source.symbol}"
+        return f"{self._exchange} {self._symbol}"
+
+    @property
+    def origin(self) -> str:
+        """Where its candles come from, for their provenance."""
+        url = self.manners.base_url
+        return f"ccxt {self}" if url is None else f"ccxt {self} at {url.rstrip('/')}"
 
     def close(self) -> None:
         """Let the connections go."""
-        self._exchange.close()
+        self._client.close()
 
     def check(self, interval: int) -> None:
         """Raise ``SourceError`` unless the exchange has bars of this length of this symbol."""
-        source = self.source
-        if self._exchange.has.get("fetchOHLCV") is not True or not self._timeframes():
+        if self._client.has.get("fetchOHLCV") is not True or not self._timeframes():
             raise SourceError(
-                f"{source.exchange} offers no candles through ccxt: set `source.exchange` to "
-                "another"
+                f"{self._exchange} offers no candles through ccxt: set `source.exchange` to another"
             )
         if not self.has(interval):
             offered = ", ".join(map(format_interval, sorted(self._timeframes())))
             raise SourceError(
-                f"{source.exchange} has no bars of {format_interval(interval)}: set `interval` to "
+                f"{self._exchange} has no bars of {format_interval(interval)}: set `interval` to "
                 f"one of {offered}"
             )
-        markets = self._patiently(f"{source.exchange}, its markets", self._markets)
-        if source.symbol not in markets:
+        markets = retry(self._markets, f"{self._exchange}, its markets", self.manners)
+        if self._symbol not in markets:
             raise SourceError(
-                f"{source.exchange} knows no symbol {source.symbol!r}: set `source.symbol`"
-                f"{_alternatives(source.symbol, markets)}"
+                f"{self._exchange} knows no symbol {self._symbol!r}: set `source.symbol`"
+                f"{_alternatives(self._symbol, markets)}"
             )
 
     def _markets(self) -> list[str]:
-        markets = [*self._call(self._exchange.load_markets, True)]
-        if self.source.symbol not in markets:
+        markets = [*self._call(self._client.load_markets, True)]
+        if self._symbol not in markets:
             self._check_json()
         return markets
 
@@ -194,8 +187,8 @@ class Market:
 
     def page(self) -> int:
         """Bars to ask for at a time."""
-        known = self._exchange.feature_value(self.source.symbol, "fetchOHLCV", "limit")
-        return int(self.source.page or known or PAGE)
+        known = self._client.feature_value(self._symbol, "fetchOHLCV", "limit")
+        return int(self._page or known or PAGE)
 
     def rows(self, interval: int, since: int, limit: int) -> Rows:
         """The answer to a request for ``limit`` bars from ``since`` on, as it came, sorted."""
@@ -203,55 +196,31 @@ class Market:
 
         def ask() -> Rows:
             answer = self._call(
-                self._exchange.fetch_ohlcv,
-                *(self.source.symbol, self._timeframes()[interval], since * 1000, limit),
+                self._client.fetch_ohlcv,
+                *(self._symbol, self._timeframes()[interval], since * 1000, limit),
             )
             # ccxt reads a page of HTML, letter by letter, as rows without a time: no bars.
             self._check_json()
-            return _rows(answer, what)
+            return _sort_rows(read_rows(answer, ROW, what))
 
-        return self._patiently(what, ask)
-
-    def wait(self, failures: int, what: str, problem: str, named: float | None = None) -> None:
-        """Say what went wrong and wait before the next attempt."""
-        source = self.source
-        grown = min(source.retry_wait * 2.0 ** min(failures - 1, 30), MAX_BACKOFF)
-        wait = named or grown + random.uniform(0, source.retry_wait)
-        _log.warning(
-            "%s: %s; trying again in %.1f s (attempt %d of %d failed)",
-            *(what, problem, wait, failures, source.attempts),
-        )
-        time.sleep(wait)
+        return retry(ask, what, self.manners)
 
     def _timeframes(self) -> dict[int, str]:
         """The names that ccxt has of the bar lengths, by seconds."""
-        names = [name for name in self._exchange.timeframes or () if name[-1] in _UNITS]
+        names = [name for name in self._client.timeframes or () if name[-1] in _UNITS]
         return {int(name[:-1]) * _UNITS[name[-1]]: name for name in names if name[:-1].isdecimal()}
-
-    def _patiently(self, what: str, ask: Callable[[], _T]) -> _T:
-        for failures in range(1, self.source.attempts + 1):
-            try:
-                return ask()
-            except _Trouble as trouble:
-                if failures == self.source.attempts:
-                    raise SourceError(
-                        f"{what}: {trouble.problem} (gave up after {failures} "
-                        f"attempt{'s' if failures > 1 else ''}): {trouble.advice}"
-                    ) from trouble
-                self.wait(failures, what, trouble.problem, trouble.wait)
-        raise AssertionError("retrying ends with an answer or an error")
 
     def _call(self, method: Callable[..., _T], *arguments: Any) -> _T:
         """Call ccxt, and give each of its errors a name here."""
         import ccxt
 
-        self._exchange.last_http_response = None
+        self._client.last_http_response = None
         try:
             return method(*arguments)
-        except (_Trouble, SourceError):
+        except (PassingError, SourceError):
             raise
         except ccxt.OperationFailed as error:  # the network's, and answers that were none
-            raise _Trouble(
+            raise PassingError(
                 _quoted(error),
                 "check the network, the proxy settings and `source.base_url`, or "
                 "set a longer `source.timeout`",
@@ -274,57 +243,22 @@ class Market:
             ) from error
 
     def _check_json(self) -> None:
-        """Raise ``_Trouble`` if the last body was no JSON, which ccxt passes over in silence."""
-        body = self._exchange.last_http_response
+        """Raise ``PassingError`` if the last body was no JSON, which ccxt passes over."""
+        body = self._client.last_http_response
         if body is None:
             return
         try:
             json.loads(body)
         except (ValueError, RecursionError):
-            raise _Trouble(
+            raise PassingError(
                 f"the answer is not JSON; it begins {_one_line(body[:300])[:80]!r}",
                 "is something between here and the service (a login page, a firewall)?",
             ) from None
 
 
-def _rows(answer: Any, what: str) -> Rows:
-    """The rows of an answer of ``fetch_ohlcv``; a price that is None becomes NaN.
-
-    Raises:
-        SourceError: naming the first row that is not a time in ms and five numbers.
-    """
-    if not isinstance(answer, list):
-        raise SourceError(f"{what}: not a list of rows but {str(answer)[:80]!r}")
-    for i, row in enumerate(answer):
-        if not _is_row(row):
-            raise SourceError(
-                f"{what}, row {i}: expected a time and five numbers, got {repr(row)[:80]}: run it "
-                "again later; if it stays, try another version of ccxt"
-            )
-    given = [[np.nan if value is None else value for value in row[:6]] for row in answer]
-    values = np.array(given, dtype=np.float64).reshape(-1, len(ROW))
+def _sort_rows(values: NDArray[np.float64]) -> Rows:
     values = values[np.argsort(values[:, 0], kind="stable")]
-    odd = np.flatnonzero(values[:, 0] % 1000)
-    if len(odd):
-        raise SourceError(f"{what}: a bar opens at {values[odd[0], 0]:.0f} ms: no whole second")
-    values[:, 0] /= 1000
     return Rows(values[:, 0].astype(np.int64), values)
-
-
-def _is_row(row: Any) -> bool:
-    # `type`, because a JSON true is an int to isinstance; the bounds turn away NaN, infinities
-    # and integers that no float can hold.
-    return (
-        isinstance(row, list | tuple)
-        and len(row) >= len(ROW)
-        and type(row[0]) in (int, float)
-        and 0 <= row[0] < 1e15
-        and row[0] % 1 == 0
-        and all(
-            value is None or (type(value) in (int, float) and abs(value) < 1e300)
-            for value in row[1:6]
-        )
-    )
 
 
 def _alternatives(text: str, known: list[str]) -> str:

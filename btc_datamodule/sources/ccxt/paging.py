@@ -30,6 +30,7 @@ from btc_datamodule.candles.timeline import Span, floor_to, format_instant, form
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, advised
 from btc_datamodule.sources.ccxt.client import ROW, Market, Rows
+from btc_datamodule.sources.web.patience import PassingError, retry
 
 LEAST = 4
 """Bars that an exchange must give in one answer: two of them overlap with the answer before."""
@@ -47,8 +48,9 @@ class Walk:
         known: the last bar seen, which the next answer must hold; None where no bar is near.
     """
 
-    def __init__(self, market: Market, interval: int, span: Span) -> None:
+    def __init__(self, market: Market, interval: int, span: Span, drop_invalid: bool) -> None:
         self.market = market
+        self.drop_invalid = drop_invalid
         self.interval = interval
         self.span = span
         self.latest = max(span[1], floor_to(time.time(), interval))
@@ -59,7 +61,6 @@ class Walk:
         self.footing = False  # whether a bar has been seen at all
         self.began: int | None = None  # when the market did, if that was established
         self.looked_ahead = False
-        self.failures = 0
 
     def blocks(self) -> Iterator[Block]:
         """Yield what is settled, up to the end of the span or the last bar there is."""
@@ -86,22 +87,25 @@ class Walk:
     def _step_from(self, known: int) -> Block | None:
         """Ask on from a bar that the exchange has shown, or at the start may have."""
         since = known - self.interval
-        end = since + self.limit * self.interval
-        rows = self._ask(self.interval, since, self.limit).within(since, end)
-        if not self.footing and self.span[0] in rows.time:
-            known = self.span[0]
-        if known not in rows.time:
-            if self.footing:
-                self._doubt(known, rows)
-            else:
+        if self.footing:
+            rows = retry(lambda: self._ask_for(known), str(self.market), self.market.manners)
+        else:
+            rows = self._ask_around(known)
+            if known not in rows.time and self.span[0] not in rows.time:
                 self._look_back()
-            return None
-        self.footing, self.failures = True, 0
+                return None
+        self.footing = True
         if rows.time[-1] >= self.frontier:
             return self._settle_to_last(rows)
         self.known = None
         self.frontier = since + (self._sure() - 1) * self.interval
         return None
+
+    def _ask_around(self, known: int) -> Rows:
+        """The bars of an answer within ``limit`` intervals from the one before ``known`` on."""
+        since = known - self.interval
+        end = since + self.limit * self.interval
+        return self._ask(self.interval, since, self.limit).within(since, end)
 
     def _grope(self) -> Block | None:
         """Ask on where no bar is known: in a hole, or before the market began."""
@@ -141,22 +145,17 @@ class Walk:
                 *notes,
             )
             self.began = None
-        return Block(span, candles, self._origin(), notes)
+        return Block(span, candles, self.market.origin, notes)
 
     def _tidy(self, rows: Rows, where: str) -> tuple[Candles, tuple[str, ...]]:
-        columns = {**dict(zip(ROW, rows.values.T, strict=True)), "open_time": rows.time}
+        columns = {**dict(zip(ROW.columns, rows.values.T, strict=True)), "open_time": rows.time}
         return advised(
             lambda drop: tidy(columns, self.interval, where, drop_invalid=drop),
-            self.market.source.drop_invalid,
+            self.drop_invalid,
         )
 
-    def _origin(self) -> str:
-        source = self.market.source
-        at = f" at {source.base_url.rstrip('/')}" if source.base_url else ""
-        return f"ccxt {source.exchange} {source.symbol}{at}"
-
     def _no_rows(self) -> Rows:
-        return Rows(np.zeros(0, dtype=np.int64), np.zeros((0, len(ROW))))
+        return Rows(np.zeros(0, dtype=np.int64), np.zeros((0, len(ROW.columns))))
 
     def _sure(self) -> int:
         """Bars that an answer to a request for so many surely covers.
@@ -187,20 +186,25 @@ class Walk:
         else:
             self.known = None
 
-    def _doubt(self, known: int, rows: Rows) -> None:
-        """Ask again, for less where the exchange seems to keep the end of what it cuts."""
-        if LEAST <= len(np.unique(rows.time)) < self.limit:
-            self.limit = len(np.unique(rows.time))
-            return
-        self.failures += 1
-        problem = f"the answer lacks the bar of {format_instant(known)}, which one before it had"
-        if self.failures < self.market.source.attempts:
-            self.market.wait(self.failures, str(self.market), problem)
-            return
+    def _ask_for(self, known: int) -> Rows:
+        """The answer around a bar that the exchange has shown before, which holds that bar.
+
+        It is asked for less where the exchange seems to keep the end of what it cuts.
+
+        Raises:
+            PassingError: if the answer lacks the bar all the same.
+        """
+        rows = self._ask_around(known)
+        while known not in rows.time and LEAST <= (given := len(np.unique(rows.time))) < self.limit:
+            self.limit = given
+            rows = self._ask_around(known)
+        if known in rows.time:
+            return rows
         has = f": it has bars from {format_instant(rows.time[0])}" if len(rows.time) else ""
-        raise SourceError(
-            f"{self.market}: {problem}{has} (gave up after {self.failures} attempts): it repeats "
-            "itself, or keeps only its newest bars: run it again later, or set another `start`"
+        raise PassingError(
+            f"the answer lacks the bar of {format_instant(known)}, which one before it had{has}",
+            "it repeats itself, or keeps only its newest bars: run it again later, or set another "
+            "`start`",
         )
 
     # --- the two ends

@@ -1,6 +1,6 @@
 """Candles of any exchange that the ``ccxt`` library knows, without a key; an extra.
 
-``ccxt_client`` asks an exchange and says what may go wrong; ``ccxt_paging`` finds a way through
+``client`` asks an exchange and says what may go wrong; ``paging`` finds a way through
 its answers on which no bar is lost and no hole invented. Importing this module is cheap: ``ccxt``
 (0.7 s) loads when blocks are asked for.
 """
@@ -15,7 +15,7 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.ccxt.client import Market, open_exchange
 from btc_datamodule.sources.ccxt.paging import LEAST, Walk
-from btc_datamodule.sources.web.manners import check_manners
+from btc_datamodule.sources.web.manners import Manners
 
 
 @dataclass(frozen=True)
@@ -68,10 +68,13 @@ class Ccxt(Source):
         check_path_part(self.series, "symbol")
         if self.page is not None and self.page < LEAST:
             raise ConfigError(f"page must be at least {LEAST} bars, not {self.page}")
-        pace = 1.0 if self.requests_per_second is None else self.requests_per_second
-        check_manners(
-            *(self.base_url or "https://exchange.example", pace, self.timeout),
-            *(self.attempts, self.retry_wait),
+        _ = self.manners  # which refuses what cannot be used
+
+    @property
+    def manners(self) -> Manners:
+        """How the service is asked, checked."""
+        return Manners(
+            self.base_url, self.requests_per_second, self.timeout, self.attempts, self.retry_wait
         )
 
     @property
@@ -98,9 +101,11 @@ class Ccxt(Source):
         """
         if span[0] >= span[1]:
             return
-        market = Market(self, open_exchange(self))
+        manners = self.manners
+        client = open_exchange(self.exchange, manners)
+        market = Market(client, self.exchange, self.symbol, self.page, manners)
         try:
             market.check(interval)
-            yield from Walk(market, interval, span).blocks()
+            yield from Walk(market, interval, span, self.drop_invalid).blocks()
         finally:
             market.close()

@@ -1,31 +1,71 @@
-"""How a web service may be asked: where it is, how fast, how long, how often."""
+"""``Manners``: where a web service is, and how it may be asked: how fast, how long, how often.
+
+A source makes one from its own fields as soon as it is made itself, so that a typing error shows
+before a download starts, and hands it to whoever asks.
+"""
 
 import math
+from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from btc_datamodule.errors import ConfigError
 
 
-def check_manners(
-    base_url: str, requests_per_second: float, timeout: float, attempts: int, retry_wait: float
-) -> None:
-    """Raise ``ConfigError`` for arguments of ``PoliteClient`` that cannot be used.
+@dataclass(frozen=True)
+class Manners:
+    """How one service is asked.
 
-    A source calls this when it is made, so that a typing error shows before a download starts.
+    Attributes:
+        base_url: scheme, host and perhaps port and path; https, or http to this machine. None
+            where the hosts are known to a library, as they are to ccxt.
+        requests_per_second: requests start at least ``1 / requests_per_second`` s apart. None for
+            no pace of ours.
+        timeout: seconds to connect, and seconds of silence while reading.
+        attempts: requests made before giving up on one answer, the first included.
+        retry_wait: seconds before the first retry; doubles with each, up to
+            ``patience.MAX_BACKOFF``, plus a random part of at most ``retry_wait``.
+
+    Raises:
+        ConfigError: naming the argument that cannot be used.
     """
-    _host(base_url)
-    for name, value in (("requests_per_second", requests_per_second), ("timeout", timeout)):
-        if not 0 < value < math.inf:
-            raise ConfigError(f"{name} must be above 0, not {value}")
-    if attempts < 1:
-        raise ConfigError(f"attempts must be at least 1, not {attempts}")
-    if not 0 <= retry_wait < math.inf:
-        raise ConfigError(f"retry_wait must not be negative, nor endless: {retry_wait}")
+
+    base_url: str | None
+    requests_per_second: float | None
+    timeout: float = 20.0
+    attempts: int = 8
+    retry_wait: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.base_url is not None:
+            _check_base_url(self.base_url)
+        pace = 1.0 if self.requests_per_second is None else self.requests_per_second
+        for name, value in (("requests_per_second", pace), ("timeout", self.timeout)):
+            if not 0 < value < math.inf:
+                raise ConfigError(f"{name} must be above 0, not {value}")
+        if self.attempts < 1:
+            raise ConfigError(f"attempts must be at least 1, not {self.attempts}")
+        if not 0 <= self.retry_wait < math.inf:
+            raise ConfigError(f"retry_wait must not be negative, nor endless: {self.retry_wait}")
+
+    @property
+    def spacing(self) -> float:
+        """Seconds between the starts of two requests, at least."""
+        return 0.0 if self.requests_per_second is None else 1 / self.requests_per_second
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the service is on this machine."""
+        host = None if self.base_url is None else urlsplit(self.base_url).hostname
+        return host is not None and _is_loopback(host)
+
+    def join(self, path: str) -> str:
+        """The URL of a path under ``base_url``."""
+        return f"{(self.base_url or '').rstrip('/')}/{path.lstrip('/')}"
 
 
-def _host(base_url: str) -> str:
-    """The host of a base URL that may be asked.
+def _check_base_url(base_url: str) -> None:
+    """Check that a URL is one that may be asked.
 
     Raises:
         ConfigError: if the URL has no host, more than host, port and path, or would send plain
@@ -45,7 +85,6 @@ def _host(base_url: str) -> str:
             f"base_url {base_url!r} would be asked without encryption: write https:// "
             "(plain http:// is for this machine only, such as http://127.0.0.1:8000)"
         )
-    return host
 
 
 def _is_loopback(host: str) -> bool:

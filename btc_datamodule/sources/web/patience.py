@@ -1,18 +1,166 @@
-"""What may pass is tried again: what counts as that, and how long is waited before."""
+"""``retry``: the one place where something that failed is asked for again.
+
+Owns what counts as a failure that may pass (``PassingError``), what an HTTP status says about it
+(``check_status``), and how long is waited: as long as the service asks in ``Retry-After``, or else
+exponentially longer each time, up to ``MAX_BACKOFF``, with jitter. Every wait is logged in one
+line. After the last attempt comes one ``SourceError``; it comes at once where the service wants to
+be left alone for more than ``MAX_RETRY_AFTER``, and names the instant from which it may be asked.
+
+Importing this module is cheap: tenacity, which turns the loop, loads with the first ``retry``.
+"""
 
 import logging
 import math
 import time
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, TypeVar
 
 from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.errors import SourceError
+from btc_datamodule.sources.web.manners import Manners
+
+if TYPE_CHECKING:
+    from tenacity import RetryCallState
 
 MAX_BACKOFF = 60.0
-"""Seconds to which the wait between attempts grows when the server names none."""
+"""Seconds to which the wait between attempts grows when the service names none."""
 
 MAX_RETRY_AFTER = 3600.0
-"""Seconds waited at most when the server names the wait; asked for longer, the client gives up."""
+"""Seconds waited at most when the service names the wait; asked for longer, ``retry`` gives up."""
+
+REDIRECTS = (301, 302, 303, 307, 308)
+"""HTTP statuses that send the client to the URL in ``Location``."""
+
+_T = TypeVar("_T")
+_log = logging.getLogger(__name__)
+
+
+class PassingError(Exception):
+    """An attempt that failed in a way that may pass.
+
+    Attributes:
+        problem: what happened, for the log and the error after the last attempt.
+        advice: what to do if it does not pass.
+        wait: seconds that the service asked for; None for the usual backoff.
+    """
+
+    def __init__(self, problem: str, advice: str, wait: float | None = None) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.advice = advice
+        self.wait = wait
+        self.until = "" if wait is None else format_instant(math.ceil(time.time() + wait))
+
+    @property
+    def is_ban(self) -> bool:
+        """Whether the service wants to be left alone for longer than anyone waits."""
+        return self.wait is not None and self.wait > MAX_RETRY_AFTER
+
+    @property
+    def ban(self) -> str:
+        """What to say of a service that wants to be left alone, and from when it may be asked."""
+        return (
+            f"{self.problem}: the service wants to be asked again no earlier than {self.until}: "
+            "run it again then, with a lower `source.requests_per_second`"
+        )
+
+
+def retry(
+    ask: Callable[[], _T],
+    what: str,
+    manners: Manners,
+    sleep: Callable[[float], None] | None = None,
+) -> _T:
+    """Call ``ask`` until it succeeds, ``manners.attempts`` times at most, and return its answer.
+
+    Args:
+        ask: makes one attempt; raises ``PassingError`` where another may succeed. Any other
+            exception goes to the caller at once.
+        what: what is asked for: the log lines and the error begin with it.
+        manners: ``attempts`` and ``retry_wait`` of the service.
+        sleep: waits for a number of seconds, or less if the caller has been stopped; by default
+            ``time.sleep``.
+
+    Raises:
+        SourceError: after the last attempt, or at once if the service asks for a longer wait than
+            ``MAX_RETRY_AFTER``.
+    """
+    import tenacity
+
+    grown = tenacity.wait_exponential(manners.retry_wait, max=MAX_BACKOFF)
+    backoff = grown + tenacity.wait_random(0, manners.retry_wait)
+
+    def choose_wait(state: "RetryCallState") -> float:
+        named = _failure_of(state).wait
+        return backoff(state) if named is None else named
+
+    def is_last(state: "RetryCallState") -> bool:
+        return state.attempt_number >= manners.attempts or _failure_of(state).is_ban
+
+    def log_wait(state: "RetryCallState") -> None:
+        failure = _failure_of(state)
+        until = f", at {failure.until}, as the service asks" if failure.until else ""
+        _log.warning(
+            "%s: %s; trying again in %.1f s%s (attempt %d of %d failed)",
+            *(what, failure.problem, state.upcoming_sleep, until),
+            *(state.attempt_number, manners.attempts),
+        )
+
+    def give_up(state: "RetryCallState") -> _T:
+        failure, tried = _failure_of(state), state.attempt_number
+        if failure.is_ban:
+            raise SourceError(f"{what}: {failure.ban}") from failure
+        raise SourceError(
+            f"{what}: {failure.problem} (gave up after {tried} "
+            f"attempt{'s' if tried > 1 else ''}): {failure.advice}"
+        ) from failure
+
+    return tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(PassingError),
+        wait=choose_wait,
+        stop=is_last,
+        sleep=sleep or time.sleep,
+        before_sleep=log_wait,
+        retry_error_callback=give_up,
+    )(ask)
+
+
+def _failure_of(state: "RetryCallState") -> PassingError:
+    """The failure of the attempt that has just ended, one that ``retry`` handles."""
+    failure = None if state.outcome is None else state.outcome.exception()
+    assert isinstance(failure, PassingError)
+    return failure
+
+
+def check_status(status: int, reason: str, headers: Mapping[str, str], where: str) -> None:
+    """Raise for the HTTP statuses that are no answer; every other one is the caller's business.
+
+    Args:
+        status: of HTTP.
+        reason: the words after it.
+        headers: of the answer, found whatever the case of their letters.
+        where: the URL, for errors.
+
+    Raises:
+        PassingError: for 418, 429 and 5xx, with the wait that ``Retry-After`` asks for.
+        SourceError: for a redirect, which is not followed.
+    """
+    if status in (418, 429) or status >= 500:
+        raise PassingError(
+            f"HTTP {status} {reason}".rstrip(),
+            "the service is in trouble: run it again later"
+            if status >= 500
+            else "the service asks for fewer requests: run it again later, with a lower "
+            "`source.requests_per_second`",
+            wait=retry_after(headers.get("Retry-After"), read_date(headers)),
+        )
+    if status in REDIRECTS and "Location" in headers:
+        raise SourceError(
+            f"{where}: HTTP {status} sends us on to {headers['Location'][:200]!r}, which is not "
+            "followed: set `source.base_url` if the service has moved"
+        )
 
 
 def retry_after(text: str | None, now: datetime | None = None) -> float | None:
@@ -36,44 +184,15 @@ def retry_after(text: str | None, now: datetime | None = None) -> float | None:
     return seconds if 0 < seconds < math.inf else None
 
 
+def read_date(headers: Mapping[str, str]) -> datetime:
+    """When an answer was made: what its ``Date`` header says, or else now."""
+    try:
+        return _http_date(headers.get("Date"))
+    except (ValueError, OverflowError):
+        return datetime.now(UTC)
+
+
 def _http_date(text: str | None) -> datetime:
     """An HTTP date, which is in GMT whether it says so or not; ``ValueError`` if it is none."""
     then = parsedate_to_datetime(text or "")
     return then if then.tzinfo else then.replace(tzinfo=UTC)
-
-
-def _instant_in(seconds: float) -> str:
-    return format_instant(math.ceil(time.time() + seconds))
-
-
-class _UnansweredError(Exception):
-    """An attempt that failed in a way that may pass.
-
-    Attributes:
-        problem: what happened.
-        advice: what to do if it does not pass.
-        wait: seconds that the server asked for; None for the usual backoff.
-    """
-
-    def __init__(self, problem: str, advice: str, wait: float | None = None) -> None:
-        super().__init__(problem)
-        self.problem = problem
-        self.advice = advice
-        self.wait = wait
-        self.until = "" if wait is None else f", at {_instant_in(wait)}, as the service asks"
-
-
-def _patience(error: Exception) -> bool | float:
-    """Tell stamina whether to try again, and that the wait is already over."""
-    return 0.0 if isinstance(error, _UnansweredError) else False
-
-
-def _is_not_ours(record: logging.LogRecord) -> bool:
-    """Whether a record of stamina's is about someone else's retries.
-
-    Its own line reads "stamina.retry_scheduled" and nothing more; ours says what happened.
-    """
-    return _UnansweredError.__name__ not in str(getattr(record, "stamina.caused_by", ""))
-
-
-logging.getLogger("stamina").addFilter(_is_not_ours)

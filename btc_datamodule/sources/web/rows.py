@@ -1,5 +1,12 @@
-"""Rows of a JSON answer, checked before anything is made of them."""
+"""Rows of a JSON answer, checked before anything is made of them.
 
+Exchanges answer with a list of rows, each a time and some numbers. What comes is anything at all
+until it has been looked at: ``read_rows`` lets finite numbers through, and times that are whole
+seconds, and names the first row that is something else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,36 +14,80 @@ from numpy.typing import NDArray
 
 from btc_datamodule.errors import SourceError
 
-ROW = ("open_time", "low", "high", "open", "close", "volume")
-"""The columns of a row, in Coinbase's order."""
+
+@dataclass(frozen=True)
+class RowFormat:
+    """What a row of an answer is.
+
+    Attributes:
+        columns: a name for each of its values, the time's the first.
+        expected: what a row should be, in words, for errors.
+        blame: what has to do with it if an answer stays otherwise, the end of errors.
+        ticks: units of the time in a second: 1000 where it is given in milliseconds.
+        has_gaps: whether a value other than the time may be None, which becomes NaN.
+        has_more: whether a row may be longer than ``columns``; what comes after is not read.
+    """
+
+    columns: tuple[str, ...]
+    expected: str
+    blame: str
+    ticks: int = 1
+    has_gaps: bool = False
+    has_more: bool = False
+
+    def matches(self, row: Any) -> bool:
+        """Whether a row is what it should be."""
+        width = len(self.columns)
+        return (
+            isinstance(row, list | tuple)
+            and (len(row) >= width if self.has_more else len(row) == width)
+            and _is_number(row[0])
+            and 0 <= row[0] < 1e15  # which int64 and float64 hold exactly
+            and row[0] % self.ticks == 0
+            and all(map(self._is_value, row[1:width]))
+        )
+
+    def _is_value(self, value: Any) -> bool:
+        return (value is None and self.has_gaps) or (_is_number(value) and abs(value) < 1e300)
 
 
-def _rows(answer: Any, where: str) -> NDArray[np.float64]:
-    """(N, 6) float64 of the rows of an answer, in its order; a time is exact in float64.
+def _is_number(value: Any) -> bool:
+    # `type`, because a JSON true is an int to isinstance. The comparisons after it turn away NaN,
+    # infinities and integers that no float can hold, all of which Python's JSON reads.
+    return type(value) in (int, float)
+
+
+def read_rows(answer: Any, form: RowFormat, where: str) -> NDArray[np.float64]:
+    """The rows of an answer, in its order.
+
+    Args:
+        answer: the JSON, parsed.
+        form: what a row of it should be.
+        where: what was asked for, for errors.
+
+    Returns:
+        (N, len(form.columns)) float64; the times in epoch seconds, exact.
 
     Raises:
-        SourceError: naming the first row that is not six numbers, the first a whole one.
+        SourceError: if the answer is no list, or naming the first row that is not of the format.
     """
     if not isinstance(answer, list):
         raise SourceError(
             f"{where}: not a list of rows but {str(answer)[:80]!r}: run it again later; if it "
-            "stays, Coinbase has changed"
+            f"stays, {form.blame}"
         )
     for i, row in enumerate(answer):
-        if not _is_row(row):
+        if not form.matches(row):
             raise SourceError(
-                f"{where}, row {i}: expected six numbers [time, low, high, open, close, volume], "
-                f"got {repr(row)[:80]}: run it again later; if it stays, Coinbase has changed"
+                f"{where}, row {i}: expected {form.expected}, got {repr(row)[:80]}: run it again "
+                f"later; if it stays, {form.blame}"
             )
-    return np.array(answer, dtype=np.float64).reshape(-1, len(ROW))
+    return _stack(answer, form)
 
 
-def _is_row(row: Any) -> bool:
-    # The comparison also turns away NaN, infinities and integers that no float can hold, all of
-    # which Python's JSON reads; `type`, because a JSON true is an int to isinstance.
-    return (
-        isinstance(row, list)
-        and len(row) == len(ROW)
-        and all(type(value) in (int, float) and abs(value) < 1e300 for value in row)
-        and row[0] % 1 == 0
-    )
+def _stack(rows: Sequence[Sequence[float | None]], form: RowFormat) -> NDArray[np.float64]:
+    width = len(form.columns)
+    given = [[np.nan if value is None else value for value in row[:width]] for row in rows]
+    values = np.array(given, dtype=np.float64).reshape(-1, width)
+    values[:, 0] /= form.ticks
+    return values

@@ -603,7 +603,7 @@ def test_a_mismatch_that_passes_is_fetched_again_with_its_checksum(
     names = [request.path.rsplit("/", 1)[1] for request in exchange.requests]
     assert names == [f"{JANUARY_5}.CHECKSUM", JANUARY_5] * 2
     [record] = caplog.records
-    assert "fetching both again (attempt 2)" in record.getMessage()
+    assert "attempt 1 of 3 failed" in record.getMessage()
 
 
 def test_a_mismatch_that_stays_names_the_file_both_digests_and_what_to_do(
@@ -615,9 +615,9 @@ def test_a_mismatch_that_stays_names_the_file_both_digests_and_what_to_do(
         fetch(exchange, DAY_5)
     assert re.fullmatch(
         rf"{exchange.url}/data/spot/daily/klines/BTCUSDT/1h/{JANUARY_5}: its sha256 is "
-        rf"[0-9a-f]{{64}}, but {JANUARY_5}.CHECKSUM says 0{{64}}, 3 times over: run it again "
-        r"later, the archive may be replacing the file; if it stays, something on the way changes "
-        r"what is downloaded",
+        rf"[0-9a-f]{{64}}, but {JANUARY_5}.CHECKSUM says 0{{64}} \(gave up after 3 attempts\): run "
+        r"it again later, the archive may be replacing the file; if it stays, something on the way "
+        r"changes what is downloaded",
         str(caught.value),
     )
     assert len(exchange.requests) == 6
@@ -630,7 +630,9 @@ def test_a_checksum_of_something_else_is_no_checksum(
     exchange: Exchange, answers: BinanceArchiveAnswers, text: bytes
 ) -> None:
     answers.files[f"{JANUARY_5}.CHECKSUM"] = text
-    with pytest.raises(SourceError, match=r"holds no digest for it, but '.*3 times over") as caught:
+    with pytest.raises(
+        SourceError, match=r"holds no digest for it, but '.*gave up after 3 attempts"
+    ) as caught:
         fetch(exchange, DAY_5)
     assert " ".join(text.decode().split())[:80] in str(caught.value)
 
@@ -916,7 +918,7 @@ def test_an_interval_that_the_archive_has_not_is_refused_before_anything_is_aske
 def test_importing_the_source_loads_neither_http_nor_polars() -> None:
     code = (
         "import sys, btc_datamodule.sources.binance.source as b; b.BinanceArchive(); "
-        "print(sorted({'httpx', 'stamina', 'polars'} & set(sys.modules)))"
+        "print(sorted({'httpx', 'tenacity', 'polars'} & set(sys.modules)))"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"

@@ -25,6 +25,7 @@ from btc_datamodule.sources.ccxt import client as ccxt_client
 from btc_datamodule.sources.ccxt import paging as ccxt_paging
 from btc_datamodule.sources.ccxt.source import Ccxt
 from btc_datamodule.sources.coinbase import Coinbase
+from btc_datamodule.sources.web import patience
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange, Fault, Rows
@@ -47,6 +48,10 @@ def source(exchange: Exchange, **changes: Any) -> Ccxt:
     """ccxt's client of Coinbase at the test server, with waits that tests can afford."""
     quick: dict[str, Any] = {"requests_per_second": 1000.0, "attempts": 4, "retry_wait": 0.01}
     return Ccxt(**{"exchange": "coinbaseexchange", "base_url": exchange.url, **quick, **changes})
+
+
+def open_client(ccxt: Ccxt) -> Any:
+    return ccxt_client.open_exchange(ccxt.exchange, ccxt.manners)
 
 
 def fetch(ccxt: Ccxt, span: Span = (START, END), interval: int = HOUR) -> list[Block]:
@@ -105,7 +110,7 @@ def test_a_password_that_this_machine_has_for_the_exchange_is_not_sent(
     monkeypatch.setenv("NETRC", str(netrc))
     request = requests.Request("GET", "https://api.kraken.com/0/public/OHLC")
     assert "Authorization" in requests.Session().prepare_request(request).headers
-    session = ccxt_client.open_exchange(Ccxt("kraken")).session
+    session = open_client(Ccxt("kraken")).session
     assert "Authorization" not in session.prepare_request(request).headers
 
 
@@ -120,7 +125,7 @@ def test_proxies_of_the_environment_do_not_stand_before_this_machine(
 
 
 def test_certificates_are_checked_and_proxies_heeded_where_the_network_is_asked() -> None:
-    client = ccxt_client.open_exchange(Ccxt("kraken", timeout=7.5))
+    client = open_client(Ccxt("kraken", timeout=7.5))
     assert client.verify is True
     assert client.validateServerSsl is True
     assert client.session.trust_env is True
@@ -131,7 +136,7 @@ def test_certificates_are_checked_and_proxies_heeded_where_the_network_is_asked(
 
 
 def test_a_base_url_takes_the_place_of_every_host_and_leaves_the_paths() -> None:
-    client = ccxt_client.open_exchange(Ccxt("binance", base_url="https://mirror.example/b/"))
+    client = open_client(Ccxt("binance", base_url="https://mirror.example/b/"))
     assert client.urls["api"]["public"] == "https://mirror.example/b/api/v3"
     assert all(url.startswith("https://mirror.example/b/") for url in client.urls["api"].values())
 
@@ -194,7 +199,7 @@ def test_trouble_that_passes_leaves_no_trace_in_the_candles(
         assert_tiles(fetch(source(exchange)), (START, END), HELD)
     assert len(exchange.requests) == 5 + 4 + 1  # the currencies are asked with the products
     said = [
-        r.getMessage() for r in caplog.records if r.name == "btc_datamodule.sources.ccxt.client"
+        r.getMessage() for r in caplog.records if r.name == "btc_datamodule.sources.web.patience"
     ]
     assert len(said) == 4
     assert all("; trying again in 0.0 s (attempt " in line and "\n" not in line for line in said)
@@ -473,8 +478,8 @@ def instead_of_ccxt(exchange: Temper) -> Iterator[list[float]]:
     waits: list[float] = []
     clock = SimpleNamespace(time=lambda: exchange.now, sleep=waits.append)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(under_test, "open_exchange", lambda source: exchange)
-        patch.setattr(ccxt_client, "time", clock)
+        patch.setattr(under_test, "open_exchange", lambda name, manners: exchange)
+        patch.setattr(patience, "time", clock)
         patch.setattr(ccxt_paging, "time", clock)
         yield waits
 
