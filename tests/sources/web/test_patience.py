@@ -9,16 +9,18 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.web.manners import Manners
-from btc_datamodule.sources.web.patience import PassingError, check_status, retry
+from btc_datamodule.sources.web.patience import PassingError, check_status, retry, retry_after
 
 BUSY = PassingError("it is busy", "run it again later")
 
 
-def failing(times: int, failure: Exception = BUSY) -> Callable[[], str]:
+def failing(times: int, failure: BaseException = BUSY) -> Callable[[], str]:
     """Something that fails so many times, and then answers."""
     left = iter(range(times))
 
@@ -28,6 +30,10 @@ def failing(times: int, failure: Exception = BUSY) -> Callable[[], str]:
         return "answer"
 
     return ask
+
+
+def refuse_to_wait(seconds: float) -> None:
+    pytest.fail(f"waited for {seconds} s")
 
 
 def manners(attempts: int = 4, retry_wait: float = 1.0) -> Manners:
@@ -80,14 +86,14 @@ def test_after_the_last_attempt_comes_one_error_with_the_problem_and_the_remedy(
 def test_whatever_else_goes_wrong_is_not_asked_again() -> None:
     for failure in (SourceError("no such product"), KeyError("x"), KeyboardInterrupt()):
         with pytest.raises(type(failure)):
-            retry(failing(1, failure), "it", manners(), pytest.fail)  # type: ignore[arg-type]
+            retry(failing(1, failure), "it", manners(), refuse_to_wait)
 
 
 def test_a_wait_of_more_than_an_hour_is_not_waited_for_whoever_asks() -> None:
     ban = PassingError("HTTP 418", "", 3601.0)
     began = time.time()
     with pytest.raises(SourceError) as caught:
-        retry(failing(1, ban), "kraken BTC/USD", manners(), pytest.fail)
+        retry(failing(1, ban), "kraken BTC/USD", manners(), refuse_to_wait)
     start, until, end = str(caught.value).partition(ban.until)
     assert start == (
         "kraken BTC/USD: HTTP 418: the service wants to be asked again no earlier than "
@@ -168,3 +174,35 @@ def test_a_redirect_is_refused_with_where_it_leads(status: int) -> None:
 
 
 NOW = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("7", 7.0),
+        ("1.5", 1.5),
+        ("3600", 3600.0),
+        ("604800", 604_800.0),
+        ("inf", None),
+        ("Wed, 01 May 2024 12:00:30 GMT", 30.0),
+        ("Wed, 01 May 2024 12:00:30 -0000", 30.0),
+        ("Thu, 02 May 2024 12:00:30 GMT", 86_430.0),
+        ("Wed, 01 May 2024 11:00:00 GMT", None),
+        ("0", None),
+        ("-5", None),
+        ("nan", None),
+        ("soon", None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_retry_after_reads_seconds_and_dates_to_come(
+    text: str | None, seconds: float | None
+) -> None:
+    assert retry_after(text, now=NOW) == seconds
+
+
+@given(st.text())
+def test_retry_after_reads_any_text_as_a_finite_wait_or_none(text: str) -> None:
+    seconds = retry_after(text)
+    assert seconds is None or 0 < seconds < float("inf")

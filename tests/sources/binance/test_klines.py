@@ -1,0 +1,128 @@
+"""Which files of Binance's archive are asked for, and which stand in for those that are absent."""
+
+import hashlib
+from itertools import pairwise
+
+from btc_datamodule.candles.timeline import parse_instant
+from btc_datamodule.sources.binance.source import BinanceArchive
+from btc_datamodule.testing import exchange as ex
+from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange
+from tests.helpers import HOUR, assert_same
+from tests.sources.binance.helpers import (
+    HELD,
+    MONTHS,
+    asked,
+    bars,
+    candles_in,
+    fetch,
+    notes_of,
+    serve_lines,
+    span_of,
+)
+
+# --- which files --------------------------------------------------------------------------------
+
+
+def test_whole_months_come_from_monthly_files_and_equal_what_the_archive_holds(
+    exchange: Exchange, answers: BinanceArchiveAnswers
+) -> None:
+    blocks = fetch(exchange)
+    assert_same(candles_in(blocks), HELD)
+    folder = "/data/spot/monthly/klines/BTCUSDT/1h"
+    assert sorted(request.path for request in exchange.requests) == [
+        f"{folder}/BTCUSDT-1h-{month}.zip{suffix}"
+        for month in MONTHS
+        for suffix in ("", ".CHECKSUM")
+    ]
+    edges = [parse_instant(f"2020-0{month}-01") for month in (1, 2, 3, 4)]
+    assert [block.span for block in blocks] == list(pairwise(edges))
+    assert notes_of(blocks) == []
+    for block, month in zip(blocks, MONTHS, strict=True):
+        body = answers.files[f"BTCUSDT-1h-{month}.zip"]
+        assert block.origin == f"{exchange.url}{folder}/BTCUSDT-1h-{month}.zip"
+        assert block.checksum == f"sha256:{hashlib.sha256(body).hexdigest()}"
+        assert block.received == len(body)
+
+
+def test_days_around_whole_months_come_from_daily_files_clipped_to_the_span(
+    exchange: Exchange,
+) -> None:
+    span = span_of("2020-01-30T05:00", "2020-03-02T07:00")
+    blocks = fetch(exchange, span, base_url=f"{exchange.url}/")
+    assert_same(candles_in(blocks), HELD.slice(*span))
+    days = ["2020-01-30", "2020-01-31", "2020-02", "2020-03-01", "2020-03-02"]
+    assert asked(exchange) == sorted(days)
+    paths = {request.path for request in exchange.requests}  # in any order: several are under way
+    assert "/data/spot/daily/klines/BTCUSDT/1h/BTCUSDT-1h-2020-01-30.zip.CHECKSUM" in paths
+    assert [block.span[0] for block in blocks] == [
+        span[0],
+        *map(parse_instant, ["2020-01-31"]),
+        *(parse_instant(day) for day in ("2020-02-01", "2020-03-01", "2020-03-02")),
+    ]
+    assert blocks[-1].span[1] == span[1]
+    assert all(a.span[1] == b.span[0] for a, b in pairwise(blocks))
+
+
+def test_the_days_of_a_month_that_is_not_there_come_from_daily_files(
+    exchange: Exchange, answers: BinanceArchiveAnswers
+) -> None:
+    answers.missing.add("BTCUSDT-1h-2020-02.zip")
+    blocks = fetch(exchange)
+    assert_same(candles_in(blocks), HELD)
+    days = [f"2020-02-{day:02d}" for day in range(1, 30)]
+    assert asked(exchange) == ["2020-01", *days, "2020-03"]  # its checksum alone was looked for
+    assert [len(block.candles) for block in blocks] == [744, *[24] * 29, 744]
+    assert notes_of(blocks) == []
+
+
+def test_a_month_that_starts_with_the_market_is_taken_as_a_whole() -> None:
+    held = bars("2017-08-17T04:00", "2017-10-01")
+    with Exchange(BinanceArchiveAnswers(held)) as exchange:
+        span = (BinanceArchive().first, held.span[1])
+        blocks = fetch(exchange, span)
+        assert asked(exchange) == ["2017-08", "2017-09"]
+    assert_same(candles_in(blocks), held)
+    assert blocks[0].span == span_of("2017-08-17", "2017-09-01")
+
+
+def test_whole_days_that_a_monthly_file_leaves_out_come_from_daily_files(
+    exchange: Exchange, answers: BinanceArchiveAnswers
+) -> None:
+    name = "BTCUSDT-1h-2020-02.zip"
+    serve_lines(answers, lambda lines: [*lines[:30], *lines[72:90], *lines[91:600]], name)
+    blocks = fetch(exchange)
+    lost = parse_instant("2020-02-01") + 90 * HOUR  # one bar: nobody looks for it elsewhere
+    assert_same(candles_in(blocks), ex.without(HELD, (lost, lost + HOUR)))
+    assert asked(exchange) == [
+        *("2020-01", "2020-02"),
+        *("2020-02-02", "2020-02-03", "2020-02-26", "2020-02-27", "2020-02-28", "2020-02-29"),
+        "2020-03",
+    ]
+    assert notes_of(blocks) == [
+        f"binance: {count} bars that {name} leaves out came from BTCUSDT-1h-2020-02-{day}.zip"
+        for count, day in [(18, "02"), (24, "03"), (24, "26"), (24, "27"), (24, "28"), (24, "29")]
+    ]
+    edges = [block.span for block in blocks]
+    assert all(a[1] == b[0] for a, b in pairwise(edges))
+    assert (edges[0][0], edges[-1][1]) == HELD.span
+    monthly = [block for block in blocks if block.origin.endswith(name)]
+    assert len(monthly) == 2
+    assert {block.checksum for block in monthly} == {
+        f"sha256:{hashlib.sha256(answers.files[name]).hexdigest()}"
+    }
+    assert [block.received for block in monthly] == [len(answers.files[name]), 0]  # counted once
+
+
+def test_a_monthly_file_without_rows_gives_way_to_daily_files(
+    exchange: Exchange, answers: BinanceArchiveAnswers
+) -> None:
+    serve_lines(answers, lambda lines: [], "BTCUSDT-1h-2020-02.zip")
+    blocks = fetch(exchange)
+    assert_same(candles_in(blocks), HELD)
+    assert len(blocks) == 1 + 29 + 1
+    assert notes_of(blocks)[0] == "binance BTCUSDT-1h-2020-02.zip: holds no rows"
+
+
+def test_an_empty_span_asks_nothing(exchange: Exchange) -> None:
+    assert fetch(exchange, (HELD.span[0], HELD.span[0])) == []
+    assert exchange.requests == []
