@@ -16,7 +16,6 @@ import torch
 from lightning.pytorch import Callback, LightningDataModule
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from lightning_utilities.core.apply_func import apply_to_collection
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -39,7 +38,7 @@ from btc_datamodule.training.stopping import StopTogether
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
 from btc_datamodule.windows.buffers import Memory
 from btc_datamodule.windows.dataset import Batch, WindowDataset, as_is
-from btc_datamodule.windows.device import DeviceGather, Places
+from btc_datamodule.windows.device import DeviceGather, gather_nested
 from btc_datamodule.windows.loader import WindowLoader
 from btc_datamodule.windows.sampler import InOrderSampler, Shuffle, WindowSampler
 
@@ -309,16 +308,10 @@ class BTCDataModule(LightningDataModule):
         """
         device, trainer = torch.device(device), self.trainer
 
-        def made(places: Places) -> Batch:
-            one = self._gather_of_all()(places, device)
-            if self.transform is not None:
-                one = self.transform(one)
-            if trainer is not None:  # as it has done, before the transfer, with other batches
-                one = trainer.precision_plugin.convert_input(one)
-            return one
-
-        if self.gather == "device":  # a model may have put loaders into lists or dicts
-            batch = apply_to_collection(batch, Places, made)
+        if self.gather == "device":
+            # A Trainer has done so before the transfer with other batches.
+            convert = None if trainer is None else trainer.precision_plugin.convert_input
+            batch = gather_nested(batch, self._gather_of_all, device, self.transform, convert)
         if trainer is not None and trainer.lightning_module is not None:
             return trainer.lightning_module.transfer_batch_to_device(batch, device, dataloader_idx)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)

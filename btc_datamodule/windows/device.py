@@ -13,12 +13,13 @@ gathered on the host after all, from the feature file, in the process that asks 
 import hashlib
 import os
 import warnings
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from lightning.fabric.utilities import move_data_to_device
+from lightning_utilities.core.apply_func import apply_to_collection
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -27,7 +28,7 @@ from btc_datamodule.candles.runs import Runs
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins
 from btc_datamodule.windows.blocks import Request
-from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.dataset import Batch, Transform, WindowDataset
 
 DEVICE_SHARE = 0.5
 """Of the free memory of a device that rows may take: training needs the rest."""
@@ -208,6 +209,31 @@ class DeviceGather:
             if len(observed):
                 seen = table.observed[begin + low : begin + high] != 0
                 observed[low:high] = torch.from_numpy(seen)
+
+
+def gather_nested(
+    nested: Any,
+    gather: Callable[[], DeviceGather],
+    device: torch.device,
+    *changes: Transform | None,
+) -> Any:
+    """What a loader has handed out with a ``Batch`` in the place of each ``Places`` in it.
+
+    Args:
+        nested: ``Places``, or what a model has put loaders into: lists, tuples, dicts.
+        gather: gives the gather of their rows; called only where there is something to gather.
+        device: where the batches are to be.
+        changes: called with each batch, one after another; None for nothing.
+    """
+
+    def gather_one(places: Places) -> Batch:
+        batch = gather()(places, device)
+        for change in changes:
+            if change is not None:
+                batch = change(batch)
+        return batch
+
+    return apply_to_collection(nested, Places, gather_one)
 
 
 def free_bytes(device: torch.device) -> float:

@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from btc_datamodule import Batch, BTCDataModule, ConfigError, DummyModule, Simulator, WalkForward
 from btc_datamodule.windows.dataset import WindowDataset
-from btc_datamodule.windows.device import COPIED_BYTES, DEVICE_SHARE, Places
+from btc_datamodule.windows.device import COPIED_BYTES, DEVICE_SHARE, Places, gather_nested
 
 CPU = torch.device("cpu")
 STAGES = ("train", "val", "test", "predict")
@@ -98,6 +98,28 @@ def test_rows_copied_in_many_blocks_are_the_same(
     assert COPIED_BYTES > 10**6
     monkeypatch.setattr("btc_datamodule.windows.device.COPIED_BYTES", 100 * 12)
     assert_same(datamodule(folder, "host"), datamodule(folder))
+
+
+def test_batches_are_gathered_inside_any_nesting_and_changed_in_order(folder: Path) -> None:
+    dm = datamodule(folder)
+    places: Any = next(iter(dm.train_dataloader()))
+    plain = dm.transfer_batch_to_device(places, CPU, 0)
+
+    def add(batch: Batch) -> Batch:
+        return batch._replace(x=batch.x + 1)
+
+    nested = gather_nested([{"a": places}, (3, places)], dm._gather_of_all, CPU, centred, None, add)
+    due = add(centred(plain)).x
+    assert torch.equal(nested[0]["a"].x, due)
+    assert torch.equal(nested[1][1].x, due)
+    assert nested[1][0] == 3
+
+
+def test_nothing_is_set_up_where_there_is_nothing_to_gather(folder: Path) -> None:
+    def fail() -> Any:
+        raise AssertionError("asked for")
+
+    assert gather_nested({"a": [1, 2]}, fail, CPU) == {"a": [1, 2]}
 
 
 def test_loaders_hand_out_no_inputs(folder: Path) -> None:
