@@ -122,7 +122,7 @@ def bandwidth(dm: BTCDataModule, device: torch.device, steps: int) -> None:
     """Print how the gather on the device compares with a copy of as many bytes within it."""
     batch = next(delivered(dm, device))
     places: Any = next(iter(dm.train_dataloader()))
-    gather = dm._gather_of_all()
+    gather = dm._get_device_gather()
     other = torch.empty_like(batch.x)
     size = batch.x.numel() * 4
     gathered = per_second(steps, lambda: gather(places, device), device) * size

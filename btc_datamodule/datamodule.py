@@ -9,38 +9,34 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import fields, replace
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Generic, Literal, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningDataModule
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.scaling import Scaling
 from btc_datamodule.evaluation.splits import STAGES, Split, Stage
 from btc_datamodule.evaluation.targets import Target
-from btc_datamodule.features.build import build
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_choice, check_whole_number, list_hyperparameters
 from btc_datamodule.sources.base import Source
-from btc_datamodule.stages import Stages
-from btc_datamodule.store.update import update
-from btc_datamodule.training.progress import FitProgress
+from btc_datamodule.stages import Stages, View, prepare
+from btc_datamodule.training.internals import get_callbacks, is_fitting
+from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stopping import StopTogether
-from btc_datamodule.windows.blocks import BLOCK_WINDOWS
-from btc_datamodule.windows.buffers import Memory
-from btc_datamodule.windows.dataset import Batch, WindowDataset, as_is
+from btc_datamodule.windows.dataset import Batch, WindowDataset
 from btc_datamodule.windows.device import DeviceGather, gather_nested
-from btc_datamodule.windows.loader import WindowLoader
-from btc_datamodule.windows.sampler import InOrderSampler, Shuffle, WindowSampler
+from btc_datamodule.windows.loader import make_loader
+from btc_datamodule.windows.sampler import Shuffle
 
 if TYPE_CHECKING:
     import polars as pl
@@ -48,23 +44,6 @@ if TYPE_CHECKING:
     from btc_datamodule.audit.report import Audit
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
-
-
-T = TypeVar("T")
-
-
-class _View(Generic[T]):
-    """An attribute of a datamodule that is read from what the datamodule holds, and never set."""
-
-    def __init__(self, read: "Callable[[BTCDataModule], T]", doc: str) -> None:
-        self.read = read
-        self.__doc__ = doc
-
-    def __get__(self, dm: "BTCDataModule | None", owner: type) -> T:
-        return cast("T", self) if dm is None else self.read(dm)
-
-    def __set__(self, dm: "BTCDataModule", value: T) -> None:
-        raise AttributeError("a datamodule's data do not change: make another one")
 
 
 @public
@@ -197,37 +176,31 @@ class BTCDataModule(LightningDataModule):
         Raises:
             ConfigError: if the split has only one fold, or ``fold`` is no whole number.
         """
-        if isinstance(fold, bool) or not isinstance(fold, int):
-            raise ConfigError(f"fold is {fold!r}: it must be a whole number")
-        if "fold" not in signature(type(self.split)).parameters:
-            raise ConfigError(f"split {self.split!r} has only one fold")
-        return type(self)(**self._given | {"split": replace(self.split, fold=fold)})  # type: ignore[type-var]
+        return type(self)(**self._given | {"split": self.split.with_fold(fold)})
 
     settings: Settings
 
     # What is known without any data: the arguments, and what sizes a model.
 
-    source = _View(lambda dm: dm.settings.source, "Where candles come from.")
-    interval = _View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
-    features = _View(lambda dm: dm.settings.features, "Columns of ``Batch.x``.")
-    target = _View(lambda dm: dm.settings.target, "What ``Batch.y`` is.")
-    split = _View(lambda dm: dm.settings.split, "How time is divided.")
-    shape = _View(lambda dm: dm.settings.shape, "Extent of a sample, in bars.")
-    lookback = _View(lambda dm: dm.settings.shape.lookback, "L, input bars.")
-    horizon = _View(lambda dm: dm.settings.shape.horizon, "H, target bars.")
-    n_features = _View(lambda dm: dm.settings.n_features, "F, the last axis of ``Batch.x``.")
-    target_shape = _View(lambda dm: dm.settings.target_shape, "Shape of one sample's target.")
-    candle_path = _View(lambda dm: dm.settings.candle_path, "The candle file.")
+    source = View(lambda dm: dm.settings.source, "Where candles come from.")
+    interval = View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
+    features = View(lambda dm: dm.settings.features, "Columns of ``Batch.x``.")
+    target = View(lambda dm: dm.settings.target, "What ``Batch.y`` is.")
+    split = View(lambda dm: dm.settings.split, "How time is divided.")
+    shape = View(lambda dm: dm.settings.shape, "Extent of a sample, in bars.")
+    lookback = View(lambda dm: dm.settings.shape.lookback, "L, input bars.")
+    horizon = View(lambda dm: dm.settings.shape.horizon, "H, target bars.")
+    n_features = View(lambda dm: dm.settings.n_features, "F, the last axis of ``Batch.x``.")
+    target_shape = View(lambda dm: dm.settings.target_shape, "Shape of one sample's target.")
+    candle_path = View(lambda dm: dm.settings.candle_path, "The candle file.")
 
     # What is known after ``setup``; NotPreparedError before.
 
-    table = _View(lambda dm: dm.stages.table, "The feature file.")
-    fold = _View(lambda dm: dm.stages.fold, "The spans of the stages.")
-    n_folds = _View(lambda dm: dm.stages.n_folds, "How many folds the split makes of the candles.")
-    scaler = _View(lambda dm: dm.stages.fitted.scaler, "The statistics of the train rows.")
-    target_scaler = _View(
-        lambda dm: dm.stages.fitted.target_scaler, "The statistics of the train targets."
-    )
+    table = View(lambda dm: dm.stages.table, "The feature file.")
+    fold = View(lambda dm: dm.stages.fold, "The spans of the stages.")
+    n_folds = View(lambda dm: dm.stages.n_folds, "How many folds the split makes of the candles.")
+    scaler = View(lambda dm: dm.stages.fitted.scaler, "Statistics of the train rows.")
+    target_scaler = View(lambda dm: dm.stages.fitted.target_scaler, "Those of the train targets.")
 
     # The hooks of a LightningDataModule.
 
@@ -239,22 +212,8 @@ class BTCDataModule(LightningDataModule):
             StoreError: if a file is damaged or locked.
             LookAheadError: if a feature looks ahead.
         """
-        settings = self.settings
-        found = update(
-            settings.candle_path,
-            settings.source,
-            settings.interval,
-            settings.start,
-            settings.end,
-            refresh=self.refresh,
-        )
-        for note in found.notes:
-            rank_zero_info(f"note:     {note}")
-        path = build(settings.candle_path, settings.recipe)
-        rank_zero_info(
-            f"candles:  {self.candle_path} ({found.header.rows:,} bars, {found.added:,} new)\n"
-            f"features: {path}"
-        )
+        for line in prepare(self.settings, refresh=self.refresh):
+            rank_zero_info(line)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the files, split them by time, and fit the scaler on train; the same for any stage.
@@ -268,26 +227,26 @@ class BTCDataModule(LightningDataModule):
         """
         stages = Stages.open(self.settings, self._fitted, verified_key=self._verified_key)
         self._use(stages)
-        stages.check(self.batch_size * self.ranks[0])
-        if self.trainer is not None and self.trainer.state.fn == TrainerFn.FITTING:
-            callbacks: list[Callback] = self.trainer.callbacks  # type: ignore[attr-defined]
+        stages.check(self.batch_size * count_ranks(self.trainer)[0])
+        if self.trainer is not None and is_fitting(self.trainer):
+            callbacks = get_callbacks(self.trainer)
             given = {type(each) for each in callbacks}
             callbacks += [kind() for kind in (ExactResume, StopTogether) if kind not in given]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Shuffled batches of train windows."""
-        return self._loader("train")
+        return self._make_loader("train")
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Batches of validation windows, in order of time, each window once.
 
         None at all if the split has no validation.
         """
-        return self._loader("val")
+        return self._make_loader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Batches of test windows, in order of time, each window once."""
-        return self._loader("test")
+        return self._make_loader("test")
 
     def predict_dataloader(self) -> DataLoader[Batch]:
         """Batches of every origin whose target begins in test, in order of time.
@@ -295,14 +254,14 @@ class BTCDataModule(LightningDataModule):
         Where test reaches the end of the candles, also of those whose target begins after them:
         what is not known yet is NaN in y.
         """
-        return self._loader("predict")
+        return self._make_loader("predict")
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device | str, dataloader_idx: int
     ) -> Any:
         """The batch on the device; with ``gather`` device the ``Batch`` is made only here.
 
-        A Trainer calls it by itself; in to_plain PyTorch call it with a ``dataloader_idx`` of 0.
+        A Trainer calls it by itself; in plain PyTorch call it with a ``dataloader_idx`` of 0.
         Where datamodule and model share a hook a Trainer asks the datamodule alone: this one
         passes every batch on to the model's.
         """
@@ -311,7 +270,7 @@ class BTCDataModule(LightningDataModule):
         if self.gather == "device":
             # A Trainer has done so before the transfer with other batches.
             convert = None if trainer is None else trainer.precision_plugin.convert_input
-            batch = gather_nested(batch, self._gather_of_all, device, self.transform, convert)
+            batch = gather_nested(batch, self._get_device_gather, device, self.transform, convert)
         if trainer is not None and trainer.lightning_module is not None:
             return trainer.lightning_module.transfer_batch_to_device(batch, device, dataloader_idx)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
@@ -322,7 +281,7 @@ class BTCDataModule(LightningDataModule):
             self._device_gather.release()
 
     def state_dict(self) -> dict[str, Any]:
-        """What training has fixed, in to_plain lists, numbers and texts."""
+        """What training has fixed, in plain lists, numbers and texts."""
         if self._fitted is None:
             return {}
         return {"settings": self.settings.comparable, **self._fitted.state()}
@@ -344,7 +303,7 @@ class BTCDataModule(LightningDataModule):
             stages.verify()
             self._use(stages)
 
-    # For to_plain PyTorch, and for looking around.
+    # For plain PyTorch, and for looking around.
 
     def dataset(self, stage: Stage) -> WindowDataset:
         """The windows of a stage: a map-style dataset for any DataLoader.
@@ -371,10 +330,8 @@ class BTCDataModule(LightningDataModule):
     def audit(self) -> "Audit":
         """Check on these very candles and settings that nothing of the future leaks.
 
-        Runs the whole way again on candles in which every bar that must not matter has other
-        values, up to what a Trainer would hand to the model: ``transform``, overridden loaders
-        and hooks of batches included. Builds the feature file if need be; asks no source, and
-        changes nothing.
+        Asks no source and changes nothing; builds the feature file if need be. See
+        ``audit.report``.
 
         Returns:
             What was found: ``passed``, ``findings``, and as text a report.
@@ -410,69 +367,36 @@ class BTCDataModule(LightningDataModule):
 
     @property
     def stages(self) -> Stages:
-        """What each stage may see, after ``setup``.
-
-        Raises:
-            NotPreparedError: before ``setup()``.
-        """
+        """What each stage may see; ``NotPreparedError`` before ``setup()``."""
         if self._stages is None:
             raise NotPreparedError("call prepare_data() and setup() first")
         return self._stages
 
-    @property
-    def ranks(self) -> tuple[int, int]:
-        """How many ranks there are, and which this is."""
-        if self.trainer is not None:
-            return self.trainer.world_size, self.trainer.global_rank
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_world_size(), torch.distributed.get_rank()
-        return 1, 0
-
-    def _loader(self, stage: Stage) -> DataLoader[Batch]:
+    def _make_loader(self, stage: Stage) -> DataLoader[Batch]:
         """The one factory of loaders: whole batches of positions in, whole batches out."""
-        dataset = self.dataset(stage)
-        train = stage == "train"
+        windows, train = self.dataset(stage), stage == "train"
         on_device = self.gather == "device" and self.settings.scaling != "window"
         overfits = bool(getattr(self.trainer, "overfit_batches", 0))
-        shuffle = self.shuffle if train and not overfits else "none"
-        pinned = self._pinned(on_device)
-        if pinned and not self.num_workers and torch.cuda.is_available():
-            dataset.memory = Memory(pinned=True)
-        ranks, rank = self.ranks
-        sampler = (InOrderSampler if shuffle == "none" else WindowSampler)(
-            len(dataset),
-            self.batch_size,
-            shuffle=shuffle,
+        pays = not on_device and trains_on_gpu(self.trainer)
+        pinned = pays if self.pin_memory is None else self.pin_memory
+        loader = make_loader(
+            windows,
+            batch_size=self.batch_size,
+            shuffle=self.shuffle if train and not overfits else "none",
             seed=self.seed,
             drop_last=train,
-            num_replicas=ranks,
-            rank=rank,
-            block=max(1, BLOCK_WINDOWS // self.settings.stride),  # the same length of the file
-        )
-        loader = WindowLoader(
-            # What a model is handed are batches in either case: see transfer_batch_to_device.
-            cast("Dataset[Batch]", self._gather_of_all().of(dataset)) if on_device else dataset,
-            sampler=sampler,
-            batch_size=None,
+            ranks=count_ranks(self.trainer),
+            stride=self.settings.stride,
+            gather=self._get_device_gather() if on_device else None,
             num_workers=self.num_workers,
-            collate_fn=as_is,
-            pin_memory=pinned,
-            persistent_workers=self.num_workers > 0,
-            multiprocessing_context=self.start_method if self.num_workers else None,
+            start_method=self.start_method,
+            pinned=pinned,
         )
         if train and self.trainer is not None:
             loader.progress = FitProgress(self.trainer)
         return loader
 
-    def _pinned(self, on_device: bool) -> bool:
-        """Whether batches are to lie in pinned memory."""
-        if self.pin_memory is not None:
-            return self.pin_memory
-        if on_device or self.trainer is None:
-            return False
-        return self.trainer.strategy.root_device.type == "cuda"
-
-    def _gather_of_all(self) -> DeviceGather:
+    def _get_device_gather(self) -> DeviceGather:
         """The gather of all stages on the device, made anew after setup and load_state_dict."""
         if self._device_gather is None:
             self._device_gather = DeviceGather.over([self.dataset(stage) for stage in STAGES])
@@ -484,10 +408,7 @@ class BTCDataModule(LightningDataModule):
         self._verified_key, self._device_gather = stages.table.key, None
 
     def _serve(self, stages: Stages) -> Self:
-        """The same loaders and hooks over other stages, set up: what the audit compares.
-
-        It runs in this process, without a Trainer.
-        """
+        """The same loaders and hooks over other stages, in this process and without a Trainer."""
         other = copy(self)
         other.settings, other.trainer = stages.settings, None
         other.num_workers, other.pin_memory = 0, False

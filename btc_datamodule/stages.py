@@ -6,8 +6,9 @@ counts them and what was left out, and turns forecasts into prices. ``Stages.ope
 the audit opens others on candles in which some bars are changed.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,12 +20,16 @@ from btc_datamodule.evaluation.fitted import Fitted, digest_of, observed_rows, t
 from btc_datamodule.evaluation.origins import Origins, Reckoning, eligible
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
+from btc_datamodule.features.build import build
 from btc_datamodule.features.table import Table, table_path
 from btc_datamodule.settings import Settings
+from btc_datamodule.store.update import update
 from btc_datamodule.windows.dataset import WindowDataset
 
 if TYPE_CHECKING:
     import polars as pl
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -172,6 +177,52 @@ class Stages:
         known = (rows >= 0) & (rows < table.rows)
         close = np.where(known, table.bars("close")[np.where(known, rows, 0)], np.nan)
         return settings.target.prices(self.inverse_transform(y).numpy().astype(np.float64), close)
+
+
+class Serves(Protocol):
+    """What has settings, and after ``setup`` stages: a datamodule."""
+
+    settings: Settings
+
+    @property
+    def stages(self) -> Stages:
+        """What each stage may see."""
+
+
+class View(Generic[T]):
+    """An attribute that is read from settings or stages, and never set."""
+
+    def __init__(self, read: Callable[[Serves], T], doc: str) -> None:
+        self.read = read
+        self.__doc__ = doc
+
+    def __get__(self, owner: Serves | None, kind: type) -> T:
+        return cast("T", self) if owner is None else self.read(owner)
+
+    def __set__(self, owner: Serves, value: T) -> None:
+        raise AttributeError("the data of a datamodule do not change: make another one")
+
+
+def prepare(settings: Settings, *, refresh: bool) -> list[str]:
+    """Bring the candle file and the feature file up to date.
+
+    Args:
+        settings: which candles, and which features of them.
+        refresh: ask the source again for everything.
+
+    Returns:
+        What a person should read: notes of the source, and where the files lie.
+    """
+    path = settings.candle_path
+    found = update(
+        path, settings.source, settings.interval, settings.start, settings.end, refresh=refresh
+    )
+    features = build(path, settings.recipe)
+    return [
+        *(f"note:     {note}" for note in found.notes),
+        f"candles:  {path} ({found.header.rows:,} bars, {found.added:,} new)",
+        f"features: {features}",
+    ]
 
 
 def fit(settings: Settings, table: Table) -> Fitted:

@@ -17,7 +17,8 @@ numbers, so that they stay where they are when holes shift the rows.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from inspect import signature
 from itertools import combinations, pairwise
 from math import comb
 from typing import TYPE_CHECKING, Literal, get_args
@@ -108,6 +109,18 @@ class Split(ABC):
         Raises:
             ConfigError: if the bars are too few, or a boundary lies outside ``span``.
         """
+
+    def with_fold(self, fold: int) -> "Split":
+        """The same split with another of its folds chosen.
+
+        Raises:
+            ConfigError: if the split has only one fold, or ``fold`` is no whole number.
+        """
+        if isinstance(fold, bool) or not isinstance(fold, int):
+            raise ConfigError(f"fold is {fold!r}: it must be a whole number")
+        if "fold" not in signature(type(self)).parameters:
+            raise ConfigError(f"split {self!r} has only one fold")
+        return replace(self, fold=fold)  # type: ignore[type-var]  # subclasses are dataclasses
 
     def chosen(self, span: Span, interval: int) -> Fold:
         """The fold that ``fold`` names.

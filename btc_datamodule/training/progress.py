@@ -2,6 +2,7 @@
 
 from collections.abc import Sized
 
+import torch
 from lightning.pytorch import Trainer
 
 from btc_datamodule.training import internals
@@ -33,3 +34,17 @@ class FitProgress:
         if internals.is_cycling_loaders(self.trainer):
             return seen % len(loader)  # it is shorter than another one, and has begun again
         return seen
+
+
+def count_ranks(trainer: Trainer | None) -> tuple[int, int]:
+    """How many ranks there are, and which this is: a Trainer's, or those of torch.distributed."""
+    if trainer is not None:
+        return trainer.world_size, trainer.global_rank
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return torch.distributed.get_world_size(), torch.distributed.get_rank()
+    return 1, 0
+
+
+def trains_on_gpu(trainer: Trainer | None) -> bool:
+    """Whether a Trainer trains on a GPU of NVIDIA."""
+    return trainer is not None and trainer.strategy.root_device.type == "cuda"

@@ -10,14 +10,17 @@ of the loader only says in what order, so that another one does not go unnoticed
 """
 
 from collections.abc import Iterator, Sized
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
-from btc_datamodule.windows.dataset import Batch
-from btc_datamodule.windows.sampler import WindowSampler
+from btc_datamodule.windows.blocks import BLOCK_WINDOWS
+from btc_datamodule.windows.buffers import Memory
+from btc_datamodule.windows.dataset import Batch, WindowDataset, as_is
+from btc_datamodule.windows.device import DeviceGather
+from btc_datamodule.windows.sampler import InOrderSampler, Shuffle, WindowSampler
 
 
 class Progress(Protocol):
@@ -117,3 +120,57 @@ class WindowLoader(DataLoader[Batch]):
     def _used(self) -> bool:
         """Whether it is trained with this very loader."""
         return self.progress is not None and self.progress.is_training_with(self)
+
+
+def make_loader(
+    windows: WindowDataset,
+    *,
+    batch_size: int,
+    shuffle: Shuffle,
+    seed: int,
+    drop_last: bool,
+    ranks: tuple[int, int],
+    stride: int,
+    gather: DeviceGather | None,
+    num_workers: int,
+    start_method: str | None,
+    pinned: bool,
+) -> WindowLoader:
+    """The loader of a stage.
+
+    Args:
+        windows: of the stage.
+        batch_size: windows in a batch of one rank.
+        shuffle: order of the windows.
+        seed: of that order.
+        drop_last: leave out the end of an epoch that fills no global batch.
+        ranks: how many there are, and which this is.
+        stride: bars from one window to the next, so that a block is a length of the file.
+        gather: gathers batches on the device; None to gather them on the host.
+        num_workers: processes that load; 0 for this one.
+        start_method: how these processes start; None for the platform's way.
+        pinned: whether batches are to lie in pinned memory.
+    """
+    if pinned and not num_workers and torch.cuda.is_available():
+        windows.memory = Memory(pinned=True)
+    sampler = (InOrderSampler if shuffle == "none" else WindowSampler)(
+        len(windows),
+        batch_size,
+        shuffle=shuffle,
+        seed=seed,
+        drop_last=drop_last,
+        num_replicas=ranks[0],
+        rank=ranks[1],
+        block=max(1, BLOCK_WINDOWS // stride),
+    )
+    return WindowLoader(
+        # What a model is handed are batches in either case: see ``gather_nested``.
+        windows if gather is None else cast("Dataset[Batch]", gather.of(windows)),
+        sampler=sampler,
+        batch_size=None,
+        num_workers=num_workers,
+        collate_fn=as_is,
+        pin_memory=pinned,
+        persistent_workers=num_workers > 0,
+        multiprocessing_context=start_method if num_workers else None,
+    )

@@ -108,7 +108,9 @@ def test_batches_are_gathered_inside_any_nesting_and_changed_in_order(folder: Pa
     def add(batch: Batch) -> Batch:
         return batch._replace(x=batch.x + 1)
 
-    nested = gather_nested([{"a": places}, (3, places)], dm._gather_of_all, CPU, centred, None, add)
+    nested = gather_nested(
+        [{"a": places}, (3, places)], dm._get_device_gather, CPU, centred, None, add
+    )
     due = add(centred(plain)).x
     assert torch.equal(nested[0]["a"].x, due)
     assert torch.equal(nested[1][1].x, due)
@@ -241,7 +243,7 @@ def test_rows_that_do_not_fit_stay_on_the_host_and_one_message_says_so(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dm = datamodule(folder)
-    gather = dm._gather_of_all()
+    gather = dm._get_device_gather()
     need = gather.rows * (4 * 3 + 1)
     asked = "btc_datamodule.windows.device.free_bytes"
     monkeypatch.setattr(asked, lambda _: need / DEVICE_SHARE - 1)
@@ -283,7 +285,7 @@ def test_each_fold_has_rows_and_statistics_of_its_own(folder: Path) -> None:
         same = host.with_fold(fold)
         same.setup()
         assert_same(same, dm)
-    assert one._gather_of_all().rows < one.table.rows
+    assert one._get_device_gather().rows < one.table.rows
     stale = next(iter(one.train_dataloader()))
     with pytest.raises(ConfigError, match="ask the datamodule for its loader again"):
         two.transfer_batch_to_device(stale, CPU, 0)
