@@ -15,113 +15,39 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
-from btc_datamodule.audit.verify import verify_candles
-from btc_datamodule.candles.series import OPTIONAL, Candles
-from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
+from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
-from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.sources.coinbase import Coinbase
-from btc_datamodule.store.candle_file import read_candles, read_header
+from btc_datamodule.store.candle_file import read_candles
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
-from btc_datamodule.testing.exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange, Fault
-from tests.helpers import HOUR, assert_same, candles_of, changed, digest_of
-
-DAY = 86_400
-
-
-@dataclass(frozen=True)
-class Case:
-    """An exchange whose answers come in parts of equal length, asked one after the other.
-
-    Attributes:
-        source: the class of the source.
-        held: what the exchange has: three parts.
-        part: seconds in an answer.
-        lead: requests before the one that a fault hits, counted from the start of a part.
-        again: requests of a part that are made anew where its content is wrong.
-    """
-
-    source: type[Coinbase] | type[BinanceArchive]
-    held: Candles
-    part: int
-    lead: int = 0
-    again: int = 1
-
-    @property
-    def span(self) -> Span:
-        return self.held.span
-
-    def parts(self, first: int, count: int) -> Span:
-        start = self.span[0] + first * self.part
-        return start, min(start + count * self.part, self.span[1])
-
-    def serve(self) -> Exchange:
-        if self.source is Coinbase:
-            return Exchange(CoinbaseAnswers(self.held))
-        return Exchange(BinanceArchiveAnswers(self.held))
-
-    def at(self, exchange: Exchange, **changes: Any) -> Coinbase | BinanceArchive:
-        quick: dict[str, Any] = {
-            "base_url": exchange.url,
-            "requests_per_second": 5000.0,
-            "retry_wait": 0.001,
-            "attempts": 4,
-        }
-        if self.source is BinanceArchive:
-            quick["downloads"] = 1
-        return self.source(**{**quick, **changes})
-
-    def asked(self, exchange: Exchange) -> list[int]:
-        """The starts of the parts that were asked for."""
-        if self.source is Coinbase:
-            starts = [request.query["start"] for request in exchange.requests]
-        else:
-            names = [request.path.removesuffix(".CHECKSUM") for request in exchange.requests]
-            starts = [name.removesuffix(".zip")[-10:] for name in names]
-        return sorted({parse_instant(start) for start in starts})
-
-
-COINBASE = Case(Coinbase, ex.random_walk("2020-01-01", bars=750, interval=HOUR), part=300 * HOUR)
-FIRST = parse_instant("2020-01-05")
-DAYS = candles_of(np.arange(FIRST, FIRST + 3 * DAY, HOUR), optional=OPTIONAL)
-ZIP = Case(BinanceArchive, DAYS, part=DAY, lead=1, again=2)
-CHECKSUM = Case(BinanceArchive, DAYS, part=DAY, lead=0, again=2)
-CASES = {"coinbase page": COINBASE, "binance zip": ZIP, "binance checksum": CHECKSUM}
-EXCHANGES = {"coinbase": COINBASE, "binance": ZIP}
-
-in_each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
-at_each_exchange = pytest.mark.parametrize("case", EXCHANGES.values(), ids=EXCHANGES.keys())
+from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange, Fault
+from tests.helpers import HOUR, assert_same
+from tests.store.exchanges import (
+    CASES,
+    COINBASE,
+    DAY,
+    DAYS,
+    ZIP,
+    Case,
+    Lines,
+    assert_nothing_half_written,
+    assert_whole,
+    at_each_exchange,
+    in_each_case,
+    publish,
+)
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "series" / "candles.h5"
-
-
-def assert_whole(path: Path, wanted: Candles) -> None:
-    """The file holds what is wanted, agrees with itself, and nothing else lies about."""
-    assert read_header(path).digest == digest_of(wanted)
-    assert verify_candles(path) == []  # the candles are those of the digest, among others
-    assert {file.name for file in path.parent.iterdir()} <= {"candles.h5", "candles.lock"}
-
-
-def assert_nothing_half_written(path: Path, before: bytes) -> list[Path]:
-    """The file is as it was; what was answered since lies beside it, whole."""
-    assert path.read_bytes() == before
-    assert verify_candles(path) == []
-    assert list(path.parent.rglob("*.tmp")) == []
-    kept = sorted(path.with_suffix(".parts").glob("*"))
-    assert [verify_candles(part) for part in kept] == [[] for _ in kept]
-    return kept
 
 
 # --- trouble on the wire ------------------------------------------------------------------------
@@ -299,16 +225,6 @@ def test_an_impossible_bar_at_coinbase_can_be_left_out(
     assert result.header.covered == (COINBASE.span,)
 
 
-Lines = list[bytes]
-
-
-def publish(answers: BinanceArchiveAnswers, day: str, edit: Callable[[Lines], Lines]) -> None:
-    """Put a file in the archive whose rows are edited, with a checksum that fits."""
-    name = f"BTCUSDT-1h-{day}.zip"
-    lines = edit(answers.csv(name).splitlines(keepends=True))
-    answers.files[name] = ex.zipped(name.replace(".zip", ".csv"), b"".join(lines))
-
-
 def crossed(lines: Lines) -> Lines:
     """High and low of the third row exchanged."""
     fields = lines[2].split(b",")
@@ -456,128 +372,6 @@ def test_a_part_that_came_empty_by_mistake_is_mended_by_a_refresh(path: Path, ca
         result = update(path, case.at(exchange), HOUR, *case.span, refresh=True)
     assert_whole(path, case.held)
     assert (result.added, result.notes) == (case.part // HOUR, ())
-
-
-# --- the candle that is not finished ------------------------------------------------------------
-
-
-def minutes_until_now(bars: int, ahead: int) -> Candles:
-    """Minutes up to the latest whole one, and ``ahead`` more that are not over."""
-    end = floor_to(time.time(), 60)
-    return candles_of(np.arange(end - bars * 60, end + ahead * 60, 60), 60)
-
-
-@pytest.mark.parametrize("ahead", [None, 0, 30, 86_400], ids=lambda value: f"end {value}")
-def test_the_unfinished_candle_of_coinbase_is_never_stored(path: Path, ahead: int | None) -> None:
-    held = minutes_until_now(320, ahead=5)
-    names = ("open_time", "low", "high", "open", "close", "volume")
-    newest = np.stack([held[name][-8:] for name in names], axis=1).tolist()
-    offered = ex.EditRows(lambda rows: [*newest, *rows])
-    with Exchange(CoinbaseAnswers(held)) as exchange:
-        exchange.faults.extend([offered] * 10)
-        end = None if ahead is None else int(time.time()) + ahead
-        began = floor_to(time.time(), 60)
-        header = update(path, COINBASE.at(exchange), 60, held.span[0], end).header
-        assert header.span[1] == header.covered[-1][1] <= time.time()
-        assert header.span[1] >= began
-    assert_whole(path, held.slice(*header.span))
-
-
-def test_a_candle_that_was_unfinished_comes_whole_with_a_later_run(path: Path) -> None:
-    """Our clock runs three minutes fast, so that bars are asked for that still change."""
-    final = minutes_until_now(320, ahead=0)
-    times = final.open_time
-    volume = np.where(times >= final.span[1] - 240, 0.001, final["volume"])
-    answers = CoinbaseAnswers(changed(final, volume=volume))
-    with Exchange(answers) as exchange:
-        exchange.faults.extend([ex.Dated(180 + 60)] * 2)
-        first = update(path, COINBASE.at(exchange), 60, *final.span).header
-        assert first.span[1] <= final.span[1] - 180
-        exchange.answer = CoinbaseAnswers(final)
-        exchange.requests.clear()
-        update(path, COINBASE.at(exchange), 60, *final.span)
-        assert COINBASE.asked(exchange) == [first.span[1]]
-    assert_whole(path, final)
-
-
-@pytest.mark.parametrize("ahead", [None, 0, 3600, 86_400], ids=lambda value: f"end {value}")
-def test_the_unfinished_candle_of_binance_is_never_stored(path: Path, ahead: int | None) -> None:
-    today = floor_to(time.time(), DAY)
-    held = candles_of(np.arange(today - 2 * DAY, today + 2 * DAY, HOUR), optional=OPTIONAL)
-    answers = BinanceArchiveAnswers(held)
-    dates = [format_instant(today + day * DAY)[:10] for day in (-1, 0, 1)]
-    rows = [answers.csv(f"BTCUSDT-1h-{date}.zip").splitlines(keepends=True) for date in dates]
-    for date in dates:  # every file has the rows of today and tomorrow too
-        publish(answers, date, lambda _: rows[0] + rows[1] + rows[2])
-    with Exchange(answers) as exchange:
-        end = None if ahead is None else int(time.time()) + ahead
-        result = update(path, ZIP.at(exchange), HOUR, today - 2 * DAY, end)
-        assert ZIP.asked(exchange) == [today - 2 * DAY, today - DAY]
-    assert result.header.covered == ((today - 2 * DAY, today),)
-    assert_whole(path, held.slice(today - 2 * DAY, today))
-    assert len(result.notes) == 1
-
-
-# --- candles that come back different -----------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Wide(Source):
-    """A source that answers for more than it is asked: for ``span``, whatever is missing."""
-
-    inner: Coinbase | BinanceArchive
-    span: Span
-
-    @property
-    def name(self) -> str:  # type: ignore[override]  # read only, as the one that is asked
-        return self.inner.name
-
-    @property
-    def series(self) -> str:
-        return self.inner.series
-
-    def blocks(self, interval: int, span: Span) -> Iterator[Block]:
-        return self.inner.blocks(interval, self.span)
-
-
-@at_each_exchange
-def test_candles_that_drift_are_kept_as_stored_and_told_or_taken_with_refresh(
-    path: Path, case: Case
-) -> None:
-    drifted = np.isin(case.held.open_time, [case.span[0] + 5 * HOUR, case.span[0] + 9 * HOUR])
-    later = changed(case.held, volume=case.held["volume"] + drifted)
-    told = "2 candles came back different from what is stored, the first at "
-    told += format_instant(case.span[0] + 5 * HOUR)
-    with case.serve() as exchange:
-        update(path, case.at(exchange), HOUR, *case.parts(0, 2))
-        answers = Case(case.source, later, case.part).serve()
-        with answers as drifting:
-            wide = Wide(case.at(drifting), case.span)
-            [note] = update(path, wide, HOUR, *case.span).notes
-            assert f"{told}: kept as stored; `refresh: true` takes the new values" in note
-            assert_whole(path, case.held)
-            drifting.requests.clear()
-            assert update(path, case.at(drifting), HOUR, *case.span).notes == ()
-            assert drifting.requests == []
-            [note] = update(path, case.at(drifting), HOUR, *case.span, refresh=True).notes
-            assert note.endswith(f"{told}: replaced")
-    assert_whole(path, later)
-
-
-@at_each_exchange
-def test_a_refresh_that_fails_halfway_leaves_what_is_stored(path: Path, case: Case) -> None:
-    with case.serve() as exchange:
-        update(path, case.at(exchange), HOUR, *case.span)
-        before = path.read_bytes()
-        exchange.faults.extend([*[None] * 3, *[ex.UNAVAILABLE] * 20])
-        if case.source is Coinbase:
-            exchange.faults.popleft()
-        with pytest.raises(SourceError, match="HTTP 503"):
-            update(path, case.at(exchange, attempts=1), HOUR, *case.span, refresh=True)
-        assert_nothing_half_written(path, before)
-        exchange.faults.clear()
-        update(path, case.at(exchange), HOUR, *case.span, refresh=True)
-    assert_whole(path, case.held)
 
 
 # --- the person at the keyboard -----------------------------------------------------------------
