@@ -2,13 +2,15 @@
 
 - ``assert_causal(feature)``: the feature reads no later bar, and none before its lookback;
 - ``assert_no_leakage(dm)``: the audit of a datamodule passes;
+- ``SourceContract``, ``TargetContract``, ``SplitContract``: all that the package relies on in a
+  source, target or split, as tests that a class of yours inherits;
 - ``fake_exchange``: a pytest fixture, an exchange on this machine with trouble on demand; import
   it in your ``conftest.py``;
 - ``candles()``: a Hypothesis strategy of valid candles, with holes and extreme values.
 
 >>> assert_causal("momentum = close / close.shift(10) - 1")
 
-The last two need pytest and Hypothesis: ``pip install "btc-datamodule[test]"``.
+All but the assertions need pytest or Hypothesis: ``pip install "btc-datamodule[test]"``.
 """
 
 from importlib import import_module
@@ -17,12 +19,27 @@ from typing import TYPE_CHECKING, Any
 from btc_datamodule.testing.assertions import assert_causal, assert_no_leakage
 
 if TYPE_CHECKING:
+    from btc_datamodule.testing.contracts import SourceContract, SplitContract, TargetContract
     from btc_datamodule.testing.fixtures import fake_exchange
     from btc_datamodule.testing.strategies import candles
 
-_HOME = {"fake_exchange": "fixtures", "candles": "strategies"}
+_HOME = {
+    "SourceContract": "contracts",
+    "SplitContract": "contracts",
+    "TargetContract": "contracts",
+    "candles": "strategies",
+    "fake_exchange": "fixtures",
+}
 
-__all__ = ["assert_causal", "assert_no_leakage", "candles", "fake_exchange"]
+__all__ = [
+    "SourceContract",
+    "SplitContract",
+    "TargetContract",
+    "assert_causal",
+    "assert_no_leakage",
+    "candles",
+    "fake_exchange",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -233,7 +233,7 @@ import sys
 sys.modules.update({"pytest": None, "hypothesis": None})
 from btc_datamodule.testing import assert_causal
 assert_causal("log_return")
-for name in ("candles", "fake_exchange"):
+for name in ("candles", "fake_exchange", "SourceContract", "SplitContract", "TargetContract"):
     try:
         exec(f"from btc_datamodule.testing import {name}")
     except ImportError as error:
@@ -244,5 +244,11 @@ for name in ("candles", "fake_exchange"):
     )
     assert done.stdout.splitlines() == [
         f"btc_datamodule.testing.{name} needs {module}: pip install 'btc-datamodule[test]'"
-        for name, module in (("candles", "hypothesis"), ("fake_exchange", "pytest"))
+        for name, module in (
+            ("candles", "hypothesis"),
+            ("fake_exchange", "pytest"),
+            ("SourceContract", "pytest"),
+            ("SplitContract", "pytest"),
+            ("TargetContract", "pytest"),
+        )
     ]
