@@ -53,4 +53,15 @@ def __getattr__(name: str) -> Any:
         raise ImportError(
             f"btc_datamodule.testing.{name} needs {error.name}: pip install 'btc-datamodule[test]'"
         ) from None
-    return getattr(module, name)
+    thing = globals()[name] = _publish(getattr(module, name))
+    return thing
+
+
+def _publish(thing: Any) -> Any:
+    """Name a class or function by the path from where it is to be imported."""
+    thing.__module__ = __name__
+    return thing
+
+
+for _assertion in (assert_causal, assert_no_leakage):
+    _publish(_assertion)

@@ -12,7 +12,8 @@ import pytest
 from btc_datamodule import BinanceArchive, CandleFile, Ccxt, Coinbase, Simulator, Source
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.testing import SourceContract
-from tests.exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange, without
+from btc_datamodule.testing.exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange
+from btc_datamodule.testing.series import without
 from tests.helpers import HOUR, candles_of
 
 START = 1_577_836_800  # 2020-01-01T00:00:00Z

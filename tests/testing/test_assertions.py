@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+import btc_datamodule.testing
 from btc_datamodule import (
     FEATURES,
     Block,
@@ -222,6 +223,15 @@ def test_the_simulated_candles_have_every_column_and_both_kinds_of_holes() -> No
     assert (lengths > 3).any()
     assert all(np.isfinite(values).all() for values in held.columns.values())
     assert len(held.columns) == 9
+
+
+# --- names ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", btc_datamodule.testing.__all__)
+def test_a_public_name_is_known_by_its_public_path(name: str) -> None:
+    thing = getattr(btc_datamodule.testing, name)
+    assert f"{thing.__module__}.{thing.__name__}" == f"btc_datamodule.testing.{name}"
 
 
 # --- what is installed ----------------------------------------------------------------------------
