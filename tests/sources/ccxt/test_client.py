@@ -1,12 +1,16 @@
 """ccxt's own client of Coinbase over the loopback: manners, trouble, refusals."""
 
 import logging
+import re
 import sys
+import time
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
 
-from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.ccxt import client as ccxt_client
 from btc_datamodule.sources.ccxt.source import Ccxt
@@ -123,6 +127,32 @@ def test_a_wait_that_the_service_names_is_kept(exchange: Exchange) -> None:
     exchange.faults.extend([None, None, ex.too_many_requests("0.3")])
     fetch(source(exchange), (START, START + HOUR))
     assert exchange.waits[2] >= 0.3
+
+
+def test_a_wait_of_more_than_an_hour_is_not_waited_for_but_told_with_the_instant_in_utc(
+    exchange: Exchange,
+) -> None:
+    exchange.faults.extend([None, None, ex.too_many_requests("3601", 418)])
+    began = time.time()
+    with pytest.raises(SourceError) as caught:
+        fetch(source(exchange), (START, START + HOUR))
+    found = re.search(r"HTTP 418 .*asked again no earlier than (\S+Z): run it", str(caught.value))
+    assert found is not None
+    assert began + 3601 <= parse_instant(found[1]) <= time.time() + 3602
+    assert len(exchange.requests) == 3
+
+
+def test_a_date_to_come_back_at_is_counted_from_the_clock_of_the_service(
+    exchange: Exchange,
+) -> None:
+    then = datetime.now(UTC) - timedelta(days=1)  # its clock is a day late
+    dates = {
+        "Date": format_datetime(then, usegmt=True),
+        "Retry-After": format_datetime(then + timedelta(seconds=1), usegmt=True),
+    }
+    exchange.faults.extend([None, None, ex.Instead(ex.Reply(429, b"{}", dates))])
+    fetch(source(exchange), (START, START + HOUR))
+    assert exchange.waits[2] >= 1.0
 
 
 def test_a_redirect_is_not_followed(exchange: Exchange) -> None:
