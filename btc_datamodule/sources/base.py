@@ -92,7 +92,7 @@ class Source(ABC):
             )
 
 
-def advised(read: Callable[[bool], _T], drop_invalid: bool) -> _T:
+def read_or_advise(read: Callable[[bool], _T], drop_invalid: bool) -> _T:
     """What ``read(drop_invalid)`` gives; an error that leaving bars out would mend says so."""
     try:
         return read(drop_invalid)

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.series import Candles, tidy
 from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
 from btc_datamodule.errors import SourceError
-from btc_datamodule.sources.base import Block, Source, advised, check_path_part
+from btc_datamodule.sources.base import Block, Source, check_path_part, read_or_advise
 from btc_datamodule.sources.web.client import Answer, PoliteClient
 from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.sources.web.rows import RowFormat, read_rows
@@ -107,19 +107,19 @@ class Coinbase(Source):
         with PoliteClient(self.manners) as client:
             for page_start in range(start, end, PAGE * interval):
                 page = (page_start, min(page_start + PAGE * interval, end))
-                block = self._block(client, interval, page)
+                block = self._fetch_block(client, interval, page)
                 if block.span[0] == block.span[1]:
                     return
                 yield block
 
-    def _block(self, client: PoliteClient, interval: int, page: Span) -> Block:
+    def _fetch_block(self, client: PoliteClient, interval: int, page: Span) -> Block:
         """What Coinbase says about a page, and up to where that settles it."""
         where = (
             f"coinbase {self.product}, page {format_instant(page[0])} to {format_instant(page[1])}"
         )
-        answer, rows = self._asked(client, interval, page, where)
+        answer, rows = self._ask(client, interval, page, where)
         if not len(rows):  # 300 bars without a trade are rare: believed when they are said twice
-            answer, rows = self._asked(client, interval, page, where)
+            answer, rows = self._ask(client, interval, page, where)
         # Coinbase may add bars from outside the range that was asked for.
         closed = min(page[1], floor_to(answer.made, interval))
         if page[1] > answer.made + LATE:
@@ -129,7 +129,7 @@ class Coinbase(Source):
                 *(where, format_instant(int(answer.made))),
             )
         inside = rows[(rows[:, 0] >= page[0]) & (rows[:, 0] < closed)]
-        candles, notes = self._candles(inside, interval, where)
+        candles, notes = self._read_candles(inside, interval, where)
         certain = max(candles.span[1], floor_to(answer.made - LATE, interval), page[0])
         return Block(
             (page[0], max(page[0], min(closed, certain))),
@@ -143,7 +143,7 @@ class Coinbase(Source):
     def _path(self) -> str:
         return f"/products/{self.product}/candles"
 
-    def _asked(
+    def _ask(
         self, client: PoliteClient, interval: int, page: Span, where: str
     ) -> tuple[Answer, NDArray[np.float64]]:
         """The answer for a page, and its rows as they came."""
@@ -156,16 +156,18 @@ class Coinbase(Source):
             },
         )
         if answer.status != 200:
-            raise self._refusal(answer.status, content, where)
+            raise self._make_refusal(answer.status, content, where)
         return answer, read_rows(content, ROW, where)
 
-    def _candles(
+    def _read_candles(
         self, rows: NDArray[np.float64], interval: int, where: str
     ) -> tuple[Candles, tuple[str, ...]]:
         """Rows as candles, and what was left out or repaired."""
-        return advised(lambda drop: _tidied(rows, interval, where, drop), self.drop_invalid)
+        return read_or_advise(
+            lambda drop: _tidy_rows(rows, interval, where, drop), self.drop_invalid
+        )
 
-    def _refusal(self, status: int, answer: Any, where: str) -> SourceError:
+    def _make_refusal(self, status: int, answer: Any, where: str) -> SourceError:
         message = answer.get("message") if isinstance(answer, dict) else None
         if status == 404 and message == "NotFound":
             return SourceError(
@@ -178,7 +180,7 @@ class Coinbase(Source):
         )
 
 
-def _tidied(
+def _tidy_rows(
     rows: NDArray[np.float64], interval: int, where: str, drop_invalid: bool
 ) -> tuple[Candles, tuple[str, ...]]:
     """Rows in Coinbase's order of columns as candles, and what was left out or repaired."""

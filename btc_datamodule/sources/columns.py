@@ -1,8 +1,8 @@
 """Which column of a file is which: layouts without a header, and the names that files use.
 
-Owns the column orders and aliases, and the ``Table`` that every reader of files gives back. What
-the user set in ``columns`` wins; else the file's own names are looked up in ``ALIASES`` without
-regard to case and punctuation.
+Owns the column orders and aliases, and the ``FileTable`` that every reader of files gives back.
+What the user set in ``columns`` wins; else the file's own names are looked up in ``ALIASES``
+without regard to case and punctuation.
 """
 
 import re
@@ -52,7 +52,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 """Names that files use for each column, letters and digits only, the preferred ones first."""
 
 
-class Table(NamedTuple):
+class FileTable(NamedTuple):
     """The columns of one file under the package's names, values as they stand in it.
 
     Attributes:
@@ -120,7 +120,7 @@ def check_width(width: int, columns: tuple[str, ...], where: str) -> None:
         )
 
 
-def named(frame: "pl.DataFrame", names: Sequence[str]) -> "pl.DataFrame":
+def apply_names(frame: "pl.DataFrame", names: Sequence[str]) -> "pl.DataFrame":
     """The columns that have a name, under it, in the package's order."""
     import polars as pl
 

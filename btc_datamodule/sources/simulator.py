@@ -141,33 +141,33 @@ class Simulator(Source):
             yield Block((start, min(end, self.first)), empty(interval), origin)
             start = self.first
         step = DAY * max(1, BLOCK_BARS * interval // DAY)
-        log_price, volatility = _daily(self.seed, ceil_to(end, DAY) // DAY)
+        log_price, volatility = _walk_days(self.seed, ceil_to(end, DAY) // DAY)
         while start < end:
             stop = min(end, floor_to(start, DAY) + step)
             day, last = start // DAY, ceil_to(stop, DAY) // DAY
             inside = slice(day - FIRST_DAY, last - FIRST_DAY)
             ends = slice(inside.start, inside.stop + 1)
-            columns = _bars(self.seed, interval, day, log_price[ends], volatility[inside])
-            whole = Candles(interval, self._without_holes(interval, columns))
+            columns = _make_bars(self.seed, interval, day, log_price[ends], volatility[inside])
+            whole = Candles(interval, self._drop_absent(interval, columns))
             yield Block((start, stop), whole.slice(start, stop), origin)
             start = stop
 
-    def _without_holes(self, interval: int, columns: Columns) -> Columns:
+    def _drop_absent(self, interval: int, columns: Columns) -> Columns:
         """The bars of whole days that are left after single absences and outages."""
         open_time = columns["open_time"]
         begin, end = int(open_time[0]), int(open_time[-1]) + interval
         kept = np.ones(len(open_time), dtype=bool)
         if self.no_trade:
             bars = range(begin // interval, end // interval)
-            kept = _uniform(bars, self.seed, interval, _Stream.NO_TRADE) >= self.no_trade
-        for outage in _outages(self.seed, self.outages_per_year, begin // DAY, end // DAY):
+            kept = _draw_uniform(bars, self.seed, interval, _Stream.NO_TRADE) >= self.no_trade
+        for outage in _draw_outages(self.seed, self.outages_per_year, begin // DAY, end // DAY):
             inside = [ceil_to(outage[0], interval), floor_to(outage[1], interval)]
             low, high = np.searchsorted(open_time, inside)
             kept[low:high] = False
         return columns if kept.all() else {name: data[kept] for name, data in columns.items()}
 
 
-def _daily(seed: int, end_day: int) -> tuple[Floats, Floats]:
+def _walk_days(seed: int, end_day: int) -> tuple[Floats, Floats]:
     """Log price (D + 1,) at each midnight from ``FIRST_DAY`` on, and volatility (D,) of each day.
 
     The sum always starts at ``FIRST_DAY`` and goes past the anchor: the value at a day does not
@@ -176,17 +176,17 @@ def _daily(seed: int, end_day: int) -> tuple[Floats, Floats]:
     days = range(FIRST_DAY, max(end_day, ANCHOR_DAY))
     number = np.arange(days.start, days.stop)
     weekday = (number + 3) % 7  # Monday is 0; the epoch was a Thursday
-    log_volatility = _noise(number * DAY, DAILY_PERIODS, DAILY_NOISE, seed, _Stream.DAY_NOISE)
+    log_volatility = _draw_noise(number * DAY, DAILY_PERIODS, DAILY_NOISE, seed, _Stream.DAY_NOISE)
     volatility = DAILY_VOLATILITY * np.exp(log_volatility)
     volatility *= np.where(weekday >= 5, WEEKEND_CALM, 1.0)
-    size = _uniform(days, seed, _Stream.DAY_SIZE)
-    angle = _uniform(days, seed, _Stream.DAY_ANGLE)
-    moves = DAILY_DRIFT + volatility * _student(size, angle)
+    size = _draw_uniform(days, seed, _Stream.DAY_SIZE)
+    angle = _draw_uniform(days, seed, _Stream.DAY_ANGLE)
+    moves = DAILY_DRIFT + volatility * _draw_student(size, angle)
     log_price = np.concatenate([[0.0], np.cumsum(moves)])
     return log_price - log_price[ANCHOR_DAY - FIRST_DAY] + np.log(ANCHOR_PRICE), volatility
 
 
-def _paths(
+def _walk_bars(
     seed: int, interval: int, bars: range, log_price: Floats, volatility: Floats
 ) -> tuple[Floats, Floats]:
     """Log prices (D, n + 1) at the edges of the n bars of each of D days, and variances (D, n).
@@ -205,14 +205,14 @@ def _paths(
     hour = (np.arange(per_day) + 0.5) * interval / HOUR
     rhythm = RHYTHM * np.cos((hour - BUSY_HOUR) * (2 * np.pi / 24))
     open_time = np.arange(bars.start, bars.stop) * interval
-    noise = _noise(open_time, BAR_PERIODS, BAR_NOISE, seed, _Stream.BAR_NOISE)
+    noise = _draw_noise(open_time, BAR_PERIODS, BAR_NOISE, seed, _Stream.BAR_NOISE)
     weight = np.exp(2 * (noise.reshape(days, per_day) + rhythm))
     share = np.cumsum(weight, axis=1)
     variance = weight * (volatility**2 / share[:, -1])[:, None]
 
-    size = _uniform(bars, seed, interval, _Stream.BAR_SIZE)
-    angle = _uniform(bars, seed, interval, _Stream.BAR_ANGLE)
-    student = _student(size, angle).reshape(days, per_day)
+    size = _draw_uniform(bars, seed, interval, _Stream.BAR_SIZE)
+    angle = _draw_uniform(bars, seed, interval, _Stream.BAR_ANGLE)
+    student = _draw_student(size, angle).reshape(days, per_day)
     moved = np.cumsum(np.sqrt(variance) * student, axis=1)
     missed = np.diff(log_price) - moved[:, -1]
     path = np.empty((days, per_day + 1))
@@ -222,22 +222,22 @@ def _paths(
     return path, variance
 
 
-def _bars(
+def _make_bars(
     seed: int, interval: int, first_day: int, log_price: Floats, volatility: Floats
 ) -> Columns:
-    """All columns of all bars of the D days from ``first_day``; the rest as for ``_paths``."""
+    """All columns of all bars of the D days from ``first_day``; the rest as for ``_walk_bars``."""
     per_day = DAY // interval
     bars = range(first_day * per_day, (first_day + len(volatility)) * per_day)
     key = (seed, interval)
-    path, variances = _paths(seed, interval, bars, log_price, volatility)
-    edges = _cents(np.exp(path))
+    path, variances = _walk_bars(seed, interval, bars, log_price, volatility)
+    edges = _round_to_cents(np.exp(path))
     opened, close = edges[:, :-1].ravel(), edges[:, 1:].ravel()
     before, move, variance = path[:, :-1].ravel(), np.diff(path, axis=1).ravel(), variances.ravel()
-    up = _reach(move, variance, _uniform(bars, *key, _Stream.HIGH))
-    down = _reach(-move, variance, _uniform(bars, *key, _Stream.LOW))
-    high = np.maximum(_cents(np.exp(before + up)), np.maximum(opened, close))
-    low = np.minimum(_cents(np.exp(before - down)), np.minimum(opened, close))
-    volumes = _volumes(bars, key, move, np.sqrt(variance))
+    up = _draw_reach(move, variance, _draw_uniform(bars, *key, _Stream.HIGH))
+    down = _draw_reach(-move, variance, _draw_uniform(bars, *key, _Stream.LOW))
+    high = np.maximum(_round_to_cents(np.exp(before + up)), np.maximum(opened, close))
+    low = np.minimum(_round_to_cents(np.exp(before - down)), np.minimum(opened, close))
+    volumes = _draw_volumes(bars, key, move, np.sqrt(variance))
     return {
         "open_time": np.arange(bars.start, bars.stop) * interval,
         "open": opened,
@@ -249,7 +249,7 @@ def _bars(
     }
 
 
-def _volumes(
+def _draw_volumes(
     bars: range, key: tuple[int, int], move: Floats, sigma: Floats
 ) -> dict[str, NDArray[np.float64]]:
     """Volume, number of trades and volume of taker buys of bars with these moves.
@@ -259,12 +259,12 @@ def _volumes(
     """
     fraction = key[1] / DAY
     surprise = move / sigma
-    scatter = _uniform(bars, *key, _Stream.VOLUME)
+    scatter = _draw_uniform(bars, *key, _Stream.VOLUME)
     volume = (DAILY_VOLUME * fraction) * (sigma / (DAILY_VOLATILITY * np.sqrt(fraction)))
     volume *= (0.4 + 0.6 * np.abs(surprise)) * np.sqrt(np.sqrt(scatter / (1 - scatter)))
     volume = np.maximum(np.round(volume, 8), 1e-8)
-    trade = TRADE_SIZE * (0.5 + _uniform(bars, *key, _Stream.TRADES))
-    lean = surprise / (1 + np.abs(surprise)) + _uniform(bars, *key, _Stream.TAKER) - 0.5
+    trade = TRADE_SIZE * (0.5 + _draw_uniform(bars, *key, _Stream.TRADES))
+    lean = surprise / (1 + np.abs(surprise)) + _draw_uniform(bars, *key, _Stream.TAKER) - 0.5
     return {
         "volume": volume,
         "trades": np.ceil(volume / trade),
@@ -272,27 +272,27 @@ def _volumes(
     }
 
 
-def _outages(seed: int, per_year: float, first_day: int, end_day: int) -> Iterator[Span]:
+def _draw_outages(seed: int, per_year: float, first_day: int, end_day: int) -> Iterator[Span]:
     """Spans of the outages that begin on a day of [first_day - 1, end_day), at most one a day.
 
     The day before is included because its outage can last past midnight.
     """
     days = range(first_day - 1, end_day)
-    happens = _uniform(days, seed, _Stream.OUTAGE) < per_year / 365.25
-    begins = _uniform(days, seed, _Stream.OUTAGE_START)
+    happens = _draw_uniform(days, seed, _Stream.OUTAGE) < per_year / 365.25
+    begins = _draw_uniform(days, seed, _Stream.OUTAGE_START)
     ratio = OUTAGE_LONGEST / OUTAGE_SHORTEST
-    lasts = OUTAGE_SHORTEST * ratio ** _uniform(days, seed, _Stream.OUTAGE_LENGTH)
+    lasts = OUTAGE_SHORTEST * ratio ** _draw_uniform(days, seed, _Stream.OUTAGE_LENGTH)
     for i in np.flatnonzero(happens):
         start = int((days[i] + begins[i]) * DAY)
         yield start, start + int(lasts[i])
 
 
-def _cents(price: Floats) -> Floats:
+def _round_to_cents(price: Floats) -> Floats:
     """Prices on the exchange's tick of 0.01, and never zero."""
     return np.maximum(np.round(price, 2), 0.01)
 
 
-def _reach(move: Floats, variance: Floats, uniform: Floats) -> Floats:
+def _draw_reach(move: Floats, variance: Floats, uniform: Floats) -> Floats:
     """How far a Brownian bridge from 0 to ``move`` gets above 0, by inversion of its law.
 
     P(max > m) = exp(-2 m (m - move) / variance); Borodin & Salminen, Handbook of Brownian Motion.
@@ -300,13 +300,13 @@ def _reach(move: Floats, variance: Floats, uniform: Floats) -> Floats:
     return (move + np.sqrt(move**2 - 2 * variance * np.log(uniform))) / 2
 
 
-def _student(size: Floats, angle: Floats) -> Floats:
+def _draw_student(size: Floats, angle: Floats) -> Floats:
     """Student t variates of variance one from two uniforms each (Bailey 1994, polar form)."""
     radius = np.sqrt((FREEDOM - 2) * (size ** (-2 / FREEDOM) - 1))
     return radius * np.cos(2 * np.pi * angle)
 
 
-def _noise(time: NDArray[np.int64], periods: Sequence[int], scale: float, *key: int) -> Floats:
+def _draw_noise(time: NDArray[np.int64], periods: Sequence[int], scale: float, *key: int) -> Floats:
     """Value noise at sorted times: for each period, random values on its grid, joined by lines.
 
     ``scale`` is the standard deviation of the values on the grids. Sums over octaves vary on all
@@ -315,12 +315,12 @@ def _noise(time: NDArray[np.int64], periods: Sequence[int], scale: float, *key: 
     total = np.zeros(len(time))
     for period in periods:
         grid = range(int(time[0]) // period, int(time[-1]) // period + 2)
-        values = (_uniform(grid, *key, period) - 0.5) * (scale * np.sqrt(12))
+        values = (_draw_uniform(grid, *key, period) - 0.5) * (scale * np.sqrt(12))
         total += np.interp(time, np.arange(grid.start, grid.stop) * period, values)
     return total
 
 
-def _uniform(index: range, *key: int) -> Floats:
+def _draw_uniform(index: range, *key: int) -> Floats:
     """Uniform numbers in the open interval (0, 1), each a function of its index and the key."""
     state = np.zeros(1, np.uint64)
     for part in key:

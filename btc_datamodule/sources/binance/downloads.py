@@ -12,9 +12,9 @@ from typing import Self
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_interval, subtract
 from btc_datamodule.errors import SourceError
-from btc_datamodule.sources.base import Block, advised
+from btc_datamodule.sources.base import Block, read_or_advise
 from btc_datamodule.sources.binance.klines import DAY, KlineFile, KlineFiles
-from btc_datamodule.sources.binance.zips import quoted, read_klines, size_limit
+from btc_datamodule.sources.binance.zips import compute_size_limit, quote, read_klines
 from btc_datamodule.sources.web.client import Answer, PoliteClient
 from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.sources.web.patience import PassingError, retry
@@ -52,20 +52,22 @@ class Downloads:
         self._pool.shutdown(cancel_futures=True)
         self._client.close()
 
-    def in_order(self, files: Iterable[KlineFile]) -> Iterator[tuple[KlineFile, Block | None]]:
+    def fetch_in_order(
+        self, files: Iterable[KlineFile]
+    ) -> Iterator[tuple[KlineFile, Block | None]]:
         """Each file with the block it answers; None for a day that has no file.
 
         Days stand in for a month without a file and for the gaps of one that has them.
         """
-        for file, block in self._fetched(files):
+        for file, block in self._fetch_ahead(files):
             if not file.is_month:
                 yield file, block
             elif block is None:
-                yield from self.in_order(self._files.select_days(file.wanted))
+                yield from self.fetch_in_order(self._files.select_days(file.wanted))
             else:
-                yield from self._with_gaps_filled(file, block)
+                yield from self._fill_gaps(file, block)
 
-    def check_there_are(self, files: list[KlineFile]) -> None:
+    def check_any_exists(self, files: list[KlineFile]) -> None:
         """Raise ``SourceError`` unless the archive has one of the files."""
         if any(self._get(f"{file.path}.CHECKSUM", 2**16) is not None for file in reversed(files)):
             return
@@ -76,11 +78,11 @@ class Downloads:
             "`source.market` and `source.base_url`, or set `start` and `end` to when it traded"
         )
 
-    def _fetched(self, files: Iterable[KlineFile]) -> Iterator[tuple[KlineFile, Block | None]]:
+    def _fetch_ahead(self, files: Iterable[KlineFile]) -> Iterator[tuple[KlineFile, Block | None]]:
         """Each file with its block, looking ahead as many files as are fetched at a time."""
         ahead: deque[tuple[KlineFile, Future[Block | None]]] = deque()
         for file in files:
-            ahead.append((file, self._pool.submit(self._block, file)))
+            ahead.append((file, self._pool.submit(self._fetch_block, file)))
             if len(ahead) > self._at_a_time:
                 due, future = ahead.popleft()
                 yield due, future.result()
@@ -88,7 +90,7 @@ class Downloads:
             due, future = ahead.popleft()
             yield due, future.result()
 
-    def _with_gaps_filled(
+    def _fill_gaps(
         self, month: KlineFile, block: Block
     ) -> Iterator[tuple[KlineFile, Block | None]]:
         """A month's block in parts, with daily files in place of whole days that are absent.
@@ -96,14 +98,14 @@ class Downloads:
         Monthly files that were made too early end early: what is absent at the end of the month
         is asked for in any case.
         """
-        gaps, notes, received = _gaps(block), block.notes, block.received
+        gaps, notes, received = _find_gaps(block), block.notes, block.received
         for part in sorted([*gaps, *subtract(block.span, gaps)]):
             if part not in gaps:
                 bars = block.candles.slice(*part)
                 yield month, replace(block, span=part, candles=bars, notes=notes, received=received)
                 notes, received = (), 0  # told once
                 continue
-            for day, answer in self._fetched(self._files.select_days(part)):
+            for day, answer in self._fetch_ahead(self._files.select_days(part)):
                 if answer is None or not len(answer.candles):
                     yield day, answer
                     continue
@@ -112,9 +114,9 @@ class Downloads:
                 yield day, replace(answer, notes=notes)
                 notes = ()
 
-    def _block(self, file: KlineFile) -> Block | None:
+    def _fetch_block(self, file: KlineFile) -> Block | None:
         """What a file says about the part wanted of it; None if the archive has no such file."""
-        body = self._verified(file)
+        body = self._fetch_verified(file)
         if body is None:
             return None
         with self._reading:
@@ -131,11 +133,11 @@ class Downloads:
     def _read(self, body: bytes, file: KlineFile) -> tuple[Candles, tuple[str, ...]]:
         """The candles in a file, and notes on them."""
         about = (file.name, file.period, self._files.interval, self._manners.join(file.path))
-        return advised(
+        return read_or_advise(
             lambda drop: read_klines(body, *about, drop_invalid=drop), self._drop_invalid
         )
 
-    def _verified(self, file: KlineFile) -> bytes | None:
+    def _fetch_verified(self, file: KlineFile) -> bytes | None:
         """The bytes of a file, equal to its checksum; None if the archive has no such file.
 
         Where they differ both are fetched again: the archive may be replacing them.
@@ -144,27 +146,27 @@ class Downloads:
             SourceError: if they still differ at the last attempt.
         """
         return retry(
-            lambda: self._verified_once(file),
+            lambda: self._fetch_once(file),
             self._manners.join(file.path),
             self._manners,
             self._client.pause,
         )
 
-    def _verified_once(self, file: KlineFile) -> bytes | None:
+    def _fetch_once(self, file: KlineFile) -> bytes | None:
         said = self._get(f"{file.path}.CHECKSUM", 2**16)
         if said is None:
             return None
-        body = self._get(file.path, size_limit(file.period, self._files.interval))
+        body = self._get(file.path, compute_size_limit(file.period, self._files.interval))
         if body is None:
             return None
-        expected = _digest_for(file.name, said)
+        expected = _read_digest(file.name, said)
         digest = hashlib.sha256(body).hexdigest()
         if digest == expected:
             return body
         raise PassingError(
             f"its sha256 is {digest}, but {file.name}.CHECKSUM says {expected}"
             if expected
-            else f"its .CHECKSUM holds no digest for it, but {quoted(said)} (its sha256 is "
+            else f"its .CHECKSUM holds no digest for it, but {quote(said)} (its sha256 is "
             f"{digest})",
             "run it again later, the archive may be replacing the file; if it stays, something on "
             "the way changes what is downloaded",
@@ -178,13 +180,13 @@ class Downloads:
         if answer.status != 200:
             raise SourceError(
                 f"{self._manners.join(path)}: refused with HTTP {answer.status}, "
-                f"{quoted(answer.body)}: check `source.base_url`, and whether a firewall stands in "
+                f"{quote(answer.body)}: check `source.base_url`, and whether a firewall stands in "
                 "between"
             )
         return answer.body
 
 
-def _gaps(month: Block) -> list[Span]:
+def _find_gaps(month: Block) -> list[Span]:
     """Where a month's block has no bar for a day or longer, or up to its end."""
     covered = subtract(month.candles.span, [(a, b) for a, b in month.candles.holes().tolist()])
     return [
@@ -194,7 +196,7 @@ def _gaps(month: Block) -> list[Span]:
     ]
 
 
-def _digest_for(name: str, checksum: bytes) -> str | None:
+def _read_digest(name: str, checksum: bytes) -> str | None:
     """The SHA-256, in lower case, that a file in ``sha256sum``'s format gives for ``name``."""
     match = re.fullmatch(rb"\s*([0-9a-fA-F]{64})\s+\*?(\S+)\s*", checksum)
     return match[1].decode().lower() if match and match[2] == name.encode() else None

@@ -46,9 +46,9 @@ class KlineFiles(NamedTuple):
         files: list[KlineFile] = []
         at, end = span
         while at < end:
-            month = _month_around(at)
+            month = _find_month(at)
             if at == max(month[0], self.first) and month[1] <= end:
-                files.append(self._file("monthly", month, (at, month[1])))
+                files.append(self._name_file("monthly", month, (at, month[1])))
             else:
                 files += self.select_days((at, min(month[1], end)))
             at = month[1]
@@ -57,18 +57,18 @@ class KlineFiles(NamedTuple):
     def select_days(self, span: Span) -> list[KlineFile]:
         """The days that ``span`` touches, in order; of the first and last only the part in it."""
         starts = range(floor_to(span[0], DAY), span[1], DAY)
-        days = map(self.day, starts)
+        days = map(self.get_day, starts)
         return [
             day._replace(wanted=(max(day.period[0], span[0]), min(day.period[1], span[1])))
             for day in days
         ]
 
-    def day(self, start: int) -> KlineFile:
+    def get_day(self, start: int) -> KlineFile:
         """The file of the day that begins at ``start``, epoch seconds, all of it wanted."""
         day = (start, start + DAY)
-        return self._file("daily", day, day)
+        return self._name_file("daily", day, day)
 
-    def _file(self, kind: Literal["monthly", "daily"], period: Span, part: Span) -> KlineFile:
+    def _name_file(self, kind: Literal["monthly", "daily"], period: Span, part: Span) -> KlineFile:
         market = "spot" if self.market == "spot" else "futures/um"
         bars = format_interval(self.interval)
         date = format_instant(period[0])[: 7 if kind == "monthly" else 10]
@@ -76,7 +76,7 @@ class KlineFiles(NamedTuple):
         return KlineFile(f"{folder}/{self.product}-{bars}-{date}.zip", period, part)
 
 
-def _month_around(instant: int) -> Span:
+def _find_month(instant: int) -> Span:
     """The calendar month around an instant."""
     start = datetime.fromtimestamp(instant, UTC).replace(day=1, hour=0, minute=0, second=0)
     end = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)

@@ -131,7 +131,7 @@ class BinanceArchive(Source):
         with Downloads(archive, self.manners, self.downloads, self.drop_invalid) as downloads:
             absent: list[KlineFile] = []
             doubtful = True
-            for file, block in downloads.in_order(files):
+            for file, block in downloads.fetch_in_order(files):
                 if block is None and now - file.period[1] < RECENT:
                     break
                 doubtful = doubtful and block is None
@@ -139,17 +139,17 @@ class BinanceArchive(Source):
                     absent.append(file)
                     if doubtful and len(absent) == DOUBTFUL:
                         days = [floor_to(now, DAY) - back * DAY for back in (4, 5, 6)]
-                        recent = [archive.day(day) for day in days]
-                        downloads.check_there_are(files[-3:] + recent)
+                        recent = [archive.get_day(day) for day in days]
+                        downloads.check_any_exists(files[-3:] + recent)
                     continue
                 if absent:
-                    yield self._without_candles(interval, absent)
+                    yield self._settle_without_candles(interval, absent)
                     absent = []
                 yield block
             if absent:
-                yield self._without_candles(interval, absent)
+                yield self._settle_without_candles(interval, absent)
 
-    def _without_candles(self, interval: int, days: list[KlineFile]) -> Block:
+    def _settle_without_candles(self, interval: int, days: list[KlineFile]) -> Block:
         first, last = (format_instant(day.period[0])[:10] for day in (days[0], days[-1]))
         text = f"for {first}" if first == last else f"from {first} to {last}"
         note = (

@@ -37,7 +37,7 @@ MEND = (
 )
 
 
-def size_limit(period: Span, interval: int) -> int:
+def compute_size_limit(period: Span, interval: int) -> int:
     """Bytes that a file can have at most, zipped or not."""
     return (period[1] - period[0]) // interval * ROW_BYTES + 2**16
 
@@ -64,15 +64,15 @@ def read_klines(
     where = f"binance {name}"
     tables: list[pl.DataFrame] = []
     row = 1
-    for chunk in _unzipped(body, size_limit(period, interval), url):
-        lines = _without_header(chunk, url) if row == 1 else chunk
+    for chunk in _unzip_lines(body, compute_size_limit(period, interval), url):
+        lines = _strip_header(chunk, url) if row == 1 else chunk
         row += lines is not chunk
         if lines:
-            tables.append(_table(lines, row, url))
+            tables.append(_parse_lines(lines, row, url))
             row += tables[-1].height
     if not tables:
         return empty(interval), (f"{where}: holds no rows",)
-    table, notes = _sifted(pl.concat(tables), period, interval, url)
+    table, notes = _sift(pl.concat(tables), period, interval, url)
     columns = {name: table[name].to_numpy() for name in LAYOUTS["binance"] if name}
     columns["open_time"] = columns["open_time"] // 10**6
     rows = table["row"].to_numpy()
@@ -80,17 +80,17 @@ def read_klines(
     return candles, (*(f"{where}: {note}" for note in notes), *repaired)
 
 
-def _sifted(
+def _sift(
     table: "pl.DataFrame", period: Span, interval: int, url: str
 ) -> "tuple[pl.DataFrame, list[str]]":
     """The rows that are bars of the file's period, times in microseconds, and what was odd."""
     import polars as pl
 
-    def micros(name: str) -> pl.Expr:  # until the year 5138, milliseconds stay below 1e14
+    def to_micros(name: str) -> pl.Expr:  # until the year 5138, milliseconds stay below 1e14
         time = pl.col(name)
         return pl.when(time < 10**14).then(time * 1000).otherwise(time)
 
-    table = table.with_columns(micros("open_time"), micros("close_time"))
+    table = table.with_columns(to_micros("open_time"), to_micros("close_time"))
     opened, step, height = pl.col("open_time"), interval * 10**6, table.height
     start, end = (second * 10**6 for second in period)
     oddities = {
@@ -111,7 +111,7 @@ def _sifted(
     return table, notes
 
 
-def _unzipped(body: bytes, limit: int, url: str) -> Iterator[bytes]:
+def _unzip_lines(body: bytes, limit: int, url: str) -> Iterator[bytes]:
     """Whole lines of the one file in a zip, some megabytes at a time, ``limit`` in all.
 
     Raises:
@@ -120,7 +120,7 @@ def _unzipped(body: bytes, limit: int, url: str) -> Iterator[bytes]:
     size, rest = 0, b""
     try:
         with zipfile.ZipFile(BytesIO(body)) as archive:
-            member = _only_member(archive.infolist(), limit)
+            member = _pick_member(archive.infolist(), limit)
             with archive.open(member) as file:
                 while chunk := file.read(_CHUNK):
                     size += len(chunk)
@@ -144,7 +144,7 @@ class _UnsafeError(Exception):
     """A zip that no archive of candles would hold."""
 
 
-def _only_member(members: list[zipfile.ZipInfo], limit: int) -> zipfile.ZipInfo:
+def _pick_member(members: list[zipfile.ZipInfo], limit: int) -> zipfile.ZipInfo:
     if len(members) != 1:
         raise _UnsafeError(f"it holds {len(members)} files instead of one")
     member = members[0]
@@ -159,18 +159,18 @@ def _only_member(members: list[zipfile.ZipInfo], limit: int) -> zipfile.ZipInfo:
     return member
 
 
-def _without_header(lines: bytes, url: str) -> bytes:
+def _strip_header(lines: bytes, url: str) -> bytes:
     """Lines without their first if that is a header; the archive has files of both kinds."""
     if lines[:1].isdigit():
         return lines
     header, _, rest = lines.partition(b"\n")
     fields = header.decode("utf-8", "replace").strip("\ufeff\r ").split(",")
     if tuple(recognise(fields, [False] * len(fields))) != LAYOUTS["binance"]:
-        raise SourceError(f"{url}, row 1: no row of a candle and no header, but {quoted(header)}")
+        raise SourceError(f"{url}, row 1: no row of a candle and no header, but {quote(header)}")
     return rest
 
 
-def _table(lines: bytes, first_row: int, url: str) -> "pl.DataFrame":
+def _parse_lines(lines: bytes, first_row: int, url: str) -> "pl.DataFrame":
     """Rows of 12 values, typed, and their numbers in the file."""
     import polars as pl
 
@@ -186,16 +186,16 @@ def _table(lines: bytes, first_row: int, url: str) -> "pl.DataFrame":
             return table.with_row_index("row", first_row)
     except pl.exceptions.PolarsError as error:
         problem = first_line(error)
-    row, problem = _broken_line(lines) or (0, problem)
+    row, problem = _find_broken_line(lines) or (0, problem)
     raise SourceError(f"{url}, row {first_row + row}: {problem}; {MEND}")
 
 
-def _broken_line(lines: bytes) -> tuple[int, str] | None:
+def _find_broken_line(lines: bytes) -> tuple[int, str] | None:
     """The first line that is no row, counted from 0, and why. Slow: for lines known to hold one."""
     for row, line in enumerate(lines.splitlines()):
         fields = line.decode("utf-8", "replace").split(",")
         if len(fields) != len(_FIELDS):
-            return row, f"{len(fields)} fields instead of {len(_FIELDS)}: {quoted(line)}"
+            return row, f"{len(fields)} fields instead of {len(_FIELDS)}: {quote(line)}"
         for name, text in zip(_FIELDS[:-1], fields, strict=False):
             try:
                 int(text) if name.endswith("_time") else float(text)
@@ -204,6 +204,6 @@ def _broken_line(lines: bytes) -> tuple[int, str] | None:
     return None
 
 
-def quoted(body: bytes) -> str:
+def quote(body: bytes) -> str:
     """The beginning of an unexpected text, for an error."""
     return repr(" ".join(body[:300].decode("utf-8", "replace").split())[:80])

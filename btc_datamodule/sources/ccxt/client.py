@@ -59,7 +59,7 @@ def open_exchange(name: str, manners: Manners) -> Any:
     if name not in ccxt.exchanges:
         raise ConfigError(
             f"ccxt {ccxt.__version__} knows no exchange {name!r}: set `source.exchange`"
-            f"{_alternatives(name, ccxt.exchanges)}"
+            f"{_suggest(name, ccxt.exchanges)}"
         )
     pace = manners.requests_per_second
     exchange = getattr(ccxt, name)(
@@ -71,23 +71,23 @@ def open_exchange(name: str, manners: Manners) -> Any:
         }
     )
     if manners.base_url is not None:
-        exchange.urls["api"] = _moved(exchange.urls["api"], manners.base_url.rstrip("/"))
+        exchange.urls["api"] = _move_urls(exchange.urls["api"], manners.base_url.rstrip("/"))
     session = exchange.session
     # Plain HTTP is for this machine alone, where the proxies of the environment do not lead.
     session.trust_env = not (manners.base_url or "").startswith("http://")
-    session.auth = _no_password  # requests would look for one in ~/.netrc
+    session.auth = _add_no_password  # requests would look for one in ~/.netrc
     session.hooks["response"].append(_inspect)
     return exchange
 
 
-def _moved(urls: Any, base_url: str) -> Any:
+def _move_urls(urls: Any, base_url: str) -> Any:
     """The same URLs, in whatever nesting, with another scheme and host."""
     if isinstance(urls, dict):
-        return {name: _moved(url, base_url) for name, url in urls.items()}
+        return {name: _move_urls(url, base_url) for name, url in urls.items()}
     return base_url + urlsplit(urls).path if isinstance(urls, str) else urls
 
 
-def _no_password(request: Any) -> Any:
+def _add_no_password(request: Any) -> Any:
     return request
 
 
@@ -117,7 +117,7 @@ class Rows(NamedTuple):
     time: NDArray[np.int64]
     values: NDArray[np.float64]
 
-    def within(self, start: int, end: int) -> "Rows":
+    def select(self, start: int, end: int) -> "Rows":
         """Those that open in [start, end)."""
         inside = (self.time >= start) & (self.time < end)
         return Rows(self.time[inside], self.values[inside])
@@ -158,46 +158,46 @@ class Market:
 
     def check(self, interval: int) -> None:
         """Raise ``SourceError`` unless the exchange has bars of this length of this symbol."""
-        if self._client.has.get("fetchOHLCV") is not True or not self._timeframes():
+        if self._client.has.get("fetchOHLCV") is not True or not self._read_timeframes():
             raise SourceError(
                 f"{self._exchange} offers no candles through ccxt: set `source.exchange` to another"
             )
-        if not self.has(interval):
-            offered = ", ".join(map(format_interval, sorted(self._timeframes())))
+        if not self.has_interval(interval):
+            offered = ", ".join(map(format_interval, sorted(self._read_timeframes())))
             raise SourceError(
                 f"{self._exchange} has no bars of {format_interval(interval)}: set `interval` to "
                 f"one of {offered}"
             )
-        markets = retry(self._markets, f"{self._exchange}, its markets", self.manners)
+        markets = retry(self._fetch_markets, f"{self._exchange}, its markets", self.manners)
         if self._symbol not in markets:
             raise SourceError(
                 f"{self._exchange} knows no symbol {self._symbol!r}: set `source.symbol`"
-                f"{_alternatives(self._symbol, markets)}"
+                f"{_suggest(self._symbol, markets)}"
             )
 
-    def _markets(self) -> list[str]:
+    def _fetch_markets(self) -> list[str]:
         markets = [*self._call(self._client.load_markets, True)]
         if self._symbol not in markets:
             self._check_json()
         return markets
 
-    def has(self, interval: int) -> bool:
+    def has_interval(self, interval: int) -> bool:
         """Whether the exchange has bars of this length."""
-        return interval in self._timeframes()
+        return interval in self._read_timeframes()
 
-    def page(self) -> int:
+    def choose_page(self) -> int:
         """Bars to ask for at a time."""
         known = self._client.feature_value(self._symbol, "fetchOHLCV", "limit")
         return int(self._page or known or PAGE)
 
-    def rows(self, interval: int, since: int, limit: int) -> Rows:
+    def fetch_rows(self, interval: int, since: int, limit: int) -> Rows:
         """The answer to a request for ``limit`` bars from ``since`` on, as it came, sorted."""
         what = f"{self}, {format_interval(interval)} bars from {format_instant(since)}"
 
         def ask() -> Rows:
             answer = self._call(
                 self._client.fetch_ohlcv,
-                *(self._symbol, self._timeframes()[interval], since * 1000, limit),
+                *(self._symbol, self._read_timeframes()[interval], since * 1000, limit),
             )
             # ccxt reads a page of HTML, letter by letter, as rows without a time: no bars.
             self._check_json()
@@ -205,7 +205,7 @@ class Market:
 
         return retry(ask, what, self.manners)
 
-    def _timeframes(self) -> dict[int, str]:
+    def _read_timeframes(self) -> dict[int, str]:
         """The names that ccxt has of the bar lengths, by seconds."""
         names = [name for name in self._client.timeframes or () if name[-1] in _UNITS]
         return {int(name[:-1]) * _UNITS[name[-1]]: name for name in names if name[:-1].isdecimal()}
@@ -221,14 +221,14 @@ class Market:
             raise
         except ccxt.OperationFailed as error:  # the network's, and answers that were none
             raise PassingError(
-                _quoted(error),
+                _quote_error(error),
                 "check the network, the proxy settings and `source.base_url`, or "
                 "set a longer `source.timeout`",
             ) from error
         except (ccxt.AuthenticationError, ccxt.ArgumentsRequired) as error:
             raise SourceError(
-                f"{self}: {_quoted(error)}: the exchange wants a key or more for its candles, and "
-                "this source has none: set `source.exchange` to another"
+                f"{self}: {_quote_error(error)}: the exchange wants a key or more for its candles, "
+                "and this source has none: set `source.exchange` to another"
             ) from error
         except Exception as error:  # ccxt's parsers let any kind escape from an odd answer
             self._check_json()
@@ -238,7 +238,7 @@ class Market:
                     "name its certificates in REQUESTS_CA_BUNDLE"
                 ) from error
             raise SourceError(
-                f"{self}: {_quoted(error)}: check `source.symbol`, `interval` and "
+                f"{self}: {_quote_error(error)}: check `source.symbol`, `interval` and "
                 "`source.base_url`; if it stays, try another version of ccxt"
             ) from error
 
@@ -251,7 +251,7 @@ class Market:
             json.loads(body)
         except (ValueError, RecursionError):
             raise PassingError(
-                f"the answer is not JSON; it begins {_one_line(body[:300])[:80]!r}",
+                f"the answer is not JSON; it begins {_join_lines(body[:300])[:80]!r}",
                 "is something between here and the service (a login page, a firewall)?",
             ) from None
 
@@ -261,17 +261,17 @@ def _sort_rows(values: NDArray[np.float64]) -> Rows:
     return Rows(values[:, 0].astype(np.int64), values)
 
 
-def _alternatives(text: str, known: list[str]) -> str:
+def _suggest(text: str, known: list[str]) -> str:
     """The end of a sentence that says what to set: names like ``text``, if there are any."""
     near = difflib.get_close_matches(text, known, 3, 0.5)
     return f" (close to it: {', '.join(near)})" if near else ""
 
 
-def _quoted(error: Exception) -> str:
+def _quote_error(error: Exception) -> str:
     """An error of ccxt's in one short line; it may hold the whole body of an answer."""
-    text = f"{type(error).__name__}: {_one_line(str(error))}"
+    text = f"{type(error).__name__}: {_join_lines(str(error))}"
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-def _one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     return " ".join(text.split())

@@ -28,7 +28,7 @@ import numpy as np
 from btc_datamodule.candles.series import Candles, tidy
 from btc_datamodule.candles.timeline import Span, floor_to, format_instant, format_interval
 from btc_datamodule.errors import SourceError
-from btc_datamodule.sources.base import Block, advised
+from btc_datamodule.sources.base import Block, read_or_advise
 from btc_datamodule.sources.ccxt.client import ROW, Market, Rows
 from btc_datamodule.sources.web.patience import PassingError, retry
 
@@ -54,7 +54,7 @@ class Walk:
         self.interval = interval
         self.span = span
         self.latest = max(span[1], floor_to(time.time(), interval))
-        self.page = self.limit = max(market.page(), LEAST)
+        self.page = self.limit = max(market.choose_page(), LEAST)
         self.most = 0  # bars that one answer has had
         self.settled = self.frontier = span[0]
         self.known: int | None = span[0] - interval
@@ -69,11 +69,11 @@ class Walk:
             if block is not None:
                 yield block
         if self.settled < self.span[1] and self._is_closed_later():
-            yield self._settle(self.span[1], self._no_rows())
+            yield self._settle(self.span[1], self._make_no_rows())
 
     def _ask(self, interval: int, since: int, limit: int) -> Rows:
         """The closed bars from ``since`` on of an answer."""
-        rows = self.market.rows(interval, max(since, 0), limit).within(since, self.latest)
+        rows = self.market.fetch_rows(interval, max(since, 0), limit).select(since, self.latest)
         if interval == self.interval:
             off = rows.time[rows.time % interval != 0]
             if len(off):
@@ -98,21 +98,21 @@ class Walk:
         if rows.time[-1] >= self.frontier:
             return self._settle_to_last(rows)
         self.known = None
-        self.frontier = since + (self._sure() - 1) * self.interval
+        self.frontier = since + (self._count_sure_bars() - 1) * self.interval
         return None
 
     def _ask_around(self, known: int) -> Rows:
         """The bars of an answer within ``limit`` intervals from the one before ``known`` on."""
         since = known - self.interval
         end = since + self.limit * self.interval
-        return self._ask(self.interval, since, self.limit).within(since, end)
+        return self._ask(self.interval, since, self.limit).select(since, end)
 
     def _grope(self) -> Block | None:
         """Ask on where no bar is known: in a hole, or before the market began."""
-        since, sure = self.frontier - self.interval, self._sure()
+        since, sure = self.frontier - self.interval, self._count_sure_bars()
         end = since + sure * self.interval
-        rows = self._ask(self.interval, since, sure).within(self.frontier, self.latest)
-        inside = rows.within(self.frontier, end)
+        rows = self._ask(self.interval, since, sure).select(self.frontier, self.latest)
+        inside = rows.select(self.frontier, end)
         if len(inside.time):
             if not self.footing:
                 self._check_beginning(inside)
@@ -120,7 +120,7 @@ class Walk:
         if len(rows.time) and not self.footing and not self.looked_ahead:
             self.looked_ahead = True
             ahead = int(rows.time[0])
-            if self._bar_before(ahead, rows.values[0, 1]) is None:
+            if self._find_bar_before(ahead, rows.values[0, 1]) is None:
                 self.began = self.frontier = ahead
                 return None
         self.frontier = end - self.interval
@@ -137,7 +137,7 @@ class Walk:
         span = (self.settled, min(end, self.span[1]))
         self.settled = span[1]
         where = f"{self.market}, {format_instant(span[0])} to {format_instant(span[1])}"
-        candles, notes = self._tidy(rows.within(*span), where)
+        candles, notes = self._tidy(rows.select(*span), where)
         if self.began is not None:
             notes = (
                 f"{self.market}: taken as not traded before {format_instant(self.began)}, as "
@@ -149,15 +149,15 @@ class Walk:
 
     def _tidy(self, rows: Rows, where: str) -> tuple[Candles, tuple[str, ...]]:
         columns = {**dict(zip(ROW.columns, rows.values.T, strict=True)), "open_time": rows.time}
-        return advised(
+        return read_or_advise(
             lambda drop: tidy(columns, self.interval, where, drop_invalid=drop),
             self.drop_invalid,
         )
 
-    def _no_rows(self) -> Rows:
+    def _make_no_rows(self) -> Rows:
         return Rows(np.zeros(0, dtype=np.int64), np.zeros((0, len(ROW.columns))))
 
-    def _sure(self) -> int:
+    def _count_sure_bars(self) -> int:
         """Bars that an answer to a request for so many surely covers.
 
         Raises:
@@ -178,7 +178,7 @@ class Walk:
         """Find the last bar before the span, within a page."""
         start = self.span[0]
         since = start - (self.limit - 2) * self.interval
-        before = self._ask(self.interval, since, self.limit).within(since, start)
+        before = self._ask(self.interval, since, self.limit).select(since, start)
         if len(before.time):
             self.footing = True
             self.known = int(before.time[-1])
@@ -214,7 +214,7 @@ class Walk:
         if self.began is not None:
             return
         first = int(rows.time[0])
-        before = self._bar_before(first, rows.values[0, 1])
+        before = self._find_bar_before(first, rows.values[0, 1])
         if before is None:
             self.began = first
         elif before >= self.span[0]:
@@ -223,7 +223,7 @@ class Walk:
                 "it again later"
             )
 
-    def _bar_before(self, first: int, opened: float) -> int | None:
+    def _find_bar_before(self, first: int, opened: float) -> int | None:
         """A bar before ``first``, found by way of longer bars; None if there are no such.
 
         Args:
@@ -239,13 +239,15 @@ class Walk:
             f"set `start` to {format_instant(first)} or later, and take what is before it from "
             "another source"
         )
-        longer = next((s for s in _LONGER if s > self.interval and self.market.has(s)), None)
+        longer = next(
+            (s for s in _LONGER if s > self.interval and self.market.has_interval(s)), None
+        )
         if longer is None:
             raise SourceError(
                 f"{show} only from {format_instant(first)} on, and there is no telling whether it "
                 f"traded before: {advice}"
             )
-        sure = self._sure()
+        sure = self._count_sure_bars()
         since = floor_to(first, longer) - (sure - 2) * longer
         rows = self._ask(longer, since, sure)
         if not len(rows.time):
@@ -259,7 +261,7 @@ class Walk:
             return None
         bar = int(earlier[-1])
         for at in range(bar, bar + longer, (sure - 2) * self.interval):
-            found = self._ask(self.interval, at - self.interval, sure).within(at, first)
+            found = self._ask(self.interval, at - self.interval, sure).select(at, first)
             if len(found.time):
                 return int(found.time[-1])
         raise SourceError(
@@ -275,14 +277,14 @@ class Walk:
         """
         start, end = self.settled, self.span[1]
         later = any(
-            len(self._ask(self.interval, since, self.limit).within(end, self.latest).time)
+            len(self._ask(self.interval, since, self.limit).select(end, self.latest).time)
             for since in (end, max(end, self.latest - self.limit * self.interval))
             if end < self.latest
         )
         if not self.footing:
             if self.began is not None:
                 return True
-            if later and self._bar_before(end, np.nan) is not None:
+            if later and self._find_bar_before(end, np.nan) is not None:
                 return True
             raise SourceError(
                 f"{self.market} has no {format_interval(self.interval)} bars from "

@@ -18,10 +18,10 @@ from btc_datamodule.errors import CandleError, SourceError, first_line
 from btc_datamodule.sources.columns import (
     LAYOUTS,
     LEFT_OUT,
-    Table,
+    FileTable,
+    apply_names,
     check_width,
     name_columns,
-    named,
     recognise,
 )
 
@@ -44,21 +44,21 @@ class _Layout(NamedTuple):
     first: _Line
 
 
-def read_csv(path: Path, columns: tuple[str, ...] | None) -> Table:
+def read_csv(path: Path, columns: tuple[str, ...] | None) -> FileTable:
     """The candle columns of a CSV file; ``columns`` as in ``formats.read_table``."""
     where = path.name
-    raw = _text_bytes(path)
-    names, first = _csv_layout(raw, columns, where)
-    body = _without_blank_end(raw[first.start :])
-    frame = _csv_typed(body, names, first)
-    if frame is None or _may_be_short(frame, body):
+    raw = _read_bytes(path)
+    names, first = _find_layout(raw, columns, where)
+    body = _strip_blank_end(raw[first.start :])
+    frame = _parse_typed(body, names, first)
+    if frame is None or _has_suspect_rows(frame, body):
         _check_lines(body, len(names), first.number, where)
     if frame is None:
-        frame = _csv_as_text(body, names, where)
-    return Table(named(frame, names), first.number)
+        frame = _parse_as_text(body, names, where)
+    return FileTable(apply_names(frame, names), first.number)
 
 
-def _text_bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     """The bytes of a text file, unpacked, without a byte order mark."""
     try:
         raw = path.read_bytes()
@@ -78,7 +78,7 @@ def _text_bytes(path: Path) -> bytes:
     return raw
 
 
-def _without_blank_end(body: bytes) -> bytes:
+def _strip_blank_end(body: bytes) -> bytes:
     """Lines without blank ones at their end, which polars would read as rows of nulls.
 
     One line end is left where there is no more: cutting it off would copy the file's bytes.
@@ -86,9 +86,9 @@ def _without_blank_end(body: bytes) -> bytes:
     return body.rstrip(b"\r\n") if body[-3:].count(b"\n") > 1 else body
 
 
-def _csv_layout(raw: bytes, columns: tuple[str, ...] | None, where: str) -> _Layout:
+def _find_layout(raw: bytes, columns: tuple[str, ...] | None, where: str) -> _Layout:
     """Find the header, or do without one: it is the first line, or the second under a banner."""
-    lines = _first_lines(raw, 3, where)
+    lines = _read_first_lines(raw, 3, where)
     for separator in (";", "\t"):
         if all(line.fields[0].count(separator) >= len(REQUIRED) - 1 for line in lines[-1:]):
             raise SourceError(
@@ -125,7 +125,7 @@ def _csv_layout(raw: bytes, columns: tuple[str, ...] | None, where: str) -> _Lay
     return _Layout(list(columns), first)
 
 
-def _first_lines(raw: bytes, count: int, where: str) -> list[_Line]:
+def _read_first_lines(raw: bytes, count: int, where: str) -> list[_Line]:
     """The first lines that are not blank, with the offset and number of each."""
     lines: list[_Line] = []
     start = number = 0
@@ -138,13 +138,13 @@ def _first_lines(raw: bytes, count: int, where: str) -> list[_Line]:
         except UnicodeDecodeError:
             raise SourceError(f"{where}, row {number}: this is no CSV text in UTF-8") from None
         if text:
-            fields = [field.strip() for field in _fields(text, where, number)]
+            fields = [field.strip() for field in _split_fields(text, where, number)]
             lines.append(_Line(fields, start, number))
         start = end + 1
     return lines
 
 
-def _csv_typed(body: bytes, names: Sequence[str], first: _Line) -> "pl.DataFrame | None":
+def _parse_typed(body: bytes, names: Sequence[str], first: _Line) -> "pl.DataFrame | None":
     """Every column parsed as what it should be, or None where some value is not."""
     import polars as pl
 
@@ -164,7 +164,7 @@ def _csv_typed(body: bytes, names: Sequence[str], first: _Line) -> "pl.DataFrame
     return None
 
 
-def _may_be_short(frame: "pl.DataFrame", body: bytes) -> bool:
+def _has_suspect_rows(frame: "pl.DataFrame", body: bytes) -> bool:
     """Whether some row may have too few fields, so that a line cut in half passes for a bar.
 
     polars fills a short row with nulls, the last column's among them. Longer rows it refuses: as
@@ -173,7 +173,7 @@ def _may_be_short(frame: "pl.DataFrame", body: bytes) -> bool:
     return frame.to_series(-1).has_nulls() and body.count(b",") != frame.height * (frame.width - 1)
 
 
-def _csv_as_text(body: bytes, names: Sequence[str], where: str) -> "pl.DataFrame":
+def _parse_as_text(body: bytes, names: Sequence[str], where: str) -> "pl.DataFrame":
     """Every column as text, for the conversion after to find the row that is at fault."""
     import polars as pl
 
@@ -197,14 +197,14 @@ def _check_lines(body: bytes, width: int, number: int, where: str) -> None:
     for row, line in enumerate(text.split("\n"), number):
         if not line.strip():
             continue
-        fields = len(_fields(line, where, row)) if '"' in line else line.count(",") + 1
+        fields = len(_split_fields(line, where, row)) if '"' in line else line.count(",") + 1
         if fields != width:
             raise CandleError(
                 f"{where}, row {row}: {fields} fields instead of {width}: {_shorten(line)!r}"
             )
 
 
-def _fields(line: str, where: str, number: int) -> list[str]:
+def _split_fields(line: str, where: str, number: int) -> list[str]:
     try:
         return next(csv.reader([line]))
     except csv.Error as error:

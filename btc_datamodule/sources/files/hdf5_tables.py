@@ -14,9 +14,9 @@ from btc_datamodule.errors import SourceError, first_line
 from btc_datamodule.sources.columns import (
     LAYOUTS,
     LEFT_OUT,
-    Table,
+    FileTable,
+    apply_names,
     name_columns,
-    named,
     recognise,
 )
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
-def read_hdf5(path: Path, columns: tuple[str, ...] | None, dataset: str | None) -> Table:
+def read_hdf5(path: Path, columns: tuple[str, ...] | None, dataset: str | None) -> FileTable:
     """The candle columns of an HDF5 file; arguments as in ``formats.read_table``."""
     import h5py
 
@@ -34,32 +34,33 @@ def read_hdf5(path: Path, columns: tuple[str, ...] | None, dataset: str | None) 
         raise SourceError(f"{path}: not a readable HDF5 file ({first_line(error)})") from None
     with file:
         try:
-            node, inside = _hdf5_node(file, dataset, path)
+            node, inside = _find_node(file, dataset, path)
             where = f"{path.name}:{inside}"
             if isinstance(node, h5py.Group):
-                found = _hdf5_group(node, where)
+                found = _read_group(node, where)
             else:
-                found = _hdf5_dataset(node, columns, where)
+                found = _read_dataset(node, columns, where)
         except (OSError, RuntimeError, KeyError, ValueError) as error:  # h5py's, for any damage
             raise SourceError(f"{path}: damaged HDF5 data ({first_line(error)})") from None
-    return Table(_hdf5_frame(found, columns, where), 1)
+    return FileTable(_make_frame(found, columns, where), 1)
 
 
-def _hdf5_node(file: Any, dataset: str | None, path: Path) -> tuple[Any, str]:
+def _find_node(file: Any, dataset: str | None, path: Path) -> tuple[Any, str]:
     """The dataset or group to read and its path, reached through hard links only."""
     import h5py
 
     if dataset is None:
-        tables = _hdf5_tables(file)
+        tables = _list_tables(file)
         if len(tables) != 1:
-            raise SourceError(f"{path}: set `dataset`: {_hdf5_choice(tables)}")
+            raise SourceError(f"{path}: set `dataset`: {_describe_choice(tables)}")
         dataset = tables[0]
     node = file
     for part in [part for part in dataset.split("/") if part not in {"", "."}]:
         link = node.get(part, getlink=True) if isinstance(node, h5py.Group) else None
         if link is None:
             raise SourceError(
-                f"{path}: no dataset {dataset!r}, set `dataset`: {_hdf5_choice(_hdf5_tables(file))}"
+                f"{path}: no dataset {dataset!r}, set `dataset`: "
+                f"{_describe_choice(_list_tables(file))}"
             )
         if not isinstance(link, h5py.HardLink):
             raise SourceError(
@@ -70,7 +71,7 @@ def _hdf5_node(file: Any, dataset: str | None, path: Path) -> tuple[Any, str]:
     return node, dataset
 
 
-def _hdf5_tables(file: Any) -> list[str]:
+def _list_tables(file: Any) -> list[str]:
     """Paths of what could hold candles: tables, and the groups of plain columns."""
     import h5py
 
@@ -85,12 +86,12 @@ def _hdf5_tables(file: Any) -> list[str]:
     return sorted(tables)
 
 
-def _hdf5_choice(tables: Sequence[str]) -> str:
+def _describe_choice(tables: Sequence[str]) -> str:
     more = f" and {len(tables) - 20} more" if len(tables) > 20 else ""
     return f"the file has {', '.join(tables[:20])}{more}" if tables else "the file has none"
 
 
-def _hdf5_group(group: Any, where: str) -> dict[str, NDArray[Any]]:
+def _read_group(group: Any, where: str) -> dict[str, NDArray[Any]]:
     """The columns of a group whose datasets are columns; others in it are left alone."""
     import h5py
 
@@ -102,19 +103,19 @@ def _hdf5_group(group: Any, where: str) -> dict[str, NDArray[Any]]:
             raise SourceError(f"{where}/{name}: a soft or external link, which is not followed")
         node = group[name]
         if isinstance(node, h5py.Dataset) and node.ndim == 1:
-            found[name] = _hdf5_values(node, f"{where}/{name}")
+            found[name] = _read_values(node, f"{where}/{name}")
     if len({len(values) for values in found.values()}) > 1:
         lengths = ", ".join(f"{name} {len(values)}" for name, values in found.items())
         raise SourceError(f"{where}: its columns differ in length ({lengths})")
     return found
 
 
-def _hdf5_dataset(
+def _read_dataset(
     node: Any, columns: tuple[str, ...] | None, where: str
 ) -> dict[str, NDArray[Any]]:
     """The columns of a compound dataset by name, or of a matrix by number."""
     if node.dtype.names is not None and node.ndim == 1:
-        values = _hdf5_values(node, where)
+        values = _read_values(node, where)
         return {name: values[name] for name in node.dtype.names}
     if node.ndim != 2:
         raise SourceError(
@@ -126,10 +127,10 @@ def _hdf5_dataset(
             f"{where}: a matrix has no names: set `columns` to the names of its {node.shape[1]} "
             f"columns in order, or to one of {', '.join(LAYOUTS)}"
         )
-    return {str(i): column for i, column in enumerate(_hdf5_values(node, where).T)}
+    return {str(i): column for i, column in enumerate(_read_values(node, where).T)}
 
 
-def _hdf5_values(node: Any, where: str) -> NDArray[Any]:
+def _read_values(node: Any, where: str) -> NDArray[Any]:
     """Read a dataset that lies in this very file and holds plain numbers or short texts."""
     if node.is_virtual or node.external:
         raise SourceError(f"{where}: its data lie in other files, which are not followed")
@@ -144,7 +145,7 @@ def _hdf5_values(node: Any, where: str) -> NDArray[Any]:
     return values
 
 
-def _hdf5_frame(
+def _make_frame(
     found: dict[str, NDArray[Any]], columns: tuple[str, ...] | None, where: str
 ) -> "pl.DataFrame":
     import polars as pl
@@ -160,4 +161,4 @@ def _hdf5_frame(
         else:
             native = values.astype(values.dtype.newbyteorder("="))
         series.append(pl.Series(f"{i}", np.ascontiguousarray(native)))
-    return named(pl.DataFrame(series), names)
+    return apply_names(pl.DataFrame(series), names)

@@ -27,7 +27,7 @@ from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT
 from btc_datamodule.sources.files.tables import HDF5_SUFFIXES, SUFFIXES, has_suffix, read_table
-from btc_datamodule.sources.files.values import _candle_columns
+from btc_datamodule.sources.files.values import read_candle_columns
 
 _ENOUGH_TO_JUDGE = 100
 """Bars from which on their common spacing is the file's interval, not chance."""
@@ -68,7 +68,7 @@ class CandleFile(Source):
                     f"path {pattern!r} is no file that can be read: it must end in "
                     f"{', '.join(SUFFIXES)}"
                 )
-        _column_order(self.columns)
+        _parse_columns(self.columns)
         if self.dataset is not None and not any(
             has_suffix(pattern, HDF5_SUFFIXES) or not has_suffix(pattern)
             for pattern in self._patterns
@@ -92,13 +92,13 @@ class CandleFile(Source):
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-")[:80] or "file"
         # The patterns, not what they match: one more file must not become another series.
         paths = [str(Path(pattern).expanduser().resolve()) for pattern in self._patterns]
-        return f"{stem}-{hashlib.sha256(self._settings(paths)).hexdigest()[:8]}"
+        return f"{stem}-{hashlib.sha256(self._encode_settings(paths)).hexdigest()[:8]}"
 
     @property
     def revision(self) -> str:
         """SHA-256 over the content of all files and the settings that they are read with."""
-        digests = [_sha256(path) for path in self._files()]
-        return hashlib.sha256(self._settings(digests)).hexdigest()
+        digests = [_hash_file(path) for path in self._find_files()]
+        return hashlib.sha256(self._encode_settings(digests)).hexdigest()
 
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
         """Yield one block with every closed bar of all files; its span is theirs.
@@ -111,24 +111,24 @@ class CandleFile(Source):
             SourceError: if a file is missing or damaged, or its columns cannot be told.
             CandleError: naming the first row that is no candle.
         """
-        columns = _column_order(self.columns)
+        columns = _parse_columns(self.columns)
         parts: list[Candles] = []
         checksums: list[str] = []
         notes: list[str] = []
-        for path in self._files():
+        for path in self._find_files():
             table = read_table(path, columns, self.dataset)
-            values, rows, said = _candle_columns(table, path.name, span[1])
+            values, rows, said = read_candle_columns(table, path.name, span[1])
             candles, repaired = tidy(values, interval, path.name, rows)
             parts.append(candles)
-            checksums.append(f"sha256:{_sha256(path)}")
+            checksums.append(f"sha256:{_hash_file(path)}")
             notes += [*said, *repaired]
-        candles, repaired = _together(parts, interval)
+        candles, repaired = _merge_parts(parts, interval)
         if not len(candles):
             raise SourceError(
-                f"{self._called}: holds no closed bar: {'; '.join(notes) or 'no rows'}"
+                f"{self._label}: holds no closed bar: {'; '.join(notes) or 'no rows'}"
             )
-        _check_spacing(candles, self._called)
-        origin = ", ".join(f"file {path.name}" for path in self._files())
+        _check_spacing(candles, self._label)
+        origin = ", ".join(f"file {path.name}" for path in self._find_files())
         yield Block(candles.span, candles, origin, (*notes, *repaired), ", ".join(checksums))
 
     @property
@@ -136,13 +136,13 @@ class CandleFile(Source):
         return [self.path] if isinstance(self.path, str) else list(self.path)
 
     @property
-    def _called(self) -> str:
+    def _label(self) -> str:
         return ", ".join(self._patterns)
 
-    def _settings(self, files: list[str]) -> bytes:
-        return json.dumps([files, _column_order(self.columns), self.dataset]).encode()
+    def _encode_settings(self, files: list[str]) -> bytes:
+        return json.dumps([files, _parse_columns(self.columns), self.dataset]).encode()
 
-    def _files(self) -> list[Path]:
+    def _find_files(self) -> list[Path]:
         """The files that exist for ``path``, each once, those of a pattern sorted by name."""
         files: dict[Path, Path] = {}
         for pattern in self._patterns:
@@ -162,7 +162,7 @@ def _is_glob(pattern: str) -> bool:
     return any(sign in pattern for sign in "*?[")
 
 
-def _column_order(columns: str | list[str] | None) -> tuple[str, ...] | None:
+def _parse_columns(columns: str | list[str] | None) -> tuple[str, ...] | None:
     """What ``columns`` says as a name per column, ``LEFT_OUT`` for those to ignore."""
     if columns is None:
         return None
@@ -190,7 +190,7 @@ def _column_order(columns: str | list[str] | None) -> tuple[str, ...] | None:
     return order
 
 
-def _sha256(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -200,7 +200,7 @@ def _sha256(path: Path) -> str:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _together(parts: list[Candles], interval: int) -> tuple[Candles, tuple[str, ...]]:
+def _merge_parts(parts: list[Candles], interval: int) -> tuple[Candles, tuple[str, ...]]:
     """One series of several; where they overlap, the most complete bar stays, and a note."""
     if len(parts) == 1:
         return parts[0], ()

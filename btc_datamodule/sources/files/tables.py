@@ -9,7 +9,7 @@ a field too few or too many is an error that names it.
 from pathlib import Path
 
 from btc_datamodule.errors import SourceError, first_line
-from btc_datamodule.sources.columns import Table, name_columns, named
+from btc_datamodule.sources.columns import FileTable, apply_names, name_columns
 from btc_datamodule.sources.files.csv_tables import read_csv
 from btc_datamodule.sources.files.hdf5_tables import read_hdf5
 
@@ -22,7 +22,7 @@ def has_suffix(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     return path.lower().endswith(suffixes)
 
 
-def read_table(path: Path, columns: tuple[str, ...] | None, dataset: str | None) -> Table:
+def read_table(path: Path, columns: tuple[str, ...] | None, dataset: str | None) -> FileTable:
     """The candle columns of one file.
 
     Args:
@@ -51,7 +51,7 @@ def read_table(path: Path, columns: tuple[str, ...] | None, dataset: str | None)
 # ---------------------------------------------------------------------------- names of columns
 
 
-def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> Table:
+def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> FileTable:
     import polars as pl
 
     try:
@@ -67,4 +67,6 @@ def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> Table:
             f"{path}: damaged, or not what its name says ({first_line(error)})"
         ) from None
     is_text = [kind == pl.String for kind in frame.dtypes]
-    return Table(named(frame, name_columns(frame.columns, columns, path.name, is_text)), 1)
+    return FileTable(
+        apply_names(frame, name_columns(frame.columns, columns, path.name, is_text)), 1
+    )

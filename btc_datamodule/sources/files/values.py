@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import PRICES
 from btc_datamodule.errors import CandleError
-from btc_datamodule.sources.columns import Table
+from btc_datamodule.sources.columns import FileTable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -31,8 +31,8 @@ class _RowError(CandleError):
         self.row = row
 
 
-def _candle_columns(
-    table: Table, where: str, end: int
+def read_candle_columns(
+    table: FileTable, where: str, end: int
 ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int64], list[str]]:
     """The bars of a table as numpy columns, the number of each one's row, and notes.
 
@@ -44,9 +44,9 @@ def _candle_columns(
     for name in table.frame.columns:
         try:
             if name == "open_time":
-                time, timed = _epoch_seconds(table.frame[name], where, table.first_row)
+                time, timed = _read_epoch_seconds(table.frame[name], where, table.first_row)
             else:
-                columns[name] = _numbers(table.frame[name], where, table.first_row)
+                columns[name] = _read_numbers(table.frame[name], where, table.first_row)
         except _RowError as fault:
             faults.append(fault)
     if faults:
@@ -79,12 +79,12 @@ def _candle_columns(
     return {"open_time": time, **columns}, rows, notes
 
 
-def _numbers(series: "pl.Series", where: str, first_row: int) -> NDArray[np.float64]:
+def _read_numbers(series: "pl.Series", where: str, first_row: int) -> NDArray[np.float64]:
     """(N,) float64, NaN where the file has nothing."""
     import polars as pl
 
     if series.dtype == pl.String:
-        text = _stripped(series)
+        text = _strip_text(series)
         numbers = text.cast(pl.Float64, strict=False)
         _refuse_text(text, numbers.is_null(), "which is not a number", where, first_row)
     elif series.dtype.is_numeric() or series.dtype == pl.Null:
@@ -94,7 +94,7 @@ def _numbers(series: "pl.Series", where: str, first_row: int) -> NDArray[np.floa
     return numbers.fill_null(np.nan).to_numpy()
 
 
-def _epoch_seconds(
+def _read_epoch_seconds(
     series: "pl.Series", where: str, first_row: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
     """(N,) int64 epoch seconds, and which of them the file knows.
@@ -106,8 +106,8 @@ def _epoch_seconds(
 
     kind = series.dtype
     if kind == pl.String:
-        text = _stripped(series)
-        seconds, whole = _seconds_of_text(text)
+        text = _strip_text(series)
+        seconds, whole = _parse_seconds(text)
         _refuse_text(text, seconds.is_null(), "which is not a time", where, first_row)
     elif kind == pl.Date:
         seconds, whole = series.to_physical().cast(pl.Int64) * 86_400, None
@@ -116,7 +116,7 @@ def _epoch_seconds(
         count = series.to_physical()
         seconds, whole = count // ticks, count % ticks == 0
     elif kind.is_numeric() or kind == pl.Null:
-        seconds, whole = _seconds_of_numbers(series)
+        seconds, whole = _scale_to_seconds(series)
     else:
         raise CandleError(f"{where}: column open_time holds {kind}, not times")
     if whole is not None and not whole.fill_null(True).all():
@@ -126,7 +126,7 @@ def _epoch_seconds(
     return seconds.fill_null(0).to_numpy(), known
 
 
-def _seconds_of_numbers(series: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
+def _scale_to_seconds(series: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
     """Whole seconds of times in s, ms, us or ns, told apart by size, and whether nothing was cut.
 
     Until the year 5138 seconds stay below 1e11; from 1973 on, milliseconds are above it. The same
@@ -152,15 +152,15 @@ def _seconds_of_numbers(series: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
     )
 
 
-def _seconds_of_text(text: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
+def _parse_seconds(text: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
     """Whole seconds of texts that are numbers or ISO 8601 times; null for any other.
 
-    Also whether nothing was cut, as ``_seconds_of_numbers``.
+    Also whether nothing was cut, as ``_scale_to_seconds``.
     """
     import polars as pl
 
-    integers, whole_integers = _seconds_of_numbers(text.cast(pl.Int64, strict=False))
-    floats, whole_floats = _seconds_of_numbers(text.cast(pl.Float64, strict=False))
+    integers, whole_integers = _scale_to_seconds(text.cast(pl.Int64, strict=False))
+    floats, whole_floats = _scale_to_seconds(text.cast(pl.Float64, strict=False))
     parts = text.str.extract_groups(_ISO_TIME).struct.unnest()
     day, minute, second, fraction, sign, hours, minutes = (parts[name] for name in parts.columns)
     clock = day + "T" + minute.fill_null("00:00") + ":" + second.fill_null("00")
@@ -174,7 +174,7 @@ def _seconds_of_text(text: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
     return seconds, cut.select(pl.all_horizontal("i", "f", "c")).to_series()
 
 
-def _stripped(text: "pl.Series") -> "pl.Series":
+def _strip_text(text: "pl.Series") -> "pl.Series":
     """Without spaces around, null where nothing is left or NaN stands there."""
     stripped = text.str.strip_chars()
     return stripped.set(stripped.str.to_lowercase().is_in(["", "nan", "nat"]), None)

@@ -111,7 +111,7 @@ class PoliteClient:
         Raises:
             SourceError: if no answer came, or it is a redirect or larger than ``max_body`` bytes.
         """
-        return self._persist(self._url(path, params), max_body, lambda answer: answer)
+        return self._persist(self._make_url(path, params), max_body, lambda answer: answer)
 
     def get_json(
         self, path: str, params: Mapping[str, str | int] | None = None
@@ -121,17 +121,17 @@ class PoliteClient:
         Raises:
             SourceError: as ``get``, and if the answer is still not JSON at the last attempt.
         """
-        url = self._url(path, params)
-        return self._persist(url, MAX_BODY, lambda answer: _parse(answer, url))
+        url = self._make_url(path, params)
+        return self._persist(url, MAX_BODY, lambda answer: _parse_json(answer, url))
 
-    def _url(self, path: str, params: Mapping[str, str | int] | None) -> str:
+    def _make_url(self, path: str, params: Mapping[str, str | int] | None) -> str:
         query = f"?{urlencode(params, safe=':')}" if params else ""
         return f"{self._manners.join(path)}{query}"
 
     def _persist(self, url: str, max_body: int, read: Callable[[Answer], _T]) -> _T:
         def ask() -> _T:
             try:
-                return read(self._once(url, max_body))
+                return read(self._ask_once(url, max_body))
             except PassingError as failure:
                 self._respect(failure)
                 raise
@@ -147,10 +147,10 @@ class PoliteClient:
             with self._turn:
                 self._free_at = max(self._free_at, time.monotonic() + failure.wait)
 
-    def _once(self, url: str, max_body: int) -> Answer:
+    def _ask_once(self, url: str, max_body: int) -> Answer:
         import httpx
 
-        self._pace()
+        self._wait_for_turn()
         self._check_going(url)
         try:
             with self._client.stream("GET", url) as response:
@@ -172,15 +172,15 @@ class PoliteClient:
                             "answer of this service should be: check `source.base_url`"
                         )
         except httpx.RequestError as error:
-            raise _network_failure(error, url) from error
+            raise _translate_error(error, url) from error
         except (httpx.InvalidURL, UnicodeError) as error:  # a host such as "a..b", met on the way
             raise SourceError(
-                f"{url}: no such host can be asked ({_one_line(str(error))}): check "
+                f"{url}: no such host can be asked ({_join_lines(str(error))}): check "
                 "`source.base_url`"
             ) from error
         return Answer(response.status_code, bytes(body), made)
 
-    def _pace(self) -> None:
+    def _wait_for_turn(self) -> None:
         while not self._stopped.is_set():
             with self._turn:
                 wait = self._free_at - time.monotonic()
@@ -202,19 +202,19 @@ def _open_client(manners: Manners) -> "httpx.Client":
     outwards = not manners.is_local
     try:
         return httpx.Client(
-            headers={"User-Agent": f"btc-datamodule/{_version()}"},
+            headers={"User-Agent": f"btc-datamodule/{_find_version()}"},
             timeout=manners.timeout,
             follow_redirects=False,
-            verify=_trusted_certificates(outwards),
+            verify=_load_certificates(outwards),
             trust_env=outwards,
         )
     except OSError as error:
         raise ConfigError(
             "the certificates that SSL_CERT_FILE or SSL_CERT_DIR names cannot be read: "
-            f"{_one_line(str(error))}"
+            f"{_join_lines(str(error))}"
         ) from None
     except ImportError as error:
-        raise ConfigError(f"{_PROXIES}: {_one_line(str(error))}") from None
+        raise ConfigError(f"{_PROXIES}: {_join_lines(str(error))}") from None
     except (ValueError, httpx.InvalidURL):  # neither shown nor linked: they may hold a password
         raise ConfigError(
             f"{_PROXIES}: each must be a URL such as http://host:port (special letters of a "
@@ -223,13 +223,13 @@ def _open_client(manners: Manners) -> "httpx.Client":
 
 
 @cache  # reading the certificate store takes 40 ms, and there is a client for each missing span
-def _trusted_certificates(from_environment: bool) -> "ssl.SSLContext":
+def _load_certificates(from_environment: bool) -> "ssl.SSLContext":
     import httpx
 
     return httpx.create_ssl_context(trust_env=from_environment)
 
 
-def _version() -> str:
+def _find_version() -> str:
     from importlib.metadata import PackageNotFoundError, version
 
     try:
@@ -238,7 +238,7 @@ def _version() -> str:
         return "0"
 
 
-def _network_failure(error: "httpx.RequestError", url: str) -> Exception:
+def _translate_error(error: "httpx.RequestError", url: str) -> Exception:
     """What to raise for a request that ended without a whole answer."""
     import ssl
 
@@ -248,21 +248,21 @@ def _network_failure(error: "httpx.RequestError", url: str) -> Exception:
     while link is not None:
         if isinstance(link, ssl.SSLCertVerificationError):  # the next attempt will see the same
             return SourceError(
-                f"{url}: the certificate cannot be trusted ({_one_line(link.verify_message)}): "
+                f"{url}: the certificate cannot be trusted ({_join_lines(link.verify_message)}): "
                 "if a proxy of yours opens TLS, name its certificates in SSL_CERT_FILE"
             )
         link = link.__cause__ or link.__context__
-    problem = f"{type(error).__name__}: {_one_line(str(error))}"
+    problem = f"{type(error).__name__}: {_join_lines(str(error))}"
     if isinstance(error, httpx.TimeoutException):
         return PassingError(problem, "check the network, or set a longer `source.timeout`")
     return PassingError(problem, "check the network, the proxy settings and `source.base_url`")
 
 
-def _parse(answer: Answer, url: str) -> tuple[Answer, Any]:
+def _parse_json(answer: Answer, url: str) -> tuple[Answer, Any]:
     try:
         return answer, json.loads(answer.body)
     except (ValueError, RecursionError):  # RecursionError: brackets nested without end
-        begins = _one_line(answer.body[:300].decode("utf-8", "replace"))[:80]
+        begins = _join_lines(answer.body[:300].decode("utf-8", "replace"))[:80]
         problem = f"HTTP {answer.status}, but not JSON; it begins {begins!r}"
         advice = "is something between here and the service (a login page, a firewall)?"
         if answer.status >= 400:
@@ -270,5 +270,5 @@ def _parse(answer: Answer, url: str) -> tuple[Answer, Any]:
         raise PassingError(problem, advice) from None
 
 
-def _one_line(text: str) -> str:
+def _join_lines(text: str) -> str:
     return " ".join(text.split())

@@ -93,14 +93,14 @@ def retry(
     backoff = grown + tenacity.wait_random(0, manners.retry_wait)
 
     def choose_wait(state: "RetryCallState") -> float:
-        named = _failure_of(state).wait
+        named = _get_failure(state).wait
         return backoff(state) if named is None else named
 
     def is_last(state: "RetryCallState") -> bool:
-        return state.attempt_number >= manners.attempts or _failure_of(state).is_ban
+        return state.attempt_number >= manners.attempts or _get_failure(state).is_ban
 
     def log_wait(state: "RetryCallState") -> None:
-        failure = _failure_of(state)
+        failure = _get_failure(state)
         until = f", at {failure.until}, as the service asks" if failure.until else ""
         _log.warning(
             "%s: %s; trying again in %.1f s%s (attempt %d of %d failed)",
@@ -109,7 +109,7 @@ def retry(
         )
 
     def give_up(state: "RetryCallState") -> _T:
-        failure, tried = _failure_of(state), state.attempt_number
+        failure, tried = _get_failure(state), state.attempt_number
         if failure.is_ban:
             raise SourceError(f"{what}: {failure.ban}") from failure
         raise SourceError(
@@ -127,7 +127,7 @@ def retry(
     )(ask)
 
 
-def _failure_of(state: "RetryCallState") -> PassingError:
+def _get_failure(state: "RetryCallState") -> PassingError:
     """The failure of the attempt that has just ended, one that ``retry`` handles."""
     failure = None if state.outcome is None else state.outcome.exception()
     assert isinstance(failure, PassingError)
@@ -154,7 +154,7 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], where: st
             if status >= 500
             else "the service asks for fewer requests: run it again later, with a lower "
             "`source.requests_per_second`",
-            wait=retry_after(headers.get("Retry-After"), read_date(headers)),
+            wait=read_retry_after(headers.get("Retry-After"), read_date(headers)),
         )
     if status in REDIRECTS and "Location" in headers:
         raise SourceError(
@@ -163,7 +163,7 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], where: st
         )
 
 
-def retry_after(text: str | None, now: datetime | None = None) -> float | None:
+def read_retry_after(text: str | None, now: datetime | None = None) -> float | None:
     """Seconds that a ``Retry-After`` header asks for, above 0.
 
     Args:
@@ -178,7 +178,7 @@ def retry_after(text: str | None, now: datetime | None = None) -> float | None:
         seconds = float(text or "")
     except ValueError:
         try:
-            seconds = (_http_date(text) - (now or datetime.now(UTC))).total_seconds()
+            seconds = (_parse_http_date(text) - (now or datetime.now(UTC))).total_seconds()
         except (ValueError, OverflowError):
             return None
     return seconds if 0 < seconds < math.inf else None
@@ -187,12 +187,12 @@ def retry_after(text: str | None, now: datetime | None = None) -> float | None:
 def read_date(headers: Mapping[str, str]) -> datetime:
     """When an answer was made: what its ``Date`` header says, or else now."""
     try:
-        return _http_date(headers.get("Date"))
+        return _parse_http_date(headers.get("Date"))
     except (ValueError, OverflowError):
         return datetime.now(UTC)
 
 
-def _http_date(text: str | None) -> datetime:
+def _parse_http_date(text: str | None) -> datetime:
     """An HTTP date, which is in GMT whether it says so or not; ``ValueError`` if it is none."""
     then = parsedate_to_datetime(text or "")
     return then if then.tzinfo else then.replace(tzinfo=UTC)

@@ -35,7 +35,7 @@ class RowFormat:
     has_gaps: bool = False
     has_more: bool = False
 
-    def matches(self, row: Any) -> bool:
+    def is_row(self, row: Any) -> bool:
         """Whether a row is what it should be."""
         width = len(self.columns)
         return (
@@ -77,7 +77,7 @@ def read_rows(answer: Any, form: RowFormat, where: str) -> NDArray[np.float64]:
             f"stays, {form.blame}"
         )
     for i, row in enumerate(answer):
-        if not form.matches(row):
+        if not form.is_row(row):
             raise SourceError(
                 f"{where}, row {i}: expected {form.expected}, got {repr(row)[:80]}: run it again "
                 f"later; if it stays, {form.blame}"

@@ -66,14 +66,14 @@ class BinanceArchiveAnswers:
         time.sleep(self.delay)
         with self._lock:
             self._busy -= 1
-            body = self._body(request.path)
+            body = self._find_body(request.path)
         return NO_SUCH_KEY if body is None else Reply(200, body, {"Content-Type": "binary"})
 
     def csv(self, name: str) -> bytes:
         """The rows of the zip called ``name``, as the archive writes them."""
-        bars = self.held.slice(*_period(name))
+        bars = self.held.slice(*_parse_period(name))
         start = bars.open_time
-        micro = self.market == "spot" and _period(name)[0] >= parse_instant("2025-01-01")
+        micro = self.market == "spot" and _parse_period(name)[0] >= parse_instant("2025-01-01")
         unit = 10**6 if micro else 10**3
         columns = [
             (start * unit).tolist(),
@@ -89,7 +89,7 @@ class BinanceArchiveAnswers:
         header = self.market == "um" if self.header is None else self.header
         return "".join([KLINE_HEADER] * header + lines).encode()
 
-    def _body(self, path: str) -> bytes | None:
+    def _find_body(self, path: str) -> bytes | None:
         market = "spot" if self.market == "spot" else "futures/um"
         bars = format_interval(self.held.interval)
         day, month = r"\d{4}-\d\d-\d\d", r"\d{4}-\d\d"
@@ -105,7 +105,7 @@ class BinanceArchiveAnswers:
         if zip_name in self.missing or name in self.missing:
             return None
         if zip_name not in self.files:
-            period = _period(zip_name)
+            period = _parse_period(zip_name)
             if period[1] > time.time() or not len(self.held.slice(*period)):
                 return None
             self.files[zip_name] = zipped(zip_name.replace(".zip", ".csv"), self.csv(zip_name))
@@ -123,7 +123,7 @@ def zipped(name: str, content: bytes, *more: tuple[str, bytes]) -> bytes:
     return target.getvalue()
 
 
-def _period(name: str) -> Span:
+def _parse_period(name: str) -> Span:
     """The month or day that a file's name ends in."""
     date = name.removesuffix(".zip").split("-", 2)[2]
     start = datetime.fromisoformat(date if date.count("-") == 2 else f"{date}-01")

@@ -23,32 +23,32 @@ class CoinbaseAnswers:
     def __call__(self, request: Request) -> Reply:
         """The reply to a request."""
         if "User-Agent" not in request.headers:
-            return self._message(400, "User-Agent header is required.")
+            return self._make_message(400, "User-Agent header is required.")
         if request.path == "/products":
-            return Reply.json(200, [self._listing()])
+            return Reply.json(200, [self._make_listing()])
         if request.path == "/currencies":
             return Reply.json(200, [{"id": part} for part in self.product.split("-")])
         if request.path != f"/products/{self.product}/candles":
-            return self._message(404, "NotFound")
-        return self._candles(request)
+            return self._make_message(404, "NotFound")
+        return self._answer_candles(request)
 
-    def _candles(self, request: Request) -> Reply:
+    def _answer_candles(self, request: Request) -> Reply:
         step = int(request.query.get("granularity", "60"))
         if step not in (60, 300, 900, 3600, 21600, 86400):
-            return self._message(400, "Unsupported granularity")
-        asked = self._asked(request)
+            return self._make_message(400, "Unsupported granularity")
+        asked = self._read_span(request)
         if asked is None:  # both are needed, or else neither counts
-            return self._rows(self.held.slice(*self.held.span), step, newest=300)
+            return self._make_rows(self.held.slice(*self.held.span), step, newest=300)
         first, last = asked
         if (last - first) // step + 1 > 300:
-            return self._message(
+            return self._make_message(
                 400,
                 "granularity too small for the requested time range. "
                 "Count of aggregations requested exceeds 300",
             )
-        return self._rows(self.held.slice(first, last + 1), step, newest=300)
+        return self._make_rows(self.held.slice(first, last + 1), step, newest=300)
 
-    def _listing(self) -> dict[str, Any]:
+    def _make_listing(self) -> dict[str, Any]:
         """The part of a product's entry that says what is traded and in which steps."""
         base, quote = self.product.split("-")
         return {
@@ -62,18 +62,18 @@ class CoinbaseAnswers:
             "status": "online",
         }
 
-    def _asked(self, request: Request) -> tuple[int, int] | None:
+    def _read_span(self, request: Request) -> tuple[int, int] | None:
         if not {"start", "end"} <= set(request.query):
             return None
         first, last = (datetime.fromisoformat(request.query[name]) for name in ("start", "end"))
         return int(first.timestamp()), int(last.timestamp())
 
-    def _rows(self, bars: Candles, step: int, newest: int) -> Reply:
+    def _make_rows(self, bars: Candles, step: int, newest: int) -> Reply:
         if step != self.held.interval:
             return Reply.json(200, [])
         names = ("open_time", "low", "high", "open", "close", "volume")
         columns = [bars[name][-newest:][::-1].tolist() for name in names]
         return Reply.json(200, [list(row) for row in zip(*columns, strict=True)])
 
-    def _message(self, status: int, text: str) -> Reply:
+    def _make_message(self, status: int, text: str) -> Reply:
         return Reply.json(status, {"message": text})

@@ -148,11 +148,11 @@ def malformed(row: Any) -> Fault:
     return EditRows(lambda rows: [*rows[:2], row, *rows[3:]])
 
 
-def _shuffled(rows: Rows) -> Rows:
+def _shuffle(rows: Rows) -> Rows:
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
 
 
-def _with_neighbours(rows: Rows) -> Rows:
+def _add_neighbours(rows: Rows) -> Rows:
     """Each row again 1000 and 500 rows later and earlier: out of the range of any page."""
     step = abs(rows[0][0] - rows[1][0])
     shifts = (-1000, -500, 0, 500, 1000)
@@ -167,6 +167,6 @@ HTML_PAGE = Instead(Reply(200, b"<!DOCTYPE html>\n<html><body>Please log in</bod
 CUT = Cut()
 CUT_SHORT = CutShort()
 DUPLICATED_ROWS = EditRows(lambda rows: [row for row in rows for _ in range(2)])
-SHUFFLED_ROWS = EditRows(_shuffled)
-ROWS_OUT_OF_RANGE = EditRows(_with_neighbours)
+SHUFFLED_ROWS = EditRows(_shuffle)
+ROWS_OUT_OF_RANGE = EditRows(_add_neighbours)
 EMPTY_PAGE = EditRows(lambda rows: [])

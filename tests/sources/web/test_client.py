@@ -21,7 +21,7 @@ from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.settings import to_plain
 from btc_datamodule.sources.coinbase import Coinbase
-from btc_datamodule.sources.web.client import PoliteClient, _trusted_certificates
+from btc_datamodule.sources.web.client import PoliteClient, _load_certificates
 from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
@@ -343,12 +343,12 @@ def test_certificates_that_cannot_be_read_are_named_by_their_variable(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
-    _trusted_certificates.cache_clear()
+    _load_certificates.cache_clear()
     try:
         with pytest.raises(ConfigError, match="SSL_CERT_FILE or SSL_CERT_DIR"):
             fetch(Coinbase())
     finally:
-        _trusted_certificates.cache_clear()
+        _load_certificates.cache_clear()
 
 
 def test_a_host_that_cannot_exist_is_an_error_of_ours() -> None:

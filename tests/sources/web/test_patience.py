@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.web.manners import Manners
-from btc_datamodule.sources.web.patience import PassingError, check_status, retry, retry_after
+from btc_datamodule.sources.web.patience import PassingError, check_status, read_retry_after, retry
 
 BUSY = PassingError("it is busy", "run it again later")
 
@@ -199,10 +199,10 @@ NOW = datetime(2024, 5, 1, 12, 0, 0, tzinfo=UTC)
 def test_retry_after_reads_seconds_and_dates_to_come(
     text: str | None, seconds: float | None
 ) -> None:
-    assert retry_after(text, now=NOW) == seconds
+    assert read_retry_after(text, now=NOW) == seconds
 
 
 @given(st.text())
 def test_retry_after_reads_any_text_as_a_finite_wait_or_none(text: str) -> None:
-    seconds = retry_after(text)
+    seconds = read_retry_after(text)
     assert seconds is None or 0 < seconds < float("inf")
