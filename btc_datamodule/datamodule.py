@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
@@ -32,6 +32,7 @@ from btc_datamodule.stages import Stages, View, prepare
 from btc_datamodule.training.internals import get_callbacks, is_fitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
+from btc_datamodule.training.stop_checkpoint import silence_advice
 from btc_datamodule.training.stopping import StopTogether
 from btc_datamodule.windows.dataset import Batch, WindowDataset
 from btc_datamodule.windows.device import DeviceGather, gather_nested
@@ -177,6 +178,17 @@ class BTCDataModule(LightningDataModule):
             ConfigError: if the split has only one fold, or ``fold`` is no whole number.
         """
         return type(self)(**self._given | {"split": self.split.with_fold(fold)})
+
+    @property
+    def trainer(self) -> Trainer | None:
+        """The Trainer that the datamodule was last given to."""
+        return self._trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        self._trainer = trainer
+        if trainer is not None:
+            silence_advice(trainer)
 
     settings: Settings
 

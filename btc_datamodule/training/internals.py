@@ -11,12 +11,14 @@ processed before ``on_train_epoch_end``, and completed after it; a batch is proc
 ``on_train_batch_end``, and completed after it.
 """
 
+import warnings
 from types import FrameType
 from typing import Any
 
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loops.evaluation_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
+from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -341,3 +343,28 @@ def dump_checkpoint(trainer: Trainer) -> dict[str, Any]:
     barriers. Without it nothing can be kept of an error that other ranks do not know of.
     """
     return trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+
+
+class QuietCheckpoints(_CheckpointConnector):
+    """Lightning's way to the checkpoint of a fit, without its advice to name one."""
+
+    def _parse_ckpt_path(self, *args: Any, **options: Any) -> Any:
+        with warnings.catch_warnings():
+            warnings.filterwarnings(
+                "ignore", r".*fit\(ckpt_path=None\)` was called without a model"
+            )
+            return super()._parse_ckpt_path(*args, **options)
+
+
+def silence_advice(trainer: Trainer) -> None:
+    """Keep a Trainer from saying of a fit without ``ckpt_path`` that it was called without a model.
+
+    It says so of every such fit with an ``OnExceptionCheckpoint`` among the callbacks, and it is
+    never true of one.
+
+    Relies on ``Trainer._checkpoint_connector``, whose ``_parse_ckpt_path`` says it, on its words,
+    and on a datamodule being given its Trainer before. Without them it is said, and nothing else.
+    """
+    connector = trainer._checkpoint_connector
+    if type(connector) is _CheckpointConnector:
+        connector.__class__ = QuietCheckpoints

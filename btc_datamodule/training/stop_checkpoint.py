@@ -1,7 +1,6 @@
 """``StopCheckpoint``: what a fit that was stopped had reached is kept, and gone on from."""
 
 import shutil
-import warnings
 from contextlib import suppress
 from pathlib import Path
 from zipfile import is_zipfile
@@ -36,8 +35,6 @@ class StopCheckpoint(OnExceptionCheckpoint):
     def __init__(self, dirpath: str = "checkpoints", filename: str = "stopped") -> None:
         super().__init__(dirpath, filename)
         self._training = self._ended = False
-        # Said of every fit without a ckpt_path that has such a callback, and never true of it.
-        warnings.filterwarnings("ignore", r".*fit\(ckpt_path=None\)` was called without a model")
 
     @property
     def ckpt_path(self) -> str:
@@ -110,3 +107,13 @@ class StopCheckpoint(OnExceptionCheckpoint):
             with suppress(OSError):
                 partial.unlink()
             rank_zero_warn(f"{self._path} could not be kept: {error}")
+
+
+def silence_advice(trainer: Trainer) -> None:
+    """Keep a Trainer that has a ``StopCheckpoint`` from advising to name a checkpoint.
+
+    To be called before a fit looks for one, which is before the first hook of a callback:
+    ``BTCDataModule`` does so when it is given to the Trainer.
+    """
+    if any(isinstance(each, StopCheckpoint) for each in internals.get_callbacks(trainer)):
+        internals.silence_advice(trainer)

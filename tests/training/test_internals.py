@@ -6,6 +6,7 @@ A test that fails here bears the name of the function that another version of Li
 import ast
 import inspect
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -433,6 +434,18 @@ def dump_checkpoint(folder: Path) -> None:
 
     alone, together = fit(folder, "on_train_batch_start", act)[0]
     assert alone == together > {"state_dict", "loops", "optimizer_states"}
+
+
+@check
+def silence_advice(folder: Path) -> None:
+    said = r"fit\(ckpt_path=None\)` was called without a model"
+    runner = trainer(folder, OnExceptionCheckpoint(folder), max_epochs=0)
+    with pytest.warns(UserWarning, match=said):
+        runner.fit(Tiny(), loader(), loader(2))
+    internals.silence_advice(runner)
+    with pytest.warns(UserWarning, match="no last checkpoint available") as given:
+        runner.fit(Tiny(), loader(), loader(2))
+    assert not [each for each in given if re.search(said, str(each.message))]
 
 
 @pytest.mark.parametrize("name", CHECKS)
