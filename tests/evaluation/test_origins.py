@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import runs_of, subtract_runs
+from btc_datamodule.candles.runs import runs_of
 from btc_datamodule.evaluation.origins import (
     TABLE_LIMIT,
     Origins,
@@ -119,21 +119,6 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
     assert first_inputs((0, 60)) == list(range(0 + 5, 60 - 1 - 4 - 2 - 3 + 1))
     assert first_inputs((60, 80)) == list(range(60 - 4 - 2, 80 - 1 - 4 - 2 - 3 + 1))
     assert first_inputs((60, 80), inside=True) == list(range(60 + 5, 80 - 1 - 4 - 2 - 3 + 1))
-
-
-@given(
-    st.lists(st.booleans(), max_size=40),
-    st.lists(st.tuples(st.integers(-5, 45), st.integers(0, 9))),
-)
-def test_subtracting_runs_leaves_the_rows_that_no_taken_run_holds(
-    mask: list[bool], taken: list[tuple[int, int]]
-) -> None:
-    runs = runs_of(np.array(mask, dtype=bool))
-    spans = np.array(sorted((a, a + n) for a, n in taken), dtype=np.int64).reshape(-1, 2)
-    inside = {row for a, n in taken for row in range(a, a + n)}
-    left = subtract_runs(runs, spans)
-    assert rows_of(left) == [row for row in rows_of(runs) if row not in inside]
-    assert (left[1:, 0] > left[:-1, 1]).all(), "runs that touch are joined"
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 10), st.integers(0, 10))

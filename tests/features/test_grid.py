@@ -3,7 +3,6 @@
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs, join_runs, mask_of, runs_of
 from btc_datamodule.candles.series import OPTIONAL, PRICES, Candles
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.errors import ConfigError
@@ -19,9 +17,10 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.store.candle_file import CandleReader
 from tests.helpers import HOUR, T0, candles_of, write
 
+MASKS = st.lists(st.booleans(), max_size=20).map(lambda rows: np.array(rows, dtype=bool))
+
 EVER: Span = (0, 2**40)
 NAMES = (*PRICES, "volume", *OPTIONAL)
-MASKS = st.lists(st.booleans(), max_size=20).map(lambda rows: np.array(rows, dtype=bool))
 
 
 def expected(series: Candles, max_fill: int) -> tuple[list[list[int]], dict[str, list[float]]]:
@@ -146,39 +145,3 @@ def test_a_file_without_bars_says_so(tmp_path: Path) -> None:
         pytest.raises(ConfigError, match=r"candles\.h5 has none; change `start` or `end`"),
     ):
         Grid.of(reader, (T0, T0 + HOUR), 3)
-
-
-# --- runs ---------------------------------------------------------------------------------------
-
-
-def rows_in(runs: Runs) -> set[int]:
-    return {row for low, high in runs.tolist() for row in range(low, high)}
-
-
-@given(MASKS, st.integers(-5, 5))
-def test_runs_of_a_mask_are_its_true_rows(mask: NDArray[np.bool_], offset: int) -> None:
-    runs = runs_of(mask, offset)
-    assert runs.shape == (len(runs), 2)
-    assert runs.dtype == np.int64
-    assert rows_in(runs) == {row + offset for row in np.flatnonzero(mask).tolist()}
-    assert all(low < high for low, high in runs.tolist())
-    assert all(before[1] < after[0] for before, after in pairwise(runs.tolist()))
-
-
-@given(MASKS, st.integers(-3, 22), st.integers(0, 22))
-def test_a_mask_of_runs_holds_their_rows(mask: NDArray[np.bool_], low: int, length: int) -> None:
-    wanted = [0 <= row < len(mask) and bool(mask[row]) for row in range(low, low + length)]
-    assert mask_of(runs_of(mask), low, low + length).tolist() == wanted
-
-
-@given(MASKS, st.lists(st.integers(0, 20), max_size=5))
-def test_runs_of_blocks_join_to_the_runs_of_the_whole(
-    mask: NDArray[np.bool_], cuts: list[int]
-) -> None:
-    edges = [0, *sorted(min(cut, len(mask)) for cut in cuts), len(mask)]
-    blocks: list[Any] = [runs_of(mask[low:high], low) for low, high in pairwise(edges)]
-    assert join_runs(blocks).tolist() == runs_of(mask).tolist()
-
-
-def test_no_blocks_have_no_runs() -> None:
-    assert join_runs([]).shape == (0, 2)

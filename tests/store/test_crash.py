@@ -1,4 +1,4 @@
-"""Crash safety, shown: killed at any moment, eight at once, no room left, read while replaced.
+"""Crash safety, shown: killed at any moment, eight at once, read while replaced.
 
 The processes killed here run the real thing, ``update`` and ``build`` against the loopback
 exchange. They are forked from a server that has the imports behind it, so that a kill costs the
@@ -6,22 +6,16 @@ work and not the start. One setting is theirs alone: ``PART_SECONDS`` is 0.05 in
 the whole download takes half a second here instead of minutes.
 """
 
-import gc
 import multiprocessing as mp
 import os
 import random
 import re
-import resource
-import shutil
 import signal
-import subprocess
-import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,17 +23,15 @@ import pytest
 from btc_datamodule.audit.verify import verify_candles, verify_series
 from btc_datamodule.candles.series import OPTIONAL, Candles
 from btc_datamodule.candles.timeline import Span, parse_instant, subtract, union
-from btc_datamodule.errors import StoreError
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.table import Table
-from btc_datamodule.sources.base import Block, Source
+from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store import parts
 from btc_datamodule.store.candle_file import CandleReader, Header, read_candles, read_header
-from btc_datamodule.store.export import export_candles
 from btc_datamodule.store.update import Update, update
 from btc_datamodule.testing.exchange import (
     BinanceArchiveAnswers,
@@ -48,12 +40,13 @@ from btc_datamodule.testing.exchange import (
     Request,
     random_walk,
 )
-from tests.helpers import HOUR, T0, assert_same, candles_of, write
+from tests.helpers import HOUR, T0, assert_same, candles_of
 
 FORKED = mp.get_context("forkserver")
-FORKED.set_forkserver_preload(["test_crash", "polars", "httpx", "tenacity", "h5py", "tqdm"])
+FORKED.set_forkserver_preload(
+    ["tests.store.test_crash", "polars", "httpx", "tenacity", "h5py", "tqdm"]
+)
 NAMES = ("log_return", "log_range", "log_volume")
-CONFIG = Path(__file__).parents[2] / "configs/dummy.yaml"
 
 
 def recipe(*names: str) -> Recipe:
@@ -282,270 +275,6 @@ def test_eight_processes_at_once_download_once_and_end_with_the_same_files(tmp_p
     assert list(path.parent.glob("*.tmp")) == []
 
 
-# --- the lock -----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Held(Source):
-    """Answers when it is told to."""
-
-    told: Any = None
-
-    name: ClassVar[str] = "held"
-
-    @property
-    def series(self) -> str:
-        return "BTC"
-
-    def blocks(self, interval: int, span: Span) -> Iterator[Block]:
-        self.told.send("asked")
-        self.told.recv()
-        yield Block(span, candles_of(np.arange(*span, interval), interval), "held")
-
-
-def hold(path: Path, pipe: Any) -> None:
-    update(path, Held(pipe), HOUR, T0, T0 + HOUR)
-
-
-def test_who_holds_the_lock_is_named_and_when_killed_lets_go_at_once(tmp_path: Path) -> None:
-    path = tmp_path / "candles.h5"
-    here, there = FORKED.Pipe()
-    holder = FORKED.Process(target=hold, args=(path, there))
-    holder.start()
-    try:
-        assert here.recv() == "asked"
-        named = rf"has been held for 0 s by process {holder.pid} on \S+ since 20\d\d-\S+Z: wait"
-        with pytest.raises(StoreError, match=named):
-            update(path, Simulator(), HOUR, T0, T0 + HOUR, lock_timeout=0.1)
-    finally:
-        holder.kill()
-        holder.join()
-    note = path.with_suffix(".holder")
-    assert str(holder.pid) in note.read_text()
-    mine, other = FORKED.Pipe()
-    successor = FORKED.Process(target=hold, args=(path, other))
-    successor.start()
-    assert mine.recv() == "asked"  # it did not wait for the dead, which would be an hour
-    assert note.read_text().startswith(f"process {successor.pid} on ")
-    mine.send("go on")
-    successor.join()
-    assert not note.exists()
-    assert read_header(path).rows == 1
-
-
-# --- no room ------------------------------------------------------------------------------------
-
-
-def one_line(error: StoreError, file: str, reason: str) -> None:
-    text = str(error)
-    assert "\n" not in text
-    assert re.search(
-        rf"{file} cannot be written \({reason}\): make room, or make the folder writable, and run "
-        r"it again; what was stored before is as it was$",
-        text,
-    ), text
-
-
-def nothing_lost(path: Path, before: bytes) -> None:
-    gc.collect()  # handles that HDF5 still had would be closed here
-    assert path.read_bytes() == before
-    assert verify_series(path) == []
-    assert list(path.parent.rglob("*.tmp")) == []
-    opened = [link.readlink() for link in Path("/proc/self/fd").iterdir() if link.is_symlink()]
-    assert [name for name in opened if ".tmp" in str(name)] == []
-
-
-def fill(folder: Path, leave: int) -> Path:
-    """Take all the room of a file system but ``leave`` bytes."""
-    state = os.statvfs(folder)
-    filler = folder / "filler"
-    filler.write_bytes(b"x" * (state.f_bavail * state.f_frsize - leave))
-    return filler
-
-
-def days(path: Path, count: int) -> Header:
-    return update(path, Simulator(seed=4), 60, T0, T0 + count * 86_400).header
-
-
-STAGES: dict[str, tuple[int, str, Callable[[Path], Any]]] = {
-    "no byte at all": (0, r"candles.parts/000000.h5", lambda path: days(path, 20)),
-    "part": (300_000, r"candles.parts/000000.h5", lambda path: days(path, 20)),
-    "merge": (2_600_000, r"candles.h5", lambda path: days(path, 20)),
-    "feature file": (20_000, r"features-\w+.h5", lambda path: build(path, recipe("log_return"))),
-    "parquet": (
-        8_192,
-        r"out.parquet",
-        lambda path: export_candles(path, (0, 1 << 62), path.with_name("out.parquet")),
-    ),
-    "csv": (
-        8_192,
-        r"out.csv",
-        lambda path: export_candles(path, (0, 1 << 62), path.with_name("out.csv")),
-    ),
-}
-
-
-def without_room(folder: Path, stage: str) -> None:
-    """Run in a process of its own, on a file system of its own."""
-    leave, file, action = STAGES[stage]
-    path = folder / "candles.h5"
-    days(path, 1)
-    build(path, recipe())
-    before = path.read_bytes()
-    filler = fill(folder, leave)
-    for _ in range(2):  # and again, in the same process
-        with pytest.raises(StoreError) as caught:
-            action(path)
-        one_line(caught.value, file, "No space left on device")
-        nothing_lost(path, before)
-    filler.unlink()
-    action(path)
-    again = days(path, 20)
-    assert again.digest == days(folder / "undisturbed" / "candles.h5", 20).digest
-    assert verify_series(path) == []
-    assert not path.with_suffix(".parts").exists()
-
-
-def read_only(folder: Path, _: str) -> None:
-    path = folder / "candles.h5"
-    days(path, 1)
-    build(path, recipe())
-    before = path.read_bytes()
-    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
-    for action, file in (
-        (lambda: days(path, 2), r"candles.lock"),
-        (lambda: build(path, recipe("log_return")), r"features.lock"),
-        (lambda: export_candles(path, (0, 1 << 62), folder / "out.csv"), r"out.csv"),
-    ):
-        with pytest.raises(StoreError) as caught:
-            action()
-        one_line(caught.value, file, "Read-only file system")
-        nothing_lost(path, before)
-    subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
-    assert days(path, 2).rows == 2880
-
-
-def command_line(folder: Path, _: str) -> None:
-    fill(folder, 30_000)
-    command = [sys.executable, "-m", "btc_datamodule", "prepare", "--config", str(CONFIG)]
-    command += ["--data.data_dir", str(folder / "data")]
-    shown = subprocess.run(command, capture_output=True, text=True, check=False)
-    (folder / "filler").unlink()
-    assert shown.returncode == 1, shown
-    lines = [line for line in shown.stderr.splitlines() if "error" in line.lower()]
-    assert "Traceback" not in shown.stderr
-    (line,) = lines
-    assert line.startswith("btc-datamodule: error: ")
-    assert "cannot be written (No space left on device): make room" in line
-
-
-def on_own_disk(folder: Path, size: str, function: Callable[[Path, str], None], what: str) -> None:
-    """Call a function of this module in a process that has a file system of ``size`` alone."""
-    code = f"from pathlib import Path; import tests.store.test_crash as t; t.{function.__name__}"
-    code += f"(Path({str(folder)!r}), {what!r}); print('all is well')"
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        pytest.skip("there is no `unshare`")
-    probe = subprocess.run([unshare, "-Urm", *mount], capture_output=True, check=False)
-    if probe.returncode:
-        pytest.skip(f"no file system of one's own to be had: {probe.stderr.decode().strip()}")
-    script = " ".join(mount[:-1]) + ' "$0" && exec "$1" -c "$2"'
-    command = [unshare, "-Urm", "sh", "-c", script, str(folder), sys.executable, code]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
-    shown = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-    assert (shown.returncode, shown.stdout.strip()[-11:]) == (0, "all is well"), shown.stderr
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_a_full_disk_ends_in_one_error_loses_nothing_and_is_gone_on_from(
-    stage: str, tmp_path: Path
-) -> None:
-    on_own_disk(tmp_path, "16m", without_room, stage)
-
-
-def test_a_disk_that_has_become_read_only_is_named(tmp_path: Path) -> None:
-    on_own_disk(tmp_path, "16m", read_only, "")
-
-
-def test_prepare_on_a_full_disk_prints_one_line(tmp_path: Path) -> None:
-    on_own_disk(tmp_path, "16m", command_line, "")
-
-
-@dataclass(frozen=True)
-class Last(Simulator):
-    """From the second block on, this process can write to no file any more."""
-
-    def blocks(self, interval: int, span: Span) -> Iterator[Block]:
-        for number, block in enumerate(super().blocks(interval, span)):
-            if number == 1:
-                resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
-            yield block
-
-
-def stopped_midway(path: Path) -> None:
-    days(path, 1)
-    before = path.read_bytes()
-    unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    with pytest.raises(StoreError) as caught:
-        update(path, Last(seed=4), 60, T0, T0 + 400 * 86_400)
-    resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-    one_line(caught.value, r"candles.parts/\d+.h5", "File too large")
-    nothing_lost(path, before)
-    assert days(path, 3).digest == days(path.parent / "undisturbed" / "candles.h5", 3).digest
-    candles = read_candles(path)
-    size = write(path, candles, covered=[candles.span]).stat().st_size
-    whole = path.read_bytes()
-    for limit in (*range(0, 4096, 512), *range(4096, size, size // 15), size - 1):
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
-        with pytest.raises(StoreError, match=r"candles.h5 cannot be written \(File too large\)"):
-            write(path, candles, covered=[candles.span])
-        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
-        nothing_lost(path, whole)
-
-
-def test_a_write_that_fails_at_any_byte_of_the_file_ends_in_one_error(tmp_path: Path) -> None:
-    worker = FORKED.Process(target=stopped_midway, args=(tmp_path / "candles.h5",))
-    worker.start()
-    worker.join()
-    assert worker.exitcode == 0  # and no segmentation fault at the end of the process
-
-
-class Interrupted(Exception):  # noqa: N818 - named as KeyboardInterrupt is
-    """Raised by a signal's handler, between any two steps."""
-
-
-def interrupt(number: int, frame: Any) -> None:
-    raise Interrupted
-
-
-# Raised inside a finalizer, an exception is reported and lost, here as anywhere.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_an_interrupt_at_any_moment_of_a_write_leaves_the_old_file(tmp_path: Path) -> None:
-    path = write(tmp_path / "candles.h5", candles_of(np.ones(10, dtype=bool)))
-    before = path.read_bytes()
-    blocks = [candles_of(T0 + HOUR * np.arange(at, at + 10_000)) for at in range(0, 20_000, 10_000)]
-    rng, interrupted = random.Random(3), 0
-    old = signal.signal(signal.SIGALRM, interrupt)
-    try:
-        for _ in range(25):
-            try:
-                signal.setitimer(signal.ITIMER_REAL, rng.uniform(0.001, 0.03))
-                write(path, *blocks)
-                signal.setitimer(signal.ITIMER_REAL, 0)
-                before = path.read_bytes()
-            except Interrupted:
-                interrupted += 1
-            assert path.read_bytes() == before or read_header(path).rows == 20_000
-            before = path.read_bytes()
-            assert [file.name for file in tmp_path.iterdir()] == ["candles.h5"]
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        assert signal.signal(signal.SIGALRM, old) is interrupt
-    gc.collect()
-    assert interrupted >= 5
-
-
 # --- read while replaced ------------------------------------------------------------------------
 
 
@@ -568,7 +297,7 @@ def replaced(path: Path) -> None:
 
 def test_what_is_open_goes_on_being_read_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "candles.h5"
-    days(path, 20)
+    update(path, Simulator(seed=4), 60, T0, T0 + 20 * 86_400)
     candles = read_candles(path)
     table = Table.open(build(path, recipe()))
     x = np.fromfile(table.path, "<f4", table.x.size, offset=table.offsets["x"])

@@ -1,0 +1,137 @@
+"""Disks that are full, or have become read-only: one error, nothing lost, gone on from."""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from btc_datamodule.audit.verify import verify_series
+from btc_datamodule.errors import StoreError
+from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.builtin import resolve
+from btc_datamodule.store.export import export_candles
+from tests.disk.trouble import days, nothing_lost, one_line
+
+CONFIG = Path(__file__).parents[2] / "configs/dummy.yaml"
+
+
+def recipe(*names: str) -> Recipe:
+    return Recipe(resolve(names or ("log_return", "log_range", "log_volume")), 3, (0, 1 << 62))
+
+
+def fill(folder: Path, leave: int) -> Path:
+    """Take all the room of a file system but ``leave`` bytes."""
+    state = os.statvfs(folder)
+    filler = folder / "filler"
+    filler.write_bytes(b"x" * (state.f_bavail * state.f_frsize - leave))
+    return filler
+
+
+STAGES: dict[str, tuple[int, str, Callable[[Path], Any]]] = {
+    "no byte at all": (0, r"candles.parts/000000.h5", lambda path: days(path, 20)),
+    "part": (300_000, r"candles.parts/000000.h5", lambda path: days(path, 20)),
+    "merge": (2_600_000, r"candles.h5", lambda path: days(path, 20)),
+    "feature file": (20_000, r"features-\w+.h5", lambda path: build(path, recipe("log_return"))),
+    "parquet": (
+        8_192,
+        r"out.parquet",
+        lambda path: export_candles(path, (0, 1 << 62), path.with_name("out.parquet")),
+    ),
+    "csv": (
+        8_192,
+        r"out.csv",
+        lambda path: export_candles(path, (0, 1 << 62), path.with_name("out.csv")),
+    ),
+}
+
+
+def without_room(folder: Path, stage: str) -> None:
+    """Run in a process of its own, on a file system of its own."""
+    leave, file, action = STAGES[stage]
+    path = folder / "candles.h5"
+    days(path, 1)
+    build(path, recipe())
+    before = path.read_bytes()
+    filler = fill(folder, leave)
+    for _ in range(2):  # and again, in the same process
+        with pytest.raises(StoreError) as caught:
+            action(path)
+        one_line(caught.value, file, "No space left on device")
+        nothing_lost(path, before)
+    filler.unlink()
+    action(path)
+    again = days(path, 20)
+    assert again.digest == days(folder / "undisturbed" / "candles.h5", 20).digest
+    assert verify_series(path) == []
+    assert not path.with_suffix(".parts").exists()
+
+
+def read_only(folder: Path, _: str) -> None:
+    path = folder / "candles.h5"
+    days(path, 1)
+    build(path, recipe())
+    before = path.read_bytes()
+    subprocess.run(["mount", "-o", "remount,ro", str(folder)], check=True)
+    for action, file in (
+        (lambda: days(path, 2), r"candles.lock"),
+        (lambda: build(path, recipe("log_return")), r"features.lock"),
+        (lambda: export_candles(path, (0, 1 << 62), folder / "out.csv"), r"out.csv"),
+    ):
+        with pytest.raises(StoreError) as caught:
+            action()
+        one_line(caught.value, file, "Read-only file system")
+        nothing_lost(path, before)
+    subprocess.run(["mount", "-o", "remount,rw", str(folder)], check=True)
+    assert days(path, 2).rows == 2880
+
+
+def command_line(folder: Path, _: str) -> None:
+    fill(folder, 30_000)
+    command = [sys.executable, "-m", "btc_datamodule", "prepare", "--config", str(CONFIG)]
+    command += ["--data.data_dir", str(folder / "data")]
+    shown = subprocess.run(command, capture_output=True, text=True, check=False)
+    (folder / "filler").unlink()
+    assert shown.returncode == 1, shown
+    lines = [line for line in shown.stderr.splitlines() if "error" in line.lower()]
+    assert "Traceback" not in shown.stderr
+    (line,) = lines
+    assert line.startswith("btc-datamodule: error: ")
+    assert "cannot be written (No space left on device): make room" in line
+
+
+def on_own_disk(folder: Path, size: str, function: Callable[[Path, str], None], what: str) -> None:
+    """Call a function of this module in a process that has a file system of ``size`` alone."""
+    code = f"from pathlib import Path; import tests.disk.test_atomic as t; t.{function.__name__}"
+    code += f"(Path({str(folder)!r}), {what!r}); print('all is well')"
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)]
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        pytest.skip("there is no `unshare`")
+    probe = subprocess.run([unshare, "-Urm", *mount], capture_output=True, check=False)
+    if probe.returncode:
+        pytest.skip(f"no file system of one's own to be had: {probe.stderr.decode().strip()}")
+    script = " ".join(mount[:-1]) + ' "$0" && exec "$1" -c "$2"'
+    command = [unshare, "-Urm", "sh", "-c", script, str(folder), sys.executable, code]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    shown = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (shown.returncode, shown.stdout.strip()[-11:]) == (0, "all is well"), shown.stderr
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_full_disk_ends_in_one_error_loses_nothing_and_is_gone_on_from(
+    stage: str, tmp_path: Path
+) -> None:
+    on_own_disk(tmp_path, "16m", without_room, stage)
+
+
+def test_a_disk_that_has_become_read_only_is_named(tmp_path: Path) -> None:
+    on_own_disk(tmp_path, "16m", read_only, "")
+
+
+def test_prepare_on_a_full_disk_prints_one_line(tmp_path: Path) -> None:
+    on_own_disk(tmp_path, "16m", command_line, "")

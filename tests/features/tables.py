@@ -1,0 +1,24 @@
+"""A small series with holes of both kinds, and recipes of feature files."""
+
+import numpy as np
+
+from btc_datamodule.candles.series import Candles
+from btc_datamodule.features.build import Recipe
+from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.feature import Feature
+from tests.helpers import candles_of
+
+EVER = (0, 2**40)
+ROWS = 120
+OUTAGE = slice(60, 70)
+NO_TRADE = slice(30, 32)
+
+
+def recipe(*names: str | Feature, max_fill: int = 3, span: tuple[int, int] = EVER) -> Recipe:
+    return Recipe(resolve(names or ("log_return", "log_volume")), max_fill, span)
+
+
+def series() -> Candles:
+    present = np.ones(ROWS, dtype=bool)
+    present[OUTAGE] = present[NO_TRADE] = False
+    return candles_of(present, optional=["trades"])
