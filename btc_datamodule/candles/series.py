@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import Span, format_instant, format_interval, parse_interval
 from btc_datamodule.errors import CandleError, ConfigError
+from btc_datamodule.public import public
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +44,7 @@ _JOINED: dict[str, np.ufunc] = {
 """How short bars are joined to a long one, beside the first open and the last close."""
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class Candles:
     """Closed bars of one series: open times strictly increasing on the interval's grid.

@@ -26,6 +26,7 @@ from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.errors import ConfigError, first_line
 from btc_datamodule.features.fingerprint import fingerprint
 from btc_datamodule.features.language import Expression
+from btc_datamodule.public import public
 
 if TYPE_CHECKING:
     import polars as pl
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 Compute = Callable[["pl.DataFrame"], "pl.Series"]
 
 
+@public
 @dataclass(frozen=True)
 class Feature:
     """A named causal function of bars.

@@ -14,10 +14,12 @@ from typing import ClassVar, TypeVar
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_interval
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
+from btc_datamodule.public import public
 
 _T = TypeVar("_T")
 
 
+@public
 @dataclass(frozen=True)
 class Block:
     """What a source answers for one span.
@@ -40,6 +42,7 @@ class Block:
     received: int = 0
 
 
+@public
 class Source(ABC):
     """Somewhere candles come from.
 

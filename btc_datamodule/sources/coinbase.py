@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.series import Candles, tidy
 from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
 from btc_datamodule.errors import SourceError
+from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, check_path_part, read_or_advise
 from btc_datamodule.sources.web.client import Answer, PoliteClient
 from btc_datamodule.sources.web.manners import Manners
@@ -43,6 +44,7 @@ ROW = RowFormat(
 _log = logging.getLogger(__name__)
 
 
+@public
 @dataclass(frozen=True)
 class Coinbase(Source):
     """Coinbase Exchange.

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.series import Candles, Columns, empty
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_interval
 from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, check_path_part
 
 Floats = NDArray[np.float64]
@@ -83,6 +84,7 @@ class _Stream(IntEnum):
     OUTAGE_LENGTH = auto()
 
 
+@public
 @dataclass(frozen=True)
 class Simulator(Source):
     """Synthetic BTC candles of any bar length that divides a day.

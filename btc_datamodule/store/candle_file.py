@@ -37,6 +37,7 @@ from btc_datamodule.disk.hdf5 import (
     replacing,
 )
 from btc_datamodule.errors import StoreError
+from btc_datamodule.public import public
 
 if TYPE_CHECKING:
     import h5py
@@ -148,6 +149,7 @@ class CandleReader:
         )
 
 
+@public
 def read_candles(path: str | Path) -> Candles:
     """All candles of a file at once."""
     path = Path(path)

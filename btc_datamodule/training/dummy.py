@@ -4,9 +4,11 @@ import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
 
+from btc_datamodule.public import public
 from btc_datamodule.windows.dataset import Batch
 
 
+@public
 class DummyModule(LightningModule):
     """One linear layer from the inputs to the target. For trying things out, not for profit.
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from btc_datamodule.disk.atomic import replacement, writable
 from btc_datamodule.disk.hdf5 import replacing
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.public import public
 
 SUFFIXES = (".parquet", ".h5")
 PART_BYTES = 1 << 25
@@ -33,6 +34,7 @@ PART_BYTES = 1 << 25
 Columns = dict[str, NDArray[Any]]
 
 
+@public
 class PredictionWriter(Callback):
     r"""Writes predictions to a Parquet or HDF5 file, keyed by ``origin_time`` and in its order.
 

@@ -11,9 +11,11 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from btc_datamodule.errors import StoreError
+from btc_datamodule.public import public
 from btc_datamodule.training import internals
 
 
+@public
 class StopCheckpoint(OnExceptionCheckpoint):
     """Keeps a checkpoint when a SIGTERM, Ctrl-C, an error or ``max_time`` stops a fit.
 

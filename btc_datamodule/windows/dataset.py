@@ -24,10 +24,12 @@ from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.table import Table
+from btc_datamodule.public import public
 from btc_datamodule.windows.blocks import Request
 from btc_datamodule.windows.buffers import Memory
 
 
+@public
 class Batch(NamedTuple):
     """What a model receives. A single sample has the same fields without the first axis.
 
@@ -55,6 +57,7 @@ TARGET_BYTES = 1 << 24
 """Bars of targets, float64, that are gathered at once for statistics."""
 
 
+@public
 class WindowDataset(Dataset[Batch]):
     """Windows of one stage, read from the feature file on demand.
 

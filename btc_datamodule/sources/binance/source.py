@@ -32,6 +32,7 @@ from btc_datamodule.candles.timeline import (
     parse_instant,
 )
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.binance.downloads import Downloads
 from btc_datamodule.sources.binance.klines import DAY, KlineFile, KlineFiles
@@ -46,6 +47,7 @@ DOUBTFUL = 28
 _INTERVALS = (1, 60, 180, 300, 900, 1800, *(hours * 3600 for hours in (1, 2, 4, 6, 8, 12, 24)))
 
 
+@public
 @dataclass(frozen=True)
 class BinanceArchive(Source):
     """Binance's archive of klines, spot or USD-M futures.

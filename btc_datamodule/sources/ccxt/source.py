@@ -12,12 +12,14 @@ from typing import ClassVar
 
 from btc_datamodule.candles.timeline import Span, parse_instant
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.ccxt.client import Market, open_exchange
 from btc_datamodule.sources.ccxt.paging import LEAST, Walk
 from btc_datamodule.sources.web.manners import Manners
 
 
+@public
 @dataclass(frozen=True)
 class Ccxt(Source):
     """An exchange through ``ccxt``: ``pip install "btc-datamodule[ccxt]"``.

@@ -24,6 +24,7 @@ import numpy as np
 from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, tidy
 from btc_datamodule.candles.timeline import Span, format_interval
 from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT
 from btc_datamodule.sources.files.tables import HDF5_SUFFIXES, SUFFIXES, has_suffix, read_table
@@ -33,6 +34,7 @@ _ENOUGH_TO_JUDGE = 100
 """Bars from which on their common spacing is the file's interval, not chance."""
 
 
+@public
 @dataclass(frozen=True)
 class CandleFile(Source):
     """Candles from CSV (also gzipped), Feather, Arrow, Parquet or HDF5 files.
