@@ -122,13 +122,13 @@ def index(rows: int, batches: int) -> None:
     """The windows of a table that nobody made, and the order of some batches of them."""
     import numpy as np
 
-    from btc_datamodule.evaluation.origins import Origins, SampleShape, eligible
+    from btc_datamodule.evaluation.origins import Origins, SampleShape, find_origins
     from btc_datamodule.windows.sampler import WindowSampler
 
     starts = np.sort(np.random.default_rng(0).choice(rows // 1000, OUTAGES, replace=True)) * 1000
     starts = np.unique(starts)
     outages = np.stack([starts, starts + 60], axis=1)
-    found = eligible(
+    found = find_origins(
         SampleShape(LOOKBACK, 1),
         span=(0, rows),
         rows=rows,

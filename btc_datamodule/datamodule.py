@@ -296,7 +296,7 @@ class BTCDataModule(LightningDataModule):
         """What training has fixed, in plain lists, numbers and texts."""
         if self._fitted is None:
             return {}
-        return {"settings": self.settings.comparable, **self._fitted.state()}
+        return {"settings": self.settings.comparable, **self._fitted.to_state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Take spans and statistics from a checkpoint.
@@ -309,7 +309,7 @@ class BTCDataModule(LightningDataModule):
             return
         where = getattr(self.trainer, "ckpt_path", None) or "the checkpoint"
         self.settings.check_same(state_dict["settings"], where)
-        self._fitted, self._verified_key = Fitted.of_state(state_dict), None
+        self._fitted, self._verified_key = Fitted.from_state(state_dict), None
         if self._stages is not None:
             stages = replace(self._stages, fitted=self._fitted)
             stages.verify()

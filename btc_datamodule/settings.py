@@ -152,7 +152,9 @@ class Settings:
             start=start,
             end=end,
             features=features,
-            shape=SampleShape(given["lookback"], horizon, given["gap"], objects["target"].context),
+            shape=SampleShape(
+                given["lookback"], horizon, given["gap"], objects["target"].reference_bars
+            ),
             eval_stride=horizon if eval_stride is None else eval_stride,
             max_fill=given["max_fill"],
             min_observed=given["min_observed"],
@@ -265,11 +267,11 @@ class Settings:
     def _check_target(self) -> None:
         if not self.target_shape:
             raise ConfigError(f"target {self.target!r} must have a shape of one axis or more")
-        context, unknown = self.target.context, set(self.target.columns) - set(BAR_COLUMNS)
-        if not isinstance(context, int) or context < 0 or unknown:
+        bars, unknown = self.target.reference_bars, set(self.target.columns) - set(BAR_COLUMNS)
+        if not isinstance(bars, int) or bars < 0 or unknown:
             raise ConfigError(
-                f"target {self.target!r}: context is {context!r} and must be a whole number from "
-                f"0 up, columns are {list(self.target.columns)} and must be of "
+                f"target {self.target!r}: reference_bars is {bars!r} and must be a whole "
+                f"number from 0 up, columns are {list(self.target.columns)} and must be of "
                 f"{', '.join(BAR_COLUMNS)}"
             )
 

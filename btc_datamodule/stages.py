@@ -16,8 +16,8 @@ from torch import Tensor
 
 from btc_datamodule.disk.hdf5 import mend
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
-from btc_datamodule.evaluation.fitted import Fitted, digest_of, observed_rows, train_runs
-from btc_datamodule.evaluation.origins import Origins, Reckoning, eligible
+from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest, find_train_runs
+from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origins
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.features.build import build
@@ -91,8 +91,10 @@ class Stages:
 
     def verify(self) -> None:
         """Raise ``StoreError`` unless the train rows are those that were fitted on."""
-        rows = train_runs(self.table, self.fold, self.settings.embargo)
-        self.fitted.verify(digest_of(self.table, rows, self.settings.target.columns), self.table)
+        rows = find_train_runs(self.table, self.fold, self.settings.embargo)
+        self.fitted.verify(
+            compute_digest(self.table, rows, self.settings.target.columns), self.table
+        )
 
     def windows(self, stage: Stage) -> WindowDataset:
         """The windows of a stage, inputs and targets scaled.
@@ -106,7 +108,7 @@ class Stages:
         windows.target_scaler = self.fitted.target_scaler
         return windows
 
-    def count_origins(self, stage: Stage) -> tuple[Reckoning, ...]:
+    def count_origins(self, stage: Stage) -> tuple[FoundOrigins, ...]:
         """How many origins are eligible, and why not the others, for each span of a stage."""
         return count_origins(self.settings, self.table, self.fold, stage)
 
@@ -120,13 +122,13 @@ class Stages:
         stages = [stage for stage in STAGES if stage != "predict" and self.fold.spans(stage)]
         counts = {stage: len(self.windows(stage)) for stage in stages}
         shown = ", ".join(f"{stage} {count:,}" for stage, count in counts.items())
-        before = max(table.warm_up + shape.lookback + shape.gap, shape.context)
+        before = max(table.warm_up + shape.lookback + shape.gap, shape.reference_bars)
         need = before + shape.horizon
         if table.rows < need:
             raise ConfigError(
                 f"a sample needs {need} bars (warm-up {table.warm_up}, lookback {shape.lookback}, "
                 f"gap {shape.gap}, horizon {shape.horizon}, bars that the target is measured from "
-                f"{shape.context}) and there are {table.rows}: "
+                f"{shape.reference_bars}) and there are {table.rows}: "
                 "shorten `lookback` or widen `start` and `end`"
             )
         if not all(counts.values()):
@@ -227,12 +229,12 @@ def prepare(settings: Settings, *, refresh: bool) -> list[str]:
 
 def fit(settings: Settings, table: Table) -> Fitted:
     """Split the time of a feature file, and take the statistics of what train may see."""
-    fold = settings.split.chosen(table.span, table.interval)
-    rows = train_runs(table, fold, settings.embargo)
-    scaler = Scaler.fit(settings.scaling, lambda: observed_rows(table, rows), settings.n_features)
+    fold = settings.split.select_fold(table.span, table.interval)
+    rows = find_train_runs(table, fold, settings.embargo)
+    scaler = Scaler.fit(settings.scaling, lambda: ObservedRows(table, rows), settings.n_features)
     windows = make_windows(settings, table, fold, "train", scaler)
     targets = Scaler.fit(settings.target_scaling, windows.target_blocks, settings.target_shape[-1])
-    return Fitted(fold, scaler, targets, digest_of(table, rows, settings.target.columns))
+    return Fitted(fold, scaler, targets, compute_digest(table, rows, settings.target.columns))
 
 
 def make_windows(
@@ -249,11 +251,11 @@ def make_windows(
 
 def count_origins(
     settings: Settings, table: Table, fold: Fold, stage: Stage
-) -> tuple[Reckoning, ...]:
+) -> tuple[FoundOrigins, ...]:
     """The eligible origins of each span of a stage, and how many were left out and why."""
     train = stage == "train"
     return tuple(
-        eligible(
+        find_origins(
             settings.shape,
             span=(table.row_of(span[0]), table.row_of(span[1])),
             rows=table.rows,
@@ -263,7 +265,7 @@ def count_origins(
             unobserved=table.unobserved,
             purge=settings.purge if stage in ("train", "val") else 0,
             inside=train or settings.context == "strict",
-            embargo=settings.embargo if train and fold.follows_evaluation(span) else 0,
+            embargo=settings.embargo if train and fold.is_after_evaluation(span) else 0,
             need_target=stage != "predict",
         )
         for span in fold.spans(stage)

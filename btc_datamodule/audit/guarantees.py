@@ -181,7 +181,7 @@ def check_stages_are_apart(piece: Piece) -> Counter[str]:
         "train target": targets["train"],
         "train input": marked(size, origins["train"] - reach + 1, reach),
         "train target's reference": marked(
-            size, origins["train"] + 1 + shape.gap - shape.context, shape.context
+            size, origins["train"] + 1 + shape.gap - shape.reference_bars, shape.reference_bars
         ),
     }
     for name, mask in seen.items():
@@ -223,7 +223,7 @@ def _find_allowed(piece: Piece, stage: Stage) -> Mask:
     settings, fold, shape, table = piece.settings, piece.fold, piece.settings.shape, piece.table
     origin = np.arange(table.rows)
     target = origin + 1 + shape.gap
-    first = np.minimum(origin - shape.lookback + 1 - table.warm_up, target - shape.context)
+    first = np.minimum(origin - shape.lookback + 1 - table.warm_up, target - shape.reference_bars)
     allowed = np.zeros(table.rows, dtype=np.bool_)
     for start, end in fold.spans(stage):
         low, high = piece.row_of(start), piece.row_of(end)
@@ -235,7 +235,7 @@ def _find_allowed(piece: Piece, stage: Stage) -> Mask:
     unknown = np.append(0, np.cumsum(np.isnan(table.bars("close"))))
     unseen = np.append(0, np.cumsum(table.observed == 0))
     at = np.flatnonzero(allowed)
-    known = unknown[target[at] + shape.horizon] == unknown[target[at] - shape.context]
+    known = unknown[target[at] + shape.horizon] == unknown[target[at] - shape.reference_bars]
     absent = unseen[at + 1] - unseen[at - shape.lookback + 1]
     enough = absent <= (1 - settings.min_observed) * shape.lookback + 1e-9
     allowed[at] = known & enough & (table.observed[at] == 1)
@@ -259,12 +259,12 @@ def check_statistics(piece: Piece) -> Counter[str]:
     count = Counter(rows=int(rows.sum()))
     if settings.target_scaling != "none":
         target = settings.target
-        length = target.context + shape.horizon
+        length = target.reference_bars + shape.horizon
         columns = [table.bars(name) for name in target.columns]
         values = []
         train = _list_origins(piece, "train")
         for low in range(0, len(train), TARGETS_AT_ONCE):
-            first = train[low : low + TARGETS_AT_ONCE] + 1 + shape.gap - target.context
+            first = train[low : low + TARGETS_AT_ONCE] + 1 + shape.gap - target.reference_bars
             bars = np.stack([column[first[:, None] + np.arange(length)] for column in columns], 2)
             y = np.asarray(target(bars), dtype=np.float32)
             values.append(y.reshape(-1, y.shape[-1]))

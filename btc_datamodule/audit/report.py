@@ -119,7 +119,7 @@ def _list_guarantees(used: Stages) -> Iterator[tuple[str, Check, str]]:
     settings, shape = used.settings, used.settings.shape
     filled = settings.max_fill + 1  # a filled bar repeats one before it
     inputs = (1 - shape.lookback - used.table.warm_up - filled, 1)
-    targets = (1 + shape.gap - shape.context - filled, shape.reach)
+    targets = (1 + shape.gap - shape.reference_bars - filled, shape.reach)
     blind = "{windows:,} windows, {rows:,} rows of features and the statistics unchanged {how}"
     alone = "{samples:,} samples unchanged with all bars but their own corrupted"
     yield (

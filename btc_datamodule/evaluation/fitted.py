@@ -37,18 +37,18 @@ class Fitted:
     target_scaler: Scaler
     train_digest: str
 
-    def state(self) -> dict[str, Any]:
+    def to_state(self) -> dict[str, Any]:
         """As plain values, for a checkpoint."""
         return {
             "fold": {name: [list(s) for s in spans] for name, spans in asdict(self.fold).items()},
-            "scaler": _listed(self.scaler),
-            "target_scaler": _listed(self.target_scaler),
+            "scaler": _list_scaler(self.scaler),
+            "target_scaler": _list_scaler(self.target_scaler),
             "train_digest": self.train_digest,
         }
 
     @classmethod
-    def of_state(cls, state: Mapping[str, Any]) -> "Fitted":
-        """From what ``state`` gave."""
+    def from_state(cls, state: Mapping[str, Any]) -> "Fitted":
+        """From what ``to_state`` gave."""
         fold = {
             name: tuple((int(start), int(end)) for start, end in spans)
             for name, spans in state["fold"].items()
@@ -71,7 +71,7 @@ class Fitted:
             )
 
 
-def train_runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, int]]:
+def find_train_runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, int]]:
     """The rows of a table that statistics may see, as half-open runs.
 
     They are what a train window can have as input: of a span that does not begin with the table
@@ -80,7 +80,7 @@ def train_runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, int]]:
     runs = []
     for span in fold.train:
         low, high = (min(max(table.row_of(when), 0), table.rows) for when in span)
-        low += table.warm_up + (embargo if fold.follows_evaluation(span) else 0)
+        low += table.warm_up + (embargo if fold.is_after_evaluation(span) else 0)
         runs.append((min(low, high), high))
     return runs
 
@@ -101,12 +101,7 @@ class ObservedRows:
         return Moments.merged(parts, len(self.table.features))
 
 
-def observed_rows(table: Table, runs: Sequence[tuple[int, int]]) -> ObservedRows:
-    """The observed rows of ``x`` in ``runs``, for ``Scaler.fit``."""
-    return ObservedRows(table, runs)
-
-
-def digest_of(table: Table, runs: Sequence[tuple[int, int]], columns: Sequence[str]) -> str:
+def compute_digest(table: Table, runs: Sequence[tuple[int, int]], columns: Sequence[str]) -> str:
     """SHA-256 of the features, the mask and some columns of the bars in ``runs``.
 
     It is that of the digests of their blocks. As blocks are cut by the clock, it depends on the
@@ -123,7 +118,7 @@ def _blocks(table: Table, runs: Sequence[tuple[int, int]]) -> Iterator[slice]:
     return chain.from_iterable(table.blocks(low, high) for low, high in runs)
 
 
-def _listed(scaler: Scaler) -> dict[str, Any]:
+def _list_scaler(scaler: Scaler) -> dict[str, Any]:
     return {
         "method": scaler.method,
         "center": list(scaler.center),

@@ -43,13 +43,13 @@ class SampleShape:
         lookback: L, input bars.
         horizon: H, target bars.
         gap: g, bars between the origin and the first target bar.
-        context: bars before the first target bar that the target is measured from.
+        reference_bars: bars before the first target bar that the target is measured from.
     """
 
     lookback: int
     horizon: int
     gap: int = 0
-    context: int = 1
+    reference_bars: int = 1
 
     @property
     def reach(self) -> int:
@@ -95,14 +95,14 @@ class Origins:
 
     def __getitem__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of the origins at ``positions``, which must lie in [0, len)."""
-        run = None if len(self.offsets) == 1 else self._runs_of(positions)
+        run = None if len(self.offsets) == 1 else self._find_runs(positions)
         steps = positions if self.stride == 1 else positions * self.stride
         rows = steps + (self.offsets if run is None else self.offsets.take(run))
         if self.lasts is not None:
             np.minimum(rows, self.lasts if run is None else self.lasts.take(run), out=rows)
         return rows
 
-    def _runs_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _find_runs(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The run that each position lies in: from the table, or by search where it has none."""
         shift, table = self._table
         run = table.take(positions >> shift)
@@ -140,7 +140,7 @@ class Dropped(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Reckoning:
+class FoundOrigins:
     """What became of the candidates of a span: the runs of eligible origins, and the others."""
 
     runs: Runs
@@ -148,7 +148,7 @@ class Reckoning:
     dropped: Dropped
 
 
-def eligible(
+def find_origins(
     shape: SampleShape,
     *,
     span: tuple[int, int],
@@ -161,7 +161,7 @@ def eligible(
     inside: bool = False,
     embargo: int = 0,
     need_target: bool = True,
-) -> Reckoning:
+) -> FoundOrigins:
     """The origins that a stage may see in one of its spans.
 
     Args:
@@ -182,7 +182,7 @@ def eligible(
     back = warm_up + shape.lookback - 1
     low, high = max(span[0], 0) - lead, span[1] - lead
     if need_target:
-        back = max(back, shape.context - lead)
+        back = max(back, shape.reference_bars - lead)
         fits = min(high, rows - lead) - shape.horizon + 1
         highs = [min(high, rows - lead), fits, fits - purge]
     else:
@@ -193,18 +193,18 @@ def eligible(
     counts = [max(0, top - bottom) for bottom, top in steps]
     runs = np.array([steps[-1]] if counts[-1] else [], dtype=np.int64).reshape(-1, 2)
     if need_target:
-        shift = np.array([lead + shape.horizon - 1, lead - shape.context])
+        shift = np.array([lead + shape.horizon - 1, lead - shape.reference_bars])
         runs = subtract_runs(runs, outages - shift)
     counts.append(count_rows(runs))
     runs = subtract_runs(runs, unobserved)
     counts.append(count_rows(runs))
     allowed = int(np.floor((1 - min_observed) * shape.lookback + 1e-9))
-    runs = subtract_runs(runs, too_sparse(unobserved, shape.lookback, allowed))
+    runs = subtract_runs(runs, find_sparse_origins(unobserved, shape.lookback, allowed))
     counts.append(count_rows(runs))
-    return Reckoning(runs, counts[0], Dropped(*(-np.diff(counts)).tolist()))
+    return FoundOrigins(runs, counts[0], Dropped(*(-np.diff(counts)).tolist()))
 
 
-def too_sparse(unobserved: Runs, lookback: int, allowed: int) -> Runs:
+def find_sparse_origins(unobserved: Runs, lookback: int, allowed: int) -> Runs:
     """Runs of origins with more than ``allowed`` unobserved rows among their inputs.
 
     The number of unobserved rows in [o - lookback + 1, o] is piecewise linear in o, with slopes

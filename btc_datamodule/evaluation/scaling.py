@@ -72,11 +72,11 @@ class Scaler:
             return cls.identity(n_features)
         moments = _moments(blocks(), n_features)
         center, deviation = moments.mean, moments.deviation
-        scale = np.where(_is_spread(deviation, center), deviation, 1.0)
+        scale = np.where(_exceeds_rounding(deviation, center), deviation, 1.0)
         if method == "robust":
-            low, center, high = _quantiles(blocks, (0.25, 0.5, 0.75), n_features)
+            low, center, high = _compute_quantiles(blocks, (0.25, 0.5, 0.75), n_features)
             spread = (high - low) / NORMAL_IQR
-            scale = np.where(_is_spread(spread, center), spread, scale)
+            scale = np.where(_exceeds_rounding(spread, center), spread, scale)
         if method == "window":
             center = np.zeros(n_features)
         return cls(method, tuple(center.tolist()), tuple(scale.tolist()))
@@ -101,7 +101,7 @@ class Scaler:
             for part in torch.split(x.view(-1, x.shape[-1]), TILED_ROWS):
                 self.apply_(part)
             return x
-        scale, shift = _tiled(self, x.shape[-2])
+        scale, shift = _tile_windows(self, x.shape[-2])
         rows = x.view(-1, len(scale))
         torch.addcmul(shift, rows, scale, out=rows)
         return x
@@ -130,12 +130,16 @@ def _moments(rows: Iterable[NDArray[np.float32]], n_features: int) -> Moments:
     return Moments.merged(map(Moments.of, rows), n_features)
 
 
-def _is_spread(deviation: NDArray[np.float64], center: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _exceeds_rounding(
+    deviation: NDArray[np.float64], center: NDArray[np.float64]
+) -> NDArray[np.bool_]:
     """Whether a spread is more than float32 loses beside the centre."""
     return deviation > np.finfo(np.float32).eps * np.abs(center)
 
 
-def _quantiles(blocks: Blocks, shares: tuple[float, ...], n_features: int) -> NDArray[np.float64]:
+def _compute_quantiles(
+    blocks: Blocks, shares: tuple[float, ...], n_features: int
+) -> NDArray[np.float64]:
     """(len(shares), F) exact quantiles, linear between neighbours as ``numpy.quantile``.
 
     Two passes of counting, in memory that does not depend on the number of rows: the upper 16
@@ -143,7 +147,7 @@ def _quantiles(blocks: Blocks, shares: tuple[float, ...], n_features: int) -> ND
     """
     upper = np.zeros((n_features, 1 << 16), dtype=np.int64)
     for block in blocks():
-        for feature, keys in enumerate(_sortable(block)):
+        for feature, keys in enumerate(_to_sortable(block)):
             upper[feature] += np.bincount(keys >> 16, minlength=1 << 16)
     rows = int(upper[0].sum())
     if not rows:
@@ -154,7 +158,7 @@ def _quantiles(blocks: Blocks, shares: tuple[float, ...], n_features: int) -> ND
     bins = [np.searchsorted(below[feature], ranks, side="right") for feature in range(n_features)]
     lower = np.zeros((n_features, len(ranks), 1 << 16), dtype=np.int64)
     for block in blocks():
-        for feature, keys in enumerate(_sortable(block)):
+        for feature, keys in enumerate(_to_sortable(block)):
             for i, upper_bits in enumerate(bins[feature]):
                 inside = keys[keys >> 16 == upper_bits] & 0xFFFF
                 lower[feature, i] += np.bincount(inside, minlength=1 << 16)
@@ -163,25 +167,25 @@ def _quantiles(blocks: Blocks, shares: tuple[float, ...], n_features: int) -> ND
         for i, (rank, upper_bits) in enumerate(zip(ranks, bins[feature], strict=True)):
             before = below[feature][upper_bits] - upper[feature][upper_bits]
             low = np.searchsorted(np.cumsum(lower[feature, i]), rank - before, side="right")
-            found[i, feature] = _value(int(upper_bits) << 16 | int(low))
+            found[i, feature] = _from_sortable(int(upper_bits) << 16 | int(low))
     columns = [np.interp(at, ranks, found[:, feature]) for feature in range(n_features)]
     return np.stack(columns, axis=1)
 
 
-def _sortable(block: NDArray[np.float32]) -> NDArray[np.uint32]:
+def _to_sortable(block: NDArray[np.float32]) -> NDArray[np.uint32]:
     """(F, n) uint32 in the same order as the float32 values: the sign bit turned into an order."""
     bits = np.ascontiguousarray(block.T + np.float32(0.0)).view(np.uint32)  # -0.0 becomes 0.0
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 
-def _value(key: int) -> float:
-    """The float32 value that ``_sortable`` made ``key`` of."""
+def _from_sortable(key: int) -> float:
+    """The float32 value that ``_to_sortable`` made ``key`` of."""
     bits = key & 0x7FFFFFFF if key >> 31 else ~key & 0xFFFFFFFF
     return float(np.uint32(bits).view(np.float32))
 
 
 @lru_cache(maxsize=32)
-def _tiled(scaler: Scaler, lookback: int) -> tuple[Tensor, Tensor]:
+def _tile_windows(scaler: Scaler, lookback: int) -> tuple[Tensor, Tensor]:
     """Scale and shift of a whole window, (L * F,) each: adding a short last axis is slow."""
     scale = 1.0 / np.array(scaler.scale)
     shift = -np.array(scaler.center) * scale

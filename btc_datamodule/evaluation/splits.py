@@ -82,7 +82,7 @@ class Fold:
         spans: Spans = getattr(self, stage)
         return spans
 
-    def follows_evaluation(self, span: Span) -> bool:
+    def is_after_evaluation(self, span: Span) -> bool:
         """Whether a val or test span ends where ``span`` begins."""
         return any(end == span[0] for _, end in (*self.val, *self.test))
 
@@ -122,7 +122,7 @@ class Split(ABC):
             raise ConfigError(f"split {self!r} has only one fold")
         return replace(self, fold=fold)  # type: ignore[type-var]  # subclasses are dataclasses
 
-    def chosen(self, span: Span, interval: int) -> Fold:
+    def select_fold(self, span: Span, interval: int) -> Fold:
         """The fold that ``fold`` names.
 
         Raises:
@@ -242,17 +242,17 @@ class WalkForward(Split):
     def __post_init__(self) -> None:
         for name, least in (("train", 1), ("val", 0), ("test", 1), ("step", 1)):
             value = getattr(self, name)
-            if value is not None and _duration(value, 1, name) < least:
+            if value is not None and _parse_duration(value, 1, name) < least:
                 raise ConfigError(f"split.{name} is {value!r}: it must be longer")
 
     def folds(self, span: Span, interval: int) -> tuple[Fold, ...]:
         """One fold for each step that fits, its boundaries rounded up to the grid."""
         start, end = span
         train, val, test = (
-            _duration(value, interval, name)
+            _parse_duration(value, interval, name)
             for name, value in (("train", self.train), ("val", self.val), ("test", self.test))
         )
-        step = test if self.step is None else _duration(self.step, interval, "step")
+        step = test if self.step is None else _parse_duration(self.step, interval, "step")
         first = start + train + val
         if first + test > end:
             raise ConfigError(
@@ -319,7 +319,7 @@ class CombinatorialPurged(Split):
             raise ConfigError(
                 f"split.n_groups {self.n_groups} is more than there are bars: lower it"
             )
-        edges = self._edges(span, interval)
+        edges = self._list_edges(span, interval)
         groups = list(pairwise(edges))
         return tuple(
             Fold.of(subtract(span, test), [], test, end)
@@ -362,7 +362,7 @@ class CombinatorialPurged(Split):
             raise ConfigError(
                 f"stitching needs the forecasts of all {self.n_folds} folds, not {len(predictions)}"
             )
-        edges = self._edges(span, interval)
+        edges = self._list_edges(span, interval)
         target = pl.col("origin_time") + lead * interval
         return [
             pl.concat(
@@ -372,14 +372,14 @@ class CombinatorialPurged(Split):
             for path in self.paths().tolist()
         ]
 
-    def _edges(self, span: Span, interval: int) -> list[int]:
+    def _list_edges(self, span: Span, interval: int) -> list[int]:
         bars = (span[1] - span[0]) // interval
         return [span[0] + i * bars // self.n_groups * interval for i in range(self.n_groups)] + [
             span[1]
         ]
 
 
-def _duration(value: int | str, interval: int, name: str) -> int:
+def _parse_duration(value: int | str, interval: int, name: str) -> int:
     """Seconds of a duration, or of a number of bars; 0 or at least a bar."""
     if isinstance(value, bool):
         raise ConfigError(f"split.{name} is {value!r}: give a duration such as 60d, or bars")

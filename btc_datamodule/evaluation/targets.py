@@ -41,8 +41,16 @@ class Target(ABC):
 
     columns: ClassVar[tuple[str, ...]] = ("close",)
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if "context" in vars(cls):
+            raise ConfigError(
+                f"target {cls.__name__} defines `context`, which is `reference_bars` since 0.2: "
+                "rename it"
+            )
+
     @property
-    def context(self) -> int:
+    def reference_bars(self) -> int:
         """Bars before the first target bar that it is measured from; by default 1.
 
         With no gap the last of them is the origin. They belong to the past, whatever stage they
@@ -59,7 +67,7 @@ class Target(ABC):
         """Targets of a batch.
 
         Args:
-            bars: (B, context + H, len(columns)) float64.
+            bars: (B, reference_bars + H, len(columns)) float64.
 
         Returns:
             (B, *shape(H)) floating.
@@ -95,11 +103,11 @@ class LogReturn(Target):
 
     def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
         """(B, H, 1): one return a target bar; NaN where its close or the one before is."""
-        return _returns(bars)
+        return _compute_returns(bars)
 
     def prices(self, y: NDArray[np.floating], close: NDArray[np.float64]) -> NDArray[np.float64]:
         """(B, H, 1): the close of each target bar."""
-        return _grown(close, np.cumsum(y, axis=1, dtype=np.float64))
+        return _grow_prices(close, np.cumsum(y, axis=1, dtype=np.float64))
 
 
 @public
@@ -117,7 +125,7 @@ class CumulativeReturn(Target):
 
     def prices(self, y: NDArray[np.floating], close: NDArray[np.float64]) -> NDArray[np.float64]:
         """(B, 1): the close of the last target bar."""
-        return _grown(close, y)
+        return _grow_prices(close, y)
 
 
 @public
@@ -163,7 +171,7 @@ class RealisedVolatility(Target):
 
     def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
         """(B, 1); NaN where any close is."""
-        volatility: NDArray[np.float64] = np.sqrt(np.sum(_returns(bars) ** 2, axis=1))
+        volatility: NDArray[np.float64] = np.sqrt(np.sum(_compute_returns(bars) ** 2, axis=1))
         return volatility
 
 
@@ -210,7 +218,7 @@ class TripleBarrier(Target):
             raise ConfigError(f"target.volatility_bars {bars} must be a whole number from 1 up")
 
     @property
-    def context(self) -> int:
+    def reference_bars(self) -> int:
         """``volatility_bars`` + 1: each return takes the close before it."""
         return self.volatility_bars + 1
 
@@ -219,17 +227,17 @@ class TripleBarrier(Target):
         return (1,)
 
     def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
-        """(B, 1); NaN where a close of the context, or any high or low of a target bar, is.
+        """(B, 1); NaN where a close of the reference bars, or any high or low of a target bar, is.
 
         That holds where a barrier is reached before the unknown bar too: of the samples whose
         future is known in part, only those with a label of 1 or -1 would have one.
         """
-        closes = bars[:, : self.context, 2]
-        sigma = np.sqrt(np.mean(_returns(closes) ** 2, axis=1, keepdims=True))
-        moves = np.log(bars[:, self.context :, :2] / closes[:, -1, np.newaxis, np.newaxis])
+        closes = bars[:, : self.reference_bars, 2]
+        sigma = np.sqrt(np.mean(_compute_returns(closes) ** 2, axis=1, keepdims=True))
+        moves = np.log(bars[:, self.reference_bars :, :2] / closes[:, -1, np.newaxis, np.newaxis])
         rises, falls = moves[:, :, 0], -moves[:, :, 1]
-        above = _first(rises >= np.maximum(self.up * sigma, LEAST_MOVE))
-        below = _first(falls >= np.maximum(self.down * sigma, LEAST_MOVE))
+        above = _find_first(rises >= np.maximum(self.up * sigma, LEAST_MOVE))
+        below = _find_first(falls >= np.maximum(self.down * sigma, LEAST_MOVE))
         label = np.where(above < below, 1.0, np.where(below < rises.shape[1], -1.0, 0.0))
         known = np.isfinite(sigma[:, 0]) & np.isfinite(moves).all(axis=(1, 2))
         return np.where(known, label, np.nan)[:, np.newaxis]
@@ -255,24 +263,24 @@ class OHLCPath(Target):
 
         Those of a forecast are as it says: nothing keeps its high above its low.
         """
-        return _grown(close, y)
+        return _grow_prices(close, y)
 
 
-def _returns(closes: NDArray[np.float64]) -> NDArray[np.float64]:
+def _compute_returns(closes: NDArray[np.float64]) -> NDArray[np.float64]:
     """One-bar log returns along axis 1, of which there is one less than closes."""
     # Of the ratio: a difference of two logs is off by the rounding of both.
     returns: NDArray[np.float64] = np.log(closes[:, 1:] / closes[:, :-1])
     return returns
 
 
-def _grown(close: NDArray[np.float64], returns: NDArray[np.floating]) -> NDArray[np.float64]:
+def _grow_prices(close: NDArray[np.float64], returns: NDArray[np.floating]) -> NDArray[np.float64]:
     """(B,) prices after (B, ...) log returns: (B, ...) float64."""
     start = np.asarray(close, dtype=np.float64).reshape(-1, *[1] * (returns.ndim - 1))
     grown: NDArray[np.float64] = start * np.exp(returns, dtype=np.float64)
     return grown
 
 
-def _first(reached: NDArray[np.bool_]) -> NDArray[np.int64]:
+def _find_first(reached: NDArray[np.bool_]) -> NDArray[np.int64]:
     """The first true bar of each row of (B, H), H if there is none."""
     first: NDArray[np.int64] = reached.argmax(axis=1)
     first[~reached.any(axis=1)] = reached.shape[1]

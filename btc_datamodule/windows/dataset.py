@@ -194,7 +194,7 @@ class WindowDataset(Dataset[Batch]):
 
     def target_blocks(self) -> Iterator[NDArray[np.float32]]:
         """All targets in order of time, not scaled, as blocks of shape (n, C); NaN left out."""
-        each = (self.shape.context + self.shape.horizon) * len(self.target.columns) * 8
+        each = (self.shape.reference_bars + self.shape.horizon) * len(self.target.columns) * 8
         count = max(1, TARGET_BYTES // each)
         for low in range(0, len(self), count):
             positions = np.arange(low, min(low + count, len(self)), dtype=np.int64)
@@ -223,10 +223,10 @@ class WindowDataset(Dataset[Batch]):
         self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """What the targets of some origins are made of; NaN where the table does not reach."""
-        first = origins + (1 + self.shape.gap - self.shape.context)
+        first = origins + (1 + self.shape.gap - self.shape.reference_bars)
         beyond = self._windows().beyond
         known = np.clip(first, 0, len(columns[0]) - 1) if beyond else first
-        length = self.shape.context + self.shape.horizon
+        length = self.shape.reference_bars + self.shape.horizon
         parts = [column[known].view(np.float64).reshape(-1, length, 1) for column in columns]
         future = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         if beyond:
@@ -242,7 +242,7 @@ class WindowDataset(Dataset[Batch]):
             fits = (high - low) * table.x.strides[0] <= self.ahead_bytes
             ahead = fits and self.scaler.method != "window"
             x = self.scaled(low, high) if ahead else table.x
-            length = shape.context + shape.horizon
+            length = shape.reference_bars + shape.horizon
             first, last = self.origins.span[0] + shape.reach - length, self.origins.span[1] - 1
             views = _Views(
                 x=overlapping(x, shape.lookback),

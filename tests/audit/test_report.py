@@ -28,8 +28,8 @@ from btc_datamodule import stages as wiring
 from btc_datamodule.audit import guarantees
 from btc_datamodule.audit import report as audit
 from btc_datamodule.cli.commands import main
-from btc_datamodule.evaluation.fitted import observed_rows
-from btc_datamodule.evaluation.origins import Origins, Reckoning, eligible
+from btc_datamodule.evaluation.fitted import ObservedRows
+from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origins
 from btc_datamodule.evaluation.splits import Fold, Stage
 from btc_datamodule.features import build as building
 from btc_datamodule.features.causality import changed
@@ -177,21 +177,21 @@ class Inside:
 
 
 def scaler_sees_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "train_runs", lambda table, *_: [(table.warm_up, table.rows)])
+    monkeypatch.setattr(wiring, "find_train_runs", lambda table, *_: [(table.warm_up, table.rows)])
 
 
 def scaler_sees_val(monkeypatch: pytest.MonkeyPatch) -> None:
     def runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, int]]:
         return [(table.warm_up, table.row_of(fold.val[-1][1]))]
 
-    monkeypatch.setattr(wiring, "train_runs", runs)
+    monkeypatch.setattr(wiring, "find_train_runs", runs)
 
 
 def rows_but_not_digest_see_val(monkeypatch: pytest.MonkeyPatch) -> None:
     def rows(table: Table, runs: Any) -> Any:
-        return observed_rows(table, [(low, high + 1) for low, high in runs])
+        return ObservedRows(table, [(low, high + 1) for low, high in runs])
 
-    monkeypatch.setattr(wiring, "observed_rows", rows)
+    monkeypatch.setattr(wiring, "ObservedRows", rows)
 
 
 def target_scaler_sees_everything(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,12 +243,12 @@ def eligible_with(**other: Any) -> Plant:
     """The rules of origins with some arguments changed; an int is added, a bool put in place."""
 
     def plant(monkeypatch: pytest.MonkeyPatch) -> None:
-        def loose(shape: Any, **arguments: Any) -> Reckoning:
+        def loose(shape: Any, **arguments: Any) -> FoundOrigins:
             for name, value in other.items():
                 arguments[name] = value(arguments) if callable(value) else value
-            return eligible(shape, **arguments)
+            return find_origins(shape, **arguments)
 
-        monkeypatch.setattr(wiring, "eligible", loose)
+        monkeypatch.setattr(wiring, "find_origins", loose)
 
     return plant
 

@@ -128,7 +128,9 @@ class Sample:
         self.first_target = self.origin + 1 + self.dm.shape.gap
         self.last_target = self.first_target + self.dm.horizon - 1
         first_input = self.origin - self.dm.lookback + 1
-        self.first_read = min(first_input - warm_up, self.first_target - self.dm.target.context)
+        self.first_read = min(
+            first_input - warm_up, self.first_target - self.dm.target.reference_bars
+        )
 
 
 def samples(dm: BTCDataModule, stage: Stage) -> list[Sample]:
@@ -175,7 +177,7 @@ def fates(
             return "history"
         if inside and sample.first_read < span[0] + embargo:
             return "embargo"
-        measured = sample.first_target - dm.target.context
+        measured = sample.first_target - dm.target.reference_bars
         if outage[measured : sample.last_target + 1].any():
             return "target"
         if unseen[sample.origin]:

@@ -10,8 +10,8 @@ from btc_datamodule.evaluation.origins import (
     TABLE_LIMIT,
     Origins,
     SampleShape,
-    eligible,
-    too_sparse,
+    find_origins,
+    find_sparse_origins,
 )
 
 
@@ -32,7 +32,7 @@ def cases(draw: st.DrawFn) -> dict[str, object]:
             lookback=draw(st.integers(1, 12)),
             horizon=draw(st.integers(1, 6)),
             gap=draw(st.integers(0, 3)),
-            context=draw(st.integers(1, 3)),
+            reference_bars=draw(st.integers(1, 3)),
         ),
         "rows": rows,
         "outage": outage,
@@ -53,7 +53,7 @@ def fate(case: dict, origin: int) -> str | None:  # type: ignore[type-arg]  # no
     target, need = origin + 1 + shape.gap, case["need_target"]
     first_raw = origin - shape.lookback + 1 - case["warm_up"]
     if need:
-        first_raw = min(first_raw, target - shape.context)
+        first_raw = min(first_raw, target - shape.reference_bars)
     if not begin <= target < end or (target >= rows if need else origin >= rows):
         return None
     if need and target + shape.horizon > min(end, rows):
@@ -64,7 +64,7 @@ def fate(case: dict, origin: int) -> str | None:  # type: ignore[type-arg]  # no
         return "history"
     if case["inside"] and first_raw < begin + case["embargo"]:
         return "embargo"
-    if need and case["outage"][target - shape.context : target + shape.horizon].any():
+    if need and case["outage"][target - shape.reference_bars : target + shape.horizon].any():
         return "target"
     inputs = case["unobserved"][origin - shape.lookback + 1 : origin + 1]
     if inputs[-1]:
@@ -77,7 +77,7 @@ def fate(case: dict, origin: int) -> str | None:  # type: ignore[type-arg]  # no
 @given(cases())
 @settings(max_examples=1000, deadline=None)
 def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) -> None:  # type: ignore[type-arg]
-    reckoning = eligible(
+    reckoning = find_origins(
         case["shape"],
         span=case["span"],
         rows=case["rows"],
@@ -103,7 +103,7 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
     shape = SampleShape(lookback=4, horizon=3, gap=2)
 
     def first_inputs(span: tuple[int, int], *, inside: bool = False) -> list[int]:
-        runs = eligible(
+        runs = find_origins(
             shape,
             span=span,
             rows=100,
@@ -127,7 +127,7 @@ def test_too_sparse_windows_are_found_exactly(
 ) -> None:
     mask = np.array(unseen, dtype=bool)
     padded = np.concatenate([np.zeros(lookback, dtype=bool), mask, np.zeros(lookback, dtype=bool)])
-    runs = too_sparse(runs_of(padded), lookback, allowed)
+    runs = find_sparse_origins(runs_of(padded), lookback, allowed)
     expected = [
         origin
         for origin in range(lookback - 1, len(padded))

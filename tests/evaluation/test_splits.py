@@ -374,7 +374,7 @@ def test_each_fold_tests_one_choice_of_groups_and_trains_on_all_others(
         assert stages["train"] == sorted(set(range(bars)) - set(stages["test"]))
         assert all(a[1] < b[0] for a, b in pairwise(fold.train))
         for span in fold.train:
-            assert fold.follows_evaluation(span) == (span[0] > grid[0][0])
+            assert fold.is_after_evaluation(span) == (span[0] > grid[0][0])
 
 
 @pytest.mark.parametrize("n_groups", range(2, 10))
@@ -450,12 +450,12 @@ def test_the_chosen_fold_is_counted_from_either_end(grid: tuple[Span, int], fold
     for split in splits:
         folds = split.folds(*grid)
         if -len(folds) <= fold < len(folds):
-            assert split.chosen(*grid) == folds[fold]
+            assert split.select_fold(*grid) == folds[fold]
         else:
             first, last = (format_instant(when) for when in grid[0])
             message = rf"split\.fold is {fold}: {first} to {last} has {len(folds)} folds, 0 to "
             with pytest.raises(ConfigError, match=message + str(len(folds) - 1)):
-                split.chosen(*grid)
+                split.select_fold(*grid)
 
 
 @law(grids())

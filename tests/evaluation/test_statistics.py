@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from btc_datamodule import BTCDataModule, Candles, FractionSplit, LogReturn, Simulator
 from btc_datamodule.audit.verify import verify_table
 from btc_datamodule.candles.timeline import format_instant, parse_instant
-from btc_datamodule.evaluation.fitted import digest_of, observed_rows, train_runs
+from btc_datamodule.evaluation.fitted import ObservedRows, compute_digest, find_train_runs
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.features import table as layout
@@ -133,7 +133,7 @@ def test_statistics_of_any_runs_are_those_of_their_observed_rows(
     table: Table, runs: list[Run]
 ) -> None:
     rows = rows_in(table, runs)
-    found = observed_rows(table, runs).moments()
+    found = ObservedRows(table, runs).moments()
     assert found.n == len(rows)
     for feature, values in enumerate(rows.T.tolist()):
         mean = math.fsum(values) / max(len(values), 1)
@@ -141,7 +141,7 @@ def test_statistics_of_any_runs_are_those_of_their_observed_rows(
         spread = math.sqrt(squares / max(len(values), 1))
         assert math.isclose(found.mean[feature], mean, rel_tol=1e-12, abs_tol=1e-14 * spread)
         assert math.isclose(found.squares[feature], squares, rel_tol=1e-12)
-    blocks = list(observed_rows(table, runs))
+    blocks = list(ObservedRows(table, runs))
     np.testing.assert_array_equal(np.concatenate([np.zeros((0, 3)), *blocks]), rows)
 
 
@@ -157,11 +157,11 @@ def test_a_block_that_reaches_past_a_boundary_is_never_used(table: Table, runs: 
     poisoned = replace(
         table, moments=tuple(known if use else poison for use, known in kept), digests=digests
     )
-    wanted, found = (observed_rows(each, runs).moments() for each in (table, poisoned))
+    wanted, found = (ObservedRows(each, runs).moments() for each in (table, poisoned))
     assert found.n == wanted.n
     np.testing.assert_array_equal(found.mean, wanted.mean)
     np.testing.assert_array_equal(found.squares, wanted.squares)
-    assert digest_of(poisoned, runs, ["close"]) == digest_of(table, runs, ["close"])
+    assert compute_digest(poisoned, runs, ["close"]) == compute_digest(table, runs, ["close"])
 
 
 @pytest.mark.parametrize("method", ["train", "window"])
@@ -175,7 +175,7 @@ def test_the_scaler_of_a_datamodule_is_that_of_its_train_rows(tmp_path: Path, me
     )
     dm.prepare_data()
     dm.setup()
-    runs = train_runs(dm.table, dm.fold, 0)
+    runs = find_train_runs(dm.table, dm.fold, 0)
     rows = rows_in(dm.table, runs)
     center = rows.mean(axis=0) if method == "train" else np.zeros(3)
     np.testing.assert_allclose(dm.scaler.center, center, rtol=1e-12, atol=1e-17)
@@ -223,9 +223,9 @@ def test_the_digest_of_rows_is_the_same_after_newer_candles_came(
     short = table_of(tmp_path, series(0, end)) if end < ROWS else table
     longer = table_of(tmp_path / "longer", series(0, 3 * ROWS))
     for run in ((1, end), (1, end - 1), (70, end - 50)):
-        wanted = digest_of(short, [run], ["close", "high"])
-        assert digest_of(longer, [run], ["close", "high"]) == wanted
-        assert digest_of(longer, [(run[0], run[1] + 1)], ["close", "high"]) != wanted
+        wanted = compute_digest(short, [run], ["close", "high"])
+        assert compute_digest(longer, [run], ["close", "high"]) == wanted
+        assert compute_digest(longer, [(run[0], run[1] + 1)], ["close", "high"]) != wanted
 
 
 def test_older_candles_leave_the_digest_of_rows_alone_too(table: Table, tmp_path: Path) -> None:
@@ -233,7 +233,7 @@ def test_older_candles_leave_the_digest_of_rows_alone_too(table: Table, tmp_path
     assert late.first == table.time_of(123)
     same = [(124, 290), (450, 900)]
     moved = [(low - 123, high - 123) for low, high in same]
-    assert digest_of(late, moved, ["open"]) == digest_of(table, same, ["open"])
+    assert compute_digest(late, moved, ["open"]) == compute_digest(table, same, ["open"])
 
 
 def test_any_change_inside_the_rows_changes_their_digest_and_none_outside_does(
@@ -248,7 +248,9 @@ def test_any_change_inside_the_rows_changes_their_digest_and_none_outside_does(
         other = table_of(tmp_path / str(i), changed(candles, close=close))
         # The return of the row after it is made of this close too.
         touched = any(low <= row < high or low <= row + 1 < high for low, high in runs)
-        assert (digest_of(other, runs, ["close"]) != digest_of(table, runs, ["close"])) == touched
+        assert (
+            compute_digest(other, runs, ["close"]) != compute_digest(table, runs, ["close"])
+        ) == touched
 
 
 def test_the_digest_tells_columns_and_rows_apart(table: Table) -> None:
@@ -262,7 +264,7 @@ def test_the_digest_tells_columns_and_rows_apart(table: Table) -> None:
         ([(310, 340)], ["close"]),
         ([(310, 341)], ["close"]),
     ]
-    assert len({digest_of(table, runs, columns) for runs, columns in given}) == len(given)
+    assert len({compute_digest(table, runs, columns) for runs, columns in given}) == len(given)
 
 
 # --- what is read -------------------------------------------------------------------------------

@@ -56,7 +56,7 @@ class Variance(Target):
 class Gain(Variance):
     """One that is measured from further back, told by a plain number."""
 
-    context: ClassVar[int] = 5
+    reference_bars: ClassVar[int] = 5
 
 
 @dataclass(frozen=True)
@@ -227,23 +227,23 @@ def test_a_label_is_nan_where_any_bar_that_it_depends_on_is_unknown() -> None:
 def test_a_target_knows_its_shape_without_data(target: Target, horizon: int) -> None:
     assert set(target.columns) <= set(BAR_COLUMNS)
     for count in (0, 3):
-        y = target(np.ones((count, target.context + horizon, len(target.columns))))
+        y = target(np.ones((count, target.reference_bars + horizon, len(target.columns))))
         assert y.shape == (count, *target.shape(horizon))
         assert y.dtype == np.float64
 
 
 @ALL
 def test_an_unknown_future_is_nan(target: Target) -> None:
-    known = np.ones((1, target.context + 4, len(target.columns)))
+    known = np.ones((1, target.reference_bars + 4, len(target.columns)))
     assert np.isfinite(target(known)).all()
-    known[:, target.context :] = NAN
+    known[:, target.reference_bars :] = NAN
     assert np.isnan(target(known)).all()
 
 
 @ALL
 def test_an_unknown_reference_close_is_nan(target: Target) -> None:
-    known = np.ones((1, target.context + 1, len(target.columns)))
-    known[:, target.context - 1] = NAN
+    known = np.ones((1, target.reference_bars + 1, len(target.columns)))
+    known[:, target.reference_bars - 1] = NAN
     assert np.isnan(target(known)).all()
 
 
@@ -326,15 +326,15 @@ def test_a_target_depends_on_its_context_and_its_own_bars_only(
     extent = {"horizon": horizon, "gap": gap, "batch_size": 1}
     with tempfile.TemporaryDirectory() as folder:
         dm = prepared(Path(folder, "clean"), Memory(candles), target, **extent)
-        assert dm.shape.context == target.context
+        assert dm.shape.reference_bars == target.reference_bars
         dataset = dm.dataset("train")
         position = int(where * len(dataset))
         clean = dataset[position]
         first = (int(clean.origin_time) - START) // HOUR + 1 + gap
         inside = np.zeros(len(kept), dtype=np.bool_)
-        inside[first - target.context : first + horizon] = True
+        inside[first - target.reference_bars : first + horizon] = True
         # A bar that nobody traded in shows the close before it, which may lie further back.
-        filled_from = first - target.context
+        filled_from = first - target.reference_bars
         while not kept[filled_from]:
             filled_from -= 1
             inside[filled_from] = True
@@ -402,7 +402,7 @@ def test_a_target_is_made_from_its_class_path_and_its_fields(target: Target) -> 
 
 def test_a_target_of_ones_own_needs_no_more_than_shape_and_value(tmp_path: Path) -> None:
     dm = prepared(tmp_path, Memory(random_hourly([True] * 200, 1)), Variance(), batch_size=8)
-    assert dm.shape.context == 1
+    assert dm.shape.reference_bars == 1
     assert dm.dataset("val")[np.arange(3)].y.shape == (3, 1)
 
 
@@ -416,6 +416,15 @@ def test_a_target_that_gives_something_else_than_it_says_is_refused(
     dm = prepared(tmp_path, Memory(candles), Crooked(gives), batch_size=8, horizon=2)
     with pytest.raises(ConfigError, match=f"Crooked gave {what} for 3 samples.* shape \\(3, 2\\)"):
         dm.dataset("val")[np.arange(3)]
+
+
+def test_a_target_with_the_name_of_0_1_for_its_reference_bars_is_an_error_that_names_the_new() -> (
+    None
+):
+    with pytest.raises(ConfigError, match="Old defines `context`, which is `reference_bars`"):
+
+        class Old(LogReturn):
+            context = 3
 
 
 # Against plain loops over real candles, the whole way from the file to the batch.
@@ -545,7 +554,7 @@ def test_targets_of_real_candles_are_those_of_plain_loops(
                     first = origin + step * (1 + gap)
                     past, future = (
                         [known.get(first + step * bar, unknown) for bar in range(*reach)]
-                        for reach in ((-target.context, 0), (0, horizon))
+                        for reach in ((-target.reference_bars, 0), (0, horizon))
                     )
                     beyond = first + step * horizon > dm.table.span[1]
                     row = expected(target, past, future)

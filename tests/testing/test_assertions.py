@@ -107,7 +107,7 @@ class LogRange(Target):
         return (1,)
 
     def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
-        future = bars[:, self.context :]
+        future = bars[:, self.reference_bars :]
         width: NDArray[np.float64] = future[:, :, 0].max(axis=1) / future[:, :, 1].min(axis=1)
         return np.log(width)[:, np.newaxis]
 

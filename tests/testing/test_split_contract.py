@@ -178,7 +178,7 @@ class TheNewest(Sound):
 @caught_by("test_each_fold_can_be_chosen_from_either_end_and_no_other", "fold=4 is taken, of 4")
 @dataclass(frozen=True)
 class RoundAndRound(Sound):
-    def chosen(self, span: Span, interval: int) -> Fold:
+    def select_fold(self, span: Span, interval: int) -> Fold:
         folds = self.folds(span, interval)
         return folds[self.fold % len(folds)]
 

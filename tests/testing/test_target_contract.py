@@ -88,7 +88,7 @@ class OfTheMidPrice(Gain):
 @caught_by("test_its_columns_and_reference_bars_are_such_as_there_are", "from 0 up")
 @dataclass(frozen=True)
 class FromTheFuture(Gain):
-    context: ClassVar[int] = -1
+    reference_bars: ClassVar[int] = -1
 
 
 @caught_by("test_its_shape_is_known_without_data", "(1,) for a single number")

@@ -51,7 +51,7 @@ class SplitContract(ValueContract[Split]):
 
     def observe(self, made: Split) -> Any:
         """All its folds, and which is chosen."""
-        return made.folds(self._span, self._step), made.chosen(self._span, self._step)
+        return made.folds(self._span, self._step), made.select_fold(self._span, self._step)
 
     # --- its folds ------------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class SplitContract(ValueContract[Split]):
         split = self.make()
         folds = split.folds(self._span, self._step)
         if not any(field.name == "fold" for field in fields(split)):  # type: ignore[arg-type]
-            assert split.chosen(self._span, self._step) == folds[split.fold]
+            assert split.select_fold(self._span, self._step) == folds[split.fold]
             return
         count = len(folds)
         for fold in sorted({0, count // 2, count - 1, -1, -count}):
@@ -158,12 +158,12 @@ class SplitContract(ValueContract[Split]):
             assert other.folds(self._span, self._step) == folds, (
                 f"with fold={fold} it has other folds: `fold` says which, not what they are"
             )
-            assert other.chosen(self._span, self._step) == folds[fold], (
+            assert other.select_fold(self._span, self._step) == folds[fold], (
                 f"with fold={fold} the fold that is chosen is another one of the {count}"
             )
         for fold in (count, -count - 1):
             other = replace(split, fold=fold)  # type: ignore[type-var]
-            error = catch(ConfigError, partial(other.chosen, self._span, self._step))
+            error = catch(ConfigError, partial(other.select_fold, self._span, self._step))
             assert error, f"fold={fold} is taken, of {count} folds"
             assert str(count) in str(error), (
                 f"the error for fold={fold} does not say that there are {count} folds: {error}"

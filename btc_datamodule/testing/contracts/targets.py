@@ -200,7 +200,7 @@ class TargetContract(ValueContract[Target]):
 
 def reference_bars_of(target: Target) -> int:
     """Bars before the first target bar that a target is measured from."""
-    return target.context
+    return target.reference_bars
 
 
 def make_market(target: Target, horizon: int, seed: int = 0) -> NDArray[np.float64]:
