@@ -22,7 +22,7 @@ _T = TypeVar("_T")
 @public
 @dataclass(frozen=True)
 class Block:
-    """What a source answers for one span.
+    """The answer of a source for one span.
 
     Attributes:
         span: the half-open span (epoch seconds) that this block settles: a bar of it that is
@@ -96,7 +96,16 @@ class Source(ABC):
 
 
 def read_or_advise(read: Callable[[bool], _T], drop_invalid: bool) -> _T:
-    """What ``read(drop_invalid)`` gives; an error that leaving bars out would mend says so."""
+    """Return ``read(drop_invalid)``; if leaving bars out would mend its error, say so in it.
+
+    Args:
+        read: makes candles of what a source has; given True it leaves out bars that are none.
+        drop_invalid: as the user set it.
+
+    Raises:
+        CandleError: of ``read``, with the advice to set ``source.drop_invalid`` where
+            ``read(True)`` raises none.
+    """
     try:
         return read(drop_invalid)
     except CandleError as error:

@@ -89,7 +89,7 @@ class Coinbase(Source):
 
     @property
     def series(self) -> str:
-        """The product."""
+        """Folder of the candles: the product."""
         return self.product
 
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
@@ -115,7 +115,7 @@ class Coinbase(Source):
                 yield block
 
     def _fetch_block(self, client: PoliteClient, interval: int, page: Span) -> Block:
-        """What Coinbase says about a page, and up to where that settles it."""
+        """Fetch a page as a block, whose span ends where the answer leaves bars open."""
         where = (
             f"coinbase {self.product}, page {format_instant(page[0])} to {format_instant(page[1])}"
         )
@@ -148,7 +148,7 @@ class Coinbase(Source):
     def _ask(
         self, client: PoliteClient, interval: int, page: Span, where: str
     ) -> tuple[Answer, NDArray[np.float64]]:
-        """The answer for a page, and its rows as they came."""
+        """Ask for a page; return the answer, and its rows (N, 6) float64 as they came."""
         answer, content = client.get_json(
             self._path,
             {
@@ -164,12 +164,13 @@ class Coinbase(Source):
     def _read_candles(
         self, rows: NDArray[np.float64], interval: int, where: str
     ) -> tuple[Candles, tuple[str, ...]]:
-        """Rows as candles, and what was left out or repaired."""
+        """Read rows as candles, and notes on what was left out or repaired."""
         return read_or_advise(
             lambda drop: _tidy_rows(rows, interval, where, drop), self.drop_invalid
         )
 
     def _make_refusal(self, status: int, answer: Any, where: str) -> SourceError:
+        """Make the error that tells what Coinbase refused, and which argument mends it."""
         message = answer.get("message") if isinstance(answer, dict) else None
         if status == 404 and message == "NotFound":
             return SourceError(
@@ -185,7 +186,7 @@ class Coinbase(Source):
 def _tidy_rows(
     rows: NDArray[np.float64], interval: int, where: str, drop_invalid: bool
 ) -> tuple[Candles, tuple[str, ...]]:
-    """Rows in Coinbase's order of columns as candles, and what was left out or repaired."""
+    """Make candles of rows as ``ROW``, and notes on what was left out or repaired."""
     off_grid = rows[:, 0] % interval != 0
     notes: tuple[str, ...] = ()
     if drop_invalid and off_grid.any():

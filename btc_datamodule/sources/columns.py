@@ -71,13 +71,16 @@ def name_columns(
     where: str,
     is_text: Sequence[bool],
 ) -> list[str]:
-    """A candle column or ``LEFT_OUT`` for each column of a file.
+    """Find a candle column, or ``LEFT_OUT``, for each column of a file.
 
     Args:
         found: the file's own names in its order.
         columns: as the user set them, or None.
         where: the file, for errors.
         is_text: for each column, whether it holds words rather than numbers or instants.
+
+    Raises:
+        SourceError: if a required column is missing, or ``columns`` contradicts the file.
     """
     own = recognise(found, is_text)
     missing = [name for name in REQUIRED if name not in own]
@@ -98,9 +101,10 @@ def name_columns(
 
 
 def recognise(found: Sequence[str], is_text: Sequence[bool]) -> list[str]:
-    """The candle column that each name stands for; of rivals the best known one, once.
+    """Find the candle column that each name stands for, ``LEFT_OUT`` for a name that is none.
 
-    A numeric time beats one in words: files with both often round, or misspell, the words.
+    Each candle column is found once, under the best known of its names. A numeric time beats one
+    in words: files with both often round, or misspell, the words.
     """
     plain = [re.sub(r"[^a-z0-9]", "", name.lower()) for name in found]
     own = [LEFT_OUT] * len(found)
@@ -121,7 +125,7 @@ def check_width(width: int, columns: tuple[str, ...], where: str) -> None:
 
 
 def apply_names(frame: "pl.DataFrame", names: Sequence[str]) -> "pl.DataFrame":
-    """The columns that have a name, under it, in the package's order."""
+    """Take the columns of ``frame`` that have a name, under that name, in the package's order."""
     import polars as pl
 
     series = frame.get_columns()

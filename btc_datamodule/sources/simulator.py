@@ -155,7 +155,7 @@ class Simulator(Source):
             start = stop
 
     def _drop_absent(self, interval: int, columns: Columns) -> Columns:
-        """The bars of whole days that are left after single absences and outages."""
+        """Drop bars of whole days: single ones at random, and those that lie in an outage."""
         open_time = columns["open_time"]
         begin, end = int(open_time[0]), int(open_time[-1]) + interval
         kept = np.ones(len(open_time), dtype=bool)
@@ -170,10 +170,13 @@ class Simulator(Source):
 
 
 def _walk_days(seed: int, end_day: int) -> tuple[Floats, Floats]:
-    """Log price (D + 1,) at each midnight from ``FIRST_DAY`` on, and volatility (D,) of each day.
+    """Walk from ``FIRST_DAY`` to ``end_day`` in days since the epoch, past the anchor at least.
 
     The sum always starts at ``FIRST_DAY`` and goes past the anchor: the value at a day does not
     depend on where the span ends.
+
+    Returns:
+        Log price (D + 1,) at each midnight, and volatility (D,) of each of the D days.
     """
     days = range(FIRST_DAY, max(end_day, ANCHOR_DAY))
     number = np.arange(days.start, days.stop)
@@ -191,7 +194,7 @@ def _walk_days(seed: int, end_day: int) -> tuple[Floats, Floats]:
 def _walk_bars(
     seed: int, interval: int, bars: range, log_price: Floats, volatility: Floats
 ) -> tuple[Floats, Floats]:
-    """Log prices (D, n + 1) at the edges of the n bars of each of D days, and variances (D, n).
+    """Walk inside D days: log prices (D, n + 1) at the edges of their n bars, and variances (D, n).
 
     Sums over a day are taken by ``cumsum``, which adds in order: the order in which ``sum`` adds
     may depend on the shape, and with it the last digit.
@@ -227,7 +230,15 @@ def _walk_bars(
 def _make_bars(
     seed: int, interval: int, first_day: int, log_price: Floats, volatility: Floats
 ) -> Columns:
-    """All columns of all bars of the D days from ``first_day``; the rest as for ``_walk_bars``."""
+    """Make all columns of all bars of D days.
+
+    Args:
+        seed: of the series.
+        interval: seconds of a bar.
+        first_day: the first of the days, counted from the epoch.
+        log_price: (D + 1,) at the edges of the days.
+        volatility: (D,) of the days.
+    """
     per_day = DAY // interval
     bars = range(first_day * per_day, (first_day + len(volatility)) * per_day)
     key = (seed, interval)
@@ -254,7 +265,7 @@ def _make_bars(
 def _draw_volumes(
     bars: range, key: tuple[int, int], move: Floats, sigma: Floats
 ) -> dict[str, NDArray[np.float64]]:
-    """Volume, number of trades and volume of taker buys of bars with these moves.
+    """Draw volume, number of trades and volume of taker buys for bars with given moves.
 
     Volume is proportional to sigma over its usual size, rises with the move in sigmas, and is
     scattered by a log-logistic factor. Buyers are the takers of more of it when the price rises.
@@ -275,7 +286,7 @@ def _draw_volumes(
 
 
 def _draw_outages(seed: int, per_year: float, first_day: int, end_day: int) -> Iterator[Span]:
-    """Spans of the outages that begin on a day of [first_day - 1, end_day), at most one a day.
+    """Yield the outages that begin on a day of [first_day - 1, end_day), at most one a day.
 
     The day before is included because its outage can last past midnight.
     """
@@ -290,12 +301,12 @@ def _draw_outages(seed: int, per_year: float, first_day: int, end_day: int) -> I
 
 
 def _round_to_cents(price: Floats) -> Floats:
-    """Prices on the exchange's tick of 0.01, and never zero."""
+    """Round prices to the exchange's tick of 0.01, and never to zero."""
     return np.maximum(np.round(price, 2), 0.01)
 
 
 def _draw_reach(move: Floats, variance: Floats, uniform: Floats) -> Floats:
-    """How far a Brownian bridge from 0 to ``move`` gets above 0, by inversion of its law.
+    """Draw how far a Brownian bridge from 0 to ``move`` gets above 0, by inversion of its law.
 
     P(max > m) = exp(-2 m (m - move) / variance); Borodin & Salminen, Handbook of Brownian Motion.
     """
@@ -303,13 +314,13 @@ def _draw_reach(move: Floats, variance: Floats, uniform: Floats) -> Floats:
 
 
 def _draw_student(size: Floats, angle: Floats) -> Floats:
-    """Student t variates of variance one from two uniforms each (Bailey 1994, polar form)."""
+    """Draw Student t variates of variance one from two uniforms each (Bailey 1994, polar form)."""
     radius = np.sqrt((FREEDOM - 2) * (size ** (-2 / FREEDOM) - 1))
     return radius * np.cos(2 * np.pi * angle)
 
 
 def _draw_noise(time: NDArray[np.int64], periods: Sequence[int], scale: float, *key: int) -> Floats:
-    """Value noise at sorted times: for each period, random values on its grid, joined by lines.
+    """Draw value noise at sorted times: for each period, values on its grid, joined by lines.
 
     ``scale`` is the standard deviation of the values on the grids. Sums over octaves vary on all
     scales, as the volatility of markets does: its memory fades slowly.
@@ -323,7 +334,7 @@ def _draw_noise(time: NDArray[np.int64], periods: Sequence[int], scale: float, *
 
 
 def _draw_uniform(index: range, *key: int) -> Floats:
-    """Uniform numbers in the open interval (0, 1), each a function of its index and the key."""
+    """Draw uniform numbers in the open interval (0, 1), each a function of index and key."""
     state = np.zeros(1, np.uint64)
     for part in key:
         state = _mix(state + np.uint64(part) + np.uint64(0x9E3779B97F4A7C15))

@@ -8,7 +8,14 @@ from btc_datamodule.candles.series import Candles
 
 
 def random_walk(start: str, bars: int, interval: int, seed: int = 0) -> Candles:
-    """``bars`` candles in a row from ``start`` (ISO 8601, UTC), the same for the same seed."""
+    """Make ``bars`` candles in a row from ``start`` (ISO 8601, UTC); a seed decides their values.
+
+    Args:
+        start: opening of the first bar.
+        bars: how many.
+        interval: seconds of a bar.
+        seed: another seed, other prices; the same seed, the same candles.
+    """
     rng = np.random.default_rng(seed)
     first = int(datetime.fromisoformat(f"{start}+00:00").timestamp())
     close = np.round(8000 * np.exp(np.cumsum(rng.normal(0, 0.002, bars))), 2)
@@ -26,7 +33,7 @@ def random_walk(start: str, bars: int, interval: int, seed: int = 0) -> Candles:
 
 
 def without(candles: Candles, *spans: tuple[int, int]) -> Candles:
-    """The same candles with the bars that open in one of the half-open spans taken out."""
+    """Take the bars out of ``candles`` that open in one of the half-open spans (epoch seconds)."""
     kept = np.ones(len(candles), dtype=bool)
     for start, end in spans:
         kept &= (candles.open_time < start) | (candles.open_time >= end)

@@ -1,4 +1,9 @@
-"""Files of Binance's archive on their way: several at a time, checked, in order of time."""
+"""``Downloads``: files of Binance's archive on their way, several at a time.
+
+Receives the files that are wanted, gives back a ``Block`` for each in order of time. Each file was
+equal to its ``.CHECKSUM``; daily files stand in for months that are not there and for whole days
+that a monthly file leaves out.
+"""
 
 import hashlib
 import re
@@ -21,16 +26,16 @@ from btc_datamodule.sources.web.patience import PassingError, retry
 
 
 class Downloads:
-    """Files on their way. A context manager; leaving it ends all of them at once.
+    """Files on their way. A context manager; leaving it ends all downloads and waits at once.
 
     Args:
-        files: the files that there may be.
+        files: the files that the archive may have.
         manners: how the archive is asked, by all downloads together.
         at_a_time: how many files are fetched at a time.
-        drop_invalid: leave out bars that are no candles, with a note.
+        drop_invalid: leave out bars that are no candles, with a note, in place of an error.
 
     Raises:
-        ConfigError: as ``PoliteClient``.
+        ConfigError: if certificates or proxy of the environment cannot be used.
     """
 
     def __init__(
@@ -55,9 +60,14 @@ class Downloads:
     def fetch_in_order(
         self, files: Iterable[KlineFile]
     ) -> Iterator[tuple[KlineFile, Block | None]]:
-        """Each file with the block it answers; None for a day that has no file.
+        """Yield each file with its block, in order of time; None for a day that has no file.
 
-        Days stand in for a month without a file and for the gaps of one that has them.
+        In place of a month without a file, and of whole days that a monthly file leaves out, come
+        the daily files.
+
+        Raises:
+            SourceError: if a file cannot be had, differs from its checksum, or is damaged.
+            CandleError: if a row is no candle, unless ``drop_invalid``.
         """
         for file, block in self._fetch_ahead(files):
             if not file.is_month:
@@ -79,21 +89,21 @@ class Downloads:
         )
 
     def _fetch_ahead(self, files: Iterable[KlineFile]) -> Iterator[tuple[KlineFile, Block | None]]:
-        """Each file with its block, looking ahead as many files as are fetched at a time."""
+        """Yield each file with its block, while the next ``at_a_time`` files are fetched."""
         ahead: deque[tuple[KlineFile, Future[Block | None]]] = deque()
         for file in files:
             ahead.append((file, self._pool.submit(self._fetch_block, file)))
             if len(ahead) > self._at_a_time:
                 due, future = ahead.popleft()
                 yield due, future.result()
-        while ahead:  # as above: a block that was taken must not stay in memory
+        while ahead:  # no loop over `ahead`: a block that was taken must not stay in memory
             due, future = ahead.popleft()
             yield due, future.result()
 
     def _fill_gaps(
         self, month: KlineFile, block: Block
     ) -> Iterator[tuple[KlineFile, Block | None]]:
-        """A month's block in parts, with daily files in place of whole days that are absent.
+        """Yield a month's block in parts, and daily files in place of whole days absent from it.
 
         Monthly files that were made too early end early: what is absent at the end of the month
         is asked for in any case.
@@ -115,7 +125,7 @@ class Downloads:
                 notes = ()
 
     def _fetch_block(self, file: KlineFile) -> Block | None:
-        """What a file says about the part wanted of it; None if the archive has no such file."""
+        """Fetch and read the part wanted of a file; None if the archive has no such file."""
         body = self._fetch_verified(file)
         if body is None:
             return None
@@ -131,16 +141,17 @@ class Downloads:
         )
 
     def _read(self, body: bytes, file: KlineFile) -> tuple[Candles, tuple[str, ...]]:
-        """The candles in a file, and notes on them."""
+        """Read the candles in the bytes of a file, and notes on what was odd or left out."""
         about = (file.name, file.period, self._files.interval, self._manners.join(file.path))
         return read_or_advise(
             lambda drop: read_klines(body, *about, drop_invalid=drop), self._drop_invalid
         )
 
     def _fetch_verified(self, file: KlineFile) -> bytes | None:
-        """The bytes of a file, equal to its checksum; None if the archive has no such file.
+        """Fetch a file that equals its checksum; None if the archive has no such file.
 
-        Where they differ both are fetched again: the archive may be replacing them.
+        Where a file and its checksum differ, both are fetched again: the archive may be replacing
+        them.
 
         Raises:
             SourceError: if they still differ at the last attempt.
@@ -153,6 +164,7 @@ class Downloads:
         )
 
     def _fetch_once(self, file: KlineFile) -> bytes | None:
+        """Fetch a checksum and its file; ``PassingError`` if they differ."""
         said = self._get(f"{file.path}.CHECKSUM", 2**16)
         if said is None:
             return None
@@ -173,7 +185,7 @@ class Downloads:
         )
 
     def _get(self, path: str, max_body: int) -> bytes | None:
-        """A file's bytes; None if there is none."""
+        """Fetch the bytes at a path of the archive; None if there is no such file."""
         answer: Answer = self._client.get(path, max_body=max_body)
         if answer.status == 404:
             return None
@@ -187,7 +199,7 @@ class Downloads:
 
 
 def _find_gaps(month: Block) -> list[Span]:
-    """Where a month's block has no bar for a day or longer, or up to its end."""
+    """Find the spans of a month's block without a bar for a day or longer, or up to its end."""
     covered = subtract(month.candles.span, [(a, b) for a, b in month.candles.holes().tolist()])
     return [
         (start, end)
@@ -197,6 +209,9 @@ def _find_gaps(month: Block) -> list[Span]:
 
 
 def _read_digest(name: str, checksum: bytes) -> str | None:
-    """The SHA-256, in lower case, that a file in ``sha256sum``'s format gives for ``name``."""
+    """Read the SHA-256 of ``name``, in lower case, from a text as ``sha256sum`` writes it.
+
+    None if the text is of another format, or about another file.
+    """
     match = re.fullmatch(rb"\s*([0-9a-fA-F]{64})\s+\*?(\S+)\s*", checksum)
     return match[1].decode().lower() if match and match[2] == name.encode() else None

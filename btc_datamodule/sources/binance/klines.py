@@ -1,4 +1,7 @@
-"""Which files of Binance's archive hold a span: months where they fit whole, days around them."""
+"""Which files of Binance's archive hold a span: months where they fit whole, days around them.
+
+Pure: nothing here asks whether a file exists.
+"""
 
 from datetime import UTC, datetime
 from typing import Literal, NamedTuple
@@ -9,7 +12,13 @@ DAY = 86_400
 
 
 class KlineFile(NamedTuple):
-    """A file of the archive: where it is, the time that it is about, and the part wanted of it."""
+    """A zip of the archive.
+
+    Attributes:
+        path: where the zip is under the archive's URL, with a slash at the beginning.
+        period: the month or day that the zip is about, half-open, epoch seconds.
+        wanted: the part of ``period`` that is wanted.
+    """
 
     path: str
     period: Span
@@ -17,12 +26,12 @@ class KlineFile(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of the zip, without folders."""
+        """The name of the zip, without folders."""
         return self.path.rsplit("/", 1)[1]
 
     @property
     def is_month(self) -> bool:
-        """Whether it is about a month, not a day."""
+        """Whether the zip is about a month, not a day."""
         return self.period[1] - self.period[0] > DAY
 
 
@@ -42,7 +51,7 @@ class KlineFiles(NamedTuple):
     first: int
 
     def select(self, span: Span) -> list[KlineFile]:
-        """The months wholly inside ``span``, and days around them, in order of time."""
+        """Choose the months wholly inside ``span``, and the days around them, in order of time."""
         files: list[KlineFile] = []
         at, end = span
         while at < end:
@@ -55,7 +64,7 @@ class KlineFiles(NamedTuple):
         return files
 
     def select_days(self, span: Span) -> list[KlineFile]:
-        """The days that ``span`` touches, in order; of the first and last only the part in it."""
+        """Choose the days that ``span`` touches; of the first and last the part inside ``span``."""
         starts = range(floor_to(span[0], DAY), span[1], DAY)
         days = map(self.get_day, starts)
         return [
@@ -64,7 +73,7 @@ class KlineFiles(NamedTuple):
         ]
 
     def get_day(self, start: int) -> KlineFile:
-        """The file of the day that begins at ``start``, epoch seconds, all of it wanted."""
+        """Return the file of the day that begins at ``start`` (epoch seconds), wanted whole."""
         day = (start, start + DAY)
         return self._name_file("daily", day, day)
 
@@ -77,7 +86,7 @@ class KlineFiles(NamedTuple):
 
 
 def _find_month(instant: int) -> Span:
-    """The calendar month around an instant."""
+    """Find the calendar month, UTC, that an instant (epoch seconds) is in."""
     start = datetime.fromtimestamp(instant, UTC).replace(day=1, hour=0, minute=0, second=0)
     end = start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
     return int(start.timestamp()), int(end.timestamp())

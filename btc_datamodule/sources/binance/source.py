@@ -108,7 +108,7 @@ class BinanceArchive(Source):
         return parse_instant("2017-08-17" if self.market == "spot" else "2019-09-08")
 
     @property
-    def intervals(self) -> tuple[int, ...]:  # type: ignore[override]  # as above
+    def intervals(self) -> tuple[int, ...]:  # type: ignore[override]  # read only, and for each market its own
         """Bar lengths in seconds: from 1m to 1d, and 1s of the spot market."""
         return _INTERVALS if self.market == "spot" else _INTERVALS[1:]
 
@@ -152,6 +152,7 @@ class BinanceArchive(Source):
                 yield self._settle_without_candles(interval, absent)
 
     def _settle_without_candles(self, interval: int, days: list[KlineFile]) -> Block:
+        """Make the block, without a candle, of days in a row that have no file."""
         first, last = (format_instant(day.period[0])[:10] for day in (days[0], days[-1]))
         text = f"for {first}" if first == last else f"from {first} to {last}"
         note = (

@@ -38,21 +38,21 @@ MEND = (
 
 
 def compute_size_limit(period: Span, interval: int) -> int:
-    """Bytes that a file can have at most, zipped or not."""
+    """Bytes that a file about ``period`` can have at most, zipped or not; bars in seconds."""
     return (period[1] - period[0]) // interval * ROW_BYTES + 2**16
 
 
 def read_klines(
     body: bytes, name: str, period: Span, interval: int, url: str, *, drop_invalid: bool = False
 ) -> tuple[Candles, tuple[str, ...]]:
-    """The candles in a zip, and notes on what was left out of it or looks odd.
+    """Read the candles in a zip, and notes on what was left out or looks odd.
 
     Args:
         body: the zip.
         name: of the file, for notes.
-        period: the span that the file is about.
-        interval: seconds.
-        url: for errors.
+        period: the half-open span (epoch seconds) that the file is about.
+        interval: seconds of a bar.
+        url: of the file, for errors.
         drop_invalid: leave out rows that are no candles, with a note that counts them.
 
     Raises:
@@ -83,7 +83,10 @@ def read_klines(
 def _sift(
     table: "pl.DataFrame", period: Span, interval: int, url: str
 ) -> "tuple[pl.DataFrame, list[str]]":
-    """The rows that are bars of the file's period, times in microseconds, and what was odd."""
+    """Leave out rows that are no bars of the file's period; count what was odd, as notes.
+
+    The times of the rows that come back are in microseconds.
+    """
     import polars as pl
 
     def to_micros(name: str) -> pl.Expr:  # until the year 5138, milliseconds stay below 1e14
@@ -112,7 +115,7 @@ def _sift(
 
 
 def _unzip_lines(body: bytes, limit: int, url: str) -> Iterator[bytes]:
-    """Whole lines of the one file in a zip, some megabytes at a time, ``limit`` in all.
+    """Yield whole lines of the one file in a zip, some megabytes at a time, ``limit`` bytes in all.
 
     Raises:
         SourceError: if the zip is damaged, or not one plain file of a fitting size.
@@ -145,6 +148,7 @@ class _UnsafeError(Exception):
 
 
 def _pick_member(members: list[zipfile.ZipInfo], limit: int) -> zipfile.ZipInfo:
+    """Return the only file in a zip; ``_UnsafeError`` unless it is one plain CSV that fits."""
     if len(members) != 1:
         raise _UnsafeError(f"it holds {len(members)} files instead of one")
     member = members[0]
@@ -160,7 +164,7 @@ def _pick_member(members: list[zipfile.ZipInfo], limit: int) -> zipfile.ZipInfo:
 
 
 def _strip_header(lines: bytes, url: str) -> bytes:
-    """Lines without their first if that is a header; the archive has files of both kinds."""
+    """Take off the first line if it is a header; the archive has files with and without."""
     if lines[:1].isdigit():
         return lines
     header, _, rest = lines.partition(b"\n")
@@ -171,7 +175,7 @@ def _strip_header(lines: bytes, url: str) -> bytes:
 
 
 def _parse_lines(lines: bytes, first_row: int, url: str) -> "pl.DataFrame":
-    """Rows of 12 values, typed, and their numbers in the file."""
+    """Parse lines of 12 values into typed columns; ``row`` is a line's number in the file."""
     import polars as pl
 
     numbers: dict[str, pl.DataType] = {name: pl.Float64() for name in _FIELDS}
@@ -191,7 +195,10 @@ def _parse_lines(lines: bytes, first_row: int, url: str) -> "pl.DataFrame":
 
 
 def _find_broken_line(lines: bytes) -> tuple[int, str] | None:
-    """The first line that is no row, counted from 0, and why. Slow: for lines known to hold one."""
+    """Find the first line that is no row, counted from 0, and say why it is none.
+
+    Slow: for lines known to hold such a one.
+    """
     for row, line in enumerate(lines.splitlines()):
         fields = line.decode("utf-8", "replace").split(",")
         if len(fields) != len(_FIELDS):
@@ -205,5 +212,5 @@ def _find_broken_line(lines: bytes) -> tuple[int, str] | None:
 
 
 def quote(body: bytes) -> str:
-    """The beginning of an unexpected text, for an error."""
+    """Quote the beginning of an unexpected text, for an error."""
     return repr(" ".join(body[:300].decode("utf-8", "replace").split())[:80])

@@ -81,7 +81,7 @@ def open_exchange(name: str, manners: Manners) -> Any:
 
 
 def _move_urls(urls: Any, base_url: str) -> Any:
-    """The same URLs, in whatever nesting, with another scheme and host."""
+    """Put ``base_url`` in place of scheme and host of every URL, in whatever nesting they come."""
     if isinstance(urls, dict):
         return {name: _move_urls(url, base_url) for name, url in urls.items()}
     return base_url + urlsplit(urls).path if isinstance(urls, str) else urls
@@ -118,13 +118,13 @@ class Rows(NamedTuple):
     values: NDArray[np.float64]
 
     def select(self, start: int, end: int) -> "Rows":
-        """Those that open in [start, end)."""
+        """Choose the rows that open in [start, end), epoch seconds."""
         inside = (self.time >= start) & (self.time < end)
         return Rows(self.time[inside], self.values[inside])
 
 
 class Market:
-    """One symbol of one exchange: every request, and what may go wrong with it.
+    """One symbol of one exchange: its requests, with patience and with errors that say what mends.
 
     Args:
         client: ccxt's, as ``open_exchange`` gives it.
@@ -148,16 +148,16 @@ class Market:
 
     @property
     def origin(self) -> str:
-        """Where its candles come from, for their provenance."""
+        """Where the market's candles come from, for their provenance."""
         url = self.manners.base_url
         return f"ccxt {self}" if url is None else f"ccxt {self} at {url.rstrip('/')}"
 
     def close(self) -> None:
-        """Let the connections go."""
+        """Let the connections to the exchange go."""
         self._client.close()
 
     def check(self, interval: int) -> None:
-        """Raise ``SourceError`` unless the exchange has bars of this length of this symbol."""
+        """Raise ``SourceError`` unless the exchange has bars of ``interval`` s of the symbol."""
         if self._client.has.get("fetchOHLCV") is not True or not self._read_timeframes():
             raise SourceError(
                 f"{self._exchange} offers no candles through ccxt: set `source.exchange` to another"
@@ -182,16 +182,23 @@ class Market:
         return markets
 
     def has_interval(self, interval: int) -> bool:
-        """Whether the exchange has bars of this length."""
+        """Whether the exchange has bars of ``interval`` seconds."""
         return interval in self._read_timeframes()
 
     def choose_page(self) -> int:
-        """Bars to ask for at a time."""
+        """Choose how many bars to ask for at a time: the user's, ccxt's, or ``PAGE``."""
         known = self._client.feature_value(self._symbol, "fetchOHLCV", "limit")
         return int(self._page or known or PAGE)
 
     def fetch_rows(self, interval: int, since: int, limit: int) -> Rows:
-        """The answer to a request for ``limit`` bars from ``since`` on, as it came, sorted."""
+        """Ask for ``limit`` bars of ``interval`` s from ``since`` (epoch seconds) on.
+
+        Returns:
+            The rows of the answer as they came, sorted by time.
+
+        Raises:
+            SourceError: if no answer came at the last attempt, or one that is no list of rows.
+        """
         what = f"{self}, {format_interval(interval)} bars from {format_instant(since)}"
 
         def ask() -> Rows:
@@ -206,12 +213,17 @@ class Market:
         return retry(ask, what, self.manners)
 
     def _read_timeframes(self) -> dict[int, str]:
-        """The names that ccxt has of the bar lengths, by seconds."""
+        """Read which bar lengths the exchange offers: ccxt's name for each, by its seconds."""
         names = [name for name in self._client.timeframes or () if name[-1] in _UNITS]
         return {int(name[:-1]) * _UNITS[name[-1]]: name for name in names if name[:-1].isdecimal()}
 
     def _call(self, method: Callable[..., _T], *arguments: Any) -> _T:
-        """Call ccxt, and give each of its errors a name here."""
+        """Call a method of ccxt, and turn each of its errors into one of ours.
+
+        Raises:
+            PassingError: if the request failed in a way that may pass.
+            SourceError: if the exchange refused it, or ccxt could not read the answer.
+        """
         import ccxt
 
         self._client.last_http_response = None
@@ -262,13 +274,13 @@ def _sort_rows(values: NDArray[np.float64]) -> Rows:
 
 
 def _suggest(text: str, known: list[str]) -> str:
-    """The end of a sentence that says what to set: names like ``text``, if there are any."""
+    """Suggest names like ``text``, as the end of a sentence that says what to set; "" if none."""
     near = difflib.get_close_matches(text, known, 3, 0.5)
     return f" (close to it: {', '.join(near)})" if near else ""
 
 
 def _quote_error(error: Exception) -> str:
-    """An error of ccxt's in one short line; it may hold the whole body of an answer."""
+    """Quote an error of ccxt's, which may hold the whole body of an answer, in one short line."""
     text = f"{type(error).__name__}: {_join_lines(str(error))}"
     return text if len(text) <= 200 else f"{text[:200]}..."
 

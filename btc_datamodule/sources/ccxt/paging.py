@@ -41,6 +41,12 @@ _LONGER = (86_400, 604_800)
 class Walk:
     """One way through a span, by the rules of the module's docstring.
 
+    Args:
+        market: the symbol of the exchange that is asked.
+        interval: seconds of a bar.
+        span: half-open, epoch seconds.
+        drop_invalid: leave out bars that are no candles, with a note, in place of an error.
+
     Attributes:
         settled: everything of the span before it has been yielded.
         frontier: where to ask on from; from ``settled`` to here may be a hole that no bar has
@@ -72,7 +78,11 @@ class Walk:
             yield self._settle(self.span[1], self._make_no_rows())
 
     def _ask(self, interval: int, since: int, limit: int) -> Rows:
-        """The closed bars from ``since`` on of an answer."""
+        """Ask once and return the closed bars of the answer from ``since`` on.
+
+        Raises:
+            SourceError: if no answer came, or a bar of the walk's interval opens off its grid.
+        """
         rows = self.market.fetch_rows(interval, max(since, 0), limit).select(since, self.latest)
         if interval == self.interval:
             off = rows.time[rows.time % interval != 0]
@@ -102,7 +112,7 @@ class Walk:
         return None
 
     def _ask_around(self, known: int) -> Rows:
-        """The bars of an answer within ``limit`` intervals from the one before ``known`` on."""
+        """Ask once for the bar before ``known`` and on, and return what lies within ``limit``."""
         since = known - self.interval
         end = since + self.limit * self.interval
         return self._ask(self.interval, since, self.limit).select(since, end)
@@ -158,7 +168,7 @@ class Walk:
         return Rows(np.zeros(0, dtype=np.int64), np.zeros((0, len(ROW.columns))))
 
     def _count_sure_bars(self) -> int:
-        """Bars that an answer to a request for so many surely covers.
+        """Count the bars that one answer surely covers, if no more are asked for.
 
         Raises:
             SourceError: if no answer has had enough bars to tell, not even the newest page.
@@ -187,9 +197,9 @@ class Walk:
             self.known = None
 
     def _ask_for(self, known: int) -> Rows:
-        """The answer around a bar that the exchange has shown before, which holds that bar.
+        """Ask around a bar that the exchange has shown before, and return rows that hold it.
 
-        It is asked for less where the exchange seems to keep the end of what it cuts.
+        Less is asked for where the exchange seems to keep the end of what it cuts.
 
         Raises:
             PassingError: if the answer lacks the bar all the same.
@@ -224,7 +234,7 @@ class Walk:
             )
 
     def _find_bar_before(self, first: int, opened: float) -> int | None:
-        """A bar before ``first``, found by way of longer bars; None if there are no such.
+        """Find a bar before ``first``, by way of longer bars; None if there is no such bar.
 
         Args:
             first: open time of the first bar that the exchange shows.

@@ -32,20 +32,32 @@ _NULLS = ["NULL", "Null", "null", "None", "NA", "N/A", "#N/A"]
 
 
 class _Line(NamedTuple):
+    """A line that is not blank: its fields, its offset in bytes, its number counted from 1."""
+
     fields: list[str]
     start: int
     number: int
 
 
 class _Layout(NamedTuple):
-    """What the first lines of a CSV say: a name per field, and where the rows begin."""
+    """The layout of a CSV: a name per field, and the first line that is a row."""
 
     names: list[str]
     first: _Line
 
 
 def read_csv(path: Path, columns: tuple[str, ...] | None) -> FileTable:
-    """The candle columns of a CSV file; ``columns`` as in ``formats.read_table``."""
+    """Read the candle columns of a CSV file.
+
+    Args:
+        path: the file, plain or gzipped.
+        columns: a name per column of the file, in its order, ``LEFT_OUT`` for some; None to go
+            by the file's own names.
+
+    Raises:
+        SourceError: if the file is damaged, or its columns cannot be told.
+        CandleError: naming the first row with too few or too many fields.
+    """
     where = path.name
     raw = _read_bytes(path)
     names, first = _find_layout(raw, columns, where)
@@ -59,7 +71,7 @@ def read_csv(path: Path, columns: tuple[str, ...] | None) -> FileTable:
 
 
 def _read_bytes(path: Path) -> bytes:
-    """The bytes of a text file, unpacked, without a byte order mark."""
+    """Read the bytes of a text file, unpacked, without a byte order mark."""
     try:
         raw = path.read_bytes()
         if raw.startswith(b"\x1f\x8b"):
@@ -79,7 +91,7 @@ def _read_bytes(path: Path) -> bytes:
 
 
 def _strip_blank_end(body: bytes) -> bytes:
-    """Lines without blank ones at their end, which polars would read as rows of nulls.
+    """Take off blank lines at the end, which polars would read as rows of nulls.
 
     One line end is left where there is no more: cutting it off would copy the file's bytes.
     """
@@ -126,7 +138,7 @@ def _find_layout(raw: bytes, columns: tuple[str, ...] | None, where: str) -> _La
 
 
 def _read_first_lines(raw: bytes, count: int, where: str) -> list[_Line]:
-    """The first lines that are not blank, with the offset and number of each."""
+    """Read the first ``count`` lines that are not blank."""
     lines: list[_Line] = []
     start = number = 0
     while start < len(raw) and len(lines) < count:
@@ -145,7 +157,7 @@ def _read_first_lines(raw: bytes, count: int, where: str) -> list[_Line]:
 
 
 def _parse_typed(body: bytes, names: Sequence[str], first: _Line) -> "pl.DataFrame | None":
-    """Every column parsed as what it should be, or None where some value is not."""
+    """Parse every column as the type that it should have; None where some value is not of it."""
     import polars as pl
 
     text = first.fields[names.index("open_time")] if len(first.fields) == len(names) else ""
@@ -174,7 +186,7 @@ def _has_suspect_rows(frame: "pl.DataFrame", body: bytes) -> bool:
 
 
 def _parse_as_text(body: bytes, names: Sequence[str], where: str) -> "pl.DataFrame":
-    """Every column as text, for the conversion after to find the row that is at fault."""
+    """Parse every column as text, so that the conversion to numbers can name the row at fault."""
     import polars as pl
 
     schema = {name or f"left out {i}": pl.String for i, name in enumerate(names)}
@@ -224,7 +236,7 @@ def _is_value(text: str) -> bool:
 
 
 def _is_kline(fields: Sequence[str]) -> bool:
-    """Whether a row is one of Binance's: 12 numbers, the 7th a time shortly after the 1st."""
+    """Whether fields are a kline of Binance: 12 numbers, the 7th a time shortly after the 1st."""
     if len(fields) != len(LAYOUTS["binance"]) or not all(map(_is_number, fields)):
         return False
     opened, closed = float(fields[0]), float(fields[6])

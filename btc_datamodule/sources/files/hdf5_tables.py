@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
 
 def read_hdf5(path: Path, columns: tuple[str, ...] | None, dataset: str | None) -> FileTable:
-    """The candle columns of an HDF5 file; arguments as in ``formats.read_table``."""
+    """Read the candle columns of an HDF5 file.
+
+    Args:
+        path: the file.
+        columns: a name per column, ``LEFT_OUT`` for some; None to go by the names in the file.
+        dataset: path of a dataset or group inside the file; None where there is only one.
+
+    Raises:
+        SourceError: if the file is damaged, or its columns cannot be told.
+    """
     import h5py
 
     try:
@@ -46,7 +55,7 @@ def read_hdf5(path: Path, columns: tuple[str, ...] | None, dataset: str | None) 
 
 
 def _find_node(file: Any, dataset: str | None, path: Path) -> tuple[Any, str]:
-    """The dataset or group to read and its path, reached through hard links only."""
+    """Find the dataset or group to read, through hard links only; return it and its path."""
     import h5py
 
     if dataset is None:
@@ -72,7 +81,7 @@ def _find_node(file: Any, dataset: str | None, path: Path) -> tuple[Any, str]:
 
 
 def _list_tables(file: Any) -> list[str]:
-    """Paths of what could hold candles: tables, and the groups of plain columns."""
+    """List the paths of tables, and of groups of plain columns: whatever could hold candles."""
     import h5py
 
     tables: set[str] = set()
@@ -87,12 +96,13 @@ def _list_tables(file: Any) -> list[str]:
 
 
 def _describe_choice(tables: Sequence[str]) -> str:
+    """Say which paths there are to choose from, twenty at most."""
     more = f" and {len(tables) - 20} more" if len(tables) > 20 else ""
     return f"the file has {', '.join(tables[:20])}{more}" if tables else "the file has none"
 
 
 def _read_group(group: Any, where: str) -> dict[str, NDArray[Any]]:
-    """The columns of a group whose datasets are columns; others in it are left alone."""
+    """Read the datasets of a group that are known columns; leave any other alone."""
     import h5py
 
     found: dict[str, NDArray[Any]] = {}
@@ -113,7 +123,7 @@ def _read_group(group: Any, where: str) -> dict[str, NDArray[Any]]:
 def _read_dataset(
     node: Any, columns: tuple[str, ...] | None, where: str
 ) -> dict[str, NDArray[Any]]:
-    """The columns of a compound dataset by name, or of a matrix by number."""
+    """Read the columns of a compound dataset, by name, or of a matrix, by number."""
     if node.dtype.names is not None and node.ndim == 1:
         values = _read_values(node, where)
         return {name: values[name] for name in node.dtype.names}
@@ -131,7 +141,7 @@ def _read_dataset(
 
 
 def _read_values(node: Any, where: str) -> NDArray[Any]:
-    """Read a dataset that lies in this very file and holds plain numbers or short texts."""
+    """Read a dataset; refuse one that lies in another file, or holds no plain values."""
     if node.is_virtual or node.external:
         raise SourceError(f"{where}: its data lie in other files, which are not followed")
     fields = [node.dtype[name] for name in node.dtype.names or ()] or [node.dtype]
@@ -148,6 +158,7 @@ def _read_values(node: Any, where: str) -> NDArray[Any]:
 def _make_frame(
     found: dict[str, NDArray[Any]], columns: tuple[str, ...] | None, where: str
 ) -> "pl.DataFrame":
+    """Make a frame of the columns found in a file, under the package's names."""
     import polars as pl
 
     is_text = [values.dtype.kind == "S" for values in found.values()]

@@ -1,10 +1,9 @@
 """``CandleFile``: candles that already lie in files, as exchanges and data shops hand them out.
 
-Owns the meaning of what stands in a file: which instant a time is, which row is a bar and which
-says that nothing was traded. Receives columns from ``formats.py``, gives back one checked series,
-sorted, each bar once. It promises that nothing is settled in silence: what was left out or
-repaired is counted in the block's notes, and a row that makes no sense is an error with the
-file and the row's number (in a text file, its line).
+Owns which files there are, and what identifies them. Receives columns from ``tables`` and their
+meaning from ``values``, gives back one checked series, sorted, each bar once. It promises that
+nothing is settled in silence: what was left out or repaired is counted in the block's notes, and a
+row that makes no sense is an error with the file and the row's number (in a text file, its line).
 
     CandleFile("data/XBTUSD_60.csv", columns="kraken")
     CandleFile("data/BTCUSDT-1h-*.csv")                     # several files, one series
@@ -145,7 +144,7 @@ class CandleFile(Source):
         return json.dumps([files, _parse_columns(self.columns), self.dataset]).encode()
 
     def _find_files(self) -> list[Path]:
-        """The files that exist for ``path``, each once, those of a pattern sorted by name."""
+        """Find the files that exist for ``path``, each once, those of a pattern sorted by name."""
         files: dict[Path, Path] = {}
         for pattern in self._patterns:
             path = Path(pattern).expanduser()
@@ -165,7 +164,7 @@ def _is_glob(pattern: str) -> bool:
 
 
 def _parse_columns(columns: str | list[str] | None) -> tuple[str, ...] | None:
-    """What ``columns`` says as a name per column, ``LEFT_OUT`` for those to ignore."""
+    """Parse ``columns`` into a name per column, ``LEFT_OUT`` for those to ignore."""
     if columns is None:
         return None
     if isinstance(columns, str):
@@ -203,7 +202,7 @@ def _hash_file(path: Path) -> str:
 
 
 def _merge_parts(parts: list[Candles], interval: int) -> tuple[Candles, tuple[str, ...]]:
-    """One series of several; where they overlap, the most complete bar stays, and a note."""
+    """Merge several series into one; where they overlap the most complete bar stays, and a note."""
     if len(parts) == 1:
         return parts[0], ()
     names = [name for name in COLUMNS if any(name in part.columns for part in parts)]

@@ -2,7 +2,7 @@
 
 ``read_table`` opens a CSV, Arrow, Parquet or HDF5 file and gives back its columns with their
 values as they stand: times in whatever unit or spelling, empty cells empty. What the values mean
-is the business of ``files.py``. It promises that no row is lost or shifted on the way: a row with
+is the business of ``values``. It promises that no row is lost or shifted on the way: a row with
 a field too few or too many is an error that names it.
 """
 
@@ -23,7 +23,7 @@ def has_suffix(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
 
 
 def read_table(path: Path, columns: tuple[str, ...] | None, dataset: str | None) -> FileTable:
-    """The candle columns of one file.
+    """Read the candle columns of one file.
 
     Args:
         path: a file whose name ends in one of ``SUFFIXES``.
@@ -48,10 +48,8 @@ def read_table(path: Path, columns: tuple[str, ...] | None, dataset: str | None)
     raise SourceError(f"{path}: cannot tell its format, rename it to end in {', '.join(SUFFIXES)}")
 
 
-# ---------------------------------------------------------------------------- names of columns
-
-
 def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> FileTable:
+    """Read the candle columns of an Arrow, Feather or Parquet file."""
     import polars as pl
 
     try:

@@ -34,7 +34,16 @@ class _RowError(CandleError):
 def read_candle_columns(
     table: FileTable, where: str, end: int
 ) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int64], list[str]]:
-    """The bars of a table as numpy columns, the number of each one's row, and notes.
+    """Read the bars of a table.
+
+    Args:
+        table: columns as they stand in a file.
+        where: the file, for errors and notes.
+        end: epoch seconds; a bar that opens then or later is not closed yet.
+
+    Returns:
+        The columns, ``open_time`` int64 epoch seconds and the others float64, each (N,); (N,) int64
+        the number of each bar's row in the file; notes on what was left out.
 
     Left out, with a note: rows without any price (nothing was traded, as some files spell it),
     and bars that open at or after ``end``, which are not closed yet.
@@ -80,7 +89,7 @@ def read_candle_columns(
 
 
 def _read_numbers(series: "pl.Series", where: str, first_row: int) -> NDArray[np.float64]:
-    """(N,) float64, NaN where the file has nothing."""
+    """Read a column of numbers: (N,) float64, NaN where the file has nothing."""
     import polars as pl
 
     if series.dtype == pl.String:
@@ -97,7 +106,7 @@ def _read_numbers(series: "pl.Series", where: str, first_row: int) -> NDArray[np
 def _read_epoch_seconds(
     series: "pl.Series", where: str, first_row: int
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """(N,) int64 epoch seconds, and which of them the file knows.
+    """Read a column of times: (N,) int64 epoch seconds, and (N,) bool where the file has one.
 
     Raises:
         CandleError: naming the first time that is none, or is not on a whole second.
@@ -127,11 +136,14 @@ def _read_epoch_seconds(
 
 
 def _scale_to_seconds(series: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
-    """Whole seconds of times in s, ms, us or ns, told apart by size, and whether nothing was cut.
+    """Scale times in s, ms, us or ns, told apart by their size, to seconds.
 
     Until the year 5138 seconds stay below 1e11; from 1973 on, milliseconds are above it. The same
     steps of a thousand part the finer units. Integers stay integers; in float64 each of these
     units is exact on whole seconds.
+
+    Returns:
+        Int64 epoch seconds, null where the time is; and whether each was a whole second.
     """
     import polars as pl
 
@@ -153,9 +165,10 @@ def _scale_to_seconds(series: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
 
 
 def _parse_seconds(text: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
-    """Whole seconds of texts that are numbers or ISO 8601 times; null for any other.
+    """Parse texts that are numbers or ISO 8601 times.
 
-    Also whether nothing was cut, as ``_scale_to_seconds``.
+    Returns:
+        Int64 epoch seconds, null for any other text; and whether each was a whole second.
     """
     import polars as pl
 
@@ -175,7 +188,7 @@ def _parse_seconds(text: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
 
 
 def _strip_text(text: "pl.Series") -> "pl.Series":
-    """Without spaces around, null where nothing is left or NaN stands there."""
+    """Strip spaces around texts; null where nothing is left, or "nan" or "nat" is."""
     stripped = text.str.strip_chars()
     return stripped.set(stripped.str.to_lowercase().is_in(["", "nan", "nat"]), None)
 

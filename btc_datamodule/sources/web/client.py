@@ -18,7 +18,6 @@ Importing this module is cheap: httpx loads with the first client.
 """
 
 import json
-import logging
 import math
 import threading
 import time
@@ -39,23 +38,21 @@ if TYPE_CHECKING:
 MAX_BODY = 16 * 2**20
 """Bytes of an answer, unless the caller expects more: a page of candles is under 100 kB."""
 
-
 MIN_RATE = 1000
 """Bytes a second under which an answer trickles; ``timeout`` seconds more are granted."""
 
 _PROXIES = "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used"
 _T = TypeVar("_T")
-_log = logging.getLogger(__name__)
 
 
 class Answer(NamedTuple):
-    """What came back.
+    """An answer of a service, read to its end.
 
     Attributes:
         status: of HTTP.
-        body: the whole of it, unpacked.
-        made: epoch seconds at which it was made by the service's clock, whole seconds rounded
-            down; by ours where the service does not say.
+        body: the bytes of the whole body, unpacked.
+        made: epoch seconds at which the answer was made by the service's clock, whole seconds
+            rounded down; by the clock of this machine where the service does not say.
     """
 
     status: int
@@ -93,7 +90,7 @@ class PoliteClient:
         self._client.close()
 
     def stop(self) -> None:
-        """Make every thread that waits or reads here give up; ask nothing from now on.
+        """Make every thread that waits or reads in this client give up; ask nothing any more.
 
         A thread that the service keeps without a byte notices after ``timeout`` seconds.
         """
@@ -106,7 +103,7 @@ class PoliteClient:
     def get(
         self, path: str, params: Mapping[str, str | int] | None = None, max_body: int = MAX_BODY
     ) -> Answer:
-        """The answer to ``GET base_url/path?params``.
+        """Ask ``GET base_url/path?params``, as often as it takes, and return the answer.
 
         Raises:
             SourceError: if no answer came, or it is a redirect or larger than ``max_body`` bytes.
@@ -116,10 +113,11 @@ class PoliteClient:
     def get_json(
         self, path: str, params: Mapping[str, str | int] | None = None
     ) -> tuple[Answer, Any]:
-        """The answer to ``GET base_url/path?params``, and its JSON parsed.
+        """Ask ``GET base_url/path?params``; return the answer, and its JSON parsed.
 
         Raises:
-            SourceError: as ``get``, and if the answer is still not JSON at the last attempt.
+            SourceError: if no answer came, it is a redirect or larger than ``MAX_BODY`` bytes, or
+                it is still not JSON at the last attempt.
         """
         url = self._make_url(path, params)
         return self._persist(url, MAX_BODY, lambda answer: _parse_json(answer, url))
@@ -139,7 +137,7 @@ class PoliteClient:
         return retry(ask, url, self._manners, self.pause)
 
     def _respect(self, failure: PassingError) -> None:
-        """Make a wait that the service names hold for all threads; end them if it is too long."""
+        """Make a wait that the service names hold for all threads; end them all if it is a ban."""
         if failure.is_ban:
             self._ending = failure.ban
             self.stop()
@@ -148,6 +146,12 @@ class PoliteClient:
                 self._free_at = max(self._free_at, time.monotonic() + failure.wait)
 
     def _ask_once(self, url: str, max_body: int) -> Answer:
+        """Make one request, when its turn has come, and read the answer to its end.
+
+        Raises:
+            PassingError: if the attempt failed in a way that may pass.
+            SourceError: if another attempt would fail too, or the client was stopped.
+        """
         import httpx
 
         self._wait_for_turn()
@@ -181,6 +185,7 @@ class PoliteClient:
         return Answer(response.status_code, bytes(body), made)
 
     def _wait_for_turn(self) -> None:
+        """Wait until a request may start; return at once if the client was stopped."""
         while not self._stopped.is_set():
             with self._turn:
                 wait = self._free_at - time.monotonic()
@@ -190,6 +195,7 @@ class PoliteClient:
             self.pause(wait)  # without the lock: another thread may be told a longer wait
 
     def _check_going(self, url: str) -> None:
+        """Raise ``SourceError`` if the client was stopped."""
         if self._stopped.is_set():
             raise SourceError(f"{url}: {self._ending}")
 
@@ -239,7 +245,7 @@ def _find_version() -> str:
 
 
 def _translate_error(error: "httpx.RequestError", url: str) -> Exception:
-    """What to raise for a request that ended without a whole answer."""
+    """Return the error of ours for a request that ended without a whole answer."""
     import ssl
 
     import httpx

@@ -60,7 +60,7 @@ class PassingError(Exception):
 
     @property
     def ban(self) -> str:
-        """What to say of a service that wants to be left alone, and from when it may be asked."""
+        """The words for an error about a ban: who wants what, and from when it may be asked."""
         return (
             f"{self.problem}: the service wants to be asked again no earlier than {self.until}: "
             "run it again then, with a lower `source.requests_per_second`"
@@ -128,7 +128,7 @@ def retry(
 
 
 def _get_failure(state: "RetryCallState") -> PassingError:
-    """The failure of the attempt that has just ended, one that ``retry`` handles."""
+    """Return the failure of the attempt that has just ended, which is one that may pass."""
     failure = None if state.outcome is None else state.outcome.exception()
     assert isinstance(failure, PassingError)
     return failure
@@ -164,7 +164,7 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], where: st
 
 
 def read_retry_after(text: str | None, now: datetime | None = None) -> float | None:
-    """Seconds that a ``Retry-After`` header asks for, above 0.
+    """Read the seconds, above 0, that a ``Retry-After`` header asks for.
 
     Args:
         text: a number of seconds, an HTTP date, anything else, or None where there is no header.
@@ -185,7 +185,7 @@ def read_retry_after(text: str | None, now: datetime | None = None) -> float | N
 
 
 def read_date(headers: Mapping[str, str]) -> datetime:
-    """When an answer was made: what its ``Date`` header says, or else now."""
+    """Read from the ``Date`` header when an answer was made; now, where there is no such date."""
     try:
         return _parse_http_date(headers.get("Date"))
     except (ValueError, OverflowError):
@@ -193,6 +193,6 @@ def read_date(headers: Mapping[str, str]) -> datetime:
 
 
 def _parse_http_date(text: str | None) -> datetime:
-    """An HTTP date, which is in GMT whether it says so or not; ``ValueError`` if it is none."""
+    """Parse an HTTP date, in GMT whether it says so or not; ``ValueError`` if it is no date."""
     then = parsedate_to_datetime(text or "")
     return then if then.tzinfo else then.replace(tzinfo=UTC)

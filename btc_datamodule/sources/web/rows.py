@@ -17,12 +17,12 @@ from btc_datamodule.errors import SourceError
 
 @dataclass(frozen=True)
 class RowFormat:
-    """What a row of an answer is.
+    """The format of a row of an answer.
 
     Attributes:
         columns: a name for each of its values, the time's the first.
         expected: what a row should be, in words, for errors.
-        blame: what has to do with it if an answer stays otherwise, the end of errors.
+        blame: the likely cause, or the cure, if answers stay otherwise; the end of errors.
         ticks: units of the time in a second: 1000 where it is given in milliseconds.
         has_gaps: whether a value other than the time may be None, which becomes NaN.
         has_more: whether a row may be longer than ``columns``; what comes after is not read.
@@ -36,7 +36,7 @@ class RowFormat:
     has_more: bool = False
 
     def is_row(self, row: Any) -> bool:
-        """Whether a row is what it should be."""
+        """Whether a value parsed from JSON is a row of this format."""
         width = len(self.columns)
         return (
             isinstance(row, list | tuple)
@@ -58,7 +58,7 @@ def _is_number(value: Any) -> bool:
 
 
 def read_rows(answer: Any, form: RowFormat, where: str) -> NDArray[np.float64]:
-    """The rows of an answer, in its order.
+    """Check the rows of an answer and return them in its order.
 
     Args:
         answer: the JSON, parsed.
@@ -86,6 +86,7 @@ def read_rows(answer: Any, form: RowFormat, where: str) -> NDArray[np.float64]:
 
 
 def _stack(rows: Sequence[Sequence[float | None]], form: RowFormat) -> NDArray[np.float64]:
+    """Make an array of checked rows, NaN for None and times in seconds."""
     width = len(form.columns)
     given = [[np.nan if value is None else value for value in row[:width]] for row in rows]
     values = np.array(given, dtype=np.float64).reshape(-1, width)

@@ -70,7 +70,7 @@ class BinanceArchiveAnswers:
         return NO_SUCH_KEY if body is None else Reply(200, body, {"Content-Type": "binary"})
 
     def csv(self, name: str) -> bytes:
-        """The rows of the zip called ``name``, as the archive writes them."""
+        """Return the rows of the zip called ``name``, as the archive writes them."""
         bars = self.held.slice(*_parse_period(name))
         start = bars.open_time
         micro = self.market == "spot" and _parse_period(name)[0] >= parse_instant("2025-01-01")
@@ -115,7 +115,7 @@ class BinanceArchiveAnswers:
 
 
 def zipped(name: str, content: bytes, *more: tuple[str, bytes]) -> bytes:
-    """A zip of one file, or of several."""
+    """Make a zip of the file ``name``, and of ``more`` files after it."""
     target = BytesIO()
     with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
         for member, data in ((name, content), *more):
@@ -124,7 +124,7 @@ def zipped(name: str, content: bytes, *more: tuple[str, bytes]) -> bytes:
 
 
 def _parse_period(name: str) -> Span:
-    """The month or day that a file's name ends in."""
+    """Parse the month or day that a zip's name ends in."""
     date = name.removesuffix(".zip").split("-", 2)[2]
     start = datetime.fromisoformat(date if date.count("-") == 2 else f"{date}-01")
     start = start.replace(tzinfo=UTC)

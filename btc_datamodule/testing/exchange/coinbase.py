@@ -49,7 +49,7 @@ class CoinbaseAnswers:
         return self._make_rows(self.held.slice(first, last + 1), step, newest=300)
 
     def _make_listing(self) -> dict[str, Any]:
-        """The part of a product's entry that says what is traded and in which steps."""
+        """Make the part of a product's entry that says what is traded and in which steps."""
         base, quote = self.product.split("-")
         return {
             "id": self.product,

@@ -20,13 +20,16 @@ Rows = list[list[Any]]
 
 
 class Wire(Protocol):
-    """What a fault can do with a connection."""
+    """The connection that a fault acts on."""
 
     def send(self, reply: Reply, *, body_bytes: int | None = None, byte_pause: float = 0.0) -> None:
         """Send a reply.
 
-        Of its body only the first ``body_bytes`` and then hang up, if given; and a byte at a
-        time, ``byte_pause`` seconds apart, if that is above 0.
+        Args:
+            reply: with the whole body announced.
+            body_bytes: bytes of the body to send before hanging up; None for all, and no hanging
+                up.
+            byte_pause: seconds before each byte of the body; 0 to send the body at once.
         """
 
     def hang_up(self) -> None:
@@ -45,7 +48,7 @@ class Fault(Protocol):
 
 @dataclass(frozen=True)
 class Instead:
-    """Another reply."""
+    """Another reply goes out than the exchange's."""
 
     reply: Reply
 
@@ -56,7 +59,7 @@ class Instead:
 
 @dataclass(frozen=True)
 class Silence:
-    """Nothing for ``seconds``, then the connection ends."""
+    """Nothing comes for ``seconds``, then the connection ends."""
 
     seconds: float
 
@@ -84,7 +87,7 @@ class CutShort:
 
 @dataclass(frozen=True)
 class Trickle:
-    """The body a byte at a time, with ``seconds`` before each."""
+    """The body comes a byte at a time, with ``seconds`` before each."""
 
     seconds: float
 
@@ -95,7 +98,7 @@ class Trickle:
 
 @dataclass(frozen=True)
 class Dated:
-    """The same reply, from a server whose clock is ``late`` seconds behind."""
+    """The reply comes from a server whose clock is ``late`` seconds behind."""
 
     late: float
 
@@ -108,7 +111,7 @@ class Dated:
 
 @dataclass(frozen=True)
 class EditBody:
-    """Well-formed HTTP with another body than the exchange holds."""
+    """The HTTP is well-formed, and the body another than the exchange's."""
 
     edit: Callable[[bytes], bytes]
 
@@ -119,7 +122,7 @@ class EditBody:
 
 @dataclass(frozen=True)
 class EditRows:
-    """Well-formed HTTP and JSON, with other rows in it than the exchange holds."""
+    """The HTTP and JSON are well-formed, and the rows in it others than the exchange's."""
 
     edit: Callable[[Rows], Rows]
 
@@ -129,22 +132,27 @@ class EditRows:
 
 
 def too_many_requests(retry_after: str, status: int = 429) -> Fault:
-    """429, or a ban with 418, that says when to come back: seconds, or an HTTP date."""
+    """Make a fault that refuses and says when to come back.
+
+    Args:
+        retry_after: seconds, or an HTTP date.
+        status: 429, or 418 for a ban.
+    """
     return Instead(Reply(status, b'{"message":"slow down"}', {"Retry-After": retry_after}))
 
 
 def redirect(location: str) -> Fault:
-    """301: it has moved to another URL."""
+    """Make a fault that answers with 301: the service has moved to another URL."""
     return Instead(Reply(301, b"", {"Location": location}))
 
 
 def oversized(size: int) -> Fault:
-    """A list of rows that never seems to end."""
+    """Make a fault that answers with a list that is empty, after ``size`` bytes of space."""
     return Instead(Reply(200, b"[" + b" " * size + b"]"))
 
 
 def malformed(row: Any) -> Fault:
-    """The third row replaced."""
+    """Make a fault that puts ``row`` in place of the third row."""
     return EditRows(lambda rows: [*rows[:2], row, *rows[3:]])
 
 
@@ -153,7 +161,7 @@ def _shuffle(rows: Rows) -> Rows:
 
 
 def _add_neighbours(rows: Rows) -> Rows:
-    """Each row again 1000 and 500 rows later and earlier: out of the range of any page."""
+    """Add each row again, 1000 and 500 rows later and earlier: out of the range of any page."""
     step = abs(rows[0][0] - rows[1][0])
     shifts = (-1000, -500, 0, 500, 1000)
     return [[row[0] + shift * step, *row[1:]] for shift in shifts for row in rows]

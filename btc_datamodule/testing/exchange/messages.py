@@ -17,7 +17,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True)
 class Reply:
-    """What goes back: an HTTP status, a body, and headers beside those that every reply has."""
+    """A reply: an HTTP status, a body, and headers beside those that every reply has."""
 
     status: int
     body: bytes
