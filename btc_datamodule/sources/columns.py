@@ -56,7 +56,7 @@ class FileTable(NamedTuple):
     """The columns of one file under the package's names, values as they stand in it.
 
     Attributes:
-        frame: some of ``candles.COLUMNS``, with all of ``REQUIRED``, of any type.
+        frame: some of ``candles.series.COLUMNS``, with all of ``REQUIRED``, of any type.
         first_row: what to call the frame's first row in errors: its line in a text file, 1 in
             any other.
     """

@@ -1,6 +1,6 @@
 """The fault matrix: what goes wrong at an exchange, and what the candle file then holds.
 
-Each fault goes the whole way, over HTTP, the source and ``acquire.update`` into ``candles.h5``,
+Each fault goes the whole way, over HTTP, the source and ``store.update`` into ``candles.h5``,
 for Coinbase's pages and for Binance's files and their checksums. It comes in two versions:
 
 - it *passes*: the file's digest is the one of an undisturbed run;
