@@ -74,12 +74,6 @@ def move(span: Span, start: int, end: int) -> Span:
     return (span[0] + start, span[1] + end)
 
 
-@caught_by("test_two_made_alike_are_equal", "are written differently, ")
-@dataclass(frozen=True, repr=False)
-class KnownByItsAddress(Sound):
-    __repr__ = object.__repr__
-
-
 @caught_by("test_it_has_folds_that_train_and_test", "give a tuple of Fold")
 @dataclass(frozen=True)
 class Listed(Sound):

@@ -73,12 +73,6 @@ def caught_by(test: str, words: str) -> Callable[[type[Target]], type[Target]]:
     return note
 
 
-@caught_by("test_two_made_alike_are_equal", "are written differently, ")
-@dataclass(frozen=True, repr=False)
-class KnownByItsAddress(Gain):
-    __repr__ = object.__repr__
-
-
 @caught_by("test_its_columns_and_reference_bars_are_such_as_there_are", "give a tuple of open,")
 @dataclass(frozen=True)
 class OfTheMidPrice(Gain):

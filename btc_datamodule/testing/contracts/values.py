@@ -15,6 +15,7 @@ from jsonargparse import ArgumentParser
 
 from btc_datamodule.candles.timeline import Span, format_instant, parse_interval
 from btc_datamodule.datamodule import BTCDataModule
+from btc_datamodule.settings import UNKNOWN, describe
 
 V = TypeVar("V")
 E = TypeVar("E", bound=Exception)
@@ -65,10 +66,14 @@ class ValueContract(Generic[V]):
         assert bool(first == second), (
             f"{alike} are not equal: leave __eq__ to the dataclass and hold plain values in fields"
         )
-        # Checkpoints know targets and splits by their text: an address in memory would never fit.
-        assert repr(first) == repr(second), (
-            f"{alike} are written differently, {first!r} and {second!r}: leave __repr__ to the "
-            "dataclass"
+        text = describe(first)
+        assert UNKNOWN not in text, (
+            f"it is known to a checkpoint as {text}, where another could be meant too: make its "
+            "fields of numbers, texts, arrays and named functions alone"
+        )
+        assert describe(second) == text, (
+            f"{alike} are known to a checkpoint as {text} and {describe(second)}: it would fit "
+            "neither"
         )
 
     def test_a_copy_in_another_process_behaves_alike(self) -> None:
