@@ -1,0 +1,31 @@
+# The commands that contributors need; `make` lists them. Uses .venv where there is one.
+PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help check lint check-code check-format check-types test docs bench
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+check: lint test ## what CI runs: lint, types and tests
+
+lint: check-code check-format check-types ## code, format and types
+
+check-code: ## ruff check
+	$(PYTHON) -m ruff check .
+
+check-format: ## ruff format, changing nothing
+	$(PYTHON) -m ruff format --check .
+
+check-types: ## mypy
+	$(PYTHON) -m mypy --strict
+
+test: ## all tests on every core; some of them: make test ARGS="tests/store -x"
+	$(PYTHON) -m pytest -n auto $(ARGS)
+
+docs: ## run the code in README, docs and CONTRIBUTING, and check what they name
+	$(PYTHON) -m pytest -q tests/test_readme.py tests/test_contributing.py $(ARGS)
+
+bench: ## how fast loaders are; other programs and options are in benchmarks/
+	$(PYTHON) benchmarks/loaders.py $(ARGS)
