@@ -118,13 +118,21 @@ def is_last_batch(trainer: Trainer) -> bool:
 def get_fit_state(checkpoint: dict[str, Any]) -> dict[str, Any] | None:
     """The counts of a fit in a checkpoint, by their paths; None in one that has none.
 
-    Relies on their place, ``["loops"]["fit_loop"]``, and on the paths that ``counts`` asks for:
-    ``epoch_progress``, ``epoch_loop.batch_progress`` and
-    ``epoch_loop.automatic_optimization.optim_progress``. Without them no count can be put right.
+    Relies on their place, ``["loops"]["fit_loop"]``, and on the paths by which ``training.counts``
+    knows those of epochs, batches and steps. Without them no count can be put right.
     """
     loops = checkpoint.get("loops")
     state: dict[str, Any] | None = loops["fit_loop"] if loops else None
     return state
+
+
+def set_fit_state(checkpoint: dict[str, Any], state: dict[str, Any]) -> None:
+    """Put counts of a fit into a checkpoint, in the place of those that it has.
+
+    Relies on their place, as ``get_fit_state`` does, and on hooks being given the very checkpoint
+    that is written then, or that the Trainer reads its counts from.
+    """
+    checkpoint["loops"]["fit_loop"] = state
 
 
 def get_metrics(trainer: Trainer) -> dict[str, Tensor]:

@@ -43,7 +43,12 @@ from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.utilities import rank_zero_info
 
 from btc_datamodule.training import internals
-from btc_datamodule.training.counts import put_right, see_again
+from btc_datamodule.training.counts import (
+    EPOCHS,
+    correct_last_batch,
+    correct_progress,
+    rewind_accumulated,
+)
 
 KEY = "btc_datamodule.resume"
 """Under which a checkpoint has what Lightning does not keep; the name that 0.1 has given it."""
@@ -68,12 +73,10 @@ class ExactResume(Callback):
             "validating": trainer.validating and not self._validated,
             "metrics": internals.get_metrics(trainer),
         }
-        fit_loop = internals.get_fit_state(checkpoint)
-        assert fit_loop is not None
-        batches = fit_loop["epoch_loop.batch_progress"]
-        ready, started = batches["current"]["ready"], batches["current"]["started"]
-        if ready == started and ready < trainer.num_training_batches < float("inf"):
-            batches["is_last_batch"] = False
+        state = internals.get_fit_state(checkpoint)
+        if state is not None:
+            state = correct_last_batch(state, trainer.num_training_batches)
+            internals.set_fit_state(checkpoint, state)
 
     def on_train_batch_start(self, *_: Any) -> None:
         """No validation is over from here on."""
@@ -88,22 +91,22 @@ class ExactResume(Callback):
     ) -> None:
         """Put right what the checkpoint says."""
         self._forget()
-        fit_loop, noted = internals.get_fit_state(checkpoint), checkpoint.get(KEY, {})
-        if fit_loop is None or not internals.is_fitting(trainer):
+        state, noted = internals.get_fit_state(checkpoint), checkpoint.get(KEY, {})
+        if state is None or not internals.is_fitting(trainer):
             return
         self._validating = noted.get("validating", False)
         self._metrics = noted.get("metrics", {})
-        self._stepped, self._ended = put_right(fit_loop)
-        if not pl_module.automatic_optimization:  # the model alone knows when it steps
-            return
-        epoch = fit_loop["epoch_progress"]["current"]["completed"]
-        again = see_again(fit_loop, accumulated(trainer, epoch))
-        if again:
-            self._stepped = self._validating = False
-            rank_zero_info(
-                f"batches seen again: {again}, the last before the checkpoint. Their gradients "
-                "were accumulated for the next optimizer step, and a checkpoint holds none"
-            )
+        state, self._stepped, self._ended = correct_progress(state)
+        if pl_module.automatic_optimization:  # otherwise the model alone knows when it steps
+            epoch = state[EPOCHS]["current"]["completed"]
+            state, again = rewind_accumulated(state, get_accumulation(trainer, epoch))
+            if again:
+                self._stepped = self._validating = False
+                rank_zero_info(
+                    f"batches seen again: {again}, the last before the checkpoint. Their gradients "
+                    "were accumulated for the next optimizer step, and a checkpoint holds none"
+                )
+        internals.set_fit_state(checkpoint, state)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Put right what the Trainer has made of the checkpoint."""
@@ -121,7 +124,7 @@ class ExactResume(Callback):
         self._forget()
 
     def _go_on_amid_epoch(self, trainer: Trainer) -> None:
-        trainer.accumulate_grad_batches = accumulated(trainer, trainer.current_epoch)
+        trainer.accumulate_grad_batches = get_accumulation(trainer, trainer.current_epoch)
         steps = not internals.is_accumulating(trainer)
         if internals.is_batch_begun(trainer):
             internals.discard_begun_batch(trainer)
@@ -134,8 +137,8 @@ class ExactResume(Callback):
                 internals.count_steps(trainer, steps)
 
 
-def accumulated(trainer: Trainer, epoch: int) -> int:
-    """Batches to an optimizer step in an epoch."""
+def get_accumulation(trainer: Trainer, epoch: int) -> int:
+    """Batches to an optimizer step of a Trainer in an epoch."""
     for each in internals.get_callbacks(trainer):
         if isinstance(each, GradientAccumulationScheduler):
             return each.get_accumulate_grad_batches(epoch)

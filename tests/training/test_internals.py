@@ -212,6 +212,34 @@ def get_fit_state(folder: Path) -> None:
 
 
 @check
+def set_fit_state(folder: Path) -> None:
+    class Counts(Callback):
+        """Says of each checkpoint that 2 batches less are done."""
+
+        def on_save_checkpoint(self, *given: Any) -> None:
+            self.take(given[-1])
+
+        def on_load_checkpoint(self, *given: Any) -> None:
+            self.take(given[-1])
+
+        def take(self, checkpoint: dict[str, Any]) -> None:
+            state = internals.get_fit_state(checkpoint)
+            assert state is not None
+            batches = state["epoch_loop.batch_progress"]
+            less = {name: count - 2 for name, count in batches["current"].items()}
+            state = state | {"epoch_loop.batch_progress": batches | {"current": less}}
+            internals.set_fit_state(checkpoint, state)
+
+    kept, runner = folder / "kept.ckpt", In("on_train_batch_start", lambda _: None, 6)
+    with pytest.raises(StoppedError):
+        trainer(folder, Counts(), runner, OnExceptionCheckpoint(folder, "kept")).fit(
+            Tiny(), loader(), loader(2)
+        )
+    found = fit(folder, "on_train_start", internals.count_batches_done, Counts(), kept=kept)
+    assert found == [1]
+
+
+@check
 def get_metrics(folder: Path) -> None:
     first, *_, last = fit(folder, "on_train_batch_start", internals.get_metrics)
     assert first == {}
