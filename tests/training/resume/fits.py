@@ -8,10 +8,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import (
-    Checkpoint,
-    Timer,
-)
+from lightning.pytorch.callbacks import Checkpoint, OnExceptionCheckpoint, Timer
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
@@ -182,3 +179,38 @@ def uninterrupted(folder: Path, setting: Setting) -> Recorder:
         trainer(folder, **setting.of_trainer).fit(model, datamodule=dm)
         _whole[setting] = model
     return _whole[setting]
+
+
+def stop_after(
+    batches: int,
+    folder: Path,
+    dm: BTCDataModule,
+    *callbacks: Callback,
+    kind: type[Recorder] = Recorder,
+    **options: Any,
+) -> Path:
+    """Stop a fit by an error in the step after so many batches; the checkpoint that is kept."""
+    kept = OnExceptionCheckpoint(folder, "stop")
+    model = model_for(dm, kind).prepare(batches, break_off)
+    with pytest.raises(StoppedError):
+        trainer(folder, kept, *callbacks, **options).fit(model, datamodule=dm)
+    return Path(kept.ckpt_path)
+
+
+def go_on(
+    kept: Path,
+    dm: BTCDataModule,
+    *callbacks: Callback,
+    kind: type[Recorder] = Recorder,
+    **options: Any,
+) -> Recorder:
+    """The model of a fit that goes on from a checkpoint, to its end."""
+    after = model_for(dm, kind)
+    trainer(kept.parent, *callbacks, **options).fit(after, datamodule=dm, ckpt_path=str(kept))
+    return after
+
+
+def assert_goes_on(after: Recorder, whole: Recorder, batches: int) -> None:
+    """It has seen all batches of a whole fit but the first ones, and ends with its weights."""
+    assert after.seen == whole.seen[batches:]
+    assert same_weights(after, whole)

@@ -3,19 +3,18 @@
 from pathlib import Path
 
 import pytest
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
-    OnExceptionCheckpoint,
 )
 
 from tests.training.resume.fits import (
     PLAIN,
-    StoppedError,
-    break_off,
+    assert_goes_on,
     datamodule,
+    go_on,
     model_for,
-    same_weights,
+    stop_after,
     trainer,
     uninterrupted,
 )
@@ -29,15 +28,9 @@ def test_batches_whose_gradients_a_checkpoint_lost_are_seen_again(
     setting = PLAIN._replace(accumulate=3)
     whole = uninterrupted(folder, setting)
     dm = datamodule(folder)
-    with pytest.raises(StoppedError):
-        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **setting.of_trainer).fit(
-            model_for(dm).prepare(at, break_off), datamodule=dm
-        )
-    after = model_for(dm)
-    runner = trainer(tmp_path, **setting.of_trainer)
-    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == whole.seen[from_:]
-    assert same_weights(after, whole)
+    kept = stop_after(at, tmp_path, dm, **setting.of_trainer)
+    after = go_on(kept, dm, **setting.of_trainer)
+    assert_goes_on(after, whole, from_)
     told = [each for each in said if "seen again" in each]
     assert len(told) == (at > from_)
     assert all(f"batches seen again: {at - from_}, " in each for each in told)
@@ -49,21 +42,14 @@ def test_a_scheduled_accumulation_goes_on_in_the_middle_of_an_epoch(
 ) -> None:
     """With steps after every 2 batches, and from the second epoch on after every 3."""
 
-    def runner(*callbacks: Callback) -> Trainer:
-        scheduler = GradientAccumulationScheduler({0: 2, 1: 3})
-        return trainer(tmp_path, scheduler, *callbacks)
+    def schedule() -> Callback:
+        return GradientAccumulationScheduler({0: 2, 1: 3})
 
     dm = datamodule(folder)
     whole = model_for(dm)
-    runner().fit(whole, datamodule=dm)
-    with pytest.raises(StoppedError):
-        runner(OnExceptionCheckpoint(tmp_path, "stop")).fit(
-            model_for(dm).prepare(at, break_off), datamodule=dm
-        )
-    after = model_for(dm)
-    runner().fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == whole.seen[from_:]
-    assert same_weights(after, whole)
+    trainer(tmp_path, schedule()).fit(whole, datamodule=dm)
+    kept = stop_after(at, tmp_path, dm, schedule())
+    assert_goes_on(go_on(kept, dm, schedule()), whole, from_)
 
 
 def test_no_batch_is_seen_twice_where_an_optimizer_step_took_another_number_of_them(
@@ -71,13 +57,6 @@ def test_no_batch_is_seen_twice_where_an_optimizer_step_took_another_number_of_t
 ) -> None:
     """Which of them have had their step is not known then: Lightning's count stands."""
     dm = datamodule(folder)
-    options = {"accumulate_grad_batches": 2}
-    with pytest.raises(StoppedError):
-        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **options).fit(
-            model_for(dm).prepare(6, break_off), datamodule=dm
-        )
-    after = model_for(dm)
-    options = {"accumulate_grad_batches": 4}
-    runner = trainer(tmp_path, **options)
-    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    kept = stop_after(6, tmp_path, dm, accumulate_grad_batches=2)
+    after = go_on(kept, dm, accumulate_grad_batches=4)
     assert after.seen == uninterrupted(folder, PLAIN).seen[6:]

@@ -26,9 +26,11 @@ from tests.training.resume.fits import (
     Recorder,
     Scheduled,
     StoppedError,
+    assert_goes_on,
     break_off,
     by_steps,
     datamodule,
+    go_on,
     in_uneven_settings,
     model_for,
     run_out,
@@ -98,18 +100,16 @@ def goes_on(
     dm = datamodule(folder)
     whole = model_for(dm)
     trainer(tmp_path, **options).fit(whole, datamodule=dm)
-    kept = None
+    kept: Path | None = None
     for number, (hook, at) in enumerate(stops):
         path = tmp_path / f"stop{number}.ckpt"
         with suppress(StoppedError):
             runner = trainer(tmp_path, KeptIn(hook, at, path), **options)
             runner.fit(model_for(dm), datamodule=dm, ckpt_path=kept)
         if path.exists():
-            kept = str(path)
+            kept = path
     assert kept is not None
-    after = model_for(dm)
-    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=kept)
-    assert same_weights(after, whole)
+    assert same_weights(go_on(kept, dm, **options), whole)
 
 
 @in_uneven_settings
@@ -163,8 +163,7 @@ def test_checkpoints_of_a_fit_after_one_that_failed_are_as_good(
     callbacks.append(KeptIn(hook, 0 if "epoch" in hook else BATCHES - 1, path))
     with suppress(StoppedError):
         runner.fit(model, datamodule=dm)
-    after = model_for(dm)
-    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(path))
+    after = go_on(path, dm, **options)
     ends = (EPOCHS - 1) * BATCHES if "epoch" in hook or "end" in hook else 2 * BATCHES - 1
     assert after.seen == uninterrupted(folder, PLAIN).seen[ends:]
 
@@ -193,8 +192,7 @@ def test_a_trainer_resumes_the_same_checkpoint_as_often_as_it_is_told(
     for _ in range(2):
         after = model_for(dm)
         runner.fit(after, datamodule=dm, ckpt_path=str(kept))
-        assert after.seen == whole.seen[done:]
-        assert same_weights(after, whole)
+        assert_goes_on(after, whole, done)
 
 
 def test_a_second_fit_of_the_same_trainer_goes_on_with_whole_epochs(

@@ -19,11 +19,12 @@ from tests.training.resume.fits import (
     PLAIN,
     Recorder,
     StoppedError,
+    assert_goes_on,
     by_steps,
     datamodule,
+    go_on,
     model_for,
     run_out,
-    same_weights,
     trainer,
     uninterrupted,
 )
@@ -39,10 +40,8 @@ def test_an_epoch_that_max_time_cut_short_goes_on_where_it_was(
     dm = datamodule(folder)
     runner.fit(model_for(dm).prepare(at - 1, run_out), datamodule=dm)
     runner.save_checkpoint(tmp_path / "stop.ckpt")
-    after = model_for(dm)
-    trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == whole.seen[at:]
-    assert same_weights(after, whole)
+    after = go_on(tmp_path / "stop.ckpt", dm)
+    assert_goes_on(after, whole, at)
 
 
 @pytest.mark.parametrize("options", [{}, {"max_epochs": -1, "max_steps": EPOCHS * BATCHES}])
@@ -60,11 +59,8 @@ def test_a_checkpoint_of_the_start_of_an_epoch_begins_it(
     whole = uninterrupted(folder, PLAIN)
     dm = datamodule(folder)
     trainer(tmp_path, Keeps(), **options).fit(model_for(dm), datamodule=dm)
-    after = model_for(dm)
-    runner = trainer(tmp_path, **options)
-    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == whole.seen[epoch * BATCHES :]
-    assert same_weights(after, whole)
+    after = go_on(tmp_path / "stop.ckpt", dm, **options)
+    assert_goes_on(after, whole, epoch * BATCHES)
 
 
 @pytest.mark.parametrize("options", [{}, {"max_steps": 1000}], ids=["max_epochs", "max_steps too"])
@@ -82,10 +78,8 @@ def test_an_epoch_that_a_hook_ended_early_is_over_when_its_end_is_resumed(
     trainer(tmp_path, kept, **options | {"max_epochs": 1}).fit(
         model_for(dm, EndsEarly), datamodule=dm
     )
-    after = model_for(dm, EndsEarly)
-    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == whole.seen[5:]
-    assert same_weights(after, whole)
+    after = go_on(tmp_path / "stop.ckpt", dm, kind=EndsEarly, **options)
+    assert_goes_on(after, whole, 5)
 
 
 @pytest.mark.parametrize("accumulate", [1, 3])
@@ -109,11 +103,9 @@ def test_a_stop_on_the_way_of_the_last_batch_to_the_device_loses_no_batch(
         trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **options).fit(
             model_for(dm, Fails), datamodule=dm
         )
-    after = model_for(dm)
-    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    after = go_on(tmp_path / "stop.ckpt", dm, **options)
     due = BATCHES - 1 - (BATCHES - 1) % accumulate
-    assert after.seen == whole.seen[due:]
-    assert same_weights(after, whole)
+    assert_goes_on(after, whole, due)
 
 
 @by_steps
@@ -137,8 +129,7 @@ def test_training_by_max_steps_is_resumed_in_the_right_epoch_and_has_no_phantom_
     after = model_for(dm)
     runner = trainer(tmp_path, **options)
     runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == whole.seen[steps:]
-    assert same_weights(after, whole)
+    assert_goes_on(after, whole, steps)
     assert runner.current_epoch == EPOCHS
 
 
@@ -150,8 +141,6 @@ def test_lightning_21938_the_resumed_epoch_has_its_own_order_with_workers(
     dm = datamodule(folder, num_workers=2)
     kept = ModelCheckpoint(tmp_path, "stop", save_on_train_epoch_end=True)
     trainer(tmp_path, kept, max_epochs=1).fit(model_for(dm), datamodule=dm)
-    after = model_for(dm)
-    runner = trainer(tmp_path, max_epochs=2)
-    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    after = go_on(tmp_path / "stop.ckpt", dm, max_epochs=2)
     assert after.seen == whole.seen[BATCHES : 2 * BATCHES]
     assert set(after.seen).isdisjoint(whole.seen[:BATCHES])

@@ -20,12 +20,14 @@ from tests.training.resume.fits import (
     PLAIN,
     Recorder,
     StoppedError,
+    assert_goes_on,
     break_off,
     datamodule,
     digest_of,
+    go_on,
     model_for,
     prepared,
-    same_weights,
+    stop_after,
     trainer,
     uninterrupted,
 )
@@ -91,15 +93,9 @@ def test_a_datamodule_that_looks_into_its_loader_first_is_resumed_too(
     setting = PLAIN._replace(accumulate=2)
     whole = uninterrupted(folder, setting)
     dm = datamodule(folder, Peeks)
-    with pytest.raises(StoppedError):
-        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **setting.of_trainer).fit(
-            model_for(dm).prepare(3, break_off), datamodule=dm
-        )
-    dm = datamodule(folder, Peeks)
-    after, runner = model_for(dm), trainer(tmp_path, **setting.of_trainer)
-    runner.fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == whole.seen[2:]
-    assert same_weights(after, whole)
+    kept = stop_after(3, tmp_path, dm, **setting.of_trainer)
+    after = go_on(kept, datamodule(folder, Peeks), **setting.of_trainer)
+    assert_goes_on(after, whole, 2)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -158,15 +154,10 @@ def test_loaders_inside_something_else_are_resumed_too(
     whole = model_for(dm, OfTwo)
     trainer(tmp_path).fit(whole, datamodule=dm)
     for at in (2, len(whole.seen) - 3):
-        part, dm = model_for(dm, OfTwo).prepare(at, break_off), made()
-        with pytest.raises(StoppedError):
-            trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop")).fit(part, datamodule=dm)
-        after, dm = model_for(dm, OfTwo), made()
-        kept = tmp_path / "stop.ckpt"
-        trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(kept))
+        kept = stop_after(at, tmp_path, made(), kind=OfTwo)
+        after = go_on(kept, made(), kind=OfTwo)
         kept.unlink()
-        assert after.seen == whole.seen[at:]
-        assert same_weights(after, whole)
+        assert_goes_on(after, whole, at)
 
 
 @pytest.mark.parametrize("attached", [False, True])
@@ -203,12 +194,8 @@ def test_loaders_built_anew_every_epoch_change_nothing(
     due = [whole[epoch * BATCHES + i] for epoch in range(EPOCHS) for i in range(limit)]
     options |= {"reload_dataloaders_every_n_epochs": 1}
     dm = datamodule(folder)
-    with pytest.raises(StoppedError):
-        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), **options).fit(
-            model_for(dm).prepare(limit + 3, break_off), datamodule=dm
-        )
-    after = model_for(dm)
-    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    kept = stop_after(limit + 3, tmp_path, dm, **options)
+    after = go_on(kept, dm, **options)
     assert after.seen == due[limit + 3 :]
 
 

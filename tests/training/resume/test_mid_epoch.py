@@ -25,6 +25,7 @@ from tests.training.resume.fits import (
     Setting,
     StoppedError,
     break_off,
+    go_on,
     model_for,
     run_out,
     same_weights,
@@ -180,9 +181,8 @@ def test_a_resumed_fit_sees_the_same_batches_and_ends_with_the_same_weights(
     stop(tmp_path, before, dm, setting.of_trainer)
 
     dm = setting.datamodule(folder, after=True)
-    after = model_for(dm)
     (kept,) = tmp_path.glob("stop*.ckpt")
-    trainer(tmp_path, **setting.of_trainer).fit(after, datamodule=dm, ckpt_path=str(kept))
+    after = go_on(kept, dm, **setting.of_trainer)
     done = len(whole.seen) - len(after.seen)
     assert 0 < done < len(whole.seen)
     assert before.seen[:done] + after.seen == whole.seen

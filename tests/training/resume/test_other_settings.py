@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from lightning.pytorch.callbacks import (
     ModelCheckpoint,
-    OnExceptionCheckpoint,
 )
 
 from tests.training.resume.fits import (
@@ -14,10 +13,11 @@ from tests.training.resume.fits import (
     BY_STEPS,
     EPOCHS,
     PLAIN,
-    StoppedError,
     break_off,
     datamodule,
+    go_on,
     model_for,
+    stop_after,
     trainer,
     uninterrupted,
 )
@@ -29,13 +29,9 @@ def test_with_another_limit_on_its_batches_the_epoch_goes_on_and_the_next_are_wh
 ) -> None:
     whole = uninterrupted(folder, PLAIN)
     dm = datamodule(folder)
-    kept = OnExceptionCheckpoint(tmp_path, "stop")
-    with pytest.raises(StoppedError):
-        trainer(tmp_path, kept, limit_train_batches=5, **options).fit(
-            model_for(dm).prepare(5 + 2, break_off), datamodule=dm
-        )
+    kept = stop_after(5 + 2, tmp_path, dm, limit_train_batches=5, **options)
     after = model_for(dm).prepare(EPOCHS * BATCHES, break_off)
-    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+    trainer(tmp_path, **options).fit(after, datamodule=dm, ckpt_path=kept)
     due = whole.seen[BATCHES + 2 :]
     assert after.seen[: len(due)] == due
 
@@ -43,7 +39,7 @@ def test_with_another_limit_on_its_batches_the_epoch_goes_on_and_the_next_are_wh
 def test_lightning_does_not_call_the_resumed_loader_unreliable(
     folder: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    resumed_with(folder, tmp_path)
+    resume_with(folder, tmp_path)
     assert not [str(each.message) for each in recwarn if "resum" in str(each.message)]
 
 
@@ -60,22 +56,20 @@ def test_going_on_in_the_middle_of_an_epoch_in_another_order_is_warned_of(
     folder: Path, tmp_path: Path, arguments: dict[str, Any], said: str
 ) -> None:
     with pytest.warns(UserWarning, match=rf"middle of an epoch.* \({said}.*\): the rest of it"):
-        resumed_with(folder, tmp_path, **arguments)
+        resume_with(folder, tmp_path, **arguments)
 
 
 def test_another_seed_from_the_next_epoch_on_is_nothing_to_warn_of(
     folder: Path, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
-    resumed_with(folder, tmp_path, stop=BATCHES, seed=5)
+    resume_with(folder, tmp_path, stop=BATCHES, seed=5)
     assert not [str(each.message) for each in recwarn if "order" in str(each.message)]
 
 
-def resumed_with(folder: Path, tmp_path: Path, stop: int = 3, **arguments: Any) -> None:
+def resume_with(folder: Path, tmp_path: Path, stop: int = 3, **arguments: Any) -> None:
     """Stop after some steps; go on with other arguments of the datamodule."""
     dm = datamodule(folder)
     kept = ModelCheckpoint(tmp_path, "stop", every_n_train_steps=stop)
     trainer(tmp_path, kept, max_steps=stop).fit(model_for(dm), datamodule=dm)
     dm = datamodule(folder, **arguments)
-    trainer(tmp_path, max_epochs=2, limit_val_batches=0).fit(
-        model_for(dm), datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt")
-    )
+    go_on(tmp_path / "stop.ckpt", dm, max_epochs=2, limit_val_batches=0)

@@ -9,7 +9,6 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import (
     EarlyStopping,
     ModelCheckpoint,
-    OnExceptionCheckpoint,
 )
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -20,10 +19,12 @@ from tests.training.resume.fits import (
     Recorder,
     Scheduled,
     StoppedError,
-    break_off,
+    assert_goes_on,
     datamodule,
+    go_on,
     model_for,
     same_weights,
+    stop_after,
     trainer,
 )
 
@@ -81,9 +82,7 @@ def test_reduce_on_plateau_takes_the_step_that_comes_after_a_checkpoint_of_an_ep
     kept = ModelCheckpoint(tmp_path, "{epoch}", save_top_k=-1, save_on_train_epoch_end=True)
     trainer(tmp_path, kept, max_epochs=5).fit(whole, datamodule=dm)
     for epoch in range(4):
-        after = model_for(dm, Watched)
-        path = tmp_path / f"epoch={epoch}.ckpt"
-        trainer(tmp_path, max_epochs=5).fit(after, datamodule=dm, ckpt_path=str(path))
+        after = go_on(tmp_path / f"epoch={epoch}.ckpt", dm, kind=Watched, max_epochs=5)
         assert same_weights(after, whole), epoch
 
 
@@ -95,11 +94,6 @@ def test_lightning_20550_a_loader_built_early_for_a_scheduler_is_resumed_all_the
     whole = model_for(dm, Scheduled)
     trainer(tmp_path).fit(whole, datamodule=dm)
     dm = datamodule(folder, num_workers=workers)
-    with pytest.raises(StoppedError):
-        trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop")).fit(
-            model_for(dm, Scheduled).prepare(13, break_off), datamodule=dm
-        )
-    after = model_for(dm, Scheduled)
-    trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
-    assert after.seen == whole.seen[13:]
-    assert same_weights(after, whole)
+    kept = stop_after(13, tmp_path, dm, kind=Scheduled)
+    after = go_on(kept, dm, kind=Scheduled)
+    assert_goes_on(after, whole, 13)

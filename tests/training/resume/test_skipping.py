@@ -5,9 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning.pytorch.callbacks import (
-    OnExceptionCheckpoint,
-)
 
 from btc_datamodule import Batch
 from btc_datamodule.windows.permutation import permute_run
@@ -19,6 +16,7 @@ from tests.training.resume.fits import (
     digest_of,
     model_for,
     prepared,
+    stop_after,
     trainer,
 )
 
@@ -28,10 +26,7 @@ def test_resuming_late_in_an_epoch_permutes_and_gathers_nothing_of_what_was_seen
     folder: Path, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dm = datamodule(folder, batch_size=8)
-    runner = trainer(tmp_path, OnExceptionCheckpoint(tmp_path, "stop"), max_epochs=1)
-    with pytest.raises(StoppedError):
-        runner.fit(model_for(dm).prepare(stop, break_off), datamodule=dm)
-
+    kept = stop_after(stop, tmp_path, dm, max_epochs=1)
     asked: list[int] = []
 
     def counting(start: int, count: int, size: int, seed: int, epoch: int) -> Any:
@@ -42,7 +37,7 @@ def test_resuming_late_in_an_epoch_permutes_and_gathers_nothing_of_what_was_seen
     monkeypatch.setattr("btc_datamodule.windows.sampler.PERMUTED_AT_ONCE", 16)
     after = model_for(dm).prepare(0, break_off)
     with pytest.raises(StoppedError):
-        trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=str(tmp_path / "stop.ckpt"))
+        trainer(tmp_path).fit(after, datamodule=dm, ckpt_path=kept)
     assert asked == list(range(8 * stop, 8 * stop + 16))
 
 
