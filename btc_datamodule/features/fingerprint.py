@@ -40,14 +40,17 @@ def _digest(thing: Any, above: tuple[int, ...]) -> bytes:
     if isinstance(thing, _PLAIN):
         digest.update(repr(thing).encode())
     elif id(thing) not in above:
-        parts = [_digest(part, (*above, id(thing))) for part in _parts(thing)]
+        parts = [_digest(part, (*above, id(thing))) for part in find_parts(thing)]
         digest.update(b"".join(sorted(parts) if isinstance(thing, set | frozenset) else parts))
     return digest.digest()
 
 
 @functools.singledispatch
-def _parts(thing: Any) -> Iterable[Any]:
-    """What decides a thing, each part plain or with parts of its own."""
+def find_parts(thing: Any) -> Iterable[Any]:
+    """The parts that decide what a thing computes, each plain or with parts of its own.
+
+    Whoever has a class whose meaning lies in other files too registers a function for it here.
+    """
     if hasattr(thing, "meta") and hasattr(thing.meta, "serialize"):
         return [_serialized(thing)]
     if hasattr(thing, "__dict__"):
@@ -58,31 +61,31 @@ def _parts(thing: Any) -> Iterable[Any]:
     )
 
 
-@_parts.register(list)
-@_parts.register(tuple)
-@_parts.register(set)
-@_parts.register(frozenset)
+@find_parts.register(list)
+@find_parts.register(tuple)
+@find_parts.register(set)
+@find_parts.register(frozenset)
 def _(things: Iterable[Any]) -> Iterable[Any]:
     return things
 
 
-@_parts.register
+@find_parts.register
 def _(mapping: dict) -> Iterable[Any]:  # type: ignore[type-arg]
     return [part for item in mapping.items() for part in item]
 
 
-@_parts.register(np.ndarray)
-@_parts.register(np.generic)
+@find_parts.register(np.ndarray)
+@find_parts.register(np.generic)
 def _(array: Any) -> Iterable[Any]:
     return [str(array.dtype), array.shape, array.tobytes()]
 
 
-@_parts.register
+@find_parts.register
 def _(code: types.CodeType) -> Iterable[Any]:
     return [code.co_code, code.co_names, code.co_consts, code.co_freevars]
 
 
-@_parts.register
+@find_parts.register
 def _(function: types.FunctionType) -> Iterable[Any]:
     """Code, defaults, closed-over values, and the functions and plain globals that it names."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
@@ -93,29 +96,29 @@ def _(function: types.FunctionType) -> Iterable[Any]:
         if name in known and isinstance(known[name], (*_PLAIN, types.FunctionType))
     ]
     own = [function.__code__, function.__defaults__, function.__kwdefaults__]
-    return [*own, cells, named, _source(function)]
+    return [*own, cells, named, hash_source(function)]
 
 
-@_parts.register
+@find_parts.register
 def _(method: types.MethodType) -> Iterable[Any]:
     return [method.__func__, method.__self__]
 
 
-@_parts.register
+@find_parts.register
 def _(partial: functools.partial) -> Iterable[Any]:  # type: ignore[type-arg]
     return [partial.func, partial.args, partial.keywords]
 
 
-@_parts.register(types.BuiltinFunctionType)
-@_parts.register(types.ModuleType)
+@find_parts.register(types.BuiltinFunctionType)
+@find_parts.register(types.ModuleType)
 def _(named: Any) -> Iterable[Any]:
     return [getattr(named, "__module__", None), named.__name__]
 
 
-@_parts.register
+@find_parts.register
 def _(kind: type) -> Iterable[Any]:
     """A class by its name and source file; one typed into an interpreter by its methods."""
-    source = _source(kind)
+    source = hash_source(kind)
     methods = [] if source else [m for m in vars(kind).values() if callable(m)]
     return [kind.__module__, kind.__qualname__, source, methods]
 
@@ -139,7 +142,7 @@ def _names(code: types.CodeType) -> list[str]:
     return [*code.co_names, *(name for each in inner for name in _names(each))]
 
 
-def _source(thing: Any) -> bytes:
+def hash_source(thing: Any) -> bytes:
     """Digest of the source file that a function or class stands in; empty if there is none."""
     try:
         return hashlib.sha256(Path(inspect.getfile(thing)).read_bytes()).digest()

@@ -34,6 +34,7 @@ import numpy as np
 
 from btc_datamodule.candles.series import COLUMNS, OPTIONAL, Columns
 from btc_datamodule.errors import ConfigError, LookAheadError
+from btc_datamodule.features.fingerprint import find_parts, hash_source
 from btc_datamodule.features.methods import FUNCTIONS, METHODS, OPERATORS, Floats, Method, defined
 
 if TYPE_CHECKING:
@@ -71,6 +72,12 @@ class Expression:
         columns = {name: bars[name].cast(pl.Float64).to_numpy() for name in node.columns}
         with np.errstate(all="ignore"):
             return pl.Series(node.values(columns))
+
+
+@find_parts.register
+def _(expression: Expression) -> Iterable[Any]:
+    """An expression is known by its text and by the two files that say what the text means."""
+    return [vars(expression), hash_source(Expression), hash_source(Method)]
 
 
 def is_expression(text: str) -> bool:

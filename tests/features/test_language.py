@@ -1,5 +1,6 @@
 """Expressions: the language, what it computes, how far it looks back, and what it refuses."""
 
+import inspect
 import math
 import pickle
 import statistics
@@ -19,7 +20,8 @@ from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature, frame
-from btc_datamodule.features.language import DEEPEST, LONGEST
+from btc_datamodule.features.language import DEEPEST, LONGEST, Expression
+from btc_datamodule.features.methods import Method
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.store.update import update
@@ -305,6 +307,19 @@ def test_the_text_is_written_in_one_way() -> None:
 def test_another_name_or_expression_is_another_definition() -> None:
     texts = ["a = close.shift(1)", "a = close.shift(2)", "b = close.shift(1)", "a = open.shift(1)"]
     assert len({resolve([text])[0].definition() for text in texts}) == len(texts)
+
+
+@pytest.mark.parametrize("of", [Expression, Method])
+def test_another_meaning_of_the_language_is_another_definition(
+    of: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, find = feature("close.diff()").definition(), inspect.getfile
+    edited = tmp_path / "edited.py"
+    edited.write_bytes(Path(find(of)).read_bytes() + b"#")
+    monkeypatch.setattr(
+        inspect, "getfile", lambda thing: str(edited) if thing is of else find(thing)
+    )
+    assert feature("close.diff()").definition() != before
 
 
 def test_a_feature_of_an_expression_travels_to_other_processes() -> None:
