@@ -61,7 +61,7 @@ class Candles:
     columns: Columns
 
     def __post_init__(self) -> None:
-        present = _as_arrays(self.columns, "candles")
+        present = _convert_columns(self.columns, "candles")
         check(present, self.interval, "candles")
         object.__setattr__(self, "columns", present)
 
@@ -89,7 +89,7 @@ class Candles:
     def slice(self, start: int, end: int) -> "Candles":
         """The bars that open in [start, end)."""
         low, high = np.searchsorted(self.open_time, [start, end])
-        return _trusted(self.interval, {k: v[low:high] for k, v in self.columns.items()})
+        return _trust(self.interval, {k: v[low:high] for k, v in self.columns.items()})
 
     def holes(self) -> NDArray[np.int64]:
         """(n, 2) int64: the absent runs between first and last bar, as [first absent, next bar)."""
@@ -131,7 +131,7 @@ class Candles:
             columns["close"] = closed["close"][starts + count - 1]
         else:
             columns |= {name: np.zeros(0) for name in closed.columns if name != "open_time"}
-        return _trusted(interval, {name: columns[name] for name in closed.columns}), count
+        return _trust(interval, {name: columns[name] for name in closed.columns}), count
 
     def to_polars(self) -> "pl.DataFrame":
         """A polars frame of the columns, ``open_time`` in epoch seconds."""
@@ -178,7 +178,7 @@ def check(
         ordered: whether open times must strictly increase.
     """
     time = columns["open_time"]
-    faults = [*_faults(columns)]
+    faults = [*_find_faults(columns)]
     grid = format_interval(interval)
     off_grid = f"the bar does not open on the {grid} grid: is `interval` right?"
     faults.append(_Fault(time % interval != 0, off_grid))
@@ -187,7 +187,7 @@ def check(
         faults.append(_Fault(falling, "open times must increase, each bar once"))
     for fault in faults:
         if fault.bad.any():
-            raise CandleError(fault.first(columns, where, rows))
+            raise CandleError(fault.describe_first(columns, where, rows))
 
 
 class _Fault(NamedTuple):
@@ -197,7 +197,7 @@ class _Fault(NamedTuple):
     problem: str
     shown: tuple[str, ...] = ()
 
-    def first(self, columns: Columns, where: str, rows: NDArray[np.int64] | None) -> str:
+    def describe_first(self, columns: Columns, where: str, rows: NDArray[np.int64] | None) -> str:
         """The first such row: its number, time, what is wrong, and the values."""
         i = int(np.argmax(self.bad))
         values = ", ".join(f"{name} {columns[name][i]:.10g}" for name in self.shown)
@@ -208,7 +208,7 @@ class _Fault(NamedTuple):
         )
 
 
-def _faults(columns: Columns) -> Iterator[_Fault]:
+def _find_faults(columns: Columns) -> Iterator[_Fault]:
     """Each way in which the values of a row can be no candle."""
     opened, high, low, close = (columns[name] for name in PRICES)
     for name in PRICES:
@@ -250,14 +250,14 @@ def tidy(
     Raises:
         CandleError: naming the first row that is no candle.
     """
-    columns = _as_arrays(columns, where)
+    columns = _convert_columns(columns, where)
     notes: tuple[str, ...] = ()
     if drop_invalid:
-        columns, rows, notes = _valid(columns, where, rows)
+        columns, rows, notes = _drop_invalid(columns, where, rows)
     check(columns, interval, where, rows, ordered=False)
     time = columns["open_time"]
     if (time[1:] > time[:-1]).all():  # as most files come: nothing to sort, nothing to copy
-        return _trusted(interval, columns), notes
+        return _trust(interval, columns), notes
     unknown = sum(np.isnan(columns[name]).astype(np.int64) for name in OPTIONAL if name in columns)
     order = np.lexsort((np.broadcast_to(unknown, time.shape), time))
     ordered = {name: values[order] for name, values in columns.items()}
@@ -277,21 +277,21 @@ def tidy(
             f"was kept (closes differ by at most {gap[worst]:.3%}"
             + (f", at {format_instant(ordered['open_time'][worst])})" if gap[worst] else ")"),
         )
-    return _trusted(interval, {k: v[first] for k, v in ordered.items()}), notes
+    return _trust(interval, {k: v[first] for k, v in ordered.items()}), notes
 
 
-def _valid(
+def _drop_invalid(
     columns: dict[str, NDArray[Any]], where: str, rows: NDArray[np.int64] | None
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], tuple[str, ...]]:
     """The rows whose values are a candle, their numbers, and a note about the others."""
     numbers = np.arange(len(columns["open_time"])) if rows is None else rows
-    faults = [fault for fault in _faults(columns) if fault.bad.any()]
+    faults = [fault for fault in _find_faults(columns) if fault.bad.any()]
     if not faults:
         return columns, numbers, ()
     good = ~np.logical_or.reduce([fault.bad for fault in faults])
     note = (
         f"{int((~good).sum())} rows that are no candles were left out, "
-        f"such as {faults[0].first(columns, where, rows)}"
+        f"such as {faults[0].describe_first(columns, where, rows)}"
     )
     return {name: values[good] for name, values in columns.items()}, numbers[good], (note,)
 
@@ -322,7 +322,7 @@ def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, ND
             differs |= (old != new) & ~np.isnan(old) & ~np.isnan(new)
             ours[at_first] = np.where(np.isnan(old), new, old)
             columns[name] = np.concatenate([ours, theirs[extra]])[order]
-    return _trusted(stored.interval, columns), both[differs]
+    return _trust(stored.interval, columns), both[differs]
 
 
 def concatenate(parts: Sequence[Candles]) -> Candles:
@@ -336,7 +336,7 @@ def concatenate(parts: Sequence[Candles]) -> Candles:
 
 def empty(interval: int) -> Candles:
     """A series without bars."""
-    return _trusted(interval, _as_arrays({name: [] for name in REQUIRED}, "candles"))
+    return _trust(interval, _convert_columns({name: [] for name in REQUIRED}, "candles"))
 
 
 class ContentDigest:
@@ -367,7 +367,7 @@ class ContentDigest:
         return whole.hexdigest()
 
 
-def _as_arrays(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
+def _convert_columns(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise CandleError(
@@ -388,7 +388,7 @@ def _as_arrays(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]
     return arrays
 
 
-def _trusted(interval: int, columns: dict[str, NDArray[Any]]) -> Candles:
+def _trust(interval: int, columns: dict[str, NDArray[Any]]) -> Candles:
     """Candles of columns that are already known to be valid, without checking them again."""
     candles = object.__new__(Candles)
     object.__setattr__(candles, "interval", interval)

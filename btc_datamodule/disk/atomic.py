@@ -52,7 +52,7 @@ def writable(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:
-        number = _system_error(error)
+        number = _find_errno(error)
         if number not in DISK_TROUBLE:
             raise
         raise StoreError(
@@ -61,7 +61,7 @@ def writable(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _system_error(error: Exception) -> int:
+def _find_errno(error: Exception) -> int:
     """The ``errno`` behind an error, which polars tells in its text alone; 0 if there is none."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno

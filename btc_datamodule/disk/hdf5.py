@@ -106,7 +106,7 @@ def replacing(path: Path) -> Iterator[tuple["h5py.File", Callable[[], None]]]:
 
     with writable(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with replacement(path) as temporary, _Sink(temporary) as sink, sink.signals_held():
+    with replacement(path) as temporary, _Sink(temporary) as sink, sink.hold_signals():
         # Format 1.10 puts a checksum on the metadata too, which the oldest format does not.
         with h5py.File(sink, "w", libver=("v110", "v110")) as file:
             yield file, sink.check
@@ -143,7 +143,7 @@ class _Sink:
             raise self._trouble
 
     @contextmanager
-    def signals_held(self) -> Iterator[None]:
+    def hold_signals(self) -> Iterator[None]:
         """Keep signal handlers, which may raise, out of the methods below until ``check``.
 
         Python runs a handler between any two steps of the main thread. A Ctrl-C while HDF5 is

@@ -150,7 +150,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
         }
         for rows in blocks(grid.first, grid.interval, 0, grid.rows):
             low, high = rows.start, rows.stop
-            x, bars = _block(reader, grid, recipe.features, low, high)
+            x, bars = _compute_segment(reader, grid, recipe.features, low, high)
             observed = np.isfinite(x).all(axis=1)
             observed &= ~mask_of(grid.outages, low, high)
             observed[: max(0, warm - low)] = False
@@ -192,7 +192,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
         )
 
 
-def _block(
+def _compute_segment(
     reader: CandleReader, grid: Grid, features: Sequence[Feature], low: int, high: int
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float64]]]:
     """Features and bars of rows [low, high), the features checked for look-ahead."""

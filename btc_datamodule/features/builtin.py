@@ -33,7 +33,7 @@ FEATURES: dict[str, Feature] = {}
 """The built-in features by name."""
 
 
-def _builtin(lookback: int, *needs: str) -> Callable[[Compute], Compute]:
+def _register(lookback: int, *needs: str) -> Callable[[Compute], Compute]:
     def register(compute: Compute) -> Compute:
         FEATURES[compute.__name__] = Feature(compute.__name__, lookback, compute, needs)
         return compute
@@ -45,63 +45,63 @@ def _log_ratio(upper: "pl.Series", lower: "pl.Series") -> "pl.Series":
     return (upper / lower).log()
 
 
-@_builtin(2)
+@_register(2)
 def log_return(bars: "pl.DataFrame") -> "pl.Series":
     """ln(close / previous close)."""
     return _log_ratio(bars["close"], bars["close"].shift(1))
 
 
-@_builtin(2)
+@_register(2)
 def log_open(bars: "pl.DataFrame") -> "pl.Series":
     """ln(open / previous close)."""
     return _log_ratio(bars["open"], bars["close"].shift(1))
 
 
-@_builtin(1)
+@_register(1)
 def log_high(bars: "pl.DataFrame") -> "pl.Series":
     """ln(high / close)."""
     return _log_ratio(bars["high"], bars["close"])
 
 
-@_builtin(1)
+@_register(1)
 def log_low(bars: "pl.DataFrame") -> "pl.Series":
     """ln(low / close)."""
     return _log_ratio(bars["low"], bars["close"])
 
 
-@_builtin(1)
+@_register(1)
 def log_range(bars: "pl.DataFrame") -> "pl.Series":
     """ln(high / low)."""
     return _log_ratio(bars["high"], bars["low"])
 
 
-@_builtin(1)
+@_register(1)
 def log_volume(bars: "pl.DataFrame") -> "pl.Series":
     """ln(1 + volume)."""
     return bars["volume"].log1p()
 
 
-@_builtin(TRAILING_BARS)
+@_register(TRAILING_BARS)
 def relative_volume(bars: "pl.DataFrame") -> "pl.Series":
     """ln(1 + volume) less its mean over the last 24 bars."""
     volume = bars["volume"].log1p()
     return volume - volume.rolling_mean(TRAILING_BARS)
 
 
-@_builtin(1)
+@_register(1)
 def parkinson(bars: "pl.DataFrame") -> "pl.Series":
     """Variance of the bar from its range: ln(high / low)^2 / (4 ln 2)."""
     return _log_ratio(bars["high"], bars["low"]) ** 2 / (4 * math.log(2))
 
 
-@_builtin(1)
+@_register(1)
 def garman_klass(bars: "pl.DataFrame") -> "pl.Series":
     """Variance of the bar: ln(high / low)^2 / 2 - (2 ln 2 - 1) ln(close / open)^2."""
     spread = _log_ratio(bars["high"], bars["low"]) ** 2 / 2
     return spread - (2 * math.log(2) - 1) * _log_ratio(bars["close"], bars["open"]) ** 2
 
 
-@_builtin(1)
+@_register(1)
 def rogers_satchell(bars: "pl.DataFrame") -> "pl.Series":
     """Variance of the bar: ln(H/C) ln(H/O) + ln(L/C) ln(L/O)."""
     opened, high, low, close = (bars[name] for name in ("open", "high", "low", "close"))
@@ -109,19 +109,19 @@ def rogers_satchell(bars: "pl.DataFrame") -> "pl.Series":
     return above + _log_ratio(low, close) * _log_ratio(low, opened)
 
 
-@_builtin(TRAILING_BARS + 1)
+@_register(TRAILING_BARS + 1)
 def volatility(bars: "pl.DataFrame") -> "pl.Series":
     """Root mean square of the last 24 log returns."""
     return (log_return(bars) ** 2).rolling_mean(TRAILING_BARS).clip(lower_bound=0).sqrt()
 
 
-@_builtin(TRAILING_BARS + 1)
+@_register(TRAILING_BARS + 1)
 def momentum(bars: "pl.DataFrame") -> "pl.Series":
     """Log return over the last 24 bars: ln(close / close 24 bars ago)."""
     return _log_ratio(bars["close"], bars["close"].shift(TRAILING_BARS))
 
 
-@_builtin(1, "taker_buy_volume")
+@_register(1, "taker_buy_volume")
 def taker_share(bars: "pl.DataFrame") -> "pl.Series":
     """Share of the volume that takers bought; 0.5 where nothing traded."""
     return (bars["taker_buy_volume"] / bars["volume"]).fill_nan(0.5)
@@ -131,25 +131,25 @@ def _phase(bars: "pl.DataFrame", period: int, origin: int = 0) -> "pl.Series":
     return (bars["open_time"] - origin) % period * (2 * math.pi / period)
 
 
-@_builtin(1)
+@_register(1)
 def day_sin(bars: "pl.DataFrame") -> "pl.Series":
     """Sine of the time of day, UTC."""
     return _phase(bars, DAY).sin()
 
 
-@_builtin(1)
+@_register(1)
 def day_cos(bars: "pl.DataFrame") -> "pl.Series":
     """Cosine of the time of day, UTC."""
     return _phase(bars, DAY).cos()
 
 
-@_builtin(1)
+@_register(1)
 def week_sin(bars: "pl.DataFrame") -> "pl.Series":
     """Sine of the time of week, UTC, from Monday."""
     return _phase(bars, WEEK, MONDAY).sin()
 
 
-@_builtin(1)
+@_register(1)
 def week_cos(bars: "pl.DataFrame") -> "pl.Series":
     """Cosine of the time of week, UTC, from Monday."""
     return _phase(bars, WEEK, MONDAY).cos()
@@ -168,7 +168,7 @@ def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
         raise ConfigError(f"features is the text {features!r}: give a list, such as [{features}]")
     if not features:
         raise ConfigError("features is empty: name at least one, such as log_return")
-    resolved = tuple(_named(each) if isinstance(each, str) else each for each in features)
+    resolved = tuple(_resolve_one(each) if isinstance(each, str) else each for each in features)
     names = [feature.name for feature in resolved]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -176,7 +176,7 @@ def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
     return resolved
 
 
-def _named(text: str) -> Feature:
+def _resolve_one(text: str) -> Feature:
     """The feature that a name or an expression stands for."""
     if text in FEATURES:
         return FEATURES[text]

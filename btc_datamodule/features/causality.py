@@ -62,11 +62,11 @@ def check_lookback(
     for row in rows:
         start = max(0, row - feature.lookback + 1)
         alone = feature(bars[start : row + 1])[-1]
-        if _same(values[row], alone, rounding):
+        if _agree(values[row], alone, rounding):
             continue
         past = feature(bars[: row + 1])[-1]
         when = format_instant(bars["open_time"][row])
-        if _same(values[row], past, rounding):
+        if _agree(values[row], past, rounding):
             problem = f"it reads further back than its lookback of {feature.lookback}: raise it"
         else:
             problem = "it looks ahead"
@@ -77,7 +77,7 @@ def check_lookback(
         )
 
 
-def _same(one: float, other: float, rounding: float) -> bool:
+def _agree(one: float, other: float, rounding: float) -> bool:
     if not (np.isfinite(one) and np.isfinite(other)):
         return not (np.isfinite(one) or np.isfinite(other))
     return abs(one - other) <= 1e-10 * abs(one) + rounding
@@ -104,14 +104,14 @@ def rows_to_check(
         np.random.default_rng(low).integers(first, count, CHECKED_ROWS),
         np.array([first, count - 1]),
         *(near[:CHECKED_ROWS] - back for back in (0, 1)),
-        *(_largest(move) - back for back in (0, 1)),
-        _largest(unusual),
-        _largest(-unusual),
+        *(_find_largest(move) - back for back in (0, 1)),
+        _find_largest(unusual),
+        _find_largest(-unusual),
     ]
     return [int(row) for row in np.unique(np.concatenate(rows)) if first <= row < count]
 
 
-def _largest(values: NDArray[np.float64]) -> NDArray[np.int64]:
+def _find_largest(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Rows of the largest finite values, a few of them."""
     ordered = np.where(np.isfinite(values), values, -np.inf)
     few = min(CHECKED_ROWS // 2, len(values))

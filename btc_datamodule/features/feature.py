@@ -59,13 +59,13 @@ class Feature:
         if self.lookback < 1:
             raise ConfigError(f"feature {self.name!r}: lookback must be at least 1 bar")
         if not callable(self.compute):
-            selection = _Selection(self._expression())
+            selection = _Selection(self._check_expression())
             named = selection.expression.meta.root_names()
             needs = tuple(name for name in OPTIONAL if name in named or name in self.needs)
             object.__setattr__(self, "compute", selection)
             object.__setattr__(self, "needs", needs)
 
-    def _expression(self) -> "pl.Expr":
+    def _check_expression(self) -> "pl.Expr":
         import polars as pl
 
         if isinstance(self.compute, pl.Expr):

@@ -52,7 +52,7 @@ def find_parts(thing: Any) -> Iterable[Any]:
     Whoever has a class whose meaning lies in other files too registers a function for it here.
     """
     if hasattr(thing, "meta") and hasattr(thing.meta, "serialize"):
-        return [_serialized(thing)]
+        return [_serialize(thing)]
     if hasattr(thing, "__dict__"):
         return [type(thing), vars(thing)]
     raise ConfigError(
@@ -92,7 +92,7 @@ def _(function: types.FunctionType) -> Iterable[Any]:
     known = function.__globals__
     named = [
         (name, known[name])
-        for name in _names(function.__code__)
+        for name in _find_names(function.__code__)
         if name in known and isinstance(known[name], (*_PLAIN, types.FunctionType))
     ]
     own = [function.__code__, function.__defaults__, function.__kwdefaults__]
@@ -123,7 +123,7 @@ def _(kind: type) -> Iterable[Any]:
     return [kind.__module__, kind.__qualname__, source, methods]
 
 
-def _serialized(expression: Any) -> bytes:
+def _serialize(expression: Any) -> bytes:
     """A polars expression as polars would write it to a file."""
     try:
         written: bytes = expression.meta.serialize()
@@ -137,9 +137,9 @@ def _serialized(expression: Any) -> bytes:
     return written
 
 
-def _names(code: types.CodeType) -> list[str]:
+def _find_names(code: types.CodeType) -> list[str]:
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return [*code.co_names, *(name for each in inner for name in _names(each))]
+    return [*code.co_names, *(name for each in inner for name in _find_names(each))]
 
 
 def hash_source(thing: Any) -> bytes:

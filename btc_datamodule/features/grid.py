@@ -58,7 +58,7 @@ class Grid:
         interval = reader.header.interval
         found: list[Runs] = []
         present, first, last = 0, 0, 0
-        for start, end in _windows(reader, span):
+        for start, end in _split_span(reader, span):
             times = reader.slice(start, end).open_time
             if len(times):
                 known = np.concatenate([[last] if present else [], times]).astype(np.int64)
@@ -121,7 +121,7 @@ class Grid:
         return columns
 
 
-def _windows(reader: CandleReader, span: Span) -> list[Span]:
+def _split_span(reader: CandleReader, span: Span) -> list[Span]:
     """``span``, as far as the file has bars in it, in windows of ``BLOCK_ROWS`` bars."""
     interval = reader.header.interval
     start = ceil_to(max(span[0], reader.header.span[0]), interval)

@@ -68,7 +68,7 @@ class Expression:
         """Values of all rows, NaN where undefined."""
         import polars as pl
 
-        node = _compiled(self.text)
+        node = _compile(self.text)
         columns = {name: bars[name].cast(pl.Float64).to_numpy() for name in node.columns}
         with np.errstate(all="ignore"):
             return pl.Series(node.values(columns))
@@ -105,8 +105,8 @@ def parse(text: str) -> tuple[str, Expression]:
             "digits and underscores"
         )
     compiler = _Compiler(name, split.end())
-    tree = compiler.tree(right)
-    node = compiler.whole(tree)
+    tree = compiler.parse(right)
+    node = compiler.compile(tree)
     needs = tuple(column for column in OPTIONAL if column in node.columns)
     return name, Expression(ast.unparse(tree), node.lookback, needs)
 
@@ -133,10 +133,10 @@ Operand = _Node | float
 
 
 @lru_cache(maxsize=256)
-def _compiled(text: str) -> _Node:
+def _compile(text: str) -> _Node:
     """The function that the right-hand side of an expression stands for."""
     compiler = _Compiler(text, 0)
-    return compiler.whole(compiler.tree(text))
+    return compiler.compile(compiler.parse(text))
 
 
 @dataclass(frozen=True)
@@ -151,15 +151,15 @@ class _Compiler:
     name: str
     offset: int
 
-    def tree(self, right: str) -> ast.expr:
+    def parse(self, right: str) -> ast.expr:
         """The right-hand side as Python reads it, which runs nothing."""
         if len(right) > LONGEST:
-            raise self._error(0, f"longer than {LONGEST} characters: make it a Feature in Python")
+            raise self._refuse(0, f"longer than {LONGEST} characters: make it a Feature in Python")
         for at, character in enumerate(right):
             if not re.match(r"[ -~\s]", character, re.ASCII) or character in "#\\":
-                raise self._error(at, f"{character!r} is not part of an expression")
+                raise self._refuse(at, f"{character!r} is not part of an expression")
         if not right.strip():
-            raise self._error(0, f"nothing follows the =: use {_OFFER}")
+            raise self._refuse(0, f"nothing follows the =: use {_OFFER}")
         try:
             with warnings.catch_warnings(action="ignore"):  # Python has views on style, too
                 tree = ast.parse(re.sub(r"\s", " ", right.rstrip()), mode="eval").body
@@ -167,65 +167,65 @@ class _Compiler:
             at = error.offset - 1 if error.offset else len(right.rstrip())
             rest = right[at:].strip()[:20]
             problem = f"{rest!r} cannot stand here ({error.msg})" if rest else "it ends too early"
-            raise self._error(at, problem) from None
+            raise self._refuse(at, problem) from None
         except (RecursionError, MemoryError):
-            raise self._error(0, "nested too deeply") from None
+            raise self._refuse(0, "nested too deeply") from None
         level: list[ast.AST] = [tree]
         for _ in range(DEEPEST):
             level = [below for node in level for below in ast.iter_child_nodes(node)]
         if level:
-            raise self._error(0, "nested too deeply: make it a Feature in Python")
+            raise self._refuse(0, "nested too deeply: make it a Feature in Python")
         return tree
 
-    def whole(self, tree: ast.expr) -> _Node:
+    def compile(self, tree: ast.expr) -> _Node:
         """The function of a whole expression, which must name a column."""
-        found = self.part(tree)
+        found = self.compile_part(tree)
         if not isinstance(found, _Node):
-            raise self._error(tree, f"it names no column; there are {', '.join(NAMES)}")
+            raise self._refuse(tree, f"it names no column; there are {', '.join(NAMES)}")
         return found
 
-    def part(self, node: ast.expr) -> Operand:
+    def compile_part(self, node: ast.expr) -> Operand:
         """The function, or the number, of a part of an expression."""
-        operation = _operation(node)
+        operation = _find_operation(node)
         if operation is not None:
             operator, sides = operation
-            return self._row_by_row(node, operator, [self.part(side) for side in sides])
+            return self._combine(node, operator, [self.compile_part(side) for side in sides])
         match node:
             case ast.Constant(value=int() | float() as value) if not isinstance(value, bool):
-                return self._number(node, value)
+                return self._check_number(node, value)
             case ast.Name(id=name):
-                return self._column(node, name)
+                return self._compile_column(node, name)
             case ast.Call(func=ast.Name(id=name)) as call:
-                return self._function(call, name)
+                return self._compile_function(call, name)
             case ast.Call(func=ast.Attribute() as access) as call:
-                return self._method(call, access)
+                return self._compile_method(call, access)
             case ast.Attribute(attr=name) as access:
                 if name not in METHODS:
-                    raise self._no_method(access)
-                raise self._error(node, f"{name} is not called: write {ast.unparse(node)}()")
-        raise self._error(node, f"{ast.unparse(node)!r} is not on offer: use {_OFFER}")
+                    raise self._refuse_method(access)
+                raise self._refuse(node, f"{name} is not called: write {ast.unparse(node)}()")
+        raise self._refuse(node, f"{ast.unparse(node)!r} is not on offer: use {_OFFER}")
 
-    def _number(self, node: ast.expr, value: float) -> float:
+    def _check_number(self, node: ast.expr, value: float) -> float:
         try:
             number = float(value)
         except OverflowError:
             number = np.inf
         if not np.isfinite(number):
-            raise self._error(node, f"{ast.unparse(node)[:40]} is no finite number")
+            raise self._refuse(node, f"{ast.unparse(node)[:40]} is no finite number")
         return number
 
-    def _column(self, node: ast.expr, name: str) -> _Node:
+    def _compile_column(self, node: ast.expr, name: str) -> _Node:
         if name not in NAMES:
-            raise self._error(node, f"there is no column {name!r}{_known(name, NAMES)}")
+            raise self._refuse(node, f"there is no column {name!r}{_suggest(name, NAMES)}")
         return _Node(1, frozenset([name]), lambda columns: columns[name])
 
-    def _row_by_row(
+    def _combine(
         self, node: ast.expr, operator: Callable[..., Any], operands: Sequence[Operand]
     ) -> Operand:
         nodes = [operand for operand in operands if isinstance(operand, _Node)]
         if not nodes:
             with np.errstate(all="ignore"):
-                return self._number(node, operator(*operands))
+                return self._check_number(node, operator(*operands))
 
         def values(columns: Columns) -> Floats:
             given = [each.values(columns) if isinstance(each, _Node) else each for each in operands]
@@ -234,30 +234,30 @@ class _Compiler:
         names = frozenset[str]().union(*(each.columns for each in nodes))
         return _Node(max(each.lookback for each in nodes), names, values)
 
-    def _function(self, node: ast.Call, name: str) -> Operand:
+    def _compile_function(self, node: ast.Call, name: str) -> Operand:
         if name in METHODS and node.args:
-            raise self._error(
+            raise self._refuse(
                 node, f"{name} is a method: write {ast.unparse(node.args[0])}.{name}(...)"
             )
         if name not in FUNCTIONS:
-            known = _known(name, FUNCTIONS)
-            raise self._error(node, f"there is no function {name!r}{known}; the rest are methods")
+            known = _suggest(name, FUNCTIONS)
+            raise self._refuse(node, f"there is no function {name!r}{known}; the rest are methods")
         if len(node.args) < 2 or node.keywords:
-            raise self._error(node, f"{name} is of two things or more: {name}(open, close)")
-        operands = [self.part(argument) for argument in node.args]
-        return self._row_by_row(node, lambda *given: reduce(FUNCTIONS[name], given), operands)
+            raise self._refuse(node, f"{name} is of two things or more: {name}(open, close)")
+        operands = [self.compile_part(argument) for argument in node.args]
+        return self._combine(node, lambda *given: reduce(FUNCTIONS[name], given), operands)
 
-    def _method(self, call: ast.Call, access: ast.Attribute) -> Operand:
+    def _compile_method(self, call: ast.Call, access: ast.Attribute) -> Operand:
         name = access.attr
         if name not in METHODS:
-            raise self._no_method(access)
-        inner = self.part(access.value)
+            raise self._refuse_method(access)
+        inner = self.compile_part(access.value)
         if not isinstance(inner, _Node):
-            raise self._error(access, f"{name} is called on a number: call it on a column")
+            raise self._refuse(access, f"{name} is called on a number: call it on a column")
         method = METHODS[name]
-        given = self._arguments(call, name, method)
+        given = self._read_arguments(call, name, method)
         if not method.takes:
-            return self._row_by_row(call, method.apply, [inner])
+            return self._combine(call, method.apply, [inner])
         further = int(given.get("n", 0)) + int(given.get("bars", 1)) - 1
         apply = partial(self._apply, method, tuple(given.values()), inner)
         return _Node(inner.lookback + further, inner.columns, apply)
@@ -268,75 +268,77 @@ class _Compiler:
     ) -> Floats:
         return defined(method.apply(inner.values(columns), *arguments))
 
-    def _arguments(self, call: ast.Call, name: str, method: Method) -> dict[str, float]:
+    def _read_arguments(self, call: ast.Call, name: str, method: Method) -> dict[str, float]:
         """The numbers that a method is called with, by name, in order, each of them checked."""
         usage = f"{name}({', '.join(method.takes)})"
         if len(call.args) > len(method.takes):
-            raise self._error(call.args[len(method.takes)], f"one number too many: {usage}")
+            raise self._refuse(call.args[len(method.takes)], f"one number too many: {usage}")
         given: dict[str, ast.expr] = dict(zip(method.takes, call.args, strict=False))
         for keyword in call.keywords:
             if keyword.arg == "center":
-                raise self._ahead(keyword, f"{name} with center=True reads later bars")
+                raise self._refuse_ahead(keyword, f"{name} with center=True reads later bars")
             if keyword.arg is None:
-                raise self._error(keyword, f"** is not on offer: {usage}")
+                raise self._refuse(keyword, f"** is not on offer: {usage}")
             if keyword.arg not in method.takes or keyword.arg in given:
-                raise self._error(keyword, f"{name} has no option {keyword.arg!r} here: {usage}")
+                raise self._refuse(keyword, f"{name} has no option {keyword.arg!r} here: {usage}")
             given[keyword.arg] = keyword.value
         found: dict[str, float] = {"n": 1} if method.takes == ("n",) else {}
-        found |= {each: self._argument(given[each], each, name) for each in given}
+        found |= {each: self._read_argument(given[each], each, name) for each in given}
         missing = [each for each in method.takes if each not in found]
         if missing and name == "ewm_mean" and "bars" in missing:
-            raise self._error(
+            raise self._refuse(
                 call,
                 "ewm_mean remembers every bar there ever was: declare how many it may use, such "
                 "as ewm_mean(span=20, bars=100), whose weights beyond are cut off",
             )
         if missing:
-            raise self._error(call, f"{name} needs {', '.join(missing)}: {usage}")
+            raise self._refuse(call, f"{name} needs {', '.join(missing)}: {usage}")
         if found.get("bars", method.least) < method.least:
-            raise self._error(given["bars"], f"bars of {name} must be at least {method.least}")
+            raise self._refuse(given["bars"], f"bars of {name} must be at least {method.least}")
         if found.get("low", -np.inf) > found.get("high", np.inf):
-            raise self._error(call, "clip has its lower bound above its upper one")
+            raise self._refuse(call, "clip has its lower bound above its upper one")
         return {each: found[each] for each in method.takes}
 
-    def _argument(self, node: ast.expr, which: str, name: str) -> float:
-        value = self.part(node)
+    def _read_argument(self, node: ast.expr, which: str, name: str) -> float:
+        value = self.compile_part(node)
         if isinstance(value, _Node):
-            raise self._error(node, f"{which} of {name} must be a number")
+            raise self._refuse(node, f"{which} of {name} must be a number")
         if which == "n" and value < 0:
-            raise self._ahead(node, f"{name}({value:g}) reads later bars: n counts bars back")
+            raise self._refuse_ahead(
+                node, f"{name}({value:g}) reads later bars: n counts bars back"
+            )
         if which in ("n", "bars") and not value.is_integer():
-            raise self._error(node, f"{which} of {name} is {value:g}: it must be whole")
+            raise self._refuse(node, f"{which} of {name} is {value:g}: it must be whole")
         if which == "span" and value < 1:
-            raise self._error(node, f"span of {name} is {value:g}: it must be at least 1")
+            raise self._refuse(node, f"span of {name} is {value:g}: it must be at least 1")
         return int(value) if which in ("n", "bars") else value
 
-    def _no_method(self, node: ast.Attribute) -> ConfigError | LookAheadError:
+    def _refuse_method(self, node: ast.Attribute) -> ConfigError | LookAheadError:
         name = node.attr
         at = (node.end_col_offset or len(name)) - len(name)
         if name in _LOOKS_AHEAD:
-            return self._ahead(at, f"{name} reads later bars")
+            return self._refuse_ahead(at, f"{name} reads later bars")
         problem = f"there is no method {name!r}"
         if name in _ENDLESS:
             problem += ": it reads back without end; use a window, such as rolling_sum(60)"
         elif f"rolling_{name}" in METHODS:
             problem += f": of a whole column it looks ahead; did you mean 'rolling_{name}'?"
         else:
-            problem += _known(name, METHODS)
-        return self._error(at, problem)
+            problem += _suggest(name, METHODS)
+        return self._refuse(at, problem)
 
-    def _ahead(self, at: ast.expr | ast.keyword | int, problem: str) -> LookAheadError:
-        return LookAheadError(f"{self._where(at)}: it looks ahead: {problem}")
+    def _refuse_ahead(self, at: ast.expr | ast.keyword | int, problem: str) -> LookAheadError:
+        return LookAheadError(f"{self._locate(at)}: it looks ahead: {problem}")
 
-    def _error(self, at: ast.expr | ast.keyword | int, problem: str) -> ConfigError:
-        return ConfigError(f"{self._where(at)}: {problem}")
+    def _refuse(self, at: ast.expr | ast.keyword | int, problem: str) -> ConfigError:
+        return ConfigError(f"{self._locate(at)}: {problem}")
 
-    def _where(self, at: ast.expr | ast.keyword | int) -> str:
+    def _locate(self, at: ast.expr | ast.keyword | int) -> str:
         column = at if isinstance(at, int) else at.col_offset
         return f"feature {self.name!r}, column {self.offset + column + 1}"
 
 
-def _operation(node: ast.expr) -> tuple[np.ufunc, list[ast.expr]] | None:
+def _find_operation(node: ast.expr) -> tuple[np.ufunc, list[ast.expr]] | None:
     """The operator and the operands of a part, if it is an operation that is on offer."""
     kind: type[ast.AST]
     match node:
@@ -351,7 +353,7 @@ def _operation(node: ast.expr) -> tuple[np.ufunc, list[ast.expr]] | None:
     return (OPERATORS[kind], sides) if kind in OPERATORS else None
 
 
-def _known(given: str, known: Iterable[str]) -> str:
+def _suggest(given: str, known: Iterable[str]) -> str:
     names = list(known)
     close = get_close_matches(given, names, n=1)
     guess = f": did you mean {close[0]!r}?" if close else ";"

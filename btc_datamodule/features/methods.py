@@ -36,7 +36,7 @@ def _pct_change(values: Floats, n: int) -> Floats:
     return values / _shift(values, n) - 1
 
 
-def _windowed(of_windows: Callable[..., Floats]) -> Callable[..., Floats]:
+def _extend_to_rows(of_windows: Callable[..., Floats]) -> Callable[..., Floats]:
     """A function of whole windows, one value each, as one of all rows: NaN before the first."""
 
     def of_rows(values: Floats, *arguments: Any) -> Floats:
@@ -48,7 +48,7 @@ def _windowed(of_windows: Callable[..., Floats]) -> Callable[..., Floats]:
     return of_rows
 
 
-def _stretches(values: Floats, bars: int) -> Floats:
+def _cut_stretches(values: Floats, bars: int) -> Floats:
     """The rows cut into stretches of ``bars``, (stretches, bars), the last filled up with NaN.
 
     Every window of ``bars`` rows is the tail of one stretch and the head of the next, or one whole
@@ -61,20 +61,20 @@ def _stretches(values: Floats, bars: int) -> Floats:
     return padded.reshape(count, bars)
 
 
-def _extreme(values: Floats, bars: int, of_two: np.ufunc) -> Floats:
+def _find_extremes(values: Floats, bars: int, of_two: np.ufunc) -> Floats:
     """Least or largest value of each window."""
-    stretches = _stretches(values, bars)
+    stretches = _cut_stretches(values, bars)
     heads = of_two.accumulate(stretches, axis=1).ravel()
     tails = of_two.accumulate(stretches[:, ::-1], axis=1)[:, ::-1].ravel()
     extremes: Floats = of_two(tails[: len(values) - bars + 1], heads[bars - 1 : len(values)])
     return extremes
 
 
-def _moments(values: Floats, bars: int) -> tuple[Floats, Floats]:
+def _measure_windows(values: Floats, bars: int) -> tuple[Floats, Floats]:
     """Mean and sum of squared deviations of each window: head and tail, merged as Chan does."""
-    stretches = _stretches(values, bars)
-    heads = [part.ravel() for part in _running_moments(stretches)]
-    tails = [part[:, ::-1].ravel() for part in _running_moments(stretches[:, ::-1])]
+    stretches = _cut_stretches(values, bars)
+    heads = [part.ravel() for part in _accumulate_moments(stretches)]
+    tails = [part[:, ::-1].ravel() for part in _accumulate_moments(stretches[:, ::-1])]
     mean, squares = (part[bars - 1 : len(values)] for part in heads)
     mean_before, squares_before = (part[: len(values) - bars + 1] for part in tails)
     inside = np.arange(len(mean)) % bars  # a window's first row within its stretch
@@ -85,7 +85,7 @@ def _moments(values: Floats, bars: int) -> tuple[Floats, Floats]:
     return mean + apart * (before / bars), deviations
 
 
-def _running_moments(stretches: Floats) -> tuple[Floats, Floats]:
+def _accumulate_moments(stretches: Floats) -> tuple[Floats, Floats]:
     """Mean and sum of squared deviations of the first 1, 2, 3, ... values of each stretch.
 
     Taken from the first value, which belongs to all of them: what makes the sums of squares
@@ -98,35 +98,35 @@ def _running_moments(stretches: Floats) -> tuple[Floats, Floats]:
     return first + total / count, np.maximum(squares - total**2 / count, 0)
 
 
-@_windowed
+@_extend_to_rows
 def _rolling_mean(values: Floats, bars: int) -> Floats:
-    return _moments(values, bars)[0]
+    return _measure_windows(values, bars)[0]
 
 
-@_windowed
+@_extend_to_rows
 def _rolling_sum(values: Floats, bars: int) -> Floats:
-    return _moments(values, bars)[0] * bars
+    return _measure_windows(values, bars)[0] * bars
 
 
-@_windowed
+@_extend_to_rows
 def _rolling_var(values: Floats, bars: int) -> Floats:
-    return _moments(values, bars)[1] / (bars - 1)
+    return _measure_windows(values, bars)[1] / (bars - 1)
 
 
-@_windowed
+@_extend_to_rows
 def _rolling_std(values: Floats, bars: int) -> Floats:
-    deviation: Floats = np.sqrt(_moments(values, bars)[1] / (bars - 1))
+    deviation: Floats = np.sqrt(_measure_windows(values, bars)[1] / (bars - 1))
     return deviation
 
 
-@_windowed
+@_extend_to_rows
 def _rolling_min(values: Floats, bars: int) -> Floats:
-    return _extreme(values, bars, np.minimum)
+    return _find_extremes(values, bars, np.minimum)
 
 
-@_windowed
+@_extend_to_rows
 def _rolling_max(values: Floats, bars: int) -> Floats:
-    return _extreme(values, bars, np.maximum)
+    return _find_extremes(values, bars, np.maximum)
 
 
 def _rolling_median(values: Floats, bars: int) -> Floats:
@@ -135,7 +135,7 @@ def _rolling_median(values: Floats, bars: int) -> Floats:
     return pl.Series(values).fill_nan(None).rolling_median(bars).cast(pl.Float64).to_numpy()
 
 
-@_windowed
+@_extend_to_rows
 def _ewm_mean(values: Floats, span: float, bars: int) -> Floats:
     """Mean of each window, weights (1 - 2 / (span + 1))^age; they add up to 1."""
     weights = (1 - 2 / (span + 1)) ** np.arange(bars)

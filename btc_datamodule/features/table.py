@@ -128,7 +128,7 @@ class Table:
                 offsets[name] = int(data.id.get_offset())
             first = attribute(path, file, "first", int)
             interval = attribute(path, file, "interval", int)
-            count, mean, squares, digests = _known_of_blocks(
+            count, mean, squares, digests = _read_segments(
                 path, file, len(list(blocks(first, interval, 0, rows))), len(features)
             )
             return cls(
@@ -183,20 +183,20 @@ class Table:
 
     def moments_of(self, rows: slice) -> Moments:
         """Moments of the observed rows in a slice that ``blocks`` gave; read unless it is whole."""
-        block = self._block(rows)
+        block = self._find_segment(rows)
         return Moments.of(self.observed_rows(rows)) if block is None else self.moments[block]
 
     def digest_of(self, name: str, rows: slice) -> bytes:
         """SHA-256 of a slice that ``blocks`` gave of an array; read unless it is whole."""
-        block = self._block(rows)
+        block = self._find_segment(rows)
         if block is None:
             return sha256_of(self.array(name)[rows])
         known: bytes = self.digests[block, list(DTYPES).index(name)].tobytes()
         return known
 
-    def _block(self, rows: slice) -> int | None:
+    def _find_segment(self, rows: slice) -> int | None:
         """The number of the block that is these very rows, none more and none less."""
-        block, rest = divmod(rows.start + _rows_before(self.first, self.interval), BLOCK_ROWS)
+        block, rest = divmod(rows.start + _count_rows_before(self.first, self.interval), BLOCK_ROWS)
         return block if rest == 0 and rows.stop - rows.start == BLOCK_ROWS else None
 
     def read_ahead(self, low: int, high: int, names: Iterable[str]) -> None:
@@ -254,14 +254,14 @@ def blocks(first: int, interval: int, low: int, high: int) -> Iterator[slice]:
         low: first row.
         high: row past the last.
     """
-    before = _rows_before(first, interval)
+    before = _count_rows_before(first, interval)
     while low < high:
         end = min(high, low + BLOCK_ROWS - (low + before) % BLOCK_ROWS)
         yield slice(low, end)
         low = end
 
 
-def _rows_before(first: int, interval: int) -> int:
+def _count_rows_before(first: int, interval: int) -> int:
     """Rows of the first block that lie before row 0."""
     return first // interval % BLOCK_ROWS
 
@@ -331,7 +331,7 @@ def is_outdated(path: Path) -> bool:
     return False
 
 
-def _known_of_blocks(
+def _read_segments(
     path: Path, file: "h5py.File", n_blocks: int, n_features: int
 ) -> list[NDArray[Any]]:
     """The arrays of ``SEGMENT_DTYPES``."""

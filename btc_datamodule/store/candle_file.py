@@ -213,7 +213,7 @@ def write_candles(
                 shape=(0,),
                 maxshape=(None,),
                 chunks=(CHUNK_ROWS,),
-                dtype=_dtype(name),
+                dtype=_choose_dtype(name),
                 shuffle=compress and name in SHUFFLED,
                 compression="gzip" if compress else None,
                 compression_opts=4 if compress else None,
@@ -263,10 +263,10 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
     times = plain_dataset(path, file, "candles/open_time")
     for name in columns:
         dataset = plain_dataset(path, file, f"candles/{name}")
-        if dataset.shape != (rows,) or dataset.dtype != _dtype(name):
+        if dataset.shape != (rows,) or dataset.dtype != _choose_dtype(name):
             raise StoreError(
                 f"{path}: column {name!r} does not hold {rows} numbers of type "
-                f"{_dtype(name).name}: {mend(path)}"
+                f"{_choose_dtype(name).name}: {mend(path)}"
             )
     return Header(
         source=attribute(path, file, "source", str),
@@ -285,5 +285,5 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
     )
 
 
-def _dtype(column: str) -> "np.dtype[Any]":
+def _choose_dtype(column: str) -> "np.dtype[Any]":
     return np.dtype("<i8" if column == "open_time" else "<f8")

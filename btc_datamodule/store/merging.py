@@ -45,7 +45,7 @@ class Merge:
         """
         digests = [ContentDigest(self.interval) for _ in self.files]
         step = BLOCK_ROWS * self.interval
-        for start in self._starts(step):
+        for start in self._find_starts(step):
             block, found = empty(self.interval), []
             for file, header, digest in zip(self.files, self.headers, digests, strict=True):
                 if header.rows and header.span[0] < start + step and start < header.span[1]:
@@ -64,7 +64,7 @@ class Merge:
                     f"{file}: the candles are not those that were written: {mend(file)}"
                 )
 
-    def notes(self) -> Iterator[str]:
+    def describe(self) -> Iterator[str]:
         """What a person should know of the merge, once it is done."""
         if self._changed:
             first = format_instant(min(self._changed))
@@ -81,7 +81,7 @@ class Merge:
                 f"at {format_instant(self._withdrawn[0])}: kept"
             )
 
-    def _starts(self, step: int) -> list[int]:
+    def _find_starts(self, step: int) -> list[int]:
         spans = [header.span for header in self.headers if header.rows]
         return sorted(
             {

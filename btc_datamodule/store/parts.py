@@ -34,13 +34,13 @@ class Parts:
     def __exit__(self, *_: object) -> None:
         self.flush()
 
-    def files(self) -> list[Path]:
+    def list_files(self) -> list[Path]:
         """The parts on disk, in the order in which they were written."""
         return sorted(self.folder.glob("*.h5"))
 
-    def covered(self) -> list[Span]:
+    def read_covered(self) -> list[Span]:
         """The spans that the parts on disk answer for."""
-        return [span for file in self.files() for span in read_header(file).covered]
+        return [span for file in self.list_files() for span in read_header(file).covered]
 
     def discard(self) -> None:
         """Forget what is on disk."""
@@ -54,12 +54,12 @@ class Parts:
         Merged again, it would be the same candles, with their provenance twice.
         """
         when = self.path.stat().st_mtime_ns
-        for file in self.files():
+        for file in self.list_files():
             merged = not any(subtract(span, stored.covered) for span in read_header(file).covered)
             if merged and file.stat().st_mtime_ns < when:
                 with writable(file):
                     file.unlink()
-        if not self.files():
+        if not self.list_files():
             self.discard()
 
     def add(self, block: Block) -> None:
@@ -75,7 +75,7 @@ class Parts:
         """Write the gathered blocks as one part."""
         if not self._blocks:
             return
-        files = self.files()
+        files = self.list_files()
         number = int(files[-1].stem) + 1 if files else 0
         candles = concatenate([block.candles for block in self._blocks])
         now = format_instant(int(time.time()))

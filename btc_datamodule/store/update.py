@@ -113,7 +113,7 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
         check_series(path, stored, source.name, source.series, interval)
         parts.discard_merged(stored)
     if revision is None:
-        known = [*(stored.covered if stored else ()), *parts.covered()]
+        known = [*(stored.covered if stored else ()), *parts.read_covered()]
     else:  # read whole or not at all: what an interrupted reading left is read again
         parts.discard()
         asked = (0, floor_to(time.time(), interval))
@@ -124,20 +124,20 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
     with parts:
         for span in missing:
             total = None if revision else (span[1] - span[0]) // interval
-            with _ended(source.blocks(interval, span)) as blocks:
-                for block in _with_progress(blocks, total, interval, source):
+            with _close_after(source.blocks(interval, span)) as blocks:
+                for block in _show_progress(blocks, total, interval, source):
                     _check_block(block, source, interval)
                     parts.add(block)
                     notes += block.notes
-                    absent += [] if revision else _absent(block, interval)
-    notes += _told_absent(absent, source, interval)
-    if parts.files() or stored is None:
+                    absent += [] if revision else _find_absences(block, interval)
+    notes += _describe_absences(absent, source, interval)
+    if parts.list_files() or stored is None:
         notes += _commit(path, parts, refresh)
     header = read_header(path)
     return Update(header, header.rows - (stored.rows if stored else 0), tuple(notes))
 
 
-def _absent(block: Block, interval: int) -> list[Span]:
+def _find_absences(block: Block, interval: int) -> list[Span]:
     """Stretches that a block has no candles for, but short ones inside it."""
     start, end = block.span
     times = np.concatenate([[start - interval], block.candles.open_time, [end]])
@@ -148,7 +148,7 @@ def _absent(block: Block, interval: int) -> list[Span]:
     ]
 
 
-def _told_absent(absent: list[Span], source: Source, interval: int) -> list[str]:
+def _describe_absences(absent: list[Span], source: Source, interval: int) -> list[str]:
     least = LONG_ABSENCE * interval
     stretches = [span for span in union(absent) if span[1] - span[0] >= least]
     if not stretches:
@@ -162,7 +162,7 @@ def _told_absent(absent: list[Span], source: Source, interval: int) -> list[str]
 
 
 @contextmanager
-def _ended(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
+def _close_after(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
     """End a generator in any case, so that no download goes on after an error."""
     try:
         yield blocks
@@ -180,7 +180,7 @@ def _check_block(block: Block, source: Source, interval: int) -> None:
         )
 
 
-def _with_progress(
+def _show_progress(
     blocks: Iterator[Block], total: int | None, interval: int, source: Source
 ) -> Iterator[Block]:
     """Pass blocks on and show one bar for all on a terminal; silent elsewhere."""
@@ -209,7 +209,7 @@ def _with_progress(
 def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
     """Merge the candle file and its parts into a new candle file; drop the parts."""
     source, interval = parts.source, parts.interval
-    merged = Merge(path if path.exists() else None, parts.files(), interval, refresh)
+    merged = Merge(path if path.exists() else None, parts.list_files(), interval, refresh)
     headers = merged.headers
     write_candles(
         path,
@@ -223,4 +223,4 @@ def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
         provenance=joined([record for header in headers for record in header.provenance]),
     )
     parts.discard()
-    return [f"{source.name} {source.series}: {note}" for note in merged.notes()]
+    return [f"{source.name} {source.series}: {note}" for note in merged.describe()]
