@@ -115,7 +115,7 @@ def compute_digest(table: Table, runs: Sequence[tuple[int, int]], columns: Seque
 
 
 def _blocks(table: Table, runs: Sequence[tuple[int, int]]) -> Iterator[slice]:
-    return chain.from_iterable(table.blocks(low, high) for low, high in runs)
+    return chain.from_iterable(table.segments(low, high) for low, high in runs)
 
 
 def _list_scaler(scaler: Scaler) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Building the feature file from the candle file: once, in blocks, atomically.
+"""Building the feature file from the candle file: once, a segment at a time, atomically.
 
 A ``Recipe`` is all that the content depends on beside the candles; its key is in the file's name,
 so a file with the right name has the right content. Memory does not depend on the length of
@@ -32,9 +32,9 @@ from btc_datamodule.features.table import (
     SEGMENT_DTYPES,
     SINGLE_COLUMNS,
     Table,
-    blocks,
     combine_digests,
     sha256_of,
+    split_segments,
     stack_digests,
     table_path,
 )
@@ -148,7 +148,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
             name: file.create_dataset(name, shape=shape, dtype=DTYPES[name])
             for name, shape in shapes.items()
         }
-        for rows in blocks(grid.first, grid.interval, 0, grid.rows):
+        for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
             low, high = rows.start, rows.stop
             x, bars = _compute_segment(reader, grid, recipe.features, low, high)
             observed = np.isfinite(x).all(axis=1)

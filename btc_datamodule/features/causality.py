@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 CHECKED_ROWS = 24
-"""Rows of each block on which the look-ahead check computes every feature again."""
+"""Rows of each segment on which the look-ahead check computes every feature again."""
 
 
 SCAN_WORK = 500_000_000
@@ -91,7 +91,7 @@ def rows_to_check(
     values: NDArray[np.float64],
     close: NDArray[np.float64],
 ) -> list[int]:
-    """Rows of a block on which to test the law, counted from ``early``.
+    """Rows of a segment on which to test the law, counted from ``early``.
 
     Random ones; those next to outages; and those where a feature that peeks only now and then is
     likely to: where its own values are extreme, and before and at the largest moves of the price.

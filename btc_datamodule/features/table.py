@@ -19,7 +19,7 @@ Layout, schema 3 (all datasets contiguous and unfiltered, little-endian)::
 
 What is known of segments spares reading them: statistics and the digest of any run of rows are made
 of the segments that lie inside it and of the bytes at its two ends (``fitted``). Segments are cut
-by the clock (``blocks``): no candle that is added, older or newer, moves their edges.
+by the clock (``split_segments``): no candle that is added, older or newer, moves their edges.
 
 A ``Table`` holds a path and what the file says about itself, never a handle: it can be pickled,
 forked and spawned. Each process maps the bytes on first use.
@@ -43,12 +43,14 @@ from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.hdf5 import attribute, check_schema, damage_named, open_hdf5, plain_dataset
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.moments import Moments
-from btc_datamodule.store.candle_file import BLOCK_ROWS
 
 if TYPE_CHECKING:
     import h5py
 
 SCHEMA = 3
+SEGMENT_ROWS = 1 << 18
+"""Rows of a segment: built at once, with moments and a digest of their own."""
+
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")
 SINGLE_COLUMNS = ("observed", *BAR_COLUMNS)
 READ_AHEAD_BYTES = 1 << 17
@@ -81,8 +83,8 @@ class Table:
         present: rows whose bar the candle file has.
         no_trade: rows filled as bars without trades.
         holes: holes in the candles, of either kind.
-        moments: of the observed rows of ``x`` in each block.
-        digests: (b, 7, 32) uint8, SHA-256 of each block of the arrays of ``DTYPES``.
+        moments: of the observed rows of ``x`` in each segment.
+        digests: (s, 7, 32) uint8, SHA-256 of each segment of the arrays of ``DTYPES``.
     """
 
     path: Path
@@ -129,7 +131,7 @@ class Table:
             first = attribute(path, file, "first", int)
             interval = attribute(path, file, "interval", int)
             count, mean, squares, digests = _read_segments(
-                path, file, len(list(blocks(first, interval, 0, rows))), len(features)
+                path, file, len(list(split_segments(first, interval, 0, rows))), len(features)
             )
             return cls(
                 path=path,
@@ -172,9 +174,9 @@ class Table:
         """(T,) float64 of one of ``BAR_COLUMNS``, mapped read-only."""
         return self.array(column)
 
-    def blocks(self, low: int, high: int) -> Iterator[slice]:
-        """Rows [low, high) cut where blocks begin: whole blocks, and a part of one at each end."""
-        return blocks(self.first, self.interval, low, high)
+    def segments(self, low: int, high: int) -> Iterator[slice]:
+        """Rows [low, high) cut where segments begin: whole ones, and a part of one at each end."""
+        return split_segments(self.first, self.interval, low, high)
 
     def observed_rows(self, rows: slice) -> NDArray[np.float32]:
         """(n, F) the observed ones of some rows of ``x``."""
@@ -182,22 +184,23 @@ class Table:
         return values
 
     def moments_of(self, rows: slice) -> Moments:
-        """Moments of the observed rows in a slice that ``blocks`` gave; read unless it is whole."""
-        block = self._find_segment(rows)
-        return Moments.of(self.observed_rows(rows)) if block is None else self.moments[block]
+        """Moments of the observed rows in a slice from ``segments``; part of one is read."""
+        number = self._find_segment(rows)
+        return Moments.of(self.observed_rows(rows)) if number is None else self.moments[number]
 
     def digest_of(self, name: str, rows: slice) -> bytes:
-        """SHA-256 of a slice that ``blocks`` gave of an array; read unless it is whole."""
-        block = self._find_segment(rows)
-        if block is None:
+        """SHA-256 of an array in a slice from ``segments``; part of one is read."""
+        number = self._find_segment(rows)
+        if number is None:
             return sha256_of(self.array(name)[rows])
-        known: bytes = self.digests[block, list(DTYPES).index(name)].tobytes()
+        known: bytes = self.digests[number, list(DTYPES).index(name)].tobytes()
         return known
 
     def _find_segment(self, rows: slice) -> int | None:
-        """The number of the block that is these very rows, none more and none less."""
-        block, rest = divmod(rows.start + _count_rows_before(self.first, self.interval), BLOCK_ROWS)
-        return block if rest == 0 and rows.stop - rows.start == BLOCK_ROWS else None
+        """The number of the segment that has exactly these rows; None if there is none."""
+        before = _count_rows_before(self.first, self.interval)
+        number, rest = divmod(rows.start + before, SEGMENT_ROWS)
+        return number if rest == 0 and rows.stop - rows.start == SEGMENT_ROWS else None
 
     def read_ahead(self, low: int, high: int, names: Iterable[str]) -> None:
         """Ask the system to read rows [low, high) of some arrays, without waiting for them."""
@@ -243,10 +246,10 @@ def table_path(candle_path: Path, key: str) -> Path:
     return candle_path.with_name(f"features-{key}.h5")
 
 
-def blocks(first: int, interval: int, low: int, high: int) -> Iterator[slice]:
-    """Rows [low, high) of a grid in blocks of ``BLOCK_ROWS``, fewer at the two ends.
+def split_segments(first: int, interval: int, low: int, high: int) -> Iterator[slice]:
+    """Rows [low, high) of a grid in segments of ``SEGMENT_ROWS``, fewer at the two ends.
 
-    A block begins with each bar whose number since the epoch is a multiple of ``BLOCK_ROWS``.
+    A segment begins with each bar whose number since the epoch is a multiple of ``SEGMENT_ROWS``.
 
     Args:
         first: open time of row 0.
@@ -256,14 +259,14 @@ def blocks(first: int, interval: int, low: int, high: int) -> Iterator[slice]:
     """
     before = _count_rows_before(first, interval)
     while low < high:
-        end = min(high, low + BLOCK_ROWS - (low + before) % BLOCK_ROWS)
+        end = min(high, low + SEGMENT_ROWS - (low + before) % SEGMENT_ROWS)
         yield slice(low, end)
         low = end
 
 
 def _count_rows_before(first: int, interval: int) -> int:
-    """Rows of the first block that lie before row 0."""
-    return first // interval % BLOCK_ROWS
+    """Rows of the first segment that lie before row 0."""
+    return first // interval % SEGMENT_ROWS
 
 
 def sha256_of(values: NDArray[Any]) -> bytes:
@@ -306,7 +309,7 @@ def content_digest(path: Path, file: "h5py.File") -> str:
     first, interval = (attribute(path, file, name, int) for name in ("first", "interval"))
     digests = [
         [sha256_of(dataset[rows]) for dataset in data.values()]
-        for rows in blocks(first, interval, 0, data["x"].shape[0])
+        for rows in split_segments(first, interval, 0, data["x"].shape[0])
     ]
     small = (*SEGMENT_DTYPES, "outages", "unobserved")
     return combine_digests(
@@ -332,13 +335,13 @@ def is_outdated(path: Path) -> bool:
 
 
 def _read_segments(
-    path: Path, file: "h5py.File", n_blocks: int, n_features: int
+    path: Path, file: "h5py.File", n_segments: int, n_features: int
 ) -> list[NDArray[Any]]:
     """The arrays of ``SEGMENT_DTYPES``."""
     items = ((), (n_features,), (n_features,), (len(DTYPES), 32))
     found = []
     for (name, code), item in zip(SEGMENT_DTYPES.items(), items, strict=True):
-        data, dtype, shape = plain_dataset(path, file, name), np.dtype(code), (n_blocks, *item)
+        data, dtype, shape = plain_dataset(path, file, name), np.dtype(code), (n_segments, *item)
         if data.shape != shape or data.dtype != dtype:
             raise StoreError(
                 f"{path}: {name!r} is not a {shape} array of {dtype.name}: delete the file and "

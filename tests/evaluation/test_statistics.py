@@ -41,7 +41,7 @@ Run = tuple[int, int]
 def small_blocks() -> Iterator[None]:
     """Blocks of 64 rows, so that a short table has many."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(layout, "BLOCK_ROWS", BLOCK)
+        patch.setattr(layout, "SEGMENT_ROWS", BLOCK)
         yield
 
 
@@ -85,19 +85,19 @@ def rows_in(table: Table, runs: list[Run]) -> NDArray[np.float64]:
 def test_blocks_are_cut_by_the_clock_whatever_else_the_table_holds(table: Table) -> None:
     before = T0 // HOUR % BLOCK
     assert before == 16
-    cut = list(table.blocks(0, ROWS))
+    cut = list(table.segments(0, ROWS))
     assert [rows.start for rows in cut] == [0, *range(BLOCK - before, ROWS, BLOCK)]
     assert [rows.stop for rows in cut] == [*range(BLOCK - before, ROWS, BLOCK), ROWS]
     assert len(table.moments) == len(table.digests) == len(cut) == 16
-    assert list(table.blocks(20, 90)) == [slice(20, 48), slice(48, 90)]
-    assert list(table.blocks(48, 112)) == [slice(48, 112)]
-    assert list(table.blocks(30, 30)) == []
+    assert list(table.segments(20, 90)) == [slice(20, 48), slice(48, 90)]
+    assert list(table.segments(48, 112)) == [slice(48, 112)]
+    assert list(table.segments(30, 30)) == []
 
 
 def test_what_is_kept_of_a_block_is_of_the_very_bytes_in_the_file(table: Table) -> None:
     with h5py.File(table.path) as file:
         stored = {name: file[name][()] for name in (*DTYPES, *SEGMENT_DTYPES)}
-    for block, rows in enumerate(table.blocks(0, ROWS)):
+    for block, rows in enumerate(table.segments(0, ROWS)):
         for i, name in enumerate(DTYPES):
             digest = hashlib.sha256(stored[name][rows].tobytes()).digest()
             assert stored["segment_digest"][block, i].tobytes() == digest
@@ -148,7 +148,7 @@ def test_statistics_of_any_runs_are_those_of_their_observed_rows(
 @given(RUNS)
 @settings(max_examples=60, deadline=None)
 def test_a_block_that_reaches_past_a_boundary_is_never_used(table: Table, runs: list[Run]) -> None:
-    whole = {(rows.start, rows.stop) for rows in table.blocks(0, ROWS)}
+    whole = {(rows.start, rows.stop) for rows in table.segments(0, ROWS)}
     inside = [any(a <= low and high <= b for a, b in runs) for low, high in sorted(whole)]
     poison = Moments(10**9, np.full(3, np.nan), np.full(3, np.nan))
     kept = zip(inside, table.moments, strict=True)
@@ -299,7 +299,7 @@ def test_setup_reads_the_two_ends_of_train_however_long_the_history_is(
 def test_a_pass_over_windows_takes_the_same_memory_however_long_the_history_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "BLOCK_ROWS", 1 << 12)  # numpy counts its memory to tracemalloc
+    monkeypatch.setattr(layout, "SEGMENT_ROWS", 1 << 12)  # numpy counts its memory to tracemalloc
 
     def peak(rows: int) -> int:
         (block,) = Simulator().blocks(60, (T0, T0 + rows * 60))

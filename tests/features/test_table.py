@@ -242,7 +242,7 @@ def test_a_file_that_is_not_as_built_is_refused(table: Table, what: str) -> None
 def test_one_other_byte_in_any_dataset_gives_another_digest(
     name: str, candles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "BLOCK_ROWS", 50)
+    monkeypatch.setattr(layout, "SEGMENT_ROWS", 50)
     path = build(candles, recipe())
     assert verify_table(path) == []
     with h5py.File(path, "r") as file:
