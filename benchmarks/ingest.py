@@ -58,7 +58,12 @@ from btc_datamodule import CandleFile, Simulator, read_candles
 from btc_datamodule.candles.series import Candles, ContentDigest, concatenate, empty, merge
 from btc_datamodule.candles.timeline import parse_instant, parse_interval
 from btc_datamodule.sources.files import source as files
-from btc_datamodule.store.candle_file import BLOCK_ROWS, CHUNK_ROWS, CandleReader, write_candles
+from btc_datamodule.store.candle_file import (
+    CHUNK_ROWS,
+    HDF5_CHUNK_ROWS,
+    CandleReader,
+    write_candles,
+)
 from btc_datamodule.store.update import update
 
 FIRST = parse_instant("2020-01-01")
@@ -116,7 +121,7 @@ def ratio(over: list[float], under: list[float]) -> float:
 
 def blocks_of(candles: Candles) -> Iterator[Candles]:
     """The candles as an update hands them to the writer."""
-    step = BLOCK_ROWS * candles.interval
+    step = CHUNK_ROWS * candles.interval
     for start in range(candles.span[0], candles.span[1], step):
         yield candles.slice(start, start + step)
 
@@ -161,7 +166,7 @@ def plain_write(path: Path, candles: Candles) -> None:
 def part(path: Path, candles: Candles) -> None:
     write(path, candles, compress=False)
     with CandleReader(path) as reader:
-        for _ in reader.blocks():
+        for _ in reader.chunks():
             pass
 
 
@@ -222,7 +227,7 @@ class Layout:
 
     name: str
     options: Callable[[str], Options]
-    chunk: int = CHUNK_ROWS
+    chunk: int = HDF5_CHUNK_ROWS
 
 
 def default_options(candles: Candles, folder: Path) -> dict[str, dict[str, Any]]:
@@ -304,7 +309,7 @@ def compression(candles: Candles, folder: Path, rounds: int) -> None:
     def read(layout: Layout) -> Work:
         def run() -> None:
             with CandleReader(paths[layout.name]) as reader:
-                assert sum(map(len, reader.blocks())) == len(candles)
+                assert sum(map(len, reader.chunks())) == len(candles)
 
         return run
 

@@ -10,7 +10,7 @@ import pytest
 
 from btc_datamodule import Simulator
 from btc_datamodule.candles.timeline import parse_instant
-from btc_datamodule.store.candle_file import CHUNK_ROWS
+from btc_datamodule.store.candle_file import HDF5_CHUNK_ROWS
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS, POOL_BLOCKS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -101,6 +101,6 @@ def test_compression_gives_size_and_times_for_every_layout() -> None:
     found = {match[1]: float(match[3]) for match in map(row.fullmatch, lines) if match}
     shuffled = [f"gzip {level}, {how}shuffled" for level in (1, 4, 9) for how in ("", "some ")]
     assert {"none", "lzf", "lzf, shuffled", "gzip 1", "gzip 4", *shuffled} < set(found)
-    assert f"default, chunks of {CHUNK_ROWS:,}" in found
+    assert f"default, chunks of {HDF5_CHUNK_ROWS:,}" in found
     assert found["none"] > found["lzf"] > found["gzip 4"]
     assert "default: gzip 4; shuffled: open_time, quote_volume, trades" in lines

@@ -36,15 +36,15 @@ def verify_candles(path: Path) -> list[str]:
             header = reader.header
             digest = ContentDigest(header.interval)
             rows, last = 0, -1
-            for block in reader.blocks():
-                if int(block.open_time[0]) <= last:
+            for chunk in reader.chunks():
+                if int(chunk.open_time[0]) <= last:
                     problems.append(
                         f"{path}: candles are out of order at "
-                        f"{format_instant(int(block.open_time[0]))}: {mend(path)}"
+                        f"{format_instant(int(chunk.open_time[0]))}: {mend(path)}"
                     )
-                digest.update(block)
-                rows += len(block)
-                last = int(block.open_time[-1])
+                digest.update(chunk)
+                rows += len(chunk)
+                last = int(chunk.open_time[-1])
             if digest.hexdigest() != header.digest:
                 problems.append(
                     f"{path}: the candles are not those that were written: {mend(path)}"

@@ -27,9 +27,9 @@ def runs_of(mask: NDArray[np.bool_], offset: int = 0) -> Runs:
     return edges.reshape(-1, 2) + offset
 
 
-def join_runs(blocks: list[Runs]) -> Runs:
-    """The runs of consecutive blocks of rows as one, those that touch at block edges joined."""
-    runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *blocks])
+def join_runs(parts: list[Runs]) -> Runs:
+    """The runs of consecutive parts of the rows as one, runs that touch at an edge joined."""
+    runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *parts])
     if not len(runs):
         return runs
     opens = np.concatenate([[True], runs[1:, 0] > runs[:-1, 1]])

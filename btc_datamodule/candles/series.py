@@ -340,7 +340,7 @@ def empty(interval: int) -> Candles:
 
 
 class ContentDigest:
-    """SHA-256 of candle values, fed in blocks, independent of block sizes and compression."""
+    """SHA-256 of candle values, fed in chunks, independent of their sizes and of compression."""
 
     def __init__(self, interval: int) -> None:
         self._interval = interval

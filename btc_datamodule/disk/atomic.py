@@ -27,7 +27,7 @@ DISK_TROUBLE = frozenset(
 def replacement(path: Path) -> Iterator[Path]:
     """A path to write to; what is there at the end is synced and takes the place of ``path``.
 
-    If the block raises, ``path`` stays as it was and nothing is left behind.
+    If the body of the ``with`` raises, ``path`` stays as it was and nothing is left behind.
 
     Raises:
         StoreError: if the file cannot be written: no room, a read-only disk.

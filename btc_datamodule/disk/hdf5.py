@@ -94,10 +94,10 @@ def damage_named(path: Path) -> Iterator[None]:
 def replacing(path: Path) -> Iterator[tuple["h5py.File", Callable[[], None]]]:
     """An HDF5 file to write that takes the place of ``path`` once it is whole and on disk.
 
-    With it comes a function to call now and then (once a block): it raises if a write has failed
+    With it comes a function to call now and then (once a chunk): it raises if a write has failed
     since, and lets a Ctrl-C through that came in the middle of one.
 
-    If the block raises, ``path`` stays as it was and nothing is left behind.
+    If the body of the ``with`` raises, ``path`` stays as it was and nothing is left behind.
 
     Raises:
         StoreError: if the file cannot be written: no room, a read-only disk.

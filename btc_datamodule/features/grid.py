@@ -20,7 +20,7 @@ from btc_datamodule.candles.runs import Runs, mask_of
 from btc_datamodule.candles.series import OPTIONAL, PRICES, holes
 from btc_datamodule.candles.timeline import Span, ceil_to, format_instant
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader
+from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,9 +122,9 @@ class Grid:
 
 
 def _split_span(reader: CandleReader, span: Span) -> list[Span]:
-    """``span``, as far as the file has bars in it, in windows of ``BLOCK_ROWS`` bars."""
+    """``span``, as far as the file has bars in it, in windows of ``CHUNK_ROWS`` bars."""
     interval = reader.header.interval
     start = ceil_to(max(span[0], reader.header.span[0]), interval)
     end = min(span[1], reader.header.span[1])
-    step = BLOCK_ROWS * interval
+    step = CHUNK_ROWS * interval
     return [(low, min(low + step, end)) for low in range(start, end, step)]

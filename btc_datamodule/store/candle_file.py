@@ -43,8 +43,12 @@ if TYPE_CHECKING:
     import h5py
 
 SCHEMA = 1
-CHUNK_ROWS = 1 << 15
-BLOCK_ROWS = 1 << 18
+HDF5_CHUNK_ROWS = 1 << 15
+"""Rows that HDF5 compresses, checks and reads as one."""
+
+CHUNK_ROWS = 1 << 18
+"""Rows that are read from a file, or written to one, at once: 16 MiB of eight columns."""
+
 SHUFFLED = ("open_time", "quote_volume", "trades")
 """Columns whose bytes are shuffled before gzip. The others are mostly decimals of few digits, whose
 eight bytes come again as a whole: shuffling them too made files 16 to 32 % larger
@@ -100,7 +104,7 @@ class Header:
 
 
 class CandleReader:
-    """An open candle file, read in blocks. Use as a context manager.
+    """An open candle file, read in chunks. Use as a context manager.
 
     Raises:
         StoreError: if the file is missing, is not HDF5, or is not a candle file of this schema.
@@ -137,11 +141,11 @@ class CandleReader:
             low, high = (bisect_left(self._columns["open_time"], when) for when in (start, end))
             return self._rows(low, high)
 
-    def blocks(self) -> Iterator[Candles]:
-        """All candles in order of time, ``BLOCK_ROWS`` at a time."""
-        for low in range(0, self.header.rows, BLOCK_ROWS):
+    def chunks(self) -> Iterator[Candles]:
+        """All candles in order of time, ``CHUNK_ROWS`` at a time."""
+        for low in range(0, self.header.rows, CHUNK_ROWS):
             with damage_named(self.path):
-                yield self._rows(low, min(low + BLOCK_ROWS, self.header.rows))
+                yield self._rows(low, min(low + CHUNK_ROWS, self.header.rows))
 
     def _rows(self, low: int, high: int) -> Candles:
         return Candles(
@@ -176,7 +180,7 @@ def check_series(path: Path, header: Header, source: str, series: str, interval:
 
 def write_candles(
     path: Path,
-    blocks: Iterable[Candles],
+    chunks: Iterable[Candles],
     *,
     source: str,
     series: str,
@@ -191,11 +195,11 @@ def write_candles(
 
     Args:
         path: where it shall be; a file there is replaced at the very end.
-        blocks: the candles in order of time, in blocks of any size.
+        chunks: the candles in order of time, in chunks of any size.
         source: see ``Header``, as are the arguments that follow.
         series: folder name of the series.
         interval: seconds.
-        columns: optional columns beside the required ones; NaN where a block lacks one.
+        columns: optional columns beside the required ones; NaN where a chunk lacks one.
         covered: spans answered for.
         revision: "" for none.
         provenance: in order of retrieval.
@@ -212,7 +216,7 @@ def write_candles(
                 name,
                 shape=(0,),
                 maxshape=(None,),
-                chunks=(CHUNK_ROWS,),
+                chunks=(HDF5_CHUNK_ROWS,),
                 dtype=_choose_dtype(name),
                 shuffle=compress and name in SHUFFLED,
                 compression="gzip" if compress else None,
@@ -221,12 +225,12 @@ def write_candles(
             )
             for name in names
         }
-        for block in blocks:
+        for chunk in chunks:
             for name, dataset in data.items():
-                dataset.resize((rows + len(block),))
-                dataset[rows:] = block[name]
-            digest.update(block)
-            rows += len(block)
+                dataset.resize((rows + len(chunk),))
+                dataset[rows:] = chunk[name]
+            digest.update(chunk)
+            rows += len(chunk)
             check()
         spans = np.array(list(covered), dtype="<i8").reshape(-1, 2)
         records = [json.dumps(asdict(record)).encode() for record in provenance]

@@ -1,6 +1,6 @@
 """Merging: a candle file and the answers that came since, as one series.
 
-Files are read in windows of ``BLOCK_ROWS`` bars and never all at once; what disagrees, and what is
+Files are read in windows of ``CHUNK_ROWS`` bars and never all at once; what disagrees, and what is
 no longer answered, is noted on the way. Nothing is taken from a file whose candles are not those
 that were written to it.
 """
@@ -15,7 +15,7 @@ from btc_datamodule.candles.series import Candles, ContentDigest, empty, merge
 from btc_datamodule.candles.timeline import floor_to, format_instant, union
 from btc_datamodule.disk.hdf5 import mend
 from btc_datamodule.errors import StoreError
-from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader, Provenance, read_header
+from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader, Provenance, read_header
 
 
 class Merge:
@@ -37,27 +37,27 @@ class Merge:
         self._changed: set[int] = set()
         self._withdrawn: list[int] = []
 
-    def blocks(self) -> Iterator[Candles]:
-        """The union of the files in order of time, in windows of ``BLOCK_ROWS`` bars.
+    def chunks(self) -> Iterator[Candles]:
+        """The union of the files in order of time, in windows of ``CHUNK_ROWS`` bars.
 
         Raises:
             StoreError: if a file does not hold the candles that were written to it.
         """
         digests = [ContentDigest(self.interval) for _ in self.files]
-        step = BLOCK_ROWS * self.interval
+        step = CHUNK_ROWS * self.interval
         for start in self._find_starts(step):
-            block, found = empty(self.interval), []
+            chunk, found = empty(self.interval), []
             for file, header, digest in zip(self.files, self.headers, digests, strict=True):
                 if header.rows and header.span[0] < start + step and start < header.span[1]:
                     with CandleReader(file) as reader:
                         found.append(reader.slice(start, start + step))
                     digest.update(found[-1])
-                    block, differing = merge(block, found[-1], self.refresh)
+                    chunk, differing = merge(chunk, found[-1], self.refresh)
                     self._changed.update(differing.tolist())
             if self._fetched_anew and found:
                 self._note_withdrawn(found[0], found[1:])
-            if len(block):
-                yield block
+            if len(chunk):
+                yield chunk
         for file, header, digest in zip(self.files, self.headers, digests, strict=True):
             if digest.hexdigest() != header.digest:
                 raise StoreError(

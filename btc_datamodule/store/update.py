@@ -213,7 +213,7 @@ def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
     headers = merged.headers
     write_candles(
         path,
-        merged.blocks(),
+        merged.chunks(),
         source=source.name,
         series=source.series,
         interval=interval,

@@ -34,15 +34,15 @@ def test_a_mask_of_runs_holds_their_rows(mask: NDArray[np.bool_], low: int, leng
 
 
 @given(MASKS, st.lists(st.integers(0, 20), max_size=5))
-def test_runs_of_blocks_join_to_the_runs_of_the_whole(
+def test_runs_of_parts_join_to_the_runs_of_the_whole(
     mask: NDArray[np.bool_], cuts: list[int]
 ) -> None:
     edges = [0, *sorted(min(cut, len(mask)) for cut in cuts), len(mask)]
-    blocks: list[Any] = [runs_of(mask[low:high], low) for low, high in pairwise(edges)]
-    assert join_runs(blocks).tolist() == runs_of(mask).tolist()
+    parts: list[Any] = [runs_of(mask[low:high], low) for low, high in pairwise(edges)]
+    assert join_runs(parts).tolist() == runs_of(mask).tolist()
 
 
-def test_no_blocks_have_no_runs() -> None:
+def test_no_parts_have_no_runs() -> None:
     assert join_runs([]).shape == (0, 2)
 
 

@@ -21,7 +21,7 @@ from btc_datamodule.features.feature import Compute, Feature, frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import BLOCK_ROWS, CandleReader, Provenance, read_header
+from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader, Provenance, read_header
 from tests.features.markets import MAX_FILL, simulated
 from tests.features.tables import EVER, ROWS, recipe, series
 from tests.helpers import HOUR, T0, candles_of, changed, write
@@ -167,7 +167,7 @@ def test_a_table_longer_than_a_block_is_what_one_frame_of_it_all_gives(tmp_path:
     with CandleReader(path) as reader:
         grid = Grid.of(reader, EVER, 5)
         bars = grid.bars(reader, 0, grid.rows)
-    assert table.rows == grid.rows > BLOCK_ROWS
+    assert table.rows == grid.rows > CHUNK_ROWS
     assert len(grid.outages) > 10
     whole = frame(grid.times(0, grid.rows), bars)
     x = np.stack([feature(whole) for feature in made.features], axis=1)

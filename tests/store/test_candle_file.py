@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.series import COLUMNS, OPTIONAL, REQUIRED, Candles
 from btc_datamodule.errors import StoreError
 from btc_datamodule.store.candle_file import (
-    BLOCK_ROWS,
+    CHUNK_ROWS,
     SCHEMA,
     SHUFFLED,
     CandleReader,
@@ -90,33 +90,33 @@ def test_a_file_may_be_empty(tmp_path: Path) -> None:
     assert_same(read_candles(path), none)
     with CandleReader(path) as reader:
         assert len(reader.slice(0, 2**40)) == 0
-        assert list(reader.blocks()) == []
+        assert list(reader.chunks()) == []
 
 
-def test_blocks_of_any_size_make_the_same_file(tmp_path: Path) -> None:
+def test_chunks_of_any_size_make_the_same_file(tmp_path: Path) -> None:
     whole = candles_of(np.ones(50, dtype=bool), optional=["trades"])
     cuts = [T0 + row * HOUR for row in (0, 1, 1, 20, 50)]
-    blocks = [whole.slice(a, b) for a, b in pairwise(cuts)]
+    chunks = [whole.slice(a, b) for a, b in pairwise(cuts)]
     one = write(tmp_path / "one.h5", whole)
-    many = write(tmp_path / "many.h5", *blocks)
+    many = write(tmp_path / "many.h5", *chunks)
     assert_same(read_candles(many), whole)
     assert read_header(many) == read_header(one)
 
 
-def test_a_block_without_an_optional_column_is_nan_there(tmp_path: Path) -> None:
+def test_a_chunk_without_an_optional_column_is_nan_there(tmp_path: Path) -> None:
     early, late = candles_of([T0]), candles_of([T0 + HOUR], optional=["trades"])
     trades = read_candles(write(tmp_path / "candles.h5", early, late))["trades"]
     np.testing.assert_array_equal(trades, [np.nan, late["trades"][0]])
 
 
-def test_long_files_are_read_in_blocks(tmp_path: Path) -> None:
-    rows = BLOCK_ROWS + 10
+def test_long_files_are_read_in_chunks(tmp_path: Path) -> None:
+    rows = CHUNK_ROWS + 10
     flat = {name: np.full(rows, 100.0) for name in REQUIRED[1:]}
     whole = Candles(1, {"open_time": np.arange(rows), **flat})
     with CandleReader(write(tmp_path / "candles.h5", whole)) as reader:
-        blocks = list(reader.blocks())
-    assert [len(block) for block in blocks] == [BLOCK_ROWS, 10]
-    assert np.concatenate([block.open_time for block in blocks]).tolist() == list(range(rows))
+        chunks = list(reader.chunks())
+    assert [len(chunk) for chunk in chunks] == [CHUNK_ROWS, 10]
+    assert np.concatenate([chunk.open_time for chunk in chunks]).tolist() == list(range(rows))
 
 
 @settings(max_examples=30, deadline=None)
@@ -223,8 +223,8 @@ def test_an_open_reader_keeps_what_it_opened(path: Path) -> None:
     with CandleReader(path) as reader:
         write(path, candles_of([T0]))
         assert_same(reader.slice(0, 2**40), series())
-        (block,) = reader.blocks()
-        assert_same(block, series())
+        (chunk,) = reader.chunks()
+        assert_same(chunk, series())
     assert read_header(path).rows == 1
 
 
@@ -460,7 +460,7 @@ def test_a_reader_of_a_damaged_file_fails_in_every_way_of_reading(path: Path) ->
     path.write_bytes(flip(path.read_bytes(), offset + size // 2, 0x10))
     reads: list[Callable[[CandleReader], Any]] = [
         lambda reader: reader.slice(T0, T0 + HOUR),
-        lambda reader: list(reader.blocks()),
+        lambda reader: list(reader.chunks()),
     ]
     for read in reads:
         with CandleReader(path) as reader, pytest.raises(StoreError, match="is damaged") as caught:

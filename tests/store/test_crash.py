@@ -308,11 +308,11 @@ def test_what_is_open_goes_on_being_read_as_it_was(tmp_path: Path) -> None:
         worker = FORKED.Process(target=replaced, args=(path,))
         worker.start()
         while worker.is_alive():
-            assert_same(next(reader.blocks()), candles)
+            assert_same(next(reader.chunks()), candles)
             np.testing.assert_array_equal(mapped.ravel(), x)
         worker.join()
         assert worker.exitcode == 0
-        assert_same(next(reader.blocks()), candles)
+        assert_same(next(reader.chunks()), candles)
         np.testing.assert_array_equal(mapped.ravel(), x)
     assert read_header(path).digest != digest
     assert not table.path.exists()
