@@ -10,7 +10,7 @@ from btc_datamodule.candles.series import ContentDigest
 from btc_datamodule.candles.timeline import format_instant, union
 from btc_datamodule.disk.hdf5 import attribute, damage_named, mend, open_hdf5
 from btc_datamodule.errors import StoreError
-from btc_datamodule.features.table import Table, content_digest, is_outdated, table_path
+from btc_datamodule.features.table import Table, compute_digest, is_outdated, table_path
 from btc_datamodule.store.candle_file import CandleReader
 
 
@@ -71,7 +71,7 @@ def verify_table(path: Path) -> list[str]:
         if table_path(path, table.key) != path:
             return [f"{path} is another feature file under this name: {mend(path)}"]
         with open_hdf5(path) as file, damage_named(path):
-            if content_digest(path, file) != attribute(path, file, "digest", str):
+            if compute_digest(path, file) != attribute(path, file, "digest", str):
                 return [f"{path}: the content is not what was written: {mend(path)}"]
     except StoreError as error:
         return [str(error)]

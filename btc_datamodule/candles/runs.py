@@ -12,7 +12,7 @@ Runs = NDArray[np.int64]
 """(n, 2) int64: sorted, disjoint, half-open runs of rows."""
 
 
-def mask_of(runs: Runs, low: int, high: int) -> NDArray[np.bool_]:
+def mark_runs(runs: Runs, low: int, high: int) -> NDArray[np.bool_]:
     """Which rows of [low, high) lie in one of ``runs``: (high - low,) bool."""
     inside = runs[(runs[:, 0] < high) & (runs[:, 1] > low)].clip(low, high) - low
     edges = np.zeros(high - low + 1, dtype=np.int64)

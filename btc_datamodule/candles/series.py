@@ -62,7 +62,7 @@ class Candles:
 
     def __post_init__(self) -> None:
         present = _convert_columns(self.columns, "candles")
-        check(present, self.interval, "candles")
+        check_candles(present, self.interval, "candles")
         object.__setattr__(self, "columns", present)
 
     def __len__(self) -> int:
@@ -93,7 +93,7 @@ class Candles:
 
     def holes(self) -> NDArray[np.int64]:
         """(n, 2) int64: the absent runs between first and last bar, as [first absent, next bar)."""
-        return holes(self.open_time, self.interval)
+        return find_holes(self.open_time, self.interval)
 
     def resample(self, interval: int | str) -> tuple["Candles", NDArray[np.int64]]:
         """Longer bars on UTC edges, and from how many of these bars each was made.
@@ -154,13 +154,13 @@ class Candles:
         return pd.DataFrame(values, index=index.rename("open_time"))
 
 
-def holes(open_time: NDArray[np.int64], interval: int) -> NDArray[np.int64]:
+def find_holes(open_time: NDArray[np.int64], interval: int) -> NDArray[np.int64]:
     """(n, 2) int64: runs of absent bars as [first absent open time, open time of the next bar)."""
     after = np.flatnonzero(np.diff(open_time) > interval)
     return np.stack([open_time[after] + interval, open_time[after + 1]], axis=1)
 
 
-def check(
+def check_candles(
     columns: Columns,
     interval: int,
     where: str,
@@ -254,7 +254,7 @@ def tidy(
     notes: tuple[str, ...] = ()
     if drop_invalid:
         columns, rows, notes = _drop_invalid(columns, where, rows)
-    check(columns, interval, where, rows, ordered=False)
+    check_candles(columns, interval, where, rows, ordered=False)
     time = columns["open_time"]
     if (time[1:] > time[:-1]).all():  # as most files come: nothing to sort, nothing to copy
         return _trust(interval, columns), notes

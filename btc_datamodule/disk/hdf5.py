@@ -1,6 +1,6 @@
 """HDF5 files: read with checks, and written so that a failing disk cannot bring HDF5 down.
 
-``open_hdf5``, ``plain_dataset``, ``attribute`` and ``check_schema`` say what is wrong with a file
+``open_hdf5``, ``find_dataset``, ``attribute`` and ``check_schema`` say what is wrong with a file
 in one ``StoreError`` that names it; ``replacing`` writes one whole or not at all.
 """
 
@@ -44,7 +44,7 @@ def open_hdf5(path: Path) -> "h5py.File":
         raise StoreError(f"{path} {what}: {mend(path)} ({first_line(error)})") from None
 
 
-def plain_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
+def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
     """A dataset whose bytes lie in this very file: no link, no virtual or external storage."""
     import h5py
 

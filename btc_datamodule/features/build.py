@@ -15,14 +15,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs, join_runs, mask_of, runs_of
+from btc_datamodule.candles.runs import Runs, join_runs, mark_runs, runs_of
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import writable
 from btc_datamodule.disk.hdf5 import damage_named, open_hdf5, replacing
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError
-from btc_datamodule.features.causality import check_lookback, rows_to_check
-from btc_datamodule.features.feature import Feature, frame, warm_up
+from btc_datamodule.features.causality import check_lookback, choose_rows
+from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import (
@@ -33,7 +33,7 @@ from btc_datamodule.features.table import (
     SINGLE_COLUMNS,
     Table,
     combine_digests,
-    sha256_of,
+    hash_array,
     split_segments,
     stack_digests,
     table_path,
@@ -132,7 +132,7 @@ def _remove_stale(candle_path: Path, header: Header) -> None:
 
 def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
     grid = Grid.of(reader, recipe.span, recipe.max_fill)
-    warm = warm_up(recipe.features)
+    warm = count_warm_up(recipe.features)
     if grid.rows <= warm:
         raise ConfigError(
             f"the features need {warm} bars of history and there are {grid.rows} bars: widen "
@@ -152,14 +152,14 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
             low, high = rows.start, rows.stop
             x, bars = _compute_segment(reader, grid, recipe.features, low, high)
             observed = np.isfinite(x).all(axis=1)
-            observed &= ~mask_of(grid.outages, low, high)
+            observed &= ~mark_runs(grid.outages, low, high)
             observed[: max(0, warm - low)] = False
             x[~observed] = 0
             columns = {"x": x, "observed": observed, **bars}
             stored = {name: columns[name].astype(code, copy=False) for name, code in DTYPES.items()}
             for name, values in stored.items():
                 data[name][rows] = values
-            digests.append([sha256_of(values) for values in stored.values()])
+            digests.append([hash_array(values) for values in stored.values()])
             moments.append(Moments.of(x[observed]))
             unobserved.append(runs_of(~observed, low))
             check()
@@ -196,13 +196,13 @@ def _compute_segment(
     reader: CandleReader, grid: Grid, features: Sequence[Feature], low: int, high: int
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float64]]]:
     """Features and bars of rows [low, high), the features checked for look-ahead."""
-    early = max(0, low - warm_up(features))
+    early = max(0, low - count_warm_up(features))
     bars = grid.bars(reader, early, high)
-    table = frame(grid.times(early, high), bars)
+    table = make_frame(grid.times(early, high), bars)
     x = np.empty((high - low, len(features)), dtype=np.float32)
     for column, feature in enumerate(features):
         values = feature(table)
-        rows = rows_to_check(grid, early, low, high, values, bars["close"])
+        rows = choose_rows(grid, early, low, high, values, bars["close"])
         check_lookback(feature, table, values, rows)
         with np.errstate(over="ignore"):  # too large for float32 counts as not observed
             x[:, column] = values[low - early :]

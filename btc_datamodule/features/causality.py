@@ -1,7 +1,7 @@
 """The law of look-ahead, as a check: a feature reads the rows that it declares and no others.
 
 ``check_lookback`` tests the law on real rows by computing a value again from its own bars alone;
-building a feature file does that on the rows that ``rows_to_check`` picks. ``check_every_row``
+building a feature file does that on the rows that ``choose_rows`` picks. ``check_every_row``
 tests all rows, by changing every bar that a value must not depend on (``changed``).
 """
 
@@ -15,7 +15,7 @@ from btc_datamodule.candles.runs import Mask, marked
 from btc_datamodule.candles.series import Columns
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import LookAheadError
-from btc_datamodule.features.feature import Feature, frame
+from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.grid import Grid
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def _agree(one: float, other: float, rounding: float) -> bool:
     return abs(one - other) <= 1e-10 * abs(one) + rounding
 
 
-def rows_to_check(
+def choose_rows(
     grid: Grid,
     early: int,
     low: int,
@@ -143,7 +143,7 @@ def check_every_row(
     """
     back, size = feature.lookback, len(times)
     others = changed(bars, MILD, np.ones(size, dtype=np.bool_))
-    table = frame(times, bars)
+    table = make_frame(times, bars)
     values = feature(table)
     defined = values[np.isfinite(values)]
     spread = np.subtract(*np.quantile(defined, [0.95, 0.05])) if len(defined) else 0.0
@@ -156,7 +156,7 @@ def check_every_row(
         rows = np.arange(phase, size, apart_by)
         kept = marked(size, rows - back + 1, back)
         mixed = {name: np.where(kept, bars[name], others[name]) for name in bars}
-        other = frame(times, mixed)
+        other = make_frame(times, mixed)
         again = feature(other)
         like = np.isclose(again[rows], values[rows], 1e-6, 1e-6 * spread, equal_nan=True)
         suspects = rows[~like][:8].tolist()

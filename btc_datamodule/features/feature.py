@@ -122,12 +122,14 @@ class _Selection:
         return bars.select(self.expression).to_series()
 
 
-def warm_up(features: Sequence[Feature]) -> int:
+def count_warm_up(features: Sequence[Feature]) -> int:
     """Bars before the first input bar that the features need."""
     return max(feature.lookback for feature in features) - 1
 
 
-def frame(open_time: NDArray[np.int64], bars: Mapping[str, NDArray[np.float64]]) -> "pl.DataFrame":
+def make_frame(
+    open_time: NDArray[np.int64], bars: Mapping[str, NDArray[np.float64]]
+) -> "pl.DataFrame":
     """The polars frame that features are computed on; NaN becomes null."""
     import polars as pl
 

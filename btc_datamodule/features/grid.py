@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs, mask_of
-from btc_datamodule.candles.series import OPTIONAL, PRICES, holes
+from btc_datamodule.candles.runs import Runs, mark_runs
+from btc_datamodule.candles.series import OPTIONAL, PRICES, find_holes
 from btc_datamodule.candles.timeline import Span, ceil_to, format_instant
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader
@@ -62,7 +62,7 @@ class Grid:
             times = reader.slice(start, end).open_time
             if len(times):
                 known = np.concatenate([[last] if present else [], times]).astype(np.int64)
-                found.append(holes(known, interval))
+                found.append(find_holes(known, interval))
                 first = first if present else int(times[0])
                 last = int(times[-1])
                 present += len(times)
@@ -102,7 +102,7 @@ class Grid:
         count = high - early
         source = np.full(count, -1, dtype=np.int64)
         source[rows] = np.arange(len(candles))
-        fill = (source < 0) & ~mask_of(self.outages, early, high)
+        fill = (source < 0) & ~mark_runs(self.outages, early, high)
         # The rows before the first bar read are never asked for: `early` reaches back to a bar.
         before = np.maximum.accumulate(source)
         columns: dict[str, NDArray[np.float64]] = {}

@@ -35,7 +35,14 @@ import numpy as np
 from btc_datamodule.candles.series import COLUMNS, OPTIONAL, Columns
 from btc_datamodule.errors import ConfigError, LookAheadError
 from btc_datamodule.features.fingerprint import find_parts, hash_source
-from btc_datamodule.features.methods import FUNCTIONS, METHODS, OPERATORS, Floats, Method, defined
+from btc_datamodule.features.methods import (
+    FUNCTIONS,
+    METHODS,
+    OPERATORS,
+    Floats,
+    Method,
+    keep_defined,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -229,7 +236,7 @@ class _Compiler:
 
         def values(columns: Columns) -> Floats:
             given = [each.values(columns) if isinstance(each, _Node) else each for each in operands]
-            return defined(operator(*given), *given)
+            return keep_defined(operator(*given), *given)
 
         names = frozenset[str]().union(*(each.columns for each in nodes))
         return _Node(max(each.lookback for each in nodes), names, values)
@@ -266,7 +273,7 @@ class _Compiler:
     def _apply(
         method: Method, arguments: tuple[float, ...], inner: _Node, columns: Columns
     ) -> Floats:
-        return defined(method.apply(inner.values(columns), *arguments))
+        return keep_defined(method.apply(inner.values(columns), *arguments))
 
     def _read_arguments(self, call: ast.Call, name: str, method: Method) -> dict[str, float]:
         """The numbers that a method is called with, by name, in order, each of them checked."""

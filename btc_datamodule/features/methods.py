@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 
-def defined(values: Floats, *operands: Any) -> Floats:
+def keep_defined(values: Floats, *operands: Any) -> Floats:
     """The values as float64, NaN where they are not finite or an operand is NaN."""
     undefined = ~np.isfinite(values)
     for operand in operands:

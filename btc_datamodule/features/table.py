@@ -40,7 +40,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.disk.hdf5 import attribute, check_schema, damage_named, open_hdf5, plain_dataset
+from btc_datamodule.disk.hdf5 import attribute, check_schema, damage_named, find_dataset, open_hdf5
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.moments import Moments
 
@@ -115,12 +115,12 @@ class Table:
             _mark_used(path)
             check_schema(path, file, SCHEMA, "feature file")
             features = tuple(json.loads(attribute(path, file, "features", str)))
-            x = plain_dataset(path, file, "x")
+            x = find_dataset(path, file, "x")
             rows = int(x.shape[0])
             shapes = {"x": (rows, len(features)), **dict.fromkeys(SINGLE_COLUMNS, (rows,))}
             offsets = {}
             for name, shape in shapes.items():
-                data = plain_dataset(path, file, name)
+                data = find_dataset(path, file, name)
                 dtype = np.dtype(DTYPES[name])
                 if data.shape != shape or data.dtype != dtype or data.chunks is not None:
                     raise StoreError(
@@ -140,8 +140,8 @@ class Table:
                 offsets=offsets,
                 moments=tuple(map(Moments, count.tolist(), mean, squares)),
                 digests=digests,
-                outages=plain_dataset(path, file, "outages")[()],
-                unobserved=plain_dataset(path, file, "unobserved")[()],
+                outages=find_dataset(path, file, "outages")[()],
+                unobserved=find_dataset(path, file, "unobserved")[()],
                 key=attribute(path, file, "key", str),
                 first=first,
                 interval=interval,
@@ -192,7 +192,7 @@ class Table:
         """SHA-256 of an array in a slice from ``segments``; part of one is read."""
         number = self._find_segment(rows)
         if number is None:
-            return sha256_of(self.array(name)[rows])
+            return hash_array(self.array(name)[rows])
         known: bytes = self.digests[number, list(DTYPES).index(name)].tobytes()
         return known
 
@@ -269,7 +269,7 @@ def _count_rows_before(first: int, interval: int) -> int:
     return first // interval % SEGMENT_ROWS
 
 
-def sha256_of(values: NDArray[Any]) -> bytes:
+def hash_array(values: NDArray[Any]) -> bytes:
     """SHA-256 of the bytes of an array."""
     return hashlib.sha256(np.ascontiguousarray(values).data).digest()
 
@@ -303,19 +303,19 @@ def combine_digests(
     return digest.hexdigest()
 
 
-def content_digest(path: Path, file: "h5py.File") -> str:
+def compute_digest(path: Path, file: "h5py.File") -> str:
     """The digest of an open feature file from every byte in it, read a segment at a time."""
-    data = {name: plain_dataset(path, file, name) for name in DTYPES}
+    data = {name: find_dataset(path, file, name) for name in DTYPES}
     first, interval = (attribute(path, file, name, int) for name in ("first", "interval"))
     digests = [
-        [sha256_of(dataset[rows]) for dataset in data.values()]
+        [hash_array(dataset[rows]) for dataset in data.values()]
         for rows in split_segments(first, interval, 0, data["x"].shape[0])
     ]
     small = (*SEGMENT_DTYPES, "outages", "unobserved")
     return combine_digests(
         stack_digests(digests),
         data["x"].shape,
-        {name: plain_dataset(path, file, name)[()] for name in small},
+        {name: find_dataset(path, file, name)[()] for name in small},
         file.attrs,
     )
 
@@ -341,7 +341,7 @@ def _read_segments(
     items = ((), (n_features,), (n_features,), (len(DTYPES), 32))
     found = []
     for (name, code), item in zip(SEGMENT_DTYPES.items(), items, strict=True):
-        data, dtype, shape = plain_dataset(path, file, name), np.dtype(code), (n_segments, *item)
+        data, dtype, shape = find_dataset(path, file, name), np.dtype(code), (n_segments, *item)
         if data.shape != shape or data.dtype != dtype:
             raise StoreError(
                 f"{path}: {name!r} is not a {shape} array of {dtype.name}: delete the file and "

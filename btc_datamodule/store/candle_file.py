@@ -31,9 +31,9 @@ from btc_datamodule.disk.hdf5 import (
     attribute,
     check_schema,
     damage_named,
+    find_dataset,
     mend,
     open_hdf5,
-    plain_dataset,
     replacing,
 )
 from btc_datamodule.errors import StoreError
@@ -117,7 +117,7 @@ class CandleReader:
             with damage_named(path):
                 self.header = _read_header(path, self._file)
                 self._columns = {
-                    name: plain_dataset(path, self._file, f"candles/{name}")
+                    name: find_dataset(path, self._file, f"candles/{name}")
                     for name in self.header.columns
                 }
         except BaseException:
@@ -264,9 +264,9 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
     columns = tuple(name for name in COLUMNS if name in group)
     rows: int = attribute(path, file, "rows", int)
     interval: int = attribute(path, file, "interval", int)
-    times = plain_dataset(path, file, "candles/open_time")
+    times = find_dataset(path, file, "candles/open_time")
     for name in columns:
-        dataset = plain_dataset(path, file, f"candles/{name}")
+        dataset = find_dataset(path, file, f"candles/{name}")
         if dataset.shape != (rows,) or dataset.dtype != _choose_dtype(name):
             raise StoreError(
                 f"{path}: column {name!r} does not hold {rows} numbers of type "
@@ -279,12 +279,12 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
         columns=columns,
         rows=rows,
         span=(int(times[0]), int(times[-1]) + interval) if rows else (0, 0),
-        covered=tuple((int(a), int(b)) for a, b in plain_dataset(path, file, "covered")[()]),
+        covered=tuple((int(a), int(b)) for a, b in find_dataset(path, file, "covered")[()]),
         digest=attribute(path, file, "digest", str),
         revision=attribute(path, file, "revision", str),
         provenance=tuple(
             Provenance(**{**record, "span": tuple(record["span"])})
-            for record in map(json.loads, plain_dataset(path, file, "provenance")[()])
+            for record in map(json.loads, find_dataset(path, file, "provenance")[()])
         ),
     )
 

@@ -100,7 +100,7 @@ class Merge:
             self._withdrawn += np.setdiff1d(times, kept).tolist()
 
 
-def joined(records: list[Provenance]) -> list[Provenance]:
+def join_records(records: list[Provenance]) -> list[Provenance]:
     """Records with neighbours of the same origin made one, so that pages do not pile up."""
     result: list[Provenance] = []
     for record in records:

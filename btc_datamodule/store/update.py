@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from btc_datamodule.candles.series import holes
+from btc_datamodule.candles.series import find_holes
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, union
 from btc_datamodule.disk.atomic import writable
 from btc_datamodule.disk.lock import hold_lock
@@ -28,7 +28,7 @@ from btc_datamodule.store.candle_file import (
     read_header,
     write_candles,
 )
-from btc_datamodule.store.merging import Merge, joined
+from btc_datamodule.store.merging import Merge, join_records
 from btc_datamodule.store.parts import Parts
 
 LONG_ABSENCE = 100
@@ -143,7 +143,7 @@ def _find_absences(block: Block, interval: int) -> list[Span]:
     times = np.concatenate([[start - interval], block.candles.open_time, [end]])
     return [
         (first, after)
-        for first, after in holes(times.astype(np.int64), interval).tolist()
+        for first, after in find_holes(times.astype(np.int64), interval).tolist()
         if after - first >= LONG_ABSENCE * interval or first == start or after == end
     ]
 
@@ -220,7 +220,7 @@ def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
         columns={name for header in headers for name in header.columns},
         covered=union(span for header in headers for span in header.covered),
         revision=parts.revision,
-        provenance=joined([record for header in headers for record in header.provenance]),
+        provenance=join_records([record for header in headers for record in header.provenance]),
     )
     parts.discard()
     return [f"{source.name} {source.series}: {note}" for note in merged.describe()]

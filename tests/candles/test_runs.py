@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs, join_runs, mask_of, runs_of, subtract_runs
+from btc_datamodule.candles.runs import Runs, join_runs, mark_runs, runs_of, subtract_runs
 
 MASKS = st.lists(st.booleans(), max_size=20).map(lambda rows: np.array(rows, dtype=bool))
 
@@ -30,7 +30,7 @@ def test_runs_of_a_mask_are_its_true_rows(mask: NDArray[np.bool_], offset: int) 
 @given(MASKS, st.integers(-3, 22), st.integers(0, 22))
 def test_a_mask_of_runs_holds_their_rows(mask: NDArray[np.bool_], low: int, length: int) -> None:
     wanted = [0 <= row < len(mask) and bool(mask[row]) for row in range(low, low + length)]
-    assert mask_of(runs_of(mask), low, low + length).tolist() == wanted
+    assert mark_runs(runs_of(mask), low, low + length).tolist() == wanted
 
 
 @given(MASKS, st.lists(st.integers(0, 20), max_size=5))

@@ -15,7 +15,7 @@ from btc_datamodule.candles.series import (
     PRICES,
     REQUIRED,
     Candles,
-    check,
+    check_candles,
     concatenate,
     empty,
     merge,
@@ -127,7 +127,7 @@ def test_the_first_of_several_bad_rows_is_named_by_the_number_it_is_called() -> 
     columns["close"][4] = math.nan
     arrays = {name: np.asarray(values) for name, values in columns.items()}
     with pytest.raises(CandleError, match=r"^prices\.csv, row 102 \(2020-01-01T02:00:00Z\)"):
-        check(arrays, HOUR, "prices.csv", np.arange(100, 106))
+        check_candles(arrays, HOUR, "prices.csv", np.arange(100, 106))
 
 
 def test_a_missing_column_is_named_beside_those_that_are_there() -> None:

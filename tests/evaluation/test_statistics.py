@@ -278,7 +278,7 @@ def test_setup_reads_the_two_ends_of_train_however_long_the_history_is(
     dm = BTCDataModule(source=Simulator(), start="2019-01-01", end=end, data_dir=str(tmp_path))
     dm.prepare_data()
     read: list[int] = []
-    observed, sha256 = Table.observed_rows, layout.sha256_of
+    observed, sha256 = Table.observed_rows, layout.hash_array
 
     def counted_rows(self: Table, rows: slice) -> NDArray[np.float32]:
         read.append(rows.stop - rows.start)
@@ -289,7 +289,7 @@ def test_setup_reads_the_two_ends_of_train_however_long_the_history_is(
         return sha256(values)
 
     monkeypatch.setattr(Table, "observed_rows", counted_rows)
-    monkeypatch.setattr(layout, "sha256_of", counted_bytes)
+    monkeypatch.setattr(layout, "hash_array", counted_bytes)
     dm.setup()
     assert dm.table.rows == rows
     assert len(read) <= 2 * (1 + 2 + len(dm.target.columns))

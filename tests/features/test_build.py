@@ -17,11 +17,11 @@ from btc_datamodule.candles.series import OPTIONAL, Candles, concatenate
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES
-from btc_datamodule.features.feature import Compute, Feature, frame
+from btc_datamodule.features.feature import Compute, Feature, make_frame
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.table import Table
+from btc_datamodule.features.table import SEGMENT_ROWS, Table
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader, Provenance, read_header
+from btc_datamodule.store.candle_file import CandleReader, Provenance, read_header
 from tests.features.markets import MAX_FILL, simulated
 from tests.features.tables import EVER, ROWS, recipe, series
 from tests.helpers import HOUR, T0, candles_of, changed, write
@@ -160,16 +160,16 @@ def minutes() -> Candles:
     return concatenate([block.candles for block in blocks])
 
 
-def test_a_table_longer_than_a_block_is_what_one_frame_of_it_all_gives(tmp_path: Path) -> None:
+def test_a_table_longer_than_a_segment_is_what_one_frame_of_it_all_gives(tmp_path: Path) -> None:
     path = write(tmp_path / "candles.h5", minutes(), compress=False)
     made = recipe(*FEATURES, max_fill=5)
     table = Table.open(build(path, made))
     with CandleReader(path) as reader:
         grid = Grid.of(reader, EVER, 5)
         bars = grid.bars(reader, 0, grid.rows)
-    assert table.rows == grid.rows > CHUNK_ROWS
+    assert table.rows == grid.rows > SEGMENT_ROWS
     assert len(grid.outages) > 10
-    whole = frame(grid.times(0, grid.rows), bars)
+    whole = make_frame(grid.times(0, grid.rows), bars)
     x = np.stack([feature(whole) for feature in made.features], axis=1)
     seen = np.isfinite(x).all(axis=1) & np.isfinite(bars["close"])
     np.testing.assert_array_equal(table.observed, seen)

@@ -8,7 +8,7 @@ import pytest
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES, resolve
-from btc_datamodule.features.feature import Feature, frame, warm_up
+from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.table import Table
 from tests.features.markets import EVER, Market, real_grid, references
 from tests.helpers import HOUR, T0
@@ -26,7 +26,7 @@ def test_every_built_in_feature_has_a_reference() -> None:
 
 @pytest.mark.parametrize("name", FEATURES)
 def test_a_built_in_feature_is_its_formula(name: str) -> None:
-    found, wanted = FEATURES[name](frame(*real_grid())), references(*real_grid())[name]
+    found, wanted = FEATURES[name](make_frame(*real_grid())), references(*real_grid())[name]
     np.testing.assert_array_equal(np.isnan(found), np.isnan(wanted))
     # Values near 0 are differences of logarithms near 9: their error is relative to the spread.
     np.testing.assert_allclose(found, wanted, rtol=1e-9, atol=1e-9 * float(np.nanstd(wanted)))
@@ -34,7 +34,7 @@ def test_a_built_in_feature_is_its_formula(name: str) -> None:
 
 @pytest.mark.parametrize("name", FEATURES)
 def test_a_built_in_feature_needs_exactly_the_bars_that_it_declares(name: str) -> None:
-    feature, bars = FEATURES[name], frame(*real_grid())
+    feature, bars = FEATURES[name], make_frame(*real_grid())
     row = 500 + int(np.argmax(np.isfinite(references(*real_grid())["volatility"][500:])))
     enough = feature(bars[row - feature.lookback + 1 : row + 1])[-1]
     assert enough == pytest.approx(feature(bars)[row], rel=1e-9)
@@ -68,7 +68,7 @@ def test_a_built_in_feature_in_the_table_is_its_formula_and_masked_by_its_holes(
 
 
 def test_known_bars_give_known_values() -> None:
-    bars = frame(
+    bars = make_frame(
         np.array([T0, T0 + 6 * HOUR]),  # a Wednesday, 00:00 and 06:00
         {
             "open": np.array([100.0, 110.0]),
@@ -93,8 +93,8 @@ def test_names_and_features_resolve_in_the_order_given() -> None:
     mine = Feature("mine", 3, lambda bars: bars["close"])
     resolved = resolve(["volatility", mine, "log_return"])
     assert resolved == (FEATURES["volatility"], mine, FEATURES["log_return"])
-    assert warm_up(resolved) == 24
-    assert warm_up((mine,)) == 2
+    assert count_warm_up(resolved) == 24
+    assert count_warm_up((mine,)) == 2
 
 
 def test_an_unknown_feature_gets_a_suggestion_and_the_list() -> None:

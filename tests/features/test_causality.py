@@ -13,7 +13,7 @@ from btc_datamodule.errors import LookAheadError
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES, resolve
 from btc_datamodule.features.causality import check_lookback
-from btc_datamodule.features.feature import Compute, Feature, frame
+from btc_datamodule.features.feature import Compute, Feature, make_frame
 from btc_datamodule.features.table import Table
 from tests.features.markets import EVER, MAX_FILL, Market, real_grid, references
 from tests.helpers import HOUR, T0, candles_of, changed, write
@@ -150,7 +150,7 @@ def test_a_feature_that_breaks_the_law_is_named_with_time_and_size(
     assert found["problem"] == problem
     when = int(datetime.fromisoformat(found["when"]).timestamp())
     row = market.times.tolist().index(when)
-    bars = frame(market.times, market.bars)
+    bars = make_frame(market.times, market.bars)
     whole = Feature(name, lookback, compute)
     alone = whole(bars[max(0, row - lookback + 1) : row + 1])[-1]
     shown = [float(found[key]) for key in ("all", "alone", "size")]
@@ -184,7 +184,7 @@ def test_a_leak_that_is_small_beside_a_constant_level_is_found(size: float) -> N
 
     times = T0 + HOUR * np.arange(500)
     candles = candles_of(times)
-    bars = frame(times, {n: candles[n] for n in ("open", "high", "low", "close", "volume")})
+    bars = make_frame(times, {n: candles[n] for n in ("open", "high", "low", "close", "volume")})
     feature = Feature("peek", 2, peek)
     with pytest.raises(LookAheadError, match="it looks ahead"):
         check_lookback(feature, bars, feature(bars), range(10, 490, 40))
@@ -195,7 +195,7 @@ def test_a_feature_that_keeps_the_law_passes(market: Market, name: str) -> None:
     lookback, compute = CLEAN[name]
     feature = Feature(name, lookback, compute)
     path = build(market.candles, Recipe((feature,), market.max_fill, EVER))
-    table, values = Table.open(path), feature(frame(market.times, market.bars))
+    table, values = Table.open(path), feature(make_frame(market.times, market.bars))
     seen = table.observed[:].astype(bool)
     assert seen.sum() > 20
     np.testing.assert_allclose(table.x[seen, 0], values[seen], rtol=1e-6, atol=1e-9)
@@ -224,7 +224,7 @@ def test_all_built_in_features_keep_the_law_on_a_market_that_stands_still_but_on
 
 
 def test_the_check_looks_at_the_rows_it_is_told() -> None:
-    bars = frame(*real_grid())
+    bars = make_frame(*real_grid())
     row = int(np.flatnonzero(np.isfinite(references(*real_grid())["log_return"]))[700])
     once = pl.Series(np.arange(bars.height) == row)
 

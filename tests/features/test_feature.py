@@ -9,7 +9,7 @@ import pytest
 
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.builtin import FEATURES
-from btc_datamodule.features.feature import Compute, Feature, frame
+from btc_datamodule.features.feature import Compute, Feature, make_frame
 from tests.features.markets import real_grid
 
 CLOSE = pl.col("close")
@@ -24,17 +24,17 @@ def test_a_lookback_below_one_bar_is_refused(lookback: int) -> None:
 def test_a_feature_that_loses_rows_is_refused() -> None:
     short = Feature("short", 1, lambda bars: bars["close"].head(bars.height // 2))
     with pytest.raises(ConfigError, match="feature 'short' gave 1000 values for 2000 bars"):
-        short(frame(*real_grid()))
+        short(make_frame(*real_grid()))
 
 
 def test_null_nan_and_infinity_read_as_undefined_or_stay() -> None:
     values = pl.Series([1.0, None, math.nan, math.inf])
-    found = Feature("mine", 1, lambda _: values)(frame(np.arange(4), {"close": np.ones(4)}))
+    found = Feature("mine", 1, lambda _: values)(make_frame(np.arange(4), {"close": np.ones(4)}))
     np.testing.assert_array_equal(found, [1.0, math.nan, math.nan, math.inf])
 
 
 def test_a_polars_expression_is_a_feature() -> None:
-    bars = frame(*real_grid())
+    bars = make_frame(*real_grid())
     mine = Feature("mine", 3, CLOSE.rolling_mean(3) / pl.col("trades"))
     wanted = bars["close"].rolling_mean(3) / bars["trades"]
     np.testing.assert_array_equal(mine(bars), wanted.to_numpy())
@@ -46,12 +46,12 @@ def test_a_polars_expression_is_a_feature() -> None:
 
 def test_a_polars_expression_that_gives_one_number_is_refused() -> None:
     with pytest.raises(ConfigError, match="feature 'mine' gave 1 values for 2000 bars"):
-        Feature("mine", 1, CLOSE.mean())(frame(*real_grid()))
+        Feature("mine", 1, CLOSE.mean())(make_frame(*real_grid()))
 
 
 def test_a_polars_expression_of_unknown_columns_fails_by_name() -> None:
     with pytest.raises(ConfigError, match="feature 'mine' failed: ColumnNotFoundError: "):
-        Feature("mine", 1, pl.col("colse"))(frame(*real_grid()))
+        Feature("mine", 1, pl.col("colse"))(make_frame(*real_grid()))
 
 
 def test_what_computes_nothing_is_refused() -> None:

@@ -19,7 +19,7 @@ from btc_datamodule import ConfigError, LookAheadError
 from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
-from btc_datamodule.features.feature import Feature, frame
+from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.language import DEEPEST, LONGEST, Expression
 from btc_datamodule.features.methods import Method
 from btc_datamodule.features.table import Table
@@ -215,7 +215,7 @@ def markets(draw: st.DrawFn) -> dict[str, list[float]]:
 
 def frame_of(columns: dict[str, list[float]]) -> pl.DataFrame:
     rows = len(columns["close"])
-    return frame(np.arange(rows) * HOUR, {name: np.array(v) for name, v in columns.items()})
+    return make_frame(np.arange(rows) * HOUR, {name: np.array(v) for name, v in columns.items()})
 
 
 def with_doubt(tree: Tree, columns: dict[str, list[float]]) -> tuple[Floats, Floats]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from btc_datamodule.features.builtin import resolve
-from btc_datamodule.features.feature import frame
+from btc_datamodule.features.feature import make_frame
 from btc_datamodule.features.methods import METHODS
 from tests.helpers import HOUR
 
@@ -20,7 +20,7 @@ def on(right: str, **columns: list[float]) -> list[float]:
     rows = len(next(iter(columns.values())))
     arrays = {name: np.array(values, dtype=np.float64) for name, values in columns.items()}
     (feature,) = resolve([f"x = {right}"])
-    values: list[float] = feature(frame(np.arange(rows) * HOUR, arrays)).tolist()
+    values: list[float] = feature(make_frame(np.arange(rows) * HOUR, arrays)).tolist()
     return values
 
 
