@@ -11,8 +11,11 @@ from numpy.typing import NDArray
 Runs = NDArray[np.int64]
 """(n, 2) int64: sorted, disjoint, half-open runs of rows."""
 
+Mask = NDArray[np.bool_]
+"""(rows,) bool: which rows are meant."""
 
-def mark_runs(runs: Runs, low: int, high: int) -> NDArray[np.bool_]:
+
+def mark_runs(runs: Runs, low: int, high: int) -> Mask:
     """Which rows of [low, high) lie in one of ``runs``: (high - low,) bool."""
     inside = runs[(runs[:, 0] < high) & (runs[:, 1] > low)].clip(low, high) - low
     edges = np.zeros(high - low + 1, dtype=np.int64)
@@ -21,14 +24,14 @@ def mark_runs(runs: Runs, low: int, high: int) -> NDArray[np.bool_]:
     return np.cumsum(edges[:-1]) > 0
 
 
-def runs_of(mask: NDArray[np.bool_], offset: int = 0) -> Runs:
+def runs_of(mask: Mask, offset: int = 0) -> Runs:
     """The runs of true rows in ``mask``, whose first row has the number ``offset``."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return edges.reshape(-1, 2) + offset
 
 
 def join_runs(parts: list[Runs]) -> Runs:
-    """The runs of consecutive parts of the rows as one, runs that touch at an edge joined."""
+    """The runs of a whole from those of its consecutive parts; runs that touch are joined."""
     runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *parts])
     if not len(runs):
         return runs
@@ -38,7 +41,10 @@ def join_runs(parts: list[Runs]) -> Runs:
 
 
 def subtract_runs(runs: Runs, taken: Runs) -> Runs:
-    """The rows of ``runs`` that are in none of ``taken`` (sorted by start; may overlap)."""
+    """The runs of rows that lie in ``runs`` and in none of ``taken``.
+
+    ``taken`` is (m, 2), sorted by start; its runs may overlap.
+    """
     edges = np.concatenate([runs[:, 0], runs[:, 1], taken[:, 0], taken[:, 1]])
     # +1 for every run that is open, -big for every taken one: what is left stands at exactly 1.
     weight = len(runs) + len(taken) + 2
@@ -57,11 +63,15 @@ def count_rows(runs: Runs) -> int:
     return int((runs[:, 1] - runs[:, 0]).sum())
 
 
-Mask = NDArray[np.bool_]
-
-
 def marked(size: int, starts: NDArray[np.int64], length: int) -> Mask:
-    """(size,) which rows lie in one of the intervals [start, start + length)."""
+    """Which of ``size`` rows lie in one of the intervals [start, start + length): (size,) bool.
+
+    Args:
+        size: number of rows.
+        starts: (n,) first rows of the intervals, in any order; the intervals may overlap and reach
+            beyond the rows.
+        length: rows of each interval.
+    """
     edges = np.zeros(size + 1, dtype=np.int64)
     np.add.at(edges, starts.clip(0, size), 1)
     np.add.at(edges, (starts + length).clip(0, size), -1)

@@ -191,14 +191,14 @@ def check_candles(
 
 
 class _Fault(NamedTuple):
-    """A way in which rows are no candles: which rows, (N,) bool, what it is, columns to show."""
+    """A way in which rows fail to be candles: (N,) which rows, the problem, columns to show."""
 
     bad: NDArray[np.bool_]
     problem: str
     shown: tuple[str, ...] = ()
 
     def describe_first(self, columns: Columns, where: str, rows: NDArray[np.int64] | None) -> str:
-        """The first such row: its number, time, what is wrong, and the values."""
+        """The number, the time, the problem and the values of the first row that fails so."""
         i = int(np.argmax(self.bad))
         values = ", ".join(f"{name} {columns[name][i]:.10g}" for name in self.shown)
         return (
@@ -209,7 +209,7 @@ class _Fault(NamedTuple):
 
 
 def _find_faults(columns: Columns) -> Iterator[_Fault]:
-    """Each way in which the values of a row can be no candle."""
+    """Yield each way in which the values of rows can fail to be candles."""
     opened, high, low, close = (columns[name] for name in PRICES)
     for name in PRICES:
         yield _Fault(~np.isfinite(columns[name]), f"{name} is not a number")
@@ -283,7 +283,7 @@ def tidy(
 def _drop_invalid(
     columns: dict[str, NDArray[Any]], where: str, rows: NDArray[np.int64] | None
 ) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], tuple[str, ...]]:
-    """The rows whose values are a candle, their numbers, and a note about the others."""
+    """The rows that are candles, the numbers of these rows, and a note about the rows left out."""
     numbers = np.arange(len(columns["open_time"])) if rows is None else rows
     faults = [fault for fault in _find_faults(columns) if fault.bad.any()]
     if not faults:
@@ -368,6 +368,7 @@ class ContentDigest:
 
 
 def _convert_columns(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
+    """The columns of a candle as int64 and float64 arrays of one length, in stored order."""
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
         raise CandleError(
@@ -389,7 +390,7 @@ def _convert_columns(columns: Mapping[str, Any], where: str) -> dict[str, NDArra
 
 
 def _trust(interval: int, columns: dict[str, NDArray[Any]]) -> Candles:
-    """Candles of columns that are already known to be valid, without checking them again."""
+    """Make ``Candles`` of columns that are known to be valid, without checking them again."""
     candles = object.__new__(Candles)
     object.__setattr__(candles, "interval", interval)
     object.__setattr__(candles, "columns", columns)

@@ -83,7 +83,10 @@ def floor_to(instant: float, interval: int) -> int:
 
 
 def union(spans: Iterable[Span]) -> list[Span]:
-    """The same instants as sorted spans that neither overlap nor touch; empty ones vanish."""
+    """The instants of any of ``spans``, as sorted spans that neither overlap nor touch.
+
+    Empty spans vanish.
+    """
     joined: list[Span] = []
     for start, end in sorted(span for span in spans if span[0] < span[1]):
         if joined and start <= joined[-1][1]:

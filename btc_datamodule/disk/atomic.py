@@ -20,12 +20,12 @@ DISK_TROUBLE = frozenset(
         *(errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO),
     }
 )
-"""What the system says when a file cannot be written, whatever is in it."""
+"""Error numbers by which the system says that a file cannot be written, whatever its content."""
 
 
 @contextmanager
 def replacement(path: Path) -> Iterator[Path]:
-    """A path to write to; what is there at the end is synced and takes the place of ``path``.
+    """Give a path to write to; the file written there is synced and takes the place of ``path``.
 
     If the body of the ``with`` raises, ``path`` stays as it was and nothing is left behind.
 
@@ -46,7 +46,7 @@ def replacement(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writable(path: Path) -> Iterator[None]:
-    """Turn what the system says when ``path`` cannot be written into one ``StoreError``."""
+    """Turn errors of ``DISK_TROUBLE`` into a ``StoreError`` that names ``path``; others pass."""
     try:
         yield
     except StoreError:
@@ -62,11 +62,11 @@ def writable(path: Path) -> Iterator[None]:
 
 
 def _find_errno(error: Exception) -> int:
-    """The ``errno`` behind an error, which polars tells in its text alone; 0 if there is none."""
+    """The ``errno`` behind an error; 0 if there is none. Polars gives it in its text alone."""
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    told = re.search(r"\(os error (\d+)\)", str(error))
-    return int(told[1]) if told else 0
+    found = re.search(r"\(os error (\d+)\)", str(error))
+    return int(found[1]) if found else 0
 
 
 def _sync(path: Path) -> None:

@@ -1,7 +1,7 @@
 """HDF5 files: read with checks, and written so that a failing disk cannot bring HDF5 down.
 
-``open_hdf5``, ``find_dataset``, ``attribute`` and ``check_schema`` say what is wrong with a file
-in one ``StoreError`` that names it; ``replacing`` writes one whole or not at all.
+``open_hdf5``, ``find_dataset``, ``attribute`` and ``check_schema`` raise a ``StoreError`` that
+names the file and its damage; ``replacing`` writes a file whole or not at all.
 """
 
 import os
@@ -23,14 +23,18 @@ if TYPE_CHECKING:
 
 
 def mend(path: Path) -> str:
-    """What to do about a damaged file of ours."""
+    """Advice on a damaged candle file or feature file, as the end of a sentence."""
     if path.name.startswith("features-"):
         return "delete it and run `btc-datamodule prepare`, which makes it again from the candles"
     return "move it away and run `btc-datamodule prepare` again"
 
 
 def open_hdf5(path: Path) -> "h5py.File":
-    """Open an HDF5 file of ours for reading, or raise a ``StoreError`` that says what it is."""
+    """Open an HDF5 file of the package for reading.
+
+    Raises:
+        StoreError: if the file is missing, may not be read, or is not whole HDF5.
+    """
     import h5py
 
     if not path.exists():
@@ -45,7 +49,11 @@ def open_hdf5(path: Path) -> "h5py.File":
 
 
 def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
-    """A dataset whose bytes lie in this very file: no link, no virtual or external storage."""
+    """The dataset of a name, such as ``candles/close``, whose bytes lie in the file itself.
+
+    Raises:
+        StoreError: if there is none, or a link, virtual or external storage stands in for it.
+    """
     import h5py
 
     node: Any = file
@@ -61,7 +69,11 @@ def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
 
 
 def attribute(path: Path, file: "h5py.File", name: str, kind: type) -> Any:
-    """An attribute of the file's root as a plain Python value of type ``kind``."""
+    """An attribute of the file's root as a plain Python value of type ``kind``.
+
+    Raises:
+        StoreError: if there is none, or it is of another type.
+    """
     value = file.attrs.get(name)
     if isinstance(value, np.generic):
         value = value.item()
@@ -92,10 +104,10 @@ def damage_named(path: Path) -> Iterator[None]:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[tuple["h5py.File", Callable[[], None]]]:
-    """An HDF5 file to write that takes the place of ``path`` once it is whole and on disk.
+    """Give an HDF5 file to write; once it is whole and on disk, it takes the place of ``path``.
 
-    With it comes a function to call now and then (once a chunk): it raises if a write has failed
-    since, and lets a Ctrl-C through that came in the middle of one.
+    With the file comes a function to call now and then (once a chunk): the function raises if a
+    write has failed since its last call, and lets a Ctrl-C through that came during a write.
 
     If the body of the ``with`` raises, ``path`` stays as it was and nothing is left behind.
 
@@ -114,11 +126,11 @@ def replacing(path: Path) -> Iterator[tuple["h5py.File", Callable[[], None]]]:
 
 
 class _Sink:
-    """The file that HDF5 writes to, as Python's file methods; it hides every failure from HDF5.
+    """The file that HDF5 writes to, as Python's file methods, which hide every failure from HDF5.
 
     HDF5 does not survive a write that fails: what it could not flush it tries to flush again when
     the file is closed, when handles are collected and when the process ends, and that last is a
-    segmentation fault (HDF5 2.0; disks are full in ``tests/store/test_crash.py``). So the first
+    segmentation fault (HDF5 2.0; disks are full in ``tests/disk``). So the first
     failure is kept for ``check``, and what HDF5 writes from then on stays in memory.
     """
 
@@ -136,7 +148,7 @@ class _Sink:
         os.close(self._file)
 
     def check(self) -> None:
-        """Raise what went wrong so far, and deliver the signals that came meanwhile."""
+        """Deliver the signals that came since the last call; raise the first failure so far."""
         while self._signals:
             signal.raise_signal(self._signals.pop())
         if self._trouble is not None:

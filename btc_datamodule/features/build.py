@@ -1,6 +1,6 @@
 """Building the feature file from the candle file: once, a segment at a time, atomically.
 
-A ``Recipe`` is all that the content depends on beside the candles; its key is in the file's name,
+A ``Recipe`` holds what the content depends on beside the candles; its key is in the file's name,
 so a file with the right name has the right content. Memory does not depend on the length of
 history. Every feature is checked for look-ahead on real rows on the way.
 """
@@ -45,7 +45,7 @@ KEPT_SECONDS = 86_400
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that a feature file's content depends on beside the candles.
+    """Everything that the content of a feature file depends on, beside the candles.
 
     Attributes:
         features: the columns of ``x``.
@@ -73,7 +73,7 @@ class Recipe:
 
 
 def build(candle_path: Path, recipe: Recipe) -> Path:
-    """Build the feature file for a recipe unless it is there; give its path.
+    """Build the feature file of a recipe unless it is there; give the path of the file.
 
     Feature files that were made from candles as they no longer are, and that nobody has opened
     for ``KEPT_SECONDS``, are removed: a series that is updated for months must not fill the disk.
@@ -97,7 +97,7 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
 
 
 def _is_whole(path: Path, key: str) -> bool:
-    """Whether the feature file is there, can be opened and is the one; if not, it is made again."""
+    """Whether ``path`` is a feature file that can be opened and has the key."""
     if not path.exists():
         return False
     try:

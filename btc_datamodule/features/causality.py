@@ -1,7 +1,7 @@
 """The law of look-ahead, as a check: a feature reads the rows that it declares and no others.
 
 ``check_lookback`` tests the law on real rows by computing a value again from its own bars alone;
-building a feature file does that on the rows that ``choose_rows`` picks. ``check_every_row``
+a feature file is built with that test on the rows that ``choose_rows`` picks. ``check_every_row``
 tests all rows, by changing every bar that a value must not depend on (``changed``).
 """
 
@@ -21,18 +21,15 @@ from btc_datamodule.features.grid import Grid
 if TYPE_CHECKING:
     import polars as pl
 
-
 CHECKED_ROWS = 24
 """Rows of each segment on which the look-ahead check computes every feature again."""
 
-
 SCAN_WORK = 500_000_000
-"""Rows times bars of lookback for which a feature is computed again; all rows, if it lasts."""
-
+"""Rows times bars of lookback for which ``check_every_row`` computes a feature again, at most."""
 
 STRONG, MILD = 1.0, 0.1
-"""Standard deviation of the log factors of changed bars. Mild where bars before are changed: a
-running sum (polars' rolling means) carries what it rounds of them along."""
+"""Standard deviation of the log factors of changed bars. Mild where earlier bars are changed: a
+running sum, as in polars' rolling means, carries rounding from them along."""
 
 
 def check_lookback(
@@ -93,8 +90,8 @@ def choose_rows(
 ) -> list[int]:
     """Rows of a segment on which to test the law, counted from ``early``.
 
-    Random ones; those next to outages; and those where a feature that peeks only now and then is
-    likely to: where its own values are extreme, and before and at the largest moves of the price.
+    Random rows; rows next to outages; and rows where a feature that peeks only now and then is
+    likely to peek: where its values are extreme, and before and at the largest moves of the price.
     """
     first, count = low - early, high - early
     near = grid.outages[(grid.outages[:, 0] >= low) & (grid.outages[:, 1] < high)].ravel() - early
@@ -112,7 +109,7 @@ def choose_rows(
 
 
 def _find_largest(values: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Rows of the largest finite values, a few of them."""
+    """Rows of the few largest finite values."""
     ordered = np.where(np.isfinite(values), values, -np.inf)
     few = min(CHECKED_ROWS // 2, len(values))
     return np.argpartition(ordered, -few)[-few:]
@@ -124,10 +121,10 @@ def check_every_row(
     bars: Mapping[str, NDArray[np.float64]],
     first: Sequence[int] = (),
 ) -> int:
-    """Compute rows of a feature again with all bars changed but those that it may read.
+    """Compute rows of a feature again with all bars changed that the feature may not read.
 
-    As many rows at a time as leave room for changed bars between them. What comes out different
-    is then judged row by row, as in building the feature file: a running sum only rounds.
+    Rows are computed as many at a time as leave room for changed bars between them. Rows whose
+    values differ are then judged one by one with ``check_lookback``: a running sum only rounds.
 
     Args:
         feature: the feature under test.

@@ -1,9 +1,7 @@
-"""Features: named causal functions of candles, and the check that they are causal.
+"""Features: named causal functions of candles.
 
 A feature turns a polars frame of bars into one series. The law: the value at row t depends on
-rows (t - lookback, t] and nothing else. ``check_lookback`` tests the law on real rows by
-computing the value again from those rows alone; a feature that looks ahead, or further back than
-it declares, raises ``LookAheadError``.
+rows (t - lookback, t] and nothing else. ``causality`` tests the law on real rows.
 
 The frame has one row per bar of the regular grid, in order: ``open_time`` (int64, epoch seconds
 UTC) and ``open high low close volume quote_volume trades taker_buy_volume`` (float64; null
@@ -11,7 +9,7 @@ where the bar was not observed or the source has no such column). A value is kno
 of its bar. Where a feature gives null, NaN or an infinity, the row counts as not observed.
 
 A feature is named in one of three ways: a built-in one by its name, one of your own as a line of
-text whose lookback follows from it (``expressions.py``), or as a ``Feature`` in Python, around a
+text whose lookback follows from it (``language``), or as a ``Feature`` in Python, around a
 function of the frame or a polars expression.
 """
 
@@ -77,13 +75,13 @@ class Feature:
 
     @property
     def text(self) -> str:
-        """What stands for it in YAML: ``name = expression``, or else its name."""
+        """How YAML writes the feature: ``name = expression``, or else its name."""
         if isinstance(self.compute, Expression):
             return f"{self.name} = {self.compute.text}"
         return self.name
 
     def __call__(self, bars: "pl.DataFrame") -> NDArray[np.float64]:
-        """Values of all rows: (rows,) float64, NaN where undefined.
+        """Values of all rows of ``bars``: (rows,) float64, NaN where undefined.
 
         Raises:
             ConfigError: if ``compute`` fails, or gives no numbers, or not one for each bar.

@@ -1,4 +1,4 @@
-"""A fingerprint of what a Python object computes, the same in every process.
+"""Fingerprints of Python objects by what they compute, equal in every process.
 
 The feature file is named after everything that its content depends on, and that includes what a
 user's function does. Addresses change from process to process and names stay when code changes,
@@ -26,16 +26,16 @@ _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis))
 
 
 def fingerprint(thing: Any) -> str:
-    """SHA-256 of all that decides what ``thing`` computes.
+    """SHA-256 of everything that decides what ``thing`` computes.
 
     Raises:
-        ConfigError: if something in it cannot be told from another of its kind.
+        ConfigError: if a part of ``thing`` cannot be told from another of its kind.
     """
     return _digest(thing, ()).hex()
 
 
 def _digest(thing: Any, above: tuple[int, ...]) -> bytes:
-    """Digest of a thing and, in depth, of what it is made of; ``above`` ends cycles."""
+    """Digest of a thing and of all its parts, in depth; ``above`` ends cycles."""
     digest = hashlib.sha256(type(thing).__qualname__.encode())
     if isinstance(thing, _PLAIN):
         digest.update(repr(thing).encode())
@@ -87,7 +87,7 @@ def _(code: types.CodeType) -> Iterable[Any]:
 
 @find_parts.register
 def _(function: types.FunctionType) -> Iterable[Any]:
-    """Code, defaults, closed-over values, and the functions and plain globals that it names."""
+    """Code, defaults, closed-over values, the functions and plain globals in the code."""
     cells = [cell.cell_contents for cell in function.__closure__ or ()]
     known = function.__globals__
     named = [

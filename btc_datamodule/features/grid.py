@@ -122,7 +122,7 @@ class Grid:
 
 
 def _split_span(reader: CandleReader, span: Span) -> list[Span]:
-    """``span``, as far as the file has bars in it, in windows of ``CHUNK_ROWS`` bars."""
+    """The part of ``span`` that the file has bars in, cut into windows of ``CHUNK_ROWS`` bars."""
     interval = reader.header.interval
     start = ceil_to(max(span[0], reader.header.span[0]), interval)
     end = min(span[1], reader.header.span[1])

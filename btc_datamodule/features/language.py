@@ -59,12 +59,12 @@ DEEPEST = 100
 
 @dataclass(frozen=True)
 class Expression:
-    """What a text computes: a function from a frame of bars to a series.
+    """The function that a text stands for: from a frame of bars to a series.
 
     Attributes:
         text: the right-hand side as this package would write it, whatever the spaces were.
-        lookback: bars it needs, the current one included.
-        needs: the optional columns among those that it names.
+        lookback: bars that the expression needs, the current one included.
+        needs: the optional columns that it names.
     """
 
     text: str
@@ -136,7 +136,7 @@ class _Node:
 
 
 Operand = _Node | float
-"""A part of an expression; what holds no column is known at once, as a number."""
+"""A part of an expression; a part without a column is a number."""
 
 
 @lru_cache(maxsize=256)
@@ -159,7 +159,7 @@ class _Compiler:
     offset: int
 
     def parse(self, right: str) -> ast.expr:
-        """The right-hand side as Python reads it, which runs nothing."""
+        """The right-hand side as a tree of Python's syntax; nothing is run."""
         if len(right) > LONGEST:
             raise self._refuse(0, f"longer than {LONGEST} characters: make it a Feature in Python")
         for at, character in enumerate(right):
@@ -276,7 +276,7 @@ class _Compiler:
         return keep_defined(method.apply(inner.values(columns), *arguments))
 
     def _read_arguments(self, call: ast.Call, name: str, method: Method) -> dict[str, float]:
-        """The numbers that a method is called with, by name, in order, each of them checked."""
+        """The checked numbers that a method is called with, by name, in the order of the method."""
         usage = f"{name}({', '.join(method.takes)})"
         if len(call.args) > len(method.takes):
             raise self._refuse(call.args[len(method.takes)], f"one number too many: {usage}")
@@ -338,6 +338,7 @@ class _Compiler:
         return LookAheadError(f"{self._locate(at)}: it looks ahead: {problem}")
 
     def _refuse(self, at: ast.expr | ast.keyword | int, problem: str) -> ConfigError:
+        """An error to raise, which names the feature and the column."""
         return ConfigError(f"{self._locate(at)}: {problem}")
 
     def _locate(self, at: ast.expr | ast.keyword | int) -> str:
@@ -346,7 +347,7 @@ class _Compiler:
 
 
 def _find_operation(node: ast.expr) -> tuple[np.ufunc, list[ast.expr]] | None:
-    """The operator and the operands of a part, if it is an operation that is on offer."""
+    """The operator and the operands of a part, or None if the part is no operation on offer."""
     kind: type[ast.AST]
     match node:
         case ast.BinOp():
@@ -361,6 +362,7 @@ def _find_operation(node: ast.expr) -> tuple[np.ufunc, list[ast.expr]] | None:
 
 
 def _suggest(given: str, known: Iterable[str]) -> str:
+    """The end of an error on an unknown name: the nearest known name and all of them."""
     names = list(known)
     close = get_close_matches(given, names, n=1)
     guess = f": did you mean {close[0]!r}?" if close else ";"

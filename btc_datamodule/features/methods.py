@@ -1,4 +1,4 @@
-"""What a line of text can compute: the methods, functions and operators of the language.
+"""The methods, functions and operators that a line of text can compute with.
 
 Each is a function of float64 arrays with a value a row, NaN where it is not defined. A window is
 computed from its own bars alone, never by adding to and taking from a running sum.
@@ -181,11 +181,9 @@ METHODS: dict[str, Method] = {
     "rolling_median": Method(_rolling_median, ("bars",)),
     "ewm_mean": Method(_ewm_mean, ("span", "bars")),
 }
-"""What can be called on a column or on anything made of columns."""
-
+"""The methods of columns, and of anything made of columns."""
 
 FUNCTIONS: dict[str, np.ufunc] = {"min": np.minimum, "max": np.maximum}
-
 
 OPERATORS: dict[type[ast.AST], np.ufunc] = {
     ast.Add: np.add,

@@ -1,7 +1,7 @@
 """Moments of rows: how many, their mean, and their squared deviations from it.
 
-Those of parts give those of the whole without the rows, by the formula of Chan, Golub and LeVeque
-(1979), which does not lose a small variance in the square of a large mean.
+The moments of parts give the moments of the whole without the rows, by the formula of Chan, Golub
+and LeVeque (1979), which does not lose a small variance in the square of a large mean.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 
 class Moments(NamedTuple):
-    """Of the rows of an (n, F) array.
+    """The moments of the rows of an (n, F) array.
 
     Attributes:
         n: how many rows.
@@ -26,7 +26,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def of(cls, rows: NDArray[np.float32]) -> "Moments":
-        """Those of the rows of an array, in two passes; what rounding left of the mean is added."""
+        """Moments of the rows of an array, in two passes; the mean's rounding is added."""
         n = len(rows)
         columns = rows.T.astype(np.float64, order="C")  # along which numpy adds pairwise
         mean = columns.sum(axis=1) / max(n, 1)
@@ -37,7 +37,7 @@ class Moments(NamedTuple):
 
     @classmethod
     def merged(cls, parts: Iterable["Moments"], n_features: int) -> "Moments":
-        """Those of the rows of all parts together."""
+        """Moments of the rows of all parts together."""
         parts = list(parts)
         n = sum(part.n for part in parts)
         weights = np.array([part.n for part in parts], dtype=np.float64)[:, None]

@@ -68,7 +68,7 @@ SEGMENT_DTYPES = {
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """A feature file, as found when it was opened.
+    """A feature file as it was when it was opened.
 
     Attributes:
         path: the file.
@@ -106,7 +106,7 @@ class Table:
 
     @classmethod
     def open(cls, path: Path) -> "Table":
-        """Read what a feature file says about itself.
+        """Open a feature file: read its attributes, its small datasets and where its arrays lie.
 
         Raises:
             StoreError: if it is missing, not HDF5, or no feature file of this schema.
@@ -179,7 +179,7 @@ class Table:
         return split_segments(self.first, self.interval, low, high)
 
     def observed_rows(self, rows: slice) -> NDArray[np.float32]:
-        """(n, F) the observed ones of some rows of ``x``."""
+        """(n, F) float32: the observed rows among ``rows`` of ``x``."""
         values: NDArray[np.float32] = self.x[rows][self.observed[rows].view(np.bool_)]
         return values
 
@@ -337,7 +337,7 @@ def is_outdated(path: Path) -> bool:
 def _read_segments(
     path: Path, file: "h5py.File", n_segments: int, n_features: int
 ) -> list[NDArray[Any]]:
-    """The arrays of ``SEGMENT_DTYPES``."""
+    """The checked arrays of ``SEGMENT_DTYPES``."""
     items = ((), (n_features,), (n_features,), (len(DTYPES), 32))
     found = []
     for (name, code), item in zip(SEGMENT_DTYPES.items(), items, strict=True):

@@ -1,18 +1,18 @@
 """The candle file: candles on disk as HDF5, the truth that everything else is made from.
 
 Owns the layout, the atomic write and the checked read of ``candles.h5``. Receives ``Candles``,
-gives back ``Candles``; knows nothing of the network or torch. How a file comes to hold what a
-source has is told in ``acquire``.
+gives back ``Candles``; knows nothing of the network or torch. ``update`` tells how a file comes to
+hold the candles of a source.
 
 Layout, schema 1::
 
-    /candles/<column>   (N,) int64 or float64, chunked, gzip, Fletcher-32 on each chunk; those in
-                        ``SHUFFLED`` with their bytes shuffled first
+    /candles/<column>   (N,) int64 or float64, chunked, gzip, Fletcher-32 on each chunk; columns
+                        in ``SHUFFLED`` with their bytes shuffled first
     /covered            (n, 2) int64: spans asked for and answered; a bar absent there is a hole
     /provenance         (m,) JSON texts: which origin gave which span, when
     attributes          schema, source, series, interval, rows, digest, revision
 
-A write goes through ``disk``: a reader sees the old content or the new, never a half.
+A write goes through ``disk.hdf5``: a reader sees the old content or the new, never a half.
 """
 
 import json
@@ -50,8 +50,8 @@ CHUNK_ROWS = 1 << 18
 """Rows that are read from a file, or written to one, at once: 16 MiB of eight columns."""
 
 SHUFFLED = ("open_time", "quote_volume", "trades")
-"""Columns whose bytes are shuffled before gzip. The others are mostly decimals of few digits, whose
-eight bytes come again as a whole: shuffling them too made files 16 to 32 % larger
+"""Columns whose bytes are shuffled before gzip. Other columns are mostly decimals of few digits,
+whose eight bytes come again as a whole: shuffling these too made files 16 to 32 % larger
 (``python benchmarks/ingest.py --compression``)."""
 
 
@@ -86,7 +86,7 @@ class Header:
         rows: number of candles.
         span: from the first bar's opening to the last bar's close; (0, 0) if empty.
         covered: spans that the source has answered for, sorted and disjoint.
-        digest: SHA-256 of the content, see ``candles.ContentDigest``.
+        digest: SHA-256 of the content, see ``candles.series.ContentDigest``.
         revision: ``Source.revision`` at the last update, "" if it has none.
         provenance: in order of retrieval.
     """
@@ -155,7 +155,11 @@ class CandleReader:
 
 @public
 def read_candles(path: str | Path) -> Candles:
-    """All candles of a file at once."""
+    """All candles of a candle file at once.
+
+    Raises:
+        StoreError: if the file is missing, damaged, or not a candle file of this schema.
+    """
     path = Path(path)
     with CandleReader(path) as reader, damage_named(path):
         return reader._rows(0, reader.header.rows)

@@ -1,8 +1,8 @@
 """Merging: a candle file and the answers that came since, as one series.
 
-Files are read in windows of ``CHUNK_ROWS`` bars and never all at once; what disagrees, and what is
-no longer answered, is noted on the way. Nothing is taken from a file whose candles are not those
-that were written to it.
+Files are read in windows of ``CHUNK_ROWS`` bars and never all at once; candles that disagree, and
+candles that the source no longer has, are noted on the way. Nothing is taken from a file whose
+content does not have the digest that was written with it.
 """
 
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader, Provenanc
 
 
 class Merge:
-    """A candle file and its parts as one series, and what shows on the way.
+    """A candle file and its parts as one series; counts what disagrees on the way.
 
     Earlier files win over later ones, or later ones if ``refresh``. A file is open only while it
     is read: HDF5 keeps 8 MiB of each column of an open one, and a history of a billion bars comes
@@ -65,7 +65,7 @@ class Merge:
                 )
 
     def describe(self) -> Iterator[str]:
-        """What a person should know of the merge, once it is done."""
+        """Notes for a person, one sentence each, once ``chunks`` is through."""
         if self._changed:
             first = format_instant(min(self._changed))
             what = "replaced"
@@ -82,6 +82,7 @@ class Merge:
             )
 
     def _find_starts(self, step: int) -> list[int]:
+        """Starts of the windows of ``step`` seconds in which any file has candles, in order."""
         spans = [header.span for header in self.headers if header.rows]
         return sorted(
             {
@@ -101,7 +102,7 @@ class Merge:
 
 
 def join_records(records: list[Provenance]) -> list[Provenance]:
-    """Records with neighbours of the same origin made one, so that pages do not pile up."""
+    """Records of which neighbours of the same origin are joined, so that pages do not pile up."""
     result: list[Provenance] = []
     for record in records:
         last = result[-1] if result else None

@@ -11,13 +11,21 @@ from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store.candle_file import Header, Provenance, read_header, write_candles
 
 PART_ROWS = 1 << 18
-
+"""Candles that are gathered before they are written as a part."""
 
 PART_SECONDS = 10.0
+"""How long candles are gathered, at most, before they are written as a part."""
 
 
 class Parts:
-    """Answers that are on disk but not in the candle file yet. As a context manager, flushes."""
+    """The parts of a candle file. As a context manager, writes at its end what has been gathered.
+
+    Args:
+        path: the candle file; the parts lie in a folder beside it.
+        source: whose answers they are.
+        interval: seconds.
+        revision: ``Source.revision``, "" if it has none.
+    """
 
     def __init__(self, path: Path, source: Source, interval: int, revision: str) -> None:
         self.path = path
@@ -39,19 +47,19 @@ class Parts:
         return sorted(self.folder.glob("*.h5"))
 
     def read_covered(self) -> list[Span]:
-        """The spans that the parts on disk answer for."""
+        """The spans that the parts on disk have answers for."""
         return [span for file in self.list_files() for span in read_header(file).covered]
 
     def discard(self) -> None:
-        """Forget what is on disk."""
+        """Delete all parts."""
         if self.folder.exists():
             with writable(self.folder):
                 shutil.rmtree(self.folder)
 
     def discard_merged(self, stored: Header) -> None:
-        """Forget what a process merged into the candle file and was killed before forgetting.
+        """Delete parts that a process merged into the candle file and was killed before deleting.
 
-        Merged again, it would be the same candles, with their provenance twice.
+        Merged again, they would give the same candles, with their provenance twice.
         """
         when = self.path.stat().st_mtime_ns
         for file in self.list_files():
@@ -63,7 +71,7 @@ class Parts:
             self.discard()
 
     def add(self, block: Block) -> None:
-        """Take a block; now and then write what has gathered."""
+        """Gather a block; write the gathered blocks when they are many, or old."""
         if not self._blocks:
             self._since = time.monotonic()
         self._blocks.append(block)

@@ -1,4 +1,4 @@
-"""Bring the candle file up to what was asked: fetch what is missing, merge, replace.
+"""Bring a candle file up to date: fetch the spans that it lacks, merge, replace.
 
 The one way from a source to ``candles.h5``. While a source answers, the answers are kept as
 small candle files of their own (*parts*) beside the candle file; at the end the candle file and
@@ -32,7 +32,7 @@ from btc_datamodule.store.merging import Merge, join_records
 from btc_datamodule.store.parts import Parts
 
 LONG_ABSENCE = 100
-"""Bars in a row that a source has not, from which on a person is told."""
+"""Bars in a row without an answer from which on a person is told of them."""
 
 
 _log = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Update:
-    """What an update found.
+    """The outcome of an update.
 
     Attributes:
         header: of the candle file as it is now.
@@ -138,7 +138,7 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
 
 
 def _find_absences(block: Block, interval: int) -> list[Span]:
-    """Stretches that a block has no candles for, but short ones inside it."""
+    """Spans that a block has no candles for, without short ones inside the block."""
     start, end = block.span
     times = np.concatenate([[start - interval], block.candles.open_time, [end]])
     return [
@@ -149,6 +149,7 @@ def _find_absences(block: Block, interval: int) -> list[Span]:
 
 
 def _describe_absences(absent: list[Span], source: Source, interval: int) -> list[str]:
+    """A note on the absences of ``LONG_ABSENCE`` bars or more, if there are any."""
     least = LONG_ABSENCE * interval
     stretches = [span for span in union(absent) if span[1] - span[0] >= least]
     if not stretches:
@@ -163,7 +164,7 @@ def _describe_absences(absent: list[Span], source: Source, interval: int) -> lis
 
 @contextmanager
 def _close_after(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
-    """End a generator in any case, so that no download goes on after an error."""
+    """Close ``blocks`` in any case, if it is a generator: no download goes on after an error."""
     try:
         yield blocks
     finally:
