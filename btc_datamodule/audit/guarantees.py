@@ -22,7 +22,7 @@ from btc_datamodule.audit.twins import (
     list_arrays,
     sample_windows,
 )
-from btc_datamodule.candles.runs import Mask, marked
+from btc_datamodule.candles.runs import Mask, mark_intervals
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.evaluation.scaling import NORMAL_IQR, Scaler, Scaling
 from btc_datamodule.evaluation.splits import Stage
@@ -103,7 +103,7 @@ def check_fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece)
         chosen = choose_samples(stages, extent, seed)
         kept = np.zeros(piece.table.rows, dtype=np.bool_)
         for origins in chosen.values():
-            kept |= marked(len(kept), origins + extent[0], extent[1] - extent[0])
+            kept |= mark_intervals(len(kept), origins + extent[0], extent[1] - extent[0])
         with piece.open_twin(~kept[rows], MILD, stages.fitted) as twin:
             for stage, origins in chosen.items():
                 ours = _hand_repeatable(clean, stage, origins)
@@ -174,13 +174,14 @@ def check_stages_are_apart(piece: Piece) -> Counter[str]:
     size = piece.table.rows
     origins = {stage: _list_origins(piece, stage) for stage in EVALUATED}
     targets = {
-        stage: marked(size, rows + 1 + shape.gap, shape.horizon) for stage, rows in origins.items()
+        stage: mark_intervals(size, rows + 1 + shape.gap, shape.horizon)
+        for stage, rows in origins.items()
     }
     reach = shape.lookback + piece.table.warm_up
     seen = {
         "train target": targets["train"],
-        "train input": marked(size, origins["train"] - reach + 1, reach),
-        "train target's reference": marked(
+        "train input": mark_intervals(size, origins["train"] - reach + 1, reach),
+        "train target's reference": mark_intervals(
             size, origins["train"] + 1 + shape.gap - shape.reference_bars, shape.reference_bars
         ),
     }
@@ -209,7 +210,7 @@ def check_windows(piece: Piece) -> Counter[str]:
         count["windows"] += len(origins)
         if stage != "train":
             scored, due = (
-                marked(len(allowed), rows + 1 + shape.gap, shape.horizon)
+                mark_intervals(len(allowed), rows + 1 + shape.gap, shape.horizon)
                 for rows in (origins, np.flatnonzero(allowed))
             )
             if piece.settings.eval_stride <= shape.horizon:

@@ -63,7 +63,7 @@ def count_rows(runs: Runs) -> int:
     return int((runs[:, 1] - runs[:, 0]).sum())
 
 
-def marked(size: int, starts: NDArray[np.int64], length: int) -> Mask:
+def mark_intervals(size: int, starts: NDArray[np.int64], length: int) -> Mask:
     """Which of ``size`` rows lie in one of the intervals [start, start + length): (size,) bool.
 
     Args:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Mask, marked
+from btc_datamodule.candles.runs import Mask, mark_intervals
 from btc_datamodule.candles.series import Columns
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import LookAheadError
@@ -151,7 +151,7 @@ def check_every_row(
     tested = 0
     for phase in list(phases)[:scans]:
         rows = np.arange(phase, size, apart_by)
-        kept = marked(size, rows - back + 1, back)
+        kept = mark_intervals(size, rows - back + 1, back)
         mixed = {name: np.where(kept, bars[name], others[name]) for name in bars}
         other = make_frame(times, mixed)
         again = feature(other)
