@@ -24,7 +24,7 @@ def mark_runs(runs: Runs, low: int, high: int) -> Mask:
     return np.cumsum(edges[:-1]) > 0
 
 
-def runs_of(mask: Mask, offset: int = 0) -> Runs:
+def find_runs(mask: Mask, offset: int = 0) -> Runs:
     """The runs of true rows in ``mask``, whose first row has the number ``offset``."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return edges.reshape(-1, 2) + offset

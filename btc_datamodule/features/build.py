@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs, join_runs, mark_runs, runs_of
+from btc_datamodule.candles.runs import Runs, find_runs, join_runs, mark_runs
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import writable
 from btc_datamodule.disk.hdf5 import damage_named, open_hdf5, replacing
@@ -161,7 +161,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
                 data[name][rows] = values
             digests.append([hash_array(values) for values in stored.values()])
             moments.append(Moments.of(x[observed]))
-            unobserved.append(runs_of(~observed, low))
+            unobserved.append(find_runs(~observed, low))
             check()
         segments = (*zip(*moments, strict=True), stack_digests(digests))
         small = {

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import runs_of
+from btc_datamodule.candles.runs import find_runs
 from btc_datamodule.evaluation.origins import (
     TABLE_LIMIT,
     Origins,
@@ -86,8 +86,8 @@ def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) ->
         inside=case["inside"],
         embargo=case["embargo"],
         min_observed=case["min_observed"],
-        outages=runs_of(case["outage"]),
-        unobserved=runs_of(case["unobserved"]),
+        outages=find_runs(case["outage"]),
+        unobserved=find_runs(case["unobserved"]),
         need_target=case["need_target"],
     )
     fates = {origin: fate(case, origin) for origin in range(-8, case["rows"] + 8)}
@@ -127,7 +127,7 @@ def test_too_sparse_windows_are_found_exactly(
 ) -> None:
     mask = np.array(unseen, dtype=bool)
     padded = np.concatenate([np.zeros(lookback, dtype=bool), mask, np.zeros(lookback, dtype=bool)])
-    runs = find_sparse_origins(runs_of(padded), lookback, allowed)
+    runs = find_sparse_origins(find_runs(padded), lookback, allowed)
     expected = [
         origin
         for origin in range(lookback - 1, len(padded))
