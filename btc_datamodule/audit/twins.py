@@ -24,7 +24,7 @@ from torch import Tensor
 
 from btc_datamodule.candles.runs import Mask
 from btc_datamodule.candles.series import Candles
-from btc_datamodule.candles.timeline import Span, format_instant, union
+from btc_datamodule.candles.timeline import Span, format_instant, unite
 from btc_datamodule.errors import BTCDataError, ConfigError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.origins import Origins
@@ -191,10 +191,10 @@ def choose_spans(stages: Stages, bars: int) -> list[Span]:
     table, fold = stages.table, stages.fold
     if table.rows <= bars:
         return [table.span]
-    starts = sorted(start for start, _ in (*fold.train, *fold.val, *union(fold.test)))[1:]
+    starts = sorted(start for start, _ in (*fold.train, *fold.val, *unite(fold.test)))[1:]
     reach = bars // (2 * len(starts)) * table.interval
     low, high = table.span
-    return union((max(low, when - reach), min(high, when + reach)) for when in starts)
+    return unite((max(low, when - reach), min(high, when + reach)) for when in starts)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ found; an empty list means that nothing is wrong.
 from pathlib import Path
 
 from btc_datamodule.candles.series import ContentDigest
-from btc_datamodule.candles.timeline import format_instant, union
+from btc_datamodule.candles.timeline import format_instant, unite
 from btc_datamodule.disk.hdf5 import attribute, damage_named, mend, open_hdf5
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.table import Table, compute_digest, is_outdated, table_path
@@ -49,7 +49,7 @@ def verify_candles(path: Path) -> list[str]:
                 problems.append(
                     f"{path}: the candles are not those that were written: {mend(path)}"
                 )
-            covered = union(header.covered)
+            covered = unite(header.covered)
             if list(header.covered) != covered:
                 problems.append(
                     f"{path}: the covered spans overlap or are out of order: {mend(path)}"

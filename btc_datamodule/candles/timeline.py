@@ -82,7 +82,7 @@ def floor_to(instant: float, interval: int) -> int:
     return math.floor(instant / interval) * interval
 
 
-def union(spans: Iterable[Span]) -> list[Span]:
+def unite(spans: Iterable[Span]) -> list[Span]:
     """The instants of any of ``spans``, as sorted spans that neither overlap nor touch.
 
     Empty spans vanish.
@@ -100,7 +100,7 @@ def subtract(span: Span, taken: Iterable[Span]) -> list[Span]:
     """The parts of ``span`` that no span in ``taken`` covers, in order."""
     left: list[Span] = []
     start, end = span
-    for taken_start, taken_end in union(taken):
+    for taken_start, taken_end in unite(taken):
         if start < min(taken_start, end):
             left.append((start, min(taken_start, end)))
         start = max(start, taken_end)

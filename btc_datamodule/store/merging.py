@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from btc_datamodule.candles.series import Candles, ContentDigest, empty, merge
-from btc_datamodule.candles.timeline import floor_to, format_instant, union
+from btc_datamodule.candles.timeline import floor_to, format_instant, unite
 from btc_datamodule.disk.hdf5 import mend
 from btc_datamodule.errors import StoreError
 from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader, Provenance, read_header
@@ -94,7 +94,7 @@ class Merge:
 
     def _note_withdrawn(self, stored: Candles, fetched: list[Candles]) -> None:
         """Remember stored bars that were asked for again and not answered."""
-        answered = union(span for header in self._fetched_anew for span in header.covered)
+        answered = unite(span for header in self._fetched_anew for span in header.covered)
         asked = [stored.slice(*span).open_time for span in answered]
         kept = np.concatenate([np.zeros(0, np.int64), *(part.open_time for part in fetched)])
         for times in asked:

@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from btc_datamodule.candles.series import concatenate
-from btc_datamodule.candles.timeline import Span, format_instant, subtract, union
+from btc_datamodule.candles.timeline import Span, format_instant, subtract, unite
 from btc_datamodule.disk.atomic import writable
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store.candle_file import Header, Provenance, read_header, write_candles
@@ -94,7 +94,7 @@ class Parts:
             series=self.source.series,
             interval=self.interval,
             columns=candles.columns,
-            covered=union(block.span for block in self._blocks),
+            covered=unite(block.span for block in self._blocks),
             revision=self.revision,
             provenance=[
                 Provenance(block.origin, block.span, len(block.candles), now, block.checksum)

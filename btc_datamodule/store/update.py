@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from btc_datamodule.candles.series import find_holes
-from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, union
+from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, unite
 from btc_datamodule.disk.atomic import writable
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, SourceError
@@ -151,7 +151,7 @@ def _find_absences(block: Block, interval: int) -> list[Span]:
 def _describe_absences(absent: list[Span], source: Source, interval: int) -> list[str]:
     """A note on the absences of ``LONG_ABSENCE`` bars or more, if there are any."""
     least = LONG_ABSENCE * interval
-    stretches = [span for span in union(absent) if span[1] - span[0] >= least]
+    stretches = [span for span in unite(absent) if span[1] - span[0] >= least]
     if not stretches:
         return []
     start, end = max(stretches, key=lambda span: span[1] - span[0])
@@ -219,7 +219,7 @@ def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
         series=source.series,
         interval=interval,
         columns={name for header in headers for name in header.columns},
-        covered=union(span for header in headers for span in header.covered),
+        covered=unite(span for header in headers for span in header.covered),
         revision=parts.revision,
         provenance=join_records([record for header in headers for record in header.provenance]),
     )

@@ -16,7 +16,7 @@ from btc_datamodule.candles.timeline import (
     parse_instant,
     parse_interval,
     subtract,
-    union,
+    unite,
 )
 from btc_datamodule.errors import ConfigError
 
@@ -115,11 +115,11 @@ def test_rounding_reaches_the_nearest_multiples(instant: int, interval: int) -> 
 
 @given(st.lists(SPANS, max_size=8))
 def test_a_union_holds_the_same_instants_in_few_sorted_spans(spans: list[Span]) -> None:
-    joined = union(spans)
+    joined = unite(spans)
     assert instants_of(joined) == instants_of(spans)
     assert all(start < end for start, end in joined)
     assert all(before[1] < after[0] for before, after in pairwise(joined))
-    assert union(joined) == joined
+    assert unite(joined) == joined
 
 
 @given(SPANS, st.lists(SPANS, max_size=8))
@@ -131,5 +131,5 @@ def test_subtracting_leaves_the_instants_that_nothing_covers(span: Span, taken: 
 
 
 def test_spans_that_touch_become_one() -> None:
-    assert union([(5, 9), (0, 3), (3, 5), (12, 12)]) == [(0, 9)]
+    assert unite([(5, 9), (0, 3), (3, 5), (12, 12)]) == [(0, 9)]
     assert subtract((0, 10), [(2, 4), (3, 6)]) == [(0, 2), (6, 10)]

@@ -22,7 +22,7 @@ import pytest
 
 from btc_datamodule.audit.verify import verify_candles, verify_series
 from btc_datamodule.candles.series import OPTIONAL, Candles
-from btc_datamodule.candles.timeline import Span, parse_instant, subtract, union
+from btc_datamodule.candles.timeline import Span, parse_instant, subtract, unite
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.table import Table
@@ -127,7 +127,7 @@ def phase(path: Path, final: str) -> str:
 
 def stored_spans(path: Path) -> list[Span]:
     files = [path] * path.exists() + sorted(path.with_suffix(".parts").glob("*.h5"))
-    return union(span for file in files for span in read_header(file).covered)
+    return unite(span for file in files for span in read_header(file).covered)
 
 
 def facts(header: Header) -> Header:
