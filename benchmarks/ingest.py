@@ -55,7 +55,7 @@ import pandas as pd
 import polars as pl
 
 from btc_datamodule import CandleFile, Simulator, read_candles
-from btc_datamodule.candles.series import Candles, ContentDigest, concatenate, empty, merge
+from btc_datamodule.candles.series import Candles, ContentDigest, concatenate, make_empty, merge
 from btc_datamodule.candles.timeline import parse_instant, parse_interval
 from btc_datamodule.sources.files import source as files
 from btc_datamodule.store.candle_file import (
@@ -182,7 +182,7 @@ def ingest(source: CandleFile, path: Path, candles: Candles, folder: Path, round
     def parse() -> Candles:
         with mock.patch.object(files, "_hash_file", return_value="0" * 64):  # it has its own row
             (block,) = source.blocks(interval, (0, NEVER))
-        return merge(empty(interval), block.candles, False)[0]
+        return merge(make_empty(interval), block.candles, False)[0]
 
     def whole() -> None:
         target = folder / "update"

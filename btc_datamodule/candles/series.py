@@ -334,7 +334,7 @@ def concatenate(parts: Sequence[Candles]) -> Candles:
     )
 
 
-def empty(interval: int) -> Candles:
+def make_empty(interval: int) -> Candles:
     """A series without bars."""
     return _trust(interval, _convert_columns({name: [] for name in REQUIRED}, "candles"))
 

@@ -28,7 +28,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.series import Candles, Columns, empty
+from btc_datamodule.candles.series import Candles, Columns, make_empty
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_interval
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.public import public
@@ -140,7 +140,7 @@ class Simulator(Source):
             f"outages_per_year={self.outages_per_year}"
         )
         if start < min(end, self.first):
-            yield Block((start, min(end, self.first)), empty(interval), origin)
+            yield Block((start, min(end, self.first)), make_empty(interval), origin)
             start = self.first
         step = DAY * max(1, BLOCK_BARS * interval // DAY)
         log_price, volatility = _walk_days(self.seed, ceil_to(end, DAY) // DAY)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from btc_datamodule.candles.series import Candles, ContentDigest, empty, merge
+from btc_datamodule.candles.series import Candles, ContentDigest, make_empty, merge
 from btc_datamodule.candles.timeline import floor_to, format_instant, unite
 from btc_datamodule.disk.hdf5 import mend
 from btc_datamodule.errors import StoreError
@@ -46,7 +46,7 @@ class Merge:
         digests = [ContentDigest(self.interval) for _ in self.files]
         step = CHUNK_ROWS * self.interval
         for start in self._find_starts(step):
-            chunk, found = empty(self.interval), []
+            chunk, found = make_empty(self.interval), []
             for file, header, digest in zip(self.files, self.headers, digests, strict=True):
                 if header.rows and header.span[0] < start + step and start < header.span[1]:
                     with CandleReader(file) as reader:

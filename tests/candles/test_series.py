@@ -17,7 +17,7 @@ from btc_datamodule.candles.series import (
     Candles,
     check_candles,
     concatenate,
-    empty,
+    make_empty,
     merge,
     tidy,
 )
@@ -192,7 +192,7 @@ def test_a_slice_holds_the_bars_that_open_inside(
 
 
 def test_no_bars_are_a_series_too() -> None:
-    none = empty(HOUR)
+    none = make_empty(HOUR)
     assert (len(none), none.span, none.holes().shape) == (0, (0, 0), (0, 2))
     assert_same(none, candles_of(np.zeros(4, dtype=bool)))
     assert len(concatenate([none, none])) == 0
@@ -267,7 +267,7 @@ def test_a_bad_row_is_named_as_it_came_not_as_it_was_sorted() -> None:
 
 
 def test_tidying_nothing_gives_nothing() -> None:
-    series, notes = tidy(empty(HOUR).columns, HOUR, "a.csv")
+    series, notes = tidy(make_empty(HOUR).columns, HOUR, "a.csv")
     assert (len(series), notes) == (0, ())
 
 

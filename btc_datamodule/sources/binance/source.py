@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from btc_datamodule.candles.series import empty
+from btc_datamodule.candles.series import make_empty
 from btc_datamodule.candles.timeline import (
     Span,
     floor_to,
@@ -160,4 +160,6 @@ class BinanceArchive(Source):
             ": taken as without candles (`refresh: true` asks again)"
         )
         span = (days[0].wanted[0], days[-1].wanted[1])
-        return Block(span, empty(interval), f"{self.manners.join(days[0].path)} absent", (note,))
+        return Block(
+            span, make_empty(interval), f"{self.manners.join(days[0].path)} absent", (note,)
+        )

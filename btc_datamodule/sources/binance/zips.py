@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from btc_datamodule.candles.series import Candles, empty, tidy
+from btc_datamodule.candles.series import Candles, make_empty, tidy
 from btc_datamodule.candles.timeline import Span, format_instant
 from btc_datamodule.errors import SourceError, first_line
 from btc_datamodule.sources.columns import LAYOUTS, recognise
@@ -71,7 +71,7 @@ def read_klines(
             tables.append(_parse_lines(lines, row, url))
             row += tables[-1].height
     if not tables:
-        return empty(interval), (f"{where}: holds no rows",)
+        return make_empty(interval), (f"{where}: holds no rows",)
     table, notes = _sift(pl.concat(tables), period, interval, url)
     columns = {name: table[name].to_numpy() for name in LAYOUTS["binance"] if name}
     columns["open_time"] = columns["open_time"] // 10**6

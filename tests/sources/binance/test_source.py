@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from btc_datamodule.candles.series import empty
+from btc_datamodule.candles.series import make_empty
 from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.base import Block
@@ -199,7 +199,7 @@ def real(folder: Path, *names: str) -> dict[str, bytes]:
 
 def test_real_files_around_the_change_of_units_join_without_a_seam(real_data: Path) -> None:
     files = real(real_data / "binance_spot_1h", "BTCUSDT-1h-2024-12", "BTCUSDT-1h-2025-01")
-    with Exchange(BinanceArchiveAnswers(empty(HOUR), files=files)) as exchange:
+    with Exchange(BinanceArchiveAnswers(make_empty(HOUR), files=files)) as exchange:
         blocks = fetch(exchange, span_of("2024-12-01", "2025-02-01"))
     assert [len(block.candles) for block in blocks] == [744, 744]
     assert notes_of(blocks) == []
@@ -216,7 +216,7 @@ def test_a_real_month_with_an_outage_has_its_hole_and_a_note_on_the_short_bar(
     real_data: Path,
 ) -> None:
     files = real(real_data / "binance_spot_1h", "BTCUSDT-1h-2023-03")
-    with Exchange(BinanceArchiveAnswers(empty(HOUR), files=files)) as exchange:
+    with Exchange(BinanceArchiveAnswers(make_empty(HOUR), files=files)) as exchange:
         [block] = fetch(exchange, span_of("2023-03-01", "2023-04-01"))
     assert len(block.candles) == 743
     hole = span_of("2023-03-24T13:00", "2023-03-24T14:00")
@@ -229,7 +229,7 @@ def test_a_real_month_with_an_outage_has_its_hole_and_a_note_on_the_short_bar(
 
 def test_a_real_month_of_futures_is_complete(real_data: Path) -> None:
     files = real(real_data / "binance_um_5m", "BTCUSDT-5m-2025-01")
-    with Exchange(BinanceArchiveAnswers(empty(300), market="um", files=files)) as exchange:
+    with Exchange(BinanceArchiveAnswers(make_empty(300), market="um", files=files)) as exchange:
         [block] = fetch(exchange, span_of("2025-01-01", "2025-02-01"), 300, market="um")
     assert len(block.candles) == 8928
     assert block.notes == ()
