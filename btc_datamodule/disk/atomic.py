@@ -24,7 +24,7 @@ DISK_TROUBLE = frozenset(
 
 
 @contextmanager
-def replacement(path: Path) -> Iterator[Path]:
+def replace_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; the file written there is synced and takes the place of ``path``.
 
     If the body of the ``with`` raises, ``path`` stays as it was and nothing is left behind.

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.disk.atomic import replacement
+from btc_datamodule.disk.atomic import replace_file
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.store.candle_file import CandleReader
 
@@ -35,7 +35,7 @@ def export_candles(candle_path: Path, span: Span, output: str | Path) -> Path:
     with CandleReader(candle_path) as reader:
         frame = reader.slice(*span).to_polars()
     frame = frame.with_columns(pl.from_epoch("open_time").dt.replace_time_zone("UTC"))
-    with replacement(path) as temporary:
+    with replace_file(path) as temporary:
         if path.suffix == ".parquet":
             frame.write_parquet(temporary)
         else:

@@ -22,7 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from btc_datamodule.disk.atomic import replacement, writable
+from btc_datamodule.disk.atomic import replace_file, writable
 from btc_datamodule.disk.hdf5 import replacing
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.public import public
@@ -241,7 +241,7 @@ def _write_parquet(path: Path, blocks: Iterator[Columns], folder: Path) -> None:
     import polars as pl
 
     files = []
-    with replacement(path) as temporary:
+    with replace_file(path) as temporary:
         for number, block in enumerate(blocks):
             frame = pl.DataFrame(dict(_flat(block)))
             frame = frame.with_columns(pl.from_epoch("origin_time").dt.replace_time_zone("UTC"))
