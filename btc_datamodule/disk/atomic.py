@@ -34,7 +34,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        with writable(path):
+        with explain_write_errors(path):
             yield temporary
             _sync(temporary)
             temporary.replace(path)
@@ -45,7 +45,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writable(path: Path) -> Iterator[None]:
+def explain_write_errors(path: Path) -> Iterator[None]:
     """Turn errors of ``DISK_TROUBLE`` into a ``StoreError`` that names ``path``; others pass."""
     try:
         yield

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btc_datamodule.disk.atomic import replace_file, writable
+from btc_datamodule.disk.atomic import explain_write_errors, replace_file
 from btc_datamodule.errors import CandleError, StoreError, first_line
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def replacing(path: Path) -> Iterator[tuple["h5py.File", Callable[[], None]]]:
     """
     import h5py
 
-    with writable(path):
+    with explain_write_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
     with replace_file(path) as temporary, _Sink(temporary) as sink, sink.hold_signals():
         # Format 1.10 puts a checksum on the metadata too, which the oldest format does not.

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from btc_datamodule.candles.timeline import format_instant
-from btc_datamodule.disk.atomic import writable
+from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.errors import StoreError
 
 _log = logging.getLogger(__name__)
@@ -42,7 +42,7 @@ def hold_lock(path: Path, timeout: float = math.inf) -> Iterator[None]:
             return "another process"
 
     try:
-        with writable(path):
+        with explain_write_errors(path):
             lock.acquire(timeout=min(timeout, PATIENCE_SECONDS))
     except Timeout:
         _log.warning("waiting for %s, which holds %s", read_holder(), path)

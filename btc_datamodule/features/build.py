@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, find_runs, join_runs, mark_runs
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.disk.atomic import writable
+from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.hdf5 import damage_named, open_hdf5, replacing
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError
@@ -86,7 +86,7 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
     with CandleReader(candle_path) as reader, hold_lock(candle_path.with_name("features.lock")):
         key = recipe.key(reader.header)
         path = table_path(candle_path, key)
-        with writable(path):
+        with explain_write_errors(path):
             for leftover in path.parent.glob("features-*.h5.*.tmp"):
                 leftover.unlink()  # of a process that was killed: the lock is held
         if not _is_whole(path, key):

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from btc_datamodule.candles.series import concatenate
 from btc_datamodule.candles.timeline import Span, format_instant, subtract, unite
-from btc_datamodule.disk.atomic import writable
+from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store.candle_file import Header, Provenance, read_header, write_candles
 
@@ -53,7 +53,7 @@ class Parts:
     def discard(self) -> None:
         """Delete all parts."""
         if self.folder.exists():
-            with writable(self.folder):
+            with explain_write_errors(self.folder):
                 shutil.rmtree(self.folder)
 
     def discard_merged(self, stored: Header) -> None:
@@ -65,7 +65,7 @@ class Parts:
         for file in self.list_files():
             merged = not any(subtract(span, stored.covered) for span in read_header(file).covered)
             if merged and file.stat().st_mtime_ns < when:
-                with writable(file):
+                with explain_write_errors(file):
                     file.unlink()
         if not self.list_files():
             self.discard()

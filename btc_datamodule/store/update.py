@@ -18,7 +18,7 @@ import numpy as np
 
 from btc_datamodule.candles.series import find_holes
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, unite
-from btc_datamodule.disk.atomic import writable
+from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source
@@ -103,7 +103,7 @@ def update(
 
 
 def _update_locked(path: Path, source: Source, interval: int, asked: Span, refresh: bool) -> Update:
-    with writable(path):
+    with explain_write_errors(path):
         for leftover in path.parent.glob(f"{path.name}.*.tmp"):
             leftover.unlink()
     revision = source.revision  # once, and before reading: for files it reads them whole

@@ -22,7 +22,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from btc_datamodule.disk.atomic import replace_file, writable
+from btc_datamodule.disk.atomic import explain_write_errors, replace_file
 from btc_datamodule.disk.hdf5 import replacing
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.public import public
@@ -120,7 +120,7 @@ class PredictionWriter(Callback):
             return
         columns = _sorted(_joined(self._gathered))
         path = self.folder / f"{rank:05d}-{self._parts:06d}.npz"
-        with writable(self.output):
+        with explain_write_errors(self.output):
             np.savez(path, **columns)  # type: ignore[arg-type]  # no column is an argument of it
         self._gathered = []
         self._parts += 1
