@@ -1,7 +1,7 @@
 """HDF5 files: read with checks, and written so that a failing disk cannot bring HDF5 down.
 
 ``open_hdf5``, ``find_dataset``, ``attribute`` and ``check_schema`` raise a ``StoreError`` that
-names the file and its damage; ``replacing`` writes a file whole or not at all.
+names the file and its damage; ``replace_hdf5`` writes a file whole or not at all.
 """
 
 import os
@@ -103,7 +103,7 @@ def damage_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[tuple["h5py.File", Callable[[], None]]]:
+def replace_hdf5(path: Path) -> Iterator[tuple["h5py.File", Callable[[], None]]]:
     """Give an HDF5 file to write; once it is whole and on disk, it takes the place of ``path``.
 
     With the file comes a function to call now and then (once a chunk): the function raises if a

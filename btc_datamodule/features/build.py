@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.runs import Runs, find_runs, join_runs, mark_runs
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import explain_write_errors
-from btc_datamodule.disk.hdf5 import damage_named, open_hdf5, replacing
+from btc_datamodule.disk.hdf5 import damage_named, open_hdf5, replace_hdf5
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features.causality import check_lookback, choose_rows
@@ -141,7 +141,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
     unobserved: list[Runs] = []
     moments: list[Moments] = []
     digests: list[list[bytes]] = []
-    with replacing(path) as (file, check):
+    with replace_hdf5(path) as (file, check):
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
         shapes["x"] = (grid.rows, len(recipe.features))
         data = {

@@ -34,7 +34,7 @@ from btc_datamodule.disk.hdf5 import (
     find_dataset,
     mend,
     open_hdf5,
-    replacing,
+    replace_hdf5,
 )
 from btc_datamodule.errors import StoreError
 from btc_datamodule.public import public
@@ -213,7 +213,7 @@ def write_candles(
     names = [name for name in COLUMNS if name in REQUIRED or name in wanted]
     digest = ContentDigest(interval)
     rows = 0
-    with replacing(path) as (file, check):
+    with replace_hdf5(path) as (file, check):
         group = file.create_group("candles")
         data = {
             name: group.create_dataset(

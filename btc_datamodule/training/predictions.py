@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from btc_datamodule.disk.atomic import explain_write_errors, replace_file
-from btc_datamodule.disk.hdf5 import replacing
+from btc_datamodule.disk.hdf5 import replace_hdf5
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.public import public
 
@@ -220,7 +220,7 @@ def _sorted(columns: Columns) -> Columns:
 
 
 def _write_hdf5(path: Path, blocks: Iterator[Columns]) -> None:
-    with replacing(path) as (file, check):
+    with replace_hdf5(path) as (file, check):
         rows = 0
         for block in blocks:
             count = len(block["origin_time"])
