@@ -8,7 +8,7 @@ from pathlib import Path
 
 from btc_datamodule.candles.series import ContentDigest
 from btc_datamodule.candles.timeline import format_instant, unite
-from btc_datamodule.disk.hdf5 import attribute, damage_named, mend, open_hdf5
+from btc_datamodule.disk.hdf5 import attribute, explain_damage, mend, open_hdf5
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.table import Table, compute_digest, is_outdated, table_path
 from btc_datamodule.store.candle_file import CandleReader
@@ -70,7 +70,7 @@ def verify_table(path: Path) -> list[str]:
         table = Table.open(path)
         if table_path(path, table.key) != path:
             return [f"{path} is another feature file under this name: {mend(path)}"]
-        with open_hdf5(path) as file, damage_named(path):
+        with open_hdf5(path) as file, explain_damage(path):
             if compute_digest(path, file) != attribute(path, file, "digest", str):
                 return [f"{path}: the content is not what was written: {mend(path)}"]
     except StoreError as error:

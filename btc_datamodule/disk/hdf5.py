@@ -92,7 +92,7 @@ def check_schema(path: Path, file: "h5py.File", schema: int, what: str) -> None:
 
 
 @contextmanager
-def damage_named(path: Path) -> Iterator[None]:
+def explain_damage(path: Path) -> Iterator[None]:
     """Turn what h5py raises on a damaged file into a ``StoreError`` that names the file."""
     try:
         yield

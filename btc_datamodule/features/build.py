@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.runs import Runs, find_runs, join_runs, mark_runs
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import explain_write_errors
-from btc_datamodule.disk.hdf5 import damage_named, open_hdf5, replace_hdf5
+from btc_datamodule.disk.hdf5 import explain_damage, open_hdf5, replace_hdf5
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features.causality import check_lookback, choose_rows
@@ -121,7 +121,7 @@ def _remove_stale(candle_path: Path, header: Header) -> None:
         if time.time() - path.stat().st_atime < KEPT_SECONDS:
             continue
         try:
-            with open_hdf5(path) as file, damage_named(path):
+            with open_hdf5(path) as file, explain_damage(path):
                 made_of = (file.attrs.get("schema"), file.attrs.get("candles"))
                 stale = made_of != (SCHEMA, header.digest)
         except StoreError:

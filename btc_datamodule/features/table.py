@@ -40,7 +40,13 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.disk.hdf5 import attribute, check_schema, damage_named, find_dataset, open_hdf5
+from btc_datamodule.disk.hdf5 import (
+    attribute,
+    check_schema,
+    explain_damage,
+    find_dataset,
+    open_hdf5,
+)
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.moments import Moments
 
@@ -111,7 +117,7 @@ class Table:
         Raises:
             StoreError: if it is missing, not HDF5, or no feature file of this schema.
         """
-        with open_hdf5(path) as file, damage_named(path):
+        with open_hdf5(path) as file, explain_damage(path):
             _mark_used(path)
             check_schema(path, file, SCHEMA, "feature file")
             features = tuple(json.loads(attribute(path, file, "features", str)))
@@ -328,7 +334,7 @@ def stack_digests(digests: Sequence[Sequence[bytes]]) -> NDArray[np.uint8]:
 
 def is_outdated(path: Path) -> bool:
     """Whether a file is a feature file of an earlier schema: whole, but of no use any more."""
-    with suppress(StoreError), open_hdf5(path) as file, damage_named(path):
+    with suppress(StoreError), open_hdf5(path) as file, explain_damage(path):
         schema = file.attrs.get("schema")
         return not np.ndim(schema) and schema in range(1, SCHEMA)
     return False

@@ -30,7 +30,7 @@ from btc_datamodule.candles.timeline import Span, format_interval
 from btc_datamodule.disk.hdf5 import (
     attribute,
     check_schema,
-    damage_named,
+    explain_damage,
     find_dataset,
     mend,
     open_hdf5,
@@ -114,7 +114,7 @@ class CandleReader:
         self.path = path
         self._file = open_hdf5(path)
         try:
-            with damage_named(path):
+            with explain_damage(path):
                 self.header = _read_header(path, self._file)
                 self._columns = {
                     name: find_dataset(path, self._file, f"candles/{name}")
@@ -137,14 +137,14 @@ class CandleReader:
 
     def slice(self, start: int, end: int) -> Candles:
         """The candles that open in [start, end)."""
-        with damage_named(self.path):
+        with explain_damage(self.path):
             low, high = (bisect_left(self._columns["open_time"], when) for when in (start, end))
             return self._rows(low, high)
 
     def chunks(self) -> Iterator[Candles]:
         """All candles in order of time, ``CHUNK_ROWS`` at a time."""
         for low in range(0, self.header.rows, CHUNK_ROWS):
-            with damage_named(self.path):
+            with explain_damage(self.path):
                 yield self._rows(low, min(low + CHUNK_ROWS, self.header.rows))
 
     def _rows(self, low: int, high: int) -> Candles:
@@ -161,7 +161,7 @@ def read_candles(path: str | Path) -> Candles:
         StoreError: if the file is missing, damaged, or not a candle file of this schema.
     """
     path = Path(path)
-    with CandleReader(path) as reader, damage_named(path):
+    with CandleReader(path) as reader, explain_damage(path):
         return reader._rows(0, reader.header.rows)
 
 
