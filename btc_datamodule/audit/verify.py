@@ -8,7 +8,7 @@ from pathlib import Path
 
 from btc_datamodule.candles.series import ContentDigest
 from btc_datamodule.candles.timeline import format_instant, unite
-from btc_datamodule.disk.hdf5 import attribute, explain_damage, mend, open_hdf5
+from btc_datamodule.disk.hdf5 import advise_repair, attribute, explain_damage, open_hdf5
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.table import Table, compute_digest, is_outdated, table_path
 from btc_datamodule.store.candle_file import CandleReader
@@ -40,24 +40,25 @@ def verify_candles(path: Path) -> list[str]:
                 if int(chunk.open_time[0]) <= last:
                     problems.append(
                         f"{path}: candles are out of order at "
-                        f"{format_instant(int(chunk.open_time[0]))}: {mend(path)}"
+                        f"{format_instant(int(chunk.open_time[0]))}: {advise_repair(path)}"
                     )
                 digest.update(chunk)
                 rows += len(chunk)
                 last = int(chunk.open_time[-1])
             if digest.hexdigest() != header.digest:
                 problems.append(
-                    f"{path}: the candles are not those that were written: {mend(path)}"
+                    f"{path}: the candles are not those that were written: {advise_repair(path)}"
                 )
             covered = unite(header.covered)
             if list(header.covered) != covered:
                 problems.append(
-                    f"{path}: the covered spans overlap or are out of order: {mend(path)}"
+                    f"{path}: the covered spans overlap or are out of order: {advise_repair(path)}"
                 )
             inside = sum(len(reader.slice(*span)) for span in covered)
             if inside != rows:
                 problems.append(
-                    f"{path}: {rows - inside} candles lie outside the spans asked for: {mend(path)}"
+                    f"{path}: {rows - inside} candles lie outside the spans asked for: "
+                    f"{advise_repair(path)}"
                 )
     except StoreError as error:
         problems.append(str(error))
@@ -69,10 +70,10 @@ def verify_table(path: Path) -> list[str]:
     try:
         table = Table.open(path)
         if table_path(path, table.key) != path:
-            return [f"{path} is another feature file under this name: {mend(path)}"]
+            return [f"{path} is another feature file under this name: {advise_repair(path)}"]
         with open_hdf5(path) as file, explain_damage(path):
             if compute_digest(path, file) != attribute(path, file, "digest", str):
-                return [f"{path}: the content is not what was written: {mend(path)}"]
+                return [f"{path}: the content is not what was written: {advise_repair(path)}"]
     except StoreError as error:
         return [str(error)]
     return []

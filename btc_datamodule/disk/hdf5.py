@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import h5py
 
 
-def mend(path: Path) -> str:
+def advise_repair(path: Path) -> str:
     """Advice on a damaged candle file or feature file, as the end of a sentence."""
     if path.name.startswith("features-"):
         return "delete it and run `btc-datamodule prepare`, which makes it again from the candles"
@@ -45,7 +45,7 @@ def open_hdf5(path: Path) -> "h5py.File":
         raise StoreError(f"{path} may not be read by this user: change its permissions") from None
     except OSError as error:
         what = "is not a whole HDF5 file" if h5py.is_hdf5(path) else "is not an HDF5 file"
-        raise StoreError(f"{path} {what}: {mend(path)} ({first_line(error)})") from None
+        raise StoreError(f"{path} {what}: {advise_repair(path)} ({first_line(error)})") from None
 
 
 def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
@@ -61,10 +61,12 @@ def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
         if not isinstance(node, h5py.Group) or not isinstance(
             node.get(part, getlink=True), h5py.HardLink
         ):
-            raise StoreError(f"{path} has no dataset {name!r}: {mend(path)}")
+            raise StoreError(f"{path} has no dataset {name!r}: {advise_repair(path)}")
         node = node[part]
     if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
-        raise StoreError(f"{path}: {name!r} is not a dataset with its data inside: {mend(path)}")
+        raise StoreError(
+            f"{path}: {name!r} is not a dataset with its data inside: {advise_repair(path)}"
+        )
     return node
 
 
@@ -87,7 +89,7 @@ def check_schema(path: Path, file: "h5py.File", schema: int, what: str) -> None:
     found = file.attrs.get("schema", "none")
     if np.ndim(found) or found != schema:
         raise StoreError(
-            f"{path} is not a {what} of schema {schema} (it has {found}): {mend(path)}"
+            f"{path} is not a {what} of schema {schema} (it has {found}): {advise_repair(path)}"
         )
 
 
@@ -97,9 +99,11 @@ def explain_damage(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        raise StoreError(f"{path} is damaged: {mend(path)} ({first_line(error)})") from error
+        raise StoreError(
+            f"{path} is damaged: {advise_repair(path)} ({first_line(error)})"
+        ) from error
     except CandleError as error:
-        raise StoreError(f"{path} is damaged: {mend(path)} ({error})") from error
+        raise StoreError(f"{path} is damaged: {advise_repair(path)} ({error})") from error
 
 
 @contextmanager

@@ -28,11 +28,11 @@ import numpy as np
 from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDigest
 from btc_datamodule.candles.timeline import Span, format_interval
 from btc_datamodule.disk.hdf5 import (
+    advise_repair,
     attribute,
     check_schema,
     explain_damage,
     find_dataset,
-    mend,
     open_hdf5,
     replace_hdf5,
 )
@@ -261,10 +261,10 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
     check_schema(path, file, SCHEMA, "candle file")
     group = file.get("candles")
     if not isinstance(group, h5py.Group):
-        raise StoreError(f"{path} has no group 'candles': {mend(path)}")
+        raise StoreError(f"{path} has no group 'candles': {advise_repair(path)}")
     missing = [name for name in REQUIRED if name not in group]
     if missing:
-        raise StoreError(f"{path} lacks the column {', '.join(missing)}: {mend(path)}")
+        raise StoreError(f"{path} lacks the column {', '.join(missing)}: {advise_repair(path)}")
     columns = tuple(name for name in COLUMNS if name in group)
     rows: int = attribute(path, file, "rows", int)
     interval: int = attribute(path, file, "interval", int)
@@ -274,7 +274,7 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
         if dataset.shape != (rows,) or dataset.dtype != _choose_dtype(name):
             raise StoreError(
                 f"{path}: column {name!r} does not hold {rows} numbers of type "
-                f"{_choose_dtype(name).name}: {mend(path)}"
+                f"{_choose_dtype(name).name}: {advise_repair(path)}"
             )
     return Header(
         source=attribute(path, file, "source", str),

@@ -13,7 +13,7 @@ import numpy as np
 
 from btc_datamodule.candles.series import Candles, ContentDigest, make_empty, merge
 from btc_datamodule.candles.timeline import floor_to, format_instant, unite
-from btc_datamodule.disk.hdf5 import mend
+from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import StoreError
 from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader, Provenance, read_header
 
@@ -61,7 +61,7 @@ class Merge:
         for file, header, digest in zip(self.files, self.headers, digests, strict=True):
             if digest.hexdigest() != header.digest:
                 raise StoreError(
-                    f"{file}: the candles are not those that were written: {mend(file)}"
+                    f"{file}: the candles are not those that were written: {advise_repair(file)}"
                 )
 
     def describe(self) -> Iterator[str]:
