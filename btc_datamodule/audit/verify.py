@@ -8,7 +8,7 @@ from pathlib import Path
 
 from btc_datamodule.candles.series import ContentDigest
 from btc_datamodule.candles.timeline import format_instant, unite
-from btc_datamodule.disk.hdf5 import advise_repair, attribute, explain_damage, open_hdf5
+from btc_datamodule.disk.hdf5 import advise_repair, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.table import Table, compute_digest, is_outdated, table_path
 from btc_datamodule.store.candle_file import CandleReader
@@ -72,7 +72,7 @@ def verify_table(path: Path) -> list[str]:
         if table_path(path, table.key) != path:
             return [f"{path} is another feature file under this name: {advise_repair(path)}"]
         with open_hdf5(path) as file, explain_damage(path):
-            if compute_digest(path, file) != attribute(path, file, "digest", str):
+            if compute_digest(path, file) != read_attribute(path, file, "digest", str):
                 return [f"{path}: the content is not what was written: {advise_repair(path)}"]
     except StoreError as error:
         return [str(error)]

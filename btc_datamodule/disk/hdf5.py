@@ -1,6 +1,6 @@
 """HDF5 files: read with checks, and written so that a failing disk cannot bring HDF5 down.
 
-``open_hdf5``, ``find_dataset``, ``attribute`` and ``check_schema`` raise a ``StoreError`` that
+``open_hdf5``, ``find_dataset``, ``read_attribute`` and ``check_schema`` raise a ``StoreError`` that
 names the file and its damage; ``replace_hdf5`` writes a file whole or not at all.
 """
 
@@ -70,7 +70,7 @@ def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
     return node
 
 
-def attribute(path: Path, file: "h5py.File", name: str, kind: type) -> Any:
+def read_attribute(path: Path, file: "h5py.File", name: str, kind: type) -> Any:
     """An attribute of the file's root as a plain Python value of type ``kind``.
 
     Raises:

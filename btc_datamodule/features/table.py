@@ -41,11 +41,11 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.runs import Runs
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.hdf5 import (
-    attribute,
     check_schema,
     explain_damage,
     find_dataset,
     open_hdf5,
+    read_attribute,
 )
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.moments import Moments
@@ -120,7 +120,7 @@ class Table:
         with open_hdf5(path) as file, explain_damage(path):
             _mark_used(path)
             check_schema(path, file, SCHEMA, "feature file")
-            features = tuple(json.loads(attribute(path, file, "features", str)))
+            features = tuple(json.loads(read_attribute(path, file, "features", str)))
             x = find_dataset(path, file, "x")
             rows = int(x.shape[0])
             shapes = {"x": (rows, len(features)), **dict.fromkeys(SINGLE_COLUMNS, (rows,))}
@@ -134,8 +134,8 @@ class Table:
                         "delete the file and run `btc-datamodule prepare`"
                     )
                 offsets[name] = int(data.id.get_offset())
-            first = attribute(path, file, "first", int)
-            interval = attribute(path, file, "interval", int)
+            first = read_attribute(path, file, "first", int)
+            interval = read_attribute(path, file, "interval", int)
             count, mean, squares, digests = _read_segments(
                 path, file, len(list(split_segments(first, interval, 0, rows))), len(features)
             )
@@ -148,13 +148,13 @@ class Table:
                 digests=digests,
                 outages=find_dataset(path, file, "outages")[()],
                 unobserved=find_dataset(path, file, "unobserved")[()],
-                key=attribute(path, file, "key", str),
+                key=read_attribute(path, file, "key", str),
                 first=first,
                 interval=interval,
-                warm_up=attribute(path, file, "warm_up", int),
-                present=attribute(path, file, "present", int),
-                no_trade=attribute(path, file, "no_trade", int),
-                holes=attribute(path, file, "holes", int),
+                warm_up=read_attribute(path, file, "warm_up", int),
+                present=read_attribute(path, file, "present", int),
+                no_trade=read_attribute(path, file, "no_trade", int),
+                holes=read_attribute(path, file, "holes", int),
             )
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
@@ -312,7 +312,7 @@ def combine_digests(
 def compute_digest(path: Path, file: "h5py.File") -> str:
     """The digest of an open feature file from every byte in it, read a segment at a time."""
     data = {name: find_dataset(path, file, name) for name in DTYPES}
-    first, interval = (attribute(path, file, name, int) for name in ("first", "interval"))
+    first, interval = (read_attribute(path, file, name, int) for name in ("first", "interval"))
     digests = [
         [hash_array(dataset[rows]) for dataset in data.values()]
         for rows in split_segments(first, interval, 0, data["x"].shape[0])

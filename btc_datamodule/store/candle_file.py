@@ -29,11 +29,11 @@ from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDig
 from btc_datamodule.candles.timeline import Span, format_interval
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
-    attribute,
     check_schema,
     explain_damage,
     find_dataset,
     open_hdf5,
+    read_attribute,
     replace_hdf5,
 )
 from btc_datamodule.errors import StoreError
@@ -266,8 +266,8 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
     if missing:
         raise StoreError(f"{path} lacks the column {', '.join(missing)}: {advise_repair(path)}")
     columns = tuple(name for name in COLUMNS if name in group)
-    rows: int = attribute(path, file, "rows", int)
-    interval: int = attribute(path, file, "interval", int)
+    rows: int = read_attribute(path, file, "rows", int)
+    interval: int = read_attribute(path, file, "interval", int)
     times = find_dataset(path, file, "candles/open_time")
     for name in columns:
         dataset = find_dataset(path, file, f"candles/{name}")
@@ -277,15 +277,15 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
                 f"{_choose_dtype(name).name}: {advise_repair(path)}"
             )
     return Header(
-        source=attribute(path, file, "source", str),
-        series=attribute(path, file, "series", str),
+        source=read_attribute(path, file, "source", str),
+        series=read_attribute(path, file, "series", str),
         interval=interval,
         columns=columns,
         rows=rows,
         span=(int(times[0]), int(times[-1]) + interval) if rows else (0, 0),
         covered=tuple((int(a), int(b)) for a, b in find_dataset(path, file, "covered")[()]),
-        digest=attribute(path, file, "digest", str),
-        revision=attribute(path, file, "revision", str),
+        digest=read_attribute(path, file, "digest", str),
+        revision=read_attribute(path, file, "revision", str),
         provenance=tuple(
             Provenance(**{**record, "span": tuple(record["span"])})
             for record in map(json.loads, find_dataset(path, file, "provenance")[()])
