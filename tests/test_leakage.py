@@ -22,7 +22,7 @@ from btc_datamodule import (
 )
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.evaluation.splits import Stage
-from btc_datamodule.features.causality import changed
+from btc_datamodule.features.causality import change_bars
 from tests.memory import HOUR, START, Memory, random_hourly
 
 OF_A_FEW_BARS = ["log_return", "log_open", "garman_klass", "day_sin"]
@@ -96,7 +96,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
 
 def corrupted(candles: Candles, bars: NDArray[np.bool_]) -> Candles:
     """The same candles, but some bars of them have other prices, shapes and volumes."""
-    return Candles(candles.interval, changed(candles.columns, 2.0, bars))
+    return Candles(candles.interval, change_bars(candles.columns, 2.0, bars))
 
 
 def built(case: dict[str, Any], candles: Candles, folder: str) -> BTCDataModule:

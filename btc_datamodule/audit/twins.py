@@ -30,7 +30,7 @@ from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.origins import Origins
 from btc_datamodule.evaluation.splits import Fold, Split, Stage
 from btc_datamodule.features.build import build
-from btc_datamodule.features.causality import changed
+from btc_datamodule.features.causality import change_bars
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.table import Table
 from btc_datamodule.settings import Settings
@@ -180,7 +180,7 @@ class Piece:
         self, rows: Mask, strength: float, fitted: Fitted | None = None
     ) -> Iterator[Twin]:
         """A twin with other values in the candles that ``rows`` marks; see ``open_twin``."""
-        columns = changed(self.candles.columns, strength, rows)
+        columns = change_bars(self.candles.columns, strength, rows)
         candles = Candles(self.candles.interval, columns)
         with open_twin(self.used.settings, self.fold, candles, self.serve, fitted) as twin:
             yield twin

@@ -2,7 +2,7 @@
 
 ``check_lookback`` tests the law on real rows by computing a value again from its own bars alone;
 a feature file is built with that test on the rows that ``choose_rows`` picks. ``check_every_row``
-tests all rows, by changing every bar that a value must not depend on (``changed``).
+tests all rows, by changing every bar that a value must not depend on (``change_bars``).
 """
 
 from collections.abc import Mapping, Sequence
@@ -139,7 +139,7 @@ def check_every_row(
         LookAheadError: naming the feature, the time and the size.
     """
     back, size = feature.lookback, len(times)
-    others = changed(bars, MILD, np.ones(size, dtype=np.bool_))
+    others = change_bars(bars, MILD, np.ones(size, dtype=np.bool_))
     table = make_frame(times, bars)
     values = feature(table)
     defined = values[np.isfinite(values)]
@@ -163,7 +163,7 @@ def check_every_row(
     return tested
 
 
-def changed(columns: Columns, strength: float, rows: Mask) -> dict[str, NDArray[Any]]:
+def change_bars(columns: Columns, strength: float, rows: Mask) -> dict[str, NDArray[Any]]:
     """Columns of bars with other prices, shapes and volumes where ``rows`` (N,) is true.
 
     Open times stay, valid bars stay valid, and of one length of columns and one strength the

@@ -32,7 +32,7 @@ from btc_datamodule.evaluation.fitted import ObservedRows
 from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origins
 from btc_datamodule.evaluation.splits import Fold, Stage
 from btc_datamodule.features import build as building
-from btc_datamodule.features.causality import changed
+from btc_datamodule.features.causality import change_bars
 from btc_datamodule.features.table import Table
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
@@ -461,7 +461,7 @@ def test_changed_bars_are_valid_and_all_of_their_columns_differ() -> None:
     columns = block.candles.columns
     rows = np.arange(len(block.candles)) >= 100
     for strength in (0.1, 1.0):
-        other = type(block.candles)(HOUR, changed(columns, strength, rows))  # checks the bars
+        other = type(block.candles)(HOUR, change_bars(columns, strength, rows))  # checks the bars
         for name in columns:
             same = other[name] == columns[name] if name != "open_time" else ~rows
             assert not same[100:].any()
