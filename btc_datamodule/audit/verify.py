@@ -10,7 +10,7 @@ from btc_datamodule.candles.series import ContentDigest
 from btc_datamodule.candles.timeline import format_instant, unite
 from btc_datamodule.disk.hdf5 import advise_repair, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.errors import StoreError
-from btc_datamodule.features.table import Table, compute_digest, is_outdated, table_path
+from btc_datamodule.features.table import Table, compute_digest, is_outdated, locate_table
 from btc_datamodule.store.candle_file import CandleReader
 
 
@@ -69,7 +69,7 @@ def verify_table(path: Path) -> list[str]:
     """What is wrong with a feature file: its layout, or its digest over all arrays."""
     try:
         table = Table.open(path)
-        if table_path(path, table.key) != path:
+        if locate_table(path, table.key) != path:
             return [f"{path} is another feature file under this name: {advise_repair(path)}"]
         with open_hdf5(path) as file, explain_damage(path):
             if compute_digest(path, file) != read_attribute(path, file, "digest", str):

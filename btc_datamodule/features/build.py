@@ -34,9 +34,9 @@ from btc_datamodule.features.table import (
     Table,
     combine_digests,
     hash_array,
+    locate_table,
     split_segments,
     stack_digests,
-    table_path,
 )
 from btc_datamodule.store.candle_file import CandleReader, Header
 
@@ -85,7 +85,7 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
     """
     with CandleReader(candle_path) as reader, hold_lock(candle_path.with_name("features.lock")):
         key = recipe.key(reader.header)
-        path = table_path(candle_path, key)
+        path = locate_table(candle_path, key)
         with explain_write_errors(path):
             for leftover in path.parent.glob("features-*.h5.*.tmp"):
                 leftover.unlink()  # of a process that was killed: the lock is held

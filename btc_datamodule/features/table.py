@@ -247,7 +247,7 @@ class Table:
         return self._maps[name]
 
 
-def table_path(candle_path: Path, key: str) -> Path:
+def locate_table(candle_path: Path, key: str) -> Path:
     """Where the feature file with a key lies."""
     return candle_path.with_name(f"features-{key}.h5")
 

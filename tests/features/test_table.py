@@ -17,7 +17,7 @@ from btc_datamodule.errors import StoreError
 from btc_datamodule.features import table as layout
 from btc_datamodule.features.build import build
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.table import DTYPES, SCHEMA, SEGMENT_DTYPES, Table, table_path
+from btc_datamodule.features.table import DTYPES, SCHEMA, SEGMENT_DTYPES, Table, locate_table
 from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.store.candle_file import read_header
 from btc_datamodule.store.update import update
@@ -29,7 +29,7 @@ from tests.helpers import HOUR, T0
 
 def test_the_table_says_what_it_holds(table: Table, candles: Path) -> None:
     assert table.key == recipe().key(read_header(candles))
-    assert table.path == table_path(candles, table.key)
+    assert table.path == locate_table(candles, table.key)
     assert table.path.name == f"features-{table.key}.h5"
     assert (table.first, table.interval, table.rows) == (T0, HOUR, ROWS)
     assert table.features == ("log_return", "log_volume")
