@@ -53,7 +53,7 @@ class Update:
     notes: tuple[str, ...]
 
 
-def series_folder(data_dir: Path, source: Source, interval_text: str) -> Path:
+def locate_series(data_dir: Path, source: Source, interval_text: str) -> Path:
     """Where everything of one series and interval lies."""
     return data_dir / source.name / source.series / interval_text
 

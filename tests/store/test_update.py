@@ -26,7 +26,7 @@ from btc_datamodule.errors import SourceError, StoreError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import read_candles, read_header
-from btc_datamodule.store.update import Update, series_folder, update
+from btc_datamodule.store.update import Update, locate_series, update
 from tests.helpers import HOUR, T0, assert_same, candles_of, changed, digest_of
 
 SPAWN = mp.get_context("spawn")
@@ -107,7 +107,7 @@ def test_only_the_file_and_its_lock_stay(path: Path) -> None:
 
 
 def test_the_folder_is_source_series_and_interval(tmp_path: Path) -> None:
-    assert series_folder(tmp_path, Scripted(), "1h") == tmp_path / "scripted" / "BTC" / "1h"
+    assert locate_series(tmp_path, Scripted(), "1h") == tmp_path / "scripted" / "BTC" / "1h"
 
 
 def test_the_same_span_is_not_fetched_twice_and_the_file_stays_as_it_is(path: Path) -> None:
