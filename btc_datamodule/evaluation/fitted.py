@@ -98,7 +98,7 @@ class ObservedRows:
     def moments(self) -> Moments:
         """Moments of all the rows; only the blocks at the ends of the runs are read."""
         parts = map(self.table.moments_of, _blocks(self.table, self.runs))
-        return Moments.merged(parts, len(self.table.features))
+        return Moments.merge(parts, len(self.table.features))
 
 
 def compute_digest(table: Table, runs: Sequence[tuple[int, int]], columns: Sequence[str]) -> str:

@@ -127,7 +127,7 @@ class Scaler:
 def _moments(rows: Iterable[NDArray[np.float32]], n_features: int) -> Moments:
     if isinstance(rows, Summarised):
         return rows.moments()
-    return Moments.merged(map(Moments.of, rows), n_features)
+    return Moments.merge(map(Moments.of, rows), n_features)
 
 
 def _exceeds_rounding(

@@ -36,7 +36,7 @@ class Moments(NamedTuple):
         return cls(n, mean + rest, np.maximum(squares, 0.0))
 
     @classmethod
-    def merged(cls, parts: Iterable["Moments"], n_features: int) -> "Moments":
+    def merge(cls, parts: Iterable["Moments"], n_features: int) -> "Moments":
         """Moments of the rows of all parts together."""
         parts = list(parts)
         n = sum(part.n for part in parts)

@@ -195,8 +195,8 @@ def test_moments_merge_in_any_parts_and_keep_a_small_variance(
 ) -> None:
     rows = np.random.default_rng(seed).normal(center, 1e-2, (500, 2)).astype(np.float32)
     parts = [Moments.of(part) for part in np.split(rows, sorted(cuts))]
-    whole = Moments.merged(parts, 2)
-    again = Moments.merged([Moments.merged(parts[:2], 2), *parts[2:]], 2)
+    whole = Moments.merge(parts, 2)
+    again = Moments.merge([Moments.merge(parts[:2], 2), *parts[2:]], 2)
     exact = rows.astype(np.float64)
     for found in (whole, again):
         assert found.n == 500
@@ -209,7 +209,7 @@ def test_moments_of_equal_rows_have_no_deviation_and_those_of_none_are_zero() ->
     assert equal.mean.tolist() == [float(np.float32(0.1))] * 2
     assert (equal.squares >= 0).all()
     assert (equal.deviation < 1e-15).all()
-    for none in (Moments.merged([], 2), Moments.of(np.zeros((0, 2), dtype=np.float32))):
+    for none in (Moments.merge([], 2), Moments.of(np.zeros((0, 2), dtype=np.float32))):
         assert (none.n, none.mean.tolist(), none.deviation.tolist()) == (0, [0, 0], [0, 0])
 
 
