@@ -57,7 +57,7 @@ class Recipe:
     max_fill: int
     span: Span
 
-    def key(self, header: Header) -> str:
+    def compute_key(self, header: Header) -> str:
         """Name of the content that this recipe makes of the candle file with ``header``."""
         parts = [
             SCHEMA,
@@ -84,7 +84,7 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
         StoreError: if the candle file is damaged, or the feature file cannot be written.
     """
     with CandleReader(candle_path) as reader, hold_lock(candle_path.with_name("features.lock")):
-        key = recipe.key(reader.header)
+        key = recipe.compute_key(reader.header)
         path = locate_table(candle_path, key)
         with explain_write_errors(path):
             for leftover in path.parent.glob("features-*.h5.*.tmp"):

@@ -78,7 +78,7 @@ class Table:
 
     Attributes:
         path: the file.
-        key: see ``build.Recipe.key``.
+        key: see ``build.Recipe.compute_key``.
         first: open time of row 0, epoch seconds UTC.
         interval: seconds.
         rows: T.

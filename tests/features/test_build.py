@@ -32,15 +32,17 @@ def test_the_key_tells_different_content_apart(candles: Path, tmp_path: Path) ->
     other = write(tmp_path / "other.h5", candles_of(np.ones(ROWS, dtype=bool), seed=1))
     inner = (T0 + HOUR, T0 + 100 * HOUR)
     keys = [
-        recipe().key(header),
-        recipe("log_return").key(header),
-        recipe("log_volume", "log_return").key(header),
-        recipe(max_fill=4).key(header),
-        recipe(span=inner).key(header),
-        recipe(span=(inner[0], EVER[1])).key(header),
-        recipe().key(read_header(other)),
-        recipe().key(replace(header, interval=60)),
-        recipe("log_return", Feature("log_volume", 2, FEATURES["log_volume"].compute)).key(header),
+        recipe().compute_key(header),
+        recipe("log_return").compute_key(header),
+        recipe("log_volume", "log_return").compute_key(header),
+        recipe(max_fill=4).compute_key(header),
+        recipe(span=inner).compute_key(header),
+        recipe(span=(inner[0], EVER[1])).compute_key(header),
+        recipe().compute_key(read_header(other)),
+        recipe().compute_key(replace(header, interval=60)),
+        recipe("log_return", Feature("log_volume", 2, FEATURES["log_volume"].compute)).compute_key(
+            header
+        ),
     ]
     assert len(set(keys)) == len(keys)
 
@@ -48,15 +50,15 @@ def test_the_key_tells_different_content_apart(candles: Path, tmp_path: Path) ->
 def test_the_key_does_not_depend_on_what_leaves_the_content_alone(
     candles: Path, tmp_path: Path
 ) -> None:
-    key = recipe().key(read_header(candles))
+    key = recipe().compute_key(read_header(candles))
     record = Provenance("elsewhere", (T0, T0 + 9 * HOUR), 9, "2024-05-01T12:00:00Z")
     whole = series()
     parts = whole.slice(T0, T0 + 50 * HOUR), whole.slice(T0 + 50 * HOUR, T0 + ROWS * HOUR)
     same = write(tmp_path / "same.h5", *parts, covered=[EVER], provenance=[record], compress=False)
-    assert recipe().key(read_header(same)) == key
+    assert recipe().compute_key(read_header(same)) == key
     header = read_header(candles)
-    assert recipe(span=(T0 - 5, T0 + ROWS * HOUR + 5)).key(header) == key
-    assert recipe(span=header.span).key(header) == key
+    assert recipe(span=(T0 - 5, T0 + ROWS * HOUR + 5)).compute_key(header) == key
+    assert recipe(span=header.span).compute_key(header) == key
     assert key == key.lower()
     assert len(key) == 16
 

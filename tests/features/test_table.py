@@ -28,7 +28,7 @@ from tests.helpers import HOUR, T0
 
 
 def test_the_table_says_what_it_holds(table: Table, candles: Path) -> None:
-    assert table.key == recipe().key(read_header(candles))
+    assert table.key == recipe().compute_key(read_header(candles))
     assert table.path == locate_table(candles, table.key)
     assert table.path.name == f"features-{table.key}.h5"
     assert (table.first, table.interval, table.rows) == (T0, HOUR, ROWS)
