@@ -165,11 +165,11 @@ class Piece:
         return first + interval * np.arange(self.table.rows, dtype=np.int64)
 
     @cached_property
-    def bars(self) -> dict[str, NDArray[np.float64]]:
+    def read_bars(self) -> dict[str, NDArray[np.float64]]:
         """The columns of the rows, as features see them."""
         with CandleReader(self.settings.candle_path) as reader:
             grid = Grid.of(reader, self.candles.span, self.settings.max_fill)
-            return grid.bars(reader, 0, grid.rows)
+            return grid.read_bars(reader, 0, grid.rows)
 
     def row_of(self, instant: int) -> int:
         """The row that opens at an instant, or the nearest end of the rows."""
@@ -186,13 +186,13 @@ class Piece:
             yield twin
 
 
-def choose_spans(stages: Stages, bars: int) -> list[Span]:
-    """Everything, or as much around each boundary of the stages as makes ``bars`` bars."""
+def choose_spans(stages: Stages, read_bars: int) -> list[Span]:
+    """Everything, or as much around each boundary of the stages as makes ``read_bars`` bars."""
     table, fold = stages.table, stages.fold
-    if table.rows <= bars:
+    if table.rows <= read_bars:
         return [table.span]
     starts = sorted(start for start, _ in (*fold.train, *fold.val, *unite(fold.test)))[1:]
-    reach = bars // (2 * len(starts)) * table.interval
+    reach = read_bars // (2 * len(starts)) * table.interval
     low, high = table.span
     return unite((max(low, when - reach), min(high, when + reach)) for when in starts)
 

@@ -197,7 +197,7 @@ def _compute_segment(
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float64]]]:
     """Features and bars of rows [low, high), the features checked for look-ahead."""
     early = max(0, low - count_warm_up(features))
-    bars = grid.bars(reader, early, high)
+    bars = grid.read_bars(reader, early, high)
     table = make_frame(grid.times(early, high), bars)
     x = np.empty((high - low, len(features)), dtype=np.float32)
     for column, feature in enumerate(features):

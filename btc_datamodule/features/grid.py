@@ -91,7 +91,9 @@ class Grid:
         """Open times of rows [low, high)."""
         return self.first + self.interval * np.arange(low, high, dtype=np.int64)
 
-    def bars(self, reader: CandleReader, low: int, high: int) -> dict[str, NDArray[np.float64]]:
+    def read_bars(
+        self, reader: CandleReader, low: int, high: int
+    ) -> dict[str, NDArray[np.float64]]:
         """Float64 columns of rows [low, high): filled where nobody traded, NaN in outages."""
         # The bar before a filled hole lies at most max_fill + 1 rows back.
         early = max(0, low - self.max_fill - 1)

@@ -59,7 +59,7 @@ def assert_causal(
             )
             with CandleReader(path) as reader:
                 grid = Grid.of(reader, series.span, max_fill)
-                bars = grid.bars(reader, 0, grid.rows)
+                bars = grid.read_bars(reader, 0, grid.rows)
         check_every_row(resolved, grid.times(0, grid.rows), bars)
     except LookAheadError as error:
         raise AssertionError(str(error)) from None

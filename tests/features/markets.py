@@ -35,7 +35,7 @@ def real_grid() -> tuple[NDArray[np.int64], dict[str, Floats]]:
         path = write(Path(folder, "candles.h5"), simulated())
         with CandleReader(path) as reader:
             grid = Grid.of(reader, EVER, MAX_FILL)
-            return grid.times(0, grid.rows), grid.bars(reader, 0, grid.rows)
+            return grid.times(0, grid.rows), grid.read_bars(reader, 0, grid.rows)
 
 
 def lagged(values: Floats) -> Floats:

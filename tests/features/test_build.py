@@ -168,7 +168,7 @@ def test_a_table_longer_than_a_segment_is_what_one_frame_of_it_all_gives(tmp_pat
     table = Table.open(build(path, made))
     with CandleReader(path) as reader:
         grid = Grid.of(reader, EVER, 5)
-        bars = grid.bars(reader, 0, grid.rows)
+        bars = grid.read_bars(reader, 0, grid.rows)
     assert table.rows == grid.rows > SEGMENT_ROWS
     assert len(grid.outages) > 10
     whole = make_frame(grid.times(0, grid.rows), bars)

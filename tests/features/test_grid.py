@@ -63,7 +63,7 @@ def test_a_hole_is_filled_up_to_max_fill_bars_and_an_outage_beyond(
     series = candles_of(present, optional=["trades"])
     with CandleReader(write(tmp_path / "candles.h5", series)) as reader:
         grid = Grid.of(reader, EVER, max_fill=3)
-        bars = grid.bars(reader, 0, 12)
+        bars = grid.read_bars(reader, 0, 12)
     hole = slice(5, 5 + length)
     assert (grid.first, grid.rows, grid.present, grid.holes) == (T0, 12, 12 - length, 1)
     assert grid.no_trade == (length if filled else 0)
@@ -81,7 +81,7 @@ def test_with_max_fill_0_every_hole_is_an_outage(tmp_path: Path) -> None:
     present = np.array([True, False, True, True, False, False, True])
     with CandleReader(write(tmp_path / "candles.h5", candles_of(present))) as reader:
         grid = Grid.of(reader, EVER, max_fill=0)
-        bars = grid.bars(reader, 0, 7)
+        bars = grid.read_bars(reader, 0, 7)
     assert grid.outages.tolist() == [[1, 2], [4, 6]]
     assert (grid.no_trade, grid.holes) == (0, 2)
     np.testing.assert_array_equal(np.isnan(bars["close"]), ~present)
@@ -116,8 +116,8 @@ def test_any_mask_of_bars_in_blocks_of_any_size_gives_the_grid_made_bar_by_bar(
         path = write(Path(folder, "candles.h5"), series)
         with CandleReader(path) as reader:
             grid = Grid.of(reader, EVER, max_fill)
-            whole = grid.bars(reader, 0, rows)
-            parts = [grid.bars(reader, low, high) for low, high in pairwise(edges)]
+            whole = grid.read_bars(reader, 0, rows)
+            parts = [grid.read_bars(reader, low, high) for low, high in pairwise(edges)]
     assert grid.rows == rows
     assert grid.outages.tolist() == outages
     assert grid.present == len(series)
