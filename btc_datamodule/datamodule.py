@@ -417,7 +417,7 @@ class BTCDataModule(LightningDataModule):
     def _use(self, stages: Stages) -> None:
         """Serve these stages from here on."""
         self._stages, self._fitted = stages, stages.fitted
-        self._verified_key, self._device_gather = stages.table.compute_key, None
+        self._verified_key, self._device_gather = stages.table.key, None
 
     def _serve(self, stages: Stages) -> Self:
         """The same loaders and hooks over other stages, in this process and without a Trainer."""

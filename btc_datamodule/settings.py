@@ -38,7 +38,7 @@ from btc_datamodule.features.table import BAR_COLUMNS
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import Header, check_series, read_header
-from btc_datamodule.store.update import series_folder
+from btc_datamodule.store.update import locate_series
 
 Context = Literal["allow", "strict"]
 
@@ -175,7 +175,7 @@ class Settings:
     @property
     def candle_path(self) -> Path:
         """The candle file."""
-        folder = series_folder(self.data_dir, self.source, format_interval(self.interval))
+        folder = locate_series(self.data_dir, self.source, format_interval(self.interval))
         return folder / "candles.h5"
 
     @property

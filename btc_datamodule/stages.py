@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from btc_datamodule.disk.hdf5 import mend
+from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
 from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest, find_train_runs
 from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origins
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.features.build import build
-from btc_datamodule.features.table import Table, table_path
+from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.update import update
 from btc_datamodule.windows.dataset import WindowDataset
@@ -63,15 +63,18 @@ class Stages:
             ConfigError: if the split does not fit the candles.
             StoreError: if a file is damaged, or the train rows are not those of ``fitted``.
         """
-        path = table_path(settings.candle_path, settings.recipe.key(settings.read_candle_header()))
+        key = settings.recipe.compute_key(settings.read_candle_header())
+        path = locate_table(settings.candle_path, key)
         if not path.exists():
             raise NotPreparedError(
                 f"there is no feature file for these settings beside {settings.candle_path}: "
                 "run `btc-datamodule prepare`, or prepare_data(), first"
             )
         table = Table.open(path)
-        if table_path(path, table.key) != path:
-            raise StoreError(f"{path} is another feature file under this name: {mend(path)}")
+        if locate_table(path, table.key) != path:
+            raise StoreError(
+                f"{path} is another feature file under this name: {advise_repair(path)}"
+            )
         if fitted is None:
             return cls(settings, table, fit(settings, table))
         stages = cls(settings, table, fitted)

@@ -165,7 +165,7 @@ class Piece:
         return first + interval * np.arange(self.table.rows, dtype=np.int64)
 
     @cached_property
-    def read_bars(self) -> dict[str, NDArray[np.float64]]:
+    def bars(self) -> dict[str, NDArray[np.float64]]:
         """The columns of the rows, as features see them."""
         with CandleReader(self.settings.candle_path) as reader:
             grid = Grid.of(reader, self.candles.span, self.settings.max_fill)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from btc_datamodule import Block, Candles, ConfigError, Source, SourceError
-from btc_datamodule.candles.series import PRICES, empty
+from btc_datamodule.candles.series import PRICES, make_empty
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.testing import SourceContract
 from tests.helpers import HOUR, T0, candles_of, changed
@@ -241,7 +241,7 @@ class OfMinutes(Sound):
 @dataclass(frozen=True)
 class Silent(Sound):
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
-        yield Block(span, empty(interval), "memory")
+        yield Block(span, make_empty(interval), "memory")
 
 
 @caught_by("test_its_bars_are_closed_candles_inside_their_blocks", "has a bar before `first`")

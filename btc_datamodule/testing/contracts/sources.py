@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from btc_datamodule.candles.series import COLUMNS, Candles, concatenate, empty
+from btc_datamodule.candles.series import COLUMNS, Candles, concatenate, make_empty
 from btc_datamodule.candles.timeline import (
     Span,
     floor_to,
@@ -336,7 +336,7 @@ class SourceContract(ValueContract[Source]):
                 raise
             parts = []  # a file without a closed bar is an error, unless the test has cut it
         try:
-            return concatenate([empty(self._step), *parts])
+            return concatenate([make_empty(self._step), *parts])
         except CandleError as error:
             raise AssertionError(f"its blocks make no series of candles: {error}") from None
 
