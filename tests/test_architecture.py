@@ -84,7 +84,7 @@ def list_arrows(source: str, code: str) -> Iterator[Arrow]:
                 yield Arrow(source, target, node.lineno)
 
 
-def part_of(file: str) -> str:
+def find_part(file: str) -> str:
     return file.split(".", maxsplit=1)[0]
 
 
@@ -93,7 +93,7 @@ def find_upward(arrows: list[Arrow]) -> list[str]:
     return [
         str(arrow)
         for arrow in arrows
-        if (one := part_of(arrow.source)) != (other := part_of(arrow.target))
+        if (one := find_part(arrow.source)) != (other := find_part(arrow.target))
         and FLOOR[other] >= FLOOR[one]
     ]
 
@@ -118,7 +118,7 @@ ARROWS = [arrow for name, path in FILES.items() for arrow in list_arrows(name, p
 
 
 def test_every_part_has_a_floor() -> None:
-    assert {part_of(file) for file in FILES} == set(FLOOR)
+    assert {find_part(file) for file in FILES} == set(FLOOR)
 
 
 def test_every_arrow_between_parts_points_down() -> None:

@@ -22,7 +22,7 @@ needs_make = pytest.mark.skipif(shutil.which("make") is None, reason="there is n
 def test_every_file_that_is_named_exists(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
     named = re.findall(r"(?<![\w<>./])(?:[\w.-]+/)+(?:[\w.-]+\.\w+)?(?=[`\s,;:)])", text)
-    named += re.findall(r"`([\w.-]+\.(?:md|toml|txt))`", text)
+    named += re.findall(r"`([\w.-]+\.(?:md|toml|txt|py))`", text)
     named += [f"docs/{path}" for path in re.findall(r"\]\((\w+\.md)\)", ARCHITECTURE)]
     missing = [
         path for path in named if not (ROOT / path).exists() and not (PACKAGE / path).exists()

@@ -31,16 +31,17 @@ def assert_causal(
 
     Args:
         feature: a ``Feature``, the name of a built-in one, or ``"name = expression"``.
-        candles: to test it on; None for 2,000 simulated hours, with bars without trades and
-            outages. A feature that peeks only at certain events needs candles that have them.
-        max_fill: longest hole, in bars, that is filled as one without trades.
+        candles: what the feature is computed from; None for 2,000 simulated hours, with bars
+            without trades and outages. A feature that peeks only at certain events needs candles
+            that have such events.
+        max_fill: longest hole, in bars, that is filled as time without trades.
 
     Raises:
         AssertionError: naming the feature, the time of a row where it peeks, and how much of its
-            value comes from there.
+            value comes from bars that it must not read.
         ConfigError: if the feature fails, or gives no numbers.
     """
-    series = simulated() if candles is None else candles
+    series = simulate_candles() if candles is None else candles
     try:
         (resolved,) = resolve([feature])
         with TemporaryDirectory() as folder:
@@ -72,18 +73,18 @@ def assert_no_leakage(dm: "BTCDataModule") -> None:
     can be given as it is.
 
     Raises:
-        AssertionError: with the report.
+        AssertionError: with the report of the audit.
     """
     if not dm.candle_path.exists():
-        with suppress(LookAheadError):  # which the audit reports
+        with suppress(LookAheadError):  # the audit reports it
             dm.prepare_data()
     found = dm.audit()
     if not found.passed:
         raise AssertionError(str(found))
 
 
-def simulated() -> Candles:
-    """Candles with every column, some hours without trades and some outages."""
+def simulate_candles() -> Candles:
+    """2,000 hours of candles with every column, some hours without trades and some outages."""
     start = parse_instant("2021-01-01")
     source = Simulator(seed=1, no_trade=0.02, outages_per_year=60)
     blocks = source.blocks(HOUR, (start, start + SIMULATED_BARS * HOUR))

@@ -33,7 +33,7 @@ def candles(
         interval: seconds.
         start: open time of the first bar, ISO 8601, UTC.
         min_bars: rows of the regular grid, from first to last bar, at least.
-        max_bars: at most.
+        max_bars: rows of the regular grid at most.
         longest_hole: bars absent in a row, at most, where two holes do not meet; 0 for no holes.
         optional: whether there may be ``quote_volume``, ``trades`` and ``taker_buy_volume``,
             with values that are not known (NaN) among them.

@@ -29,7 +29,7 @@ from btc_datamodule import (
 )
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.testing import assert_causal, assert_no_leakage, candles, fake_exchange
-from btc_datamodule.testing.assertions import simulated
+from btc_datamodule.testing.assertions import simulate_candles
 from btc_datamodule.testing.exchange import CUT, TOO_MANY_REQUESTS, Exchange, random_walk
 
 assert fake_exchange  # a fixture is used by its name
@@ -217,7 +217,7 @@ def test_candles_come_in_every_kind(wanted: Callable[[Candles], bool]) -> None:
 
 
 def test_the_simulated_candles_have_every_column_and_both_kinds_of_holes() -> None:
-    held = simulated()
+    held = simulate_candles()
     lengths = np.diff(held.holes(), axis=1) // HOUR
     assert (lengths <= 3).any()
     assert (lengths > 3).any()

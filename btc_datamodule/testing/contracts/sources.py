@@ -75,7 +75,7 @@ class SourceContract(ValueContract[Source]):
 
     def observe(self, made: Source) -> Any:
         """Its folders, its revision and its bars."""
-        return made.name, made.series, made.revision, values_of(self._ask(made, self._asked))
+        return made.name, made.series, made.revision, collect_values(self._ask(made, self._asked))
 
     # --- who it is ------------------------------------------------------------------------------
 
@@ -176,8 +176,8 @@ class SourceContract(ValueContract[Source]):
             pytest.skip("no `bars` say which it must answer with")
         found = self._ask(self.make(), self._asked)
         check_equal(
-            values_of(found),
-            values_of(self.bars.slice(*self._asked)),
+            collect_values(found),
+            collect_values(self.bars.slice(*self._asked)),
             f"the bars of {format_span(self._asked)} are not those of `bars`",
         )
 
@@ -205,8 +205,8 @@ class SourceContract(ValueContract[Source]):
         first = self._ask(source, self._asked)
         for again in (source, self.make()):
             check_equal(
-                values_of(self._ask(again, self._asked)),
-                values_of(first),
+                collect_values(self._ask(again, self._asked)),
+                collect_values(first),
                 "asked twice for the same span, it gives other bars the second time",
             )
 
@@ -216,8 +216,8 @@ class SourceContract(ValueContract[Source]):
         whole = self._ask(source, self._asked)
         for cut in self._cuts():
             check_equal(
-                values_of(self._ask(source, (start, cut))),
-                values_of(whole.slice(0, cut)),
+                collect_values(self._ask(source, (start, cut))),
+                collect_values(whole.slice(0, cut)),
                 f"asked up to {format_instant(cut)}, it gives other bars than asked up to "
                 f"{format_instant(end)}: they depend on what comes after",
             )
@@ -231,8 +231,8 @@ class SourceContract(ValueContract[Source]):
         for cut in self._cuts():
             halves = [self._ask(source, half) for half in ((start, cut), (cut, end))]
             check_equal(
-                values_of(concatenate(halves)),
-                values_of(whole),
+                collect_values(concatenate(halves)),
+                collect_values(whole),
                 f"asked in two halves, cut at {format_instant(cut)}, it gives other bars than "
                 "asked once: an interrupted download would end in other candles",
             )
@@ -243,8 +243,8 @@ class SourceContract(ValueContract[Source]):
         if source.revision is None:
             pytest.skip("it has no revision: it is asked for the spans that are missing")
         check_equal(
-            values_of(self._ask(source, (0, end))),
-            values_of(self._ask(source, (start, end))),
+            collect_values(self._ask(source, (0, end))),
+            collect_values(self._ask(source, (start, end))),
             "it has a revision, so it is asked once, for everything: its answer must not depend "
             "on where the span begins",
         )
@@ -267,8 +267,8 @@ class SourceContract(ValueContract[Source]):
         if isinstance(blocks, Generator):
             blocks.close()
         check_equal(
-            values_of(self._ask(source, self._asked)),
-            values_of(self._ask(self.make(), self._asked)),
+            collect_values(self._ask(source, self._asked)),
+            collect_values(self._ask(self.make(), self._asked)),
             "after an answer that was not read to its end it gives other bars",
         )
 
@@ -288,8 +288,8 @@ class SourceContract(ValueContract[Source]):
                 with CandleReader(path) as reader:
                     stored = reader.slice(0, due.span[1] + self._step)
                 check_equal(
-                    values_of(stored),
-                    values_of(due),
+                    collect_values(stored),
+                    collect_values(due),
                     f"the candle file, filled in {len(ends)} runs, has other bars than it answers",
                 )
                 added = update(path, source, self._step, start, end).added
@@ -341,7 +341,7 @@ class SourceContract(ValueContract[Source]):
             raise AssertionError(f"its blocks make no series of candles: {error}") from None
 
 
-def values_of(bars: Candles) -> dict[str, Any]:
+def collect_values(bars: Candles) -> dict[str, Any]:
     """Columns of candles that hold anything: one that is NaN throughout says as much as none."""
     return {
         name: bars[name]

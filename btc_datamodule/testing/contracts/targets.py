@@ -37,7 +37,7 @@ class TargetContract(ValueContract[Target]):
 
     def observe(self, made: Target) -> Any:
         """Its columns, its reference bars, its shapes and its values."""
-        size = made.columns, reference_bars_of(made)
+        size = made.columns, get_reference_bars(made)
         return size, [
             (made.shape(horizon), made(make_bars(made, horizon))) for horizon in self.horizons
         ]
@@ -64,7 +64,7 @@ class TargetContract(ValueContract[Target]):
         columns = target.columns
         known = isinstance(columns, tuple) and columns and set(columns) <= set(BAR_COLUMNS)
         assert known, f"columns are {columns!r}: give a tuple of {', '.join(BAR_COLUMNS)}"
-        bars = reference_bars_of(target)
+        bars = get_reference_bars(target)
         counted = type(bars) is int and bars >= 0
         assert counted, f"bars that it is measured from are {bars!r}: give a whole number from 0 up"
 
@@ -174,7 +174,7 @@ class TargetContract(ValueContract[Target]):
         if type(target).prices is Target.prices:
             pytest.skip("it is no target of prices: it does not define `prices`")
         for horizon in self.horizons:
-            bars, close = make_market(target, horizon), reference_close(target, horizon)
+            bars, close = make_market(target, horizon), get_reference_close(target, horizon)
             y = target(choose_columns(target, bars))
             due = self.expect_prices(bars, horizon)
             found = target.prices(y, close)
@@ -198,7 +198,7 @@ class TargetContract(ValueContract[Target]):
             assert np.isnan(unknown).all(), "with a close that is not known the prices are made up"
 
 
-def reference_bars_of(target: Target) -> int:
+def get_reference_bars(target: Target) -> int:
     """Bars before the first target bar that a target is measured from."""
     return target.reference_bars
 
@@ -208,7 +208,7 @@ def make_market(target: Target, horizon: int, seed: int = 0) -> NDArray[np.float
     return _draw(target, horizon, seed)[:, 1:]
 
 
-def reference_close(target: Target, horizon: int) -> NDArray[np.float64]:
+def get_reference_close(target: Target, horizon: int) -> NDArray[np.float64]:
     """(SAMPLES,) float64: closes of the bars right before the first target bars."""
     closes: NDArray[np.float64] = _draw(target, horizon, seed=0)[:, -horizon - 1, 3]
     return closes
@@ -226,7 +226,7 @@ def make_bars(target: Target, horizon: int, seed: int = 0) -> NDArray[np.float64
 
 def _draw(target: Target, horizon: int, seed: int) -> NDArray[np.float64]:
     """The market with one bar more at its start, for targets that are measured from none."""
-    size = (SAMPLES, 1 + reference_bars_of(target) + horizon)
+    size = (SAMPLES, 1 + get_reference_bars(target) + horizon)
     rng = np.random.default_rng([seed, horizon])
     moves = rng.normal(0, np.geomspace(1e-4, 0.3, SAMPLES)[:, np.newaxis], size)
     wicks = np.abs(rng.normal(0, 0.01, (2, *size)))
