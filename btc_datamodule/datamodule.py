@@ -26,7 +26,7 @@ from btc_datamodule.evaluation.splits import STAGES, Split, Stage
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.public import public
-from btc_datamodule.settings import Settings, check_choice, check_whole_number, list_hyperparameters
+from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
 from btc_datamodule.sources.base import Source
 from btc_datamodule.stages import Stages, View, prepare
 from btc_datamodule.training.internals import get_callbacks, is_fitting
@@ -36,15 +36,13 @@ from btc_datamodule.training.stop_checkpoint import silence_advice
 from btc_datamodule.training.stopping import StopTogether
 from btc_datamodule.windows.dataset import Batch, WindowDataset
 from btc_datamodule.windows.device import DeviceGather, gather_nested
-from btc_datamodule.windows.loader import make_loader
+from btc_datamodule.windows.loader import StartMethod, make_loader
 from btc_datamodule.windows.sampler import Shuffle
 
 if TYPE_CHECKING:
     import polars as pl
 
     from btc_datamodule.audit.report import Audit
-
-StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
 @public
@@ -137,11 +135,7 @@ class BTCDataModule(LightningDataModule):
         super().__init__()
         self._given = {name: given[name] for name in _ARGUMENTS}
         self.settings = Settings.parse(self._given)
-        check_whole_number("batch_size", batch_size, 1)
-        check_whole_number("num_workers", num_workers, 0)
-        check_choice("shuffle", shuffle, ("full", "block", "none"))
-        check_choice("gather", gather, ("host", "device"))
-        check_choice("start_method", start_method, (None, "fork", "spawn", "forkserver"))
+        check_options(self._given)
         self.batch_size = batch_size
         self.shuffle: Shuffle = shuffle
         self.seed = seed
@@ -155,10 +149,8 @@ class BTCDataModule(LightningDataModule):
         self._stages: Stages | None = None
         self._verified_key: str | None = None
         self._device_gather: DeviceGather | None = None
-        for warning in self.settings.list_doubts():
-            rank_zero_warn(warning)
-        if gather == "device" and scaling == "window":
-            rank_zero_warn("with `scaling: window` windows are gathered on the host")
+        for doubt in list_doubts(self._given, self.settings):
+            rank_zero_warn(doubt)
         self.save_hyperparameters(list_hyperparameters(self._given, self.settings))
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -192,7 +184,7 @@ class BTCDataModule(LightningDataModule):
 
     settings: Settings
 
-    # What is known without any data: the arguments, and what sizes a model.
+    # What is known without any data.
 
     source = View(lambda dm: dm.settings.source, "Where candles come from.")
     interval = View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
@@ -393,15 +385,12 @@ class BTCDataModule(LightningDataModule):
         pinned = pays if self.pin_memory is None else self.pin_memory
         loader = make_loader(
             windows,
-            batch_size=self.batch_size,
+            self,
             shuffle=self.shuffle if train and not overfits else "none",
-            seed=self.seed,
             drop_last=train,
             ranks=count_ranks(self.trainer),
             stride=self.settings.stride,
             gather=self._get_device_gather() if on_device else None,
-            num_workers=self.num_workers,
-            start_method=self.start_method,
             pinned=pinned,
         )
         if train and self.trainer is not None:

@@ -3,22 +3,14 @@
 A frozen value object on which everything below the datamodule works: the datamodule makes one of
 its arguments, the audit makes others of that by ``dataclasses.replace``. What a user or Lightning's
 Tuner may change later (batch size, workers, order of train) is not among them.
-
-Beside it, objects as plain values: ``to_plain`` for hyperparameters, and ``describe`` for what a
-checkpoint and the data that it meets must share.
 """
 
-import hashlib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
-from datetime import date
+from dataclasses import dataclass
 from functools import cached_property
-from inspect import isfunction, signature
 from pathlib import Path
 from typing import Any, Literal
-
-import numpy as np
 
 from btc_datamodule.candles.timeline import (
     format_instant,
@@ -35,6 +27,7 @@ from btc_datamodule.features.build import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.table import BAR_COLUMNS
+from btc_datamodule.plain import UNKNOWN, describe, to_plain
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import Header, check_series, read_header
@@ -48,9 +41,6 @@ KINDS: dict[str, tuple[type, Callable[[], Any]]] = {
     "split": (Split, FractionSplit),
 }
 """The arguments that are objects: their class, and what stands for None."""
-
-UNKNOWN = "<unknown>"
-"""Stands in ``describe`` for what cannot be told from another of its kind."""
 
 
 @dataclass(frozen=True)
@@ -238,16 +228,6 @@ class Settings:
                 "or begin anew without it"
             )
 
-    def list_doubts(self) -> list[str]:
-        """What a checkpoint will not be able to hold against other settings, a sentence each."""
-        return [
-            f"{name} is {self.comparable[name]}: a checkpoint cannot tell what is unknown there "
-            f"from another, and goes on with it unchecked. Make {name} of numbers, texts, arrays "
-            "and named functions alone"
-            for name in ("target", "split")
-            if UNKNOWN in self.comparable[name]
-        ]
-
     def _is_same(self, name: str, kept: Any) -> bool:
         """Whether a setting is that of a checkpoint.
 
@@ -289,6 +269,33 @@ def check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None
         raise ConfigError(f"{name} is {value!r}: choose one of {offered}")
 
 
+def check_options(given: Mapping[str, Any]) -> None:
+    """Raise ``ConfigError`` for the first argument of the loaders that is wrong on the face of it.
+
+    Args:
+        given: the arguments of a ``BTCDataModule``, by name.
+    """
+    check_whole_number("batch_size", given["batch_size"], 1)
+    check_whole_number("num_workers", given["num_workers"], 0)
+    check_choice("shuffle", given["shuffle"], ("full", "block", "none"))
+    check_choice("gather", given["gather"], ("host", "device"))
+    check_choice("start_method", given["start_method"], (None, "fork", "spawn", "forkserver"))
+
+
+def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
+    """What of the arguments of a ``BTCDataModule`` will not do as it says, a sentence each."""
+    doubts = [
+        f"{name} is {settings.comparable[name]}: a checkpoint cannot tell what is unknown there "
+        f"from another, and goes on with it unchecked. Make {name} of numbers, texts, arrays "
+        "and named functions alone"
+        for name in ("target", "split")
+        if UNKNOWN in settings.comparable[name]
+    ]
+    if given["gather"] == "device" and settings.scaling == "window":
+        doubts.append("with `scaling: window` windows are gathered on the host")
+    return doubts
+
+
 def _choose_object(name: str, given: Any) -> Any:
     """The object given for an argument of ``KINDS``, or the one that stands for None."""
     kind, default = KINDS[name]
@@ -298,100 +305,8 @@ def _choose_object(name: str, given: Any) -> Any:
     return thing
 
 
-# --- objects as plain values ----------------------------------------------------------------------
-
-
 def list_hyperparameters(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
     """The arguments of a datamodule in plain values, which ``weights_only=True`` loads again."""
     objects = {name: getattr(settings, name) for name in KINDS}
     arguments = {name: to_plain(value) for name, value in {**given, **objects}.items()}
     return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
-
-
-def to_plain(value: Any) -> Any:
-    """A value as a checkpoint may hold it: numbers, texts, lists and dicts of them.
-
-    An object becomes what LightningCLI would write in YAML, its class path and its arguments; a
-    function or a class the path to import it from; a feature the text that names it.
-    """
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
-    if isinstance(value, Feature | date):
-        return value.text if isinstance(value, Feature) else value.isoformat()
-    if isinstance(value, Mapping):
-        return {str(key): to_plain(item) for key, item in value.items()}
-    if hasattr(value, "__qualname__"):
-        return _find_path(value)
-    arguments = {name: _to_plain_argument(held) for name, held in _list_arguments(value).items()}
-    return {"class_path": _find_path(type(value)), "init_args": arguments}
-
-
-def describe(thing: Any) -> str:
-    """A text of what an object is made of, the same for equal objects in every process.
-
-    A dataclass by its fields, another object by its attributes: ``FractionSplit(val=0.2,
-    test=0.2)``; an array by a digest of its bytes. ``UNKNOWN`` stands for a part that cannot be
-    told from another of its kind, such as a lambda.
-    """
-    return _describe(thing, ())
-
-
-def _describe(thing: Any, outer: tuple[int, ...]) -> str:
-    """See ``describe``; ``outer`` has the identities of what the thing lies in, to end cycles."""
-    if thing is None or isinstance(thing, bool | int | float | str | bytes | date | Path):
-        return repr(thing)
-    if hasattr(thing, "__qualname__"):  # a function or a class
-        return UNKNOWN if "<" in thing.__qualname__ else str(thing.__qualname__)
-    if hasattr(thing, "__array__"):
-        return _describe_array(np.asarray(thing))
-    if id(thing) in outer:
-        return UNKNOWN
-    return _describe_parts(thing, lambda part: _describe(part, (*outer, id(thing))))
-
-
-def _describe_parts(thing: Any, describe_part: Callable[[Any], str]) -> str:
-    """The text of a thing that has parts: a list, a tuple, a set, a mapping or an object."""
-    if isinstance(thing, list | tuple):
-        items = ", ".join(map(describe_part, thing))
-        return f"[{items}]" if isinstance(thing, list) else f"({items}{',' * (len(thing) == 1)})"
-    if isinstance(thing, Mapping | set | frozenset):
-        pairs = thing.items() if isinstance(thing, Mapping) else [(part,) for part in thing]
-        return f"{{{', '.join(sorted(': '.join(map(describe_part, pair)) for pair in pairs))}}}"
-    if is_dataclass(thing):
-        held = {field.name: getattr(thing, field.name) for field in fields(thing)}
-    elif hasattr(thing, "__dict__"):
-        held = vars(thing)
-    else:
-        return UNKNOWN
-    listed = ", ".join(f"{name}={describe_part(part)}" for name, part in held.items())
-    return f"{type(thing).__qualname__}({listed})"
-
-
-def _describe_array(array: "np.ndarray[Any, Any]") -> str:
-    if array.dtype.hasobject:
-        return UNKNOWN
-    digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
-    return f"array({array.shape}, {array.dtype.str}, sha256:{digest})"
-
-
-def _to_plain_argument(value: Any) -> Any:
-    """An argument of an object; one that is no plain value, such as an array, as its text."""
-    made = to_plain(value)
-    is_object = isinstance(made, dict) and not isinstance(value, Mapping)
-    return str(value) if is_object and not is_dataclass(value) else made
-
-
-def _list_arguments(thing: Any) -> dict[str, Any]:
-    """The arguments that an object was made with, as far as its attributes have their names."""
-    if is_dataclass(thing):
-        names = [field.name for field in fields(thing) if field.init]
-    else:  # one of a class that is not written in Python has no signature
-        parameters = signature(type(thing)).parameters if isfunction(type(thing).__init__) else ()
-        names = [name for name in parameters if hasattr(thing, name)]
-    return {name: getattr(thing, name) for name in names}
-
-
-def _find_path(thing: Any) -> str:
-    return f"{thing.__module__}.{thing.__qualname__}"

@@ -12,8 +12,16 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from btc_datamodule import BTCDataModule, ConfigError, FractionSplit, LogReturn, Target
-from btc_datamodule.settings import UNKNOWN, describe, to_plain
+from btc_datamodule import (
+    BTCDataModule,
+    ConfigError,
+    Direction,
+    FractionSplit,
+    LogReturn,
+    Target,
+    TripleBarrier,
+)
+from btc_datamodule.plain import UNKNOWN, describe, to_plain
 
 
 class Threshold(Target):
@@ -137,6 +145,11 @@ def test_equal_parts_have_one_text_and_others_another(make: Callable[[int], Any]
     assert UNKNOWN not in describe(make(3))
 
 
+def test_a_whole_number_where_a_float_is_due_is_that_float() -> None:
+    assert describe(Direction(0)) == describe(Direction(0.0)) == "Direction(dead_zone=0.0)"
+    assert describe(TripleBarrier(2, 2, 24)) == describe(TripleBarrier())
+
+
 def test_an_object_that_holds_itself_is_described() -> None:
     thing = Threshold(1.0)
     thing.weights = thing
@@ -164,7 +177,7 @@ def test_a_data_argument_cannot_be_changed_behind_what_was_made_of_it() -> None:
 def test_a_fresh_process_describes_objects_alike() -> None:
     code = (
         "import numpy as np; from tests.test_settings import Held, Threshold;"
-        "from btc_datamodule.settings import describe;"
+        "from btc_datamodule.plain import describe;"
         "print(describe(Threshold(2.0, {'k': np.arange(4), 'names': {'b', 'a', 'c'}})))"
     )
     shown = {

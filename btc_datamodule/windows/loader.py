@@ -10,7 +10,7 @@ of the loader only says in what order, so that another one does not go unnoticed
 """
 
 from collections.abc import Iterator, Sized
-from typing import Any, Protocol, cast
+from typing import Any, Literal, Protocol, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -21,6 +21,8 @@ from btc_datamodule.windows.buffers import Memory
 from btc_datamodule.windows.dataset import Batch, WindowDataset, as_is
 from btc_datamodule.windows.device import DeviceGather
 from btc_datamodule.windows.sampler import InOrderSampler, Shuffle, WindowSampler
+
+StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
 class Progress(Protocol):
@@ -122,42 +124,53 @@ class WindowLoader(DataLoader[Batch]):
         return self.progress is not None and self.progress.is_training_with(self)
 
 
+class Options(Protocol):
+    """What a user says of loading, and may change until a loader is made.
+
+    Attributes:
+        batch_size: windows in a batch of one rank.
+        seed: of the order.
+        num_workers: processes that load; 0 for this one.
+        start_method: how these processes start; None for the platform's way.
+    """
+
+    batch_size: int
+    seed: int
+    num_workers: int
+    start_method: StartMethod | None
+
+
 def make_loader(
     windows: WindowDataset,
+    options: Options,
     *,
-    batch_size: int,
     shuffle: Shuffle,
-    seed: int,
     drop_last: bool,
     ranks: tuple[int, int],
     stride: int,
     gather: DeviceGather | None,
-    num_workers: int,
-    start_method: str | None,
     pinned: bool,
 ) -> WindowLoader:
     """The loader of a stage.
 
     Args:
         windows: of the stage.
-        batch_size: windows in a batch of one rank.
+        options: how to load.
         shuffle: order of the windows.
-        seed: of that order.
         drop_last: leave out the end of an epoch that fills no global batch.
         ranks: how many there are, and which this is.
         stride: bars from one window to the next, so that a block is a length of the file.
         gather: gathers batches on the device; None to gather them on the host.
-        num_workers: processes that load; 0 for this one.
-        start_method: how these processes start; None for the platform's way.
         pinned: whether batches are to lie in pinned memory.
     """
+    num_workers = options.num_workers
     if pinned and not num_workers and torch.cuda.is_available():
         windows.memory = Memory(pinned=True)
     sampler = (InOrderSampler if shuffle == "none" else WindowSampler)(
         len(windows),
-        batch_size,
+        options.batch_size,
         shuffle=shuffle,
-        seed=seed,
+        seed=options.seed,
         drop_last=drop_last,
         num_replicas=ranks[0],
         rank=ranks[1],
@@ -172,5 +185,5 @@ def make_loader(
         collate_fn=as_is,
         pin_memory=pinned,
         persistent_workers=num_workers > 0,
-        multiprocessing_context=start_method if num_workers else None,
+        multiprocessing_context=options.start_method if num_workers else None,
     )

@@ -12,9 +12,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from btc_datamodule import Batch, BTCDataModule, Simulator
-from btc_datamodule.datamodule import StartMethod
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
+from btc_datamodule.windows.loader import StartMethod
 from btc_datamodule.windows.sampler import WindowSampler
 
 START_METHODS = get_args(StartMethod)

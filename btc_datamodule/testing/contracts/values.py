@@ -15,7 +15,7 @@ from jsonargparse import ArgumentParser
 
 from btc_datamodule.candles.timeline import Span, format_instant, parse_interval
 from btc_datamodule.datamodule import BTCDataModule
-from btc_datamodule.settings import UNKNOWN, describe
+from btc_datamodule.plain import UNKNOWN, describe
 
 V = TypeVar("V")
 E = TypeVar("E", bound=Exception)

@@ -19,7 +19,7 @@ import pytest
 
 from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import ConfigError, SourceError
-from btc_datamodule.settings import to_plain
+from btc_datamodule.plain import to_plain
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.web.client import PoliteClient, _load_certificates
 from btc_datamodule.sources.web.manners import Manners
