@@ -66,7 +66,7 @@ class TargetContract(ValueContract[Target]):
         assert known, f"columns are {columns!r}: give a tuple of {', '.join(BAR_COLUMNS)}"
         bars = get_reference_bars(target)
         counted = type(bars) is int and bars >= 0
-        assert counted, f"bars that it is measured from are {bars!r}: give a whole number from 0 up"
+        assert counted, f"reference_bars is {bars!r}: give a whole number from 0 up"
 
     def test_its_shape_is_known_without_data(self) -> None:
         """It sizes the model, and its last axis what is scaled."""
