@@ -1,5 +1,6 @@
 """CONTRIBUTING, the architecture page and the Makefile tell the truth."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -63,12 +64,18 @@ def test_the_contract_in_the_page_passes(tmp_path: Path) -> None:
     contract.test_its_bars_are_closed_candles_inside_their_blocks()
 
 
-def list_commands(target: str) -> str:
-    """What make would run for a target."""
+def run_make(*arguments: str) -> str:
+    """What make prints, also where these tests are run by make."""
+    env = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     made = subprocess.run(
-        ["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", *arguments], cwd=ROOT, env=env, capture_output=True, text=True, check=True
     )
     return made.stdout
+
+
+def list_commands(target: str) -> str:
+    """What make would run for a target."""
+    return run_make("-n", target)
 
 
 @needs_make
@@ -91,8 +98,7 @@ def test_the_hooks_before_a_commit_are_the_lint() -> None:
 
 @needs_make
 def test_make_lists_its_targets_and_runs_nothing() -> None:
-    made = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True)
-    listed = re.findall(r"^make (\S+) ", made.stdout, re.MULTILINE)
+    listed = re.findall(r"^make (\S+) ", run_make(), re.MULTILINE)
     phony = re.search(r"^\.PHONY: (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
     assert phony is not None
     assert listed == phony[1].split()
