@@ -82,7 +82,7 @@ def _describe_parts(thing: Any, describe_part: Callable[[Any], str]) -> str:
 
 
 def _read_field(thing: Any, field: "Field[Any]") -> Any:
-    """The value of a dataclass's field; a whole number where a float is due as YAML gives it back."""
+    """The value of a field; a whole number where a float is due as YAML gives it back."""
     value = getattr(thing, field.name)
     is_whole = isinstance(value, int) and not isinstance(value, bool)
     return float(value) if is_whole and field.type in (float, "float") else value
