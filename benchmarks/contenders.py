@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from btc_datamodule import BTCDataModule, FractionSplit
 from btc_datamodule.candles.timeline import format_instant, parse_instant
-from btc_datamodule.windows.dataset import as_items
+from btc_datamodule.windows.dataset import view_items
 
 FIRST = "2018-01-01"
 FEATURES = ("log_return", "log_range", "log_volume", "taker_share", "day_sin", "day_cos")
@@ -155,7 +155,7 @@ def windows_of(dm: BTCDataModule) -> Series:
 
 def bare_gather(work: Work) -> Start:
     """Numpy copies windows out of the memory-mapped file: a void item each, one memcpy each."""
-    items, following = as_items(work.mapped, work.lookback)[: work.count], work.following
+    items, following = view_items(work.mapped, work.lookback)[: work.count], work.following
     order = np.random.default_rng(0).permutation(work.count)
 
     def start(batch: int, _: int) -> Iterator[Any]:

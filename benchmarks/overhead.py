@@ -48,8 +48,8 @@ from torch.utils.data import Dataset
 from btc_datamodule import BTCDataModule, FractionSplit
 from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.features.builtin import FEATURES
-from btc_datamodule.windows.buffers import Memory
-from btc_datamodule.windows.dataset import WindowDataset, as_is
+from btc_datamodule.windows.buffers import BufferPool
+from btc_datamodule.windows.dataset import WindowDataset, pass_through
 from btc_datamodule.windows.loader import WindowLoader
 from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE
 
@@ -84,20 +84,20 @@ class Hollow(WindowDataset):
         shape = replace(like.shape, lookback=1)
         dataset = cls(like.table, like.origins, shape, like.target, like.scaler, complete=True)
         dataset.known = np.zeros((dm.batch_size, 1, 1), dtype=np.float32)
-        dataset._views = (os.getpid(), like._windows()._replace(x=torch.empty(dm.table.rows, 0)))
+        dataset._views = (os.getpid(), like._get_views()._replace(x=torch.empty(dm.table.rows, 0)))
         return dataset
 
-    def _targets(self, columns: Any, origins: NDArray[np.int64]) -> NDArray[np.float32]:
+    def _compute_targets(self, columns: Any, origins: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.known[: len(origins)]
 
 
 def bare(dataset: WindowDataset) -> Callable[[Tensor], object]:
     """A function that gathers the inputs of windows from their starts, and does nothing else."""
-    views, memory = dataset._windows(), Memory()
+    views, buffers = dataset._get_views(), BufferPool()
 
     def gather(starts: Tensor) -> object:
         observed = np.ones((len(starts), dataset.shape.lookback), dtype=np.bool_)
-        return memory.select(views.x, starts), torch.from_numpy(observed)
+        return buffers.select(views.x, starts), torch.from_numpy(observed)
 
     return gather
 
@@ -122,7 +122,7 @@ def datamodule(rows: int, lookback: int, features: int, batch: int, data_dir: st
 def endless(dm: BTCDataModule, dataset: Dataset[Any]) -> Iterator[Any]:
     """Batches of a dataset in the order of train, epoch after epoch."""
     sampler = dm.train_dataloader().sampler
-    loader = WindowLoader(dataset, sampler=sampler, batch_size=None, collate_fn=as_is)
+    loader = WindowLoader(dataset, sampler=sampler, batch_size=None, collate_fn=pass_through)
     for epoch in itertools.count():
         sampler.set_epoch(epoch)  # type: ignore[attr-defined]
         yield from loader
@@ -139,7 +139,7 @@ def timings(dm: BTCDataModule, rounds: int) -> dict[str, float]:
     order = dm.train_dataloader().sampler
     batches = [np.array(positions) for positions in itertools.islice(order, 64)]
     origins = [dataset.origins[positions] for positions in batches]
-    before = dataset._windows().first + dm.lookback - 1
+    before = dataset._get_views().first + dm.lookback - 1
     starts = [torch.from_numpy(rows - before) for rows in origins]
     x = dataset[batches[0]].x
 
@@ -174,8 +174,8 @@ def timings(dm: BTCDataModule, rounds: int) -> dict[str, float]:
 
 def target(dataset: WindowDataset) -> Callable[[NDArray[np.int64]], object]:
     """What makes ``y`` of origins."""
-    bars = dataset._windows().bars
-    return lambda origins: dataset._targets(bars, origins)
+    bars = dataset._get_views().bars
+    return lambda origins: dataset._compute_targets(bars, origins)
 
 
 def main() -> None:

@@ -55,7 +55,7 @@ from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import LogReturn
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS, POOL_BLOCKS
-from btc_datamodule.windows.dataset import WindowDataset, as_is
+from btc_datamodule.windows.dataset import WindowDataset, pass_through
 from btc_datamodule.windows.loader import WindowLoader
 from btc_datamodule.windows.sampler import Shuffle, WindowSampler
 
@@ -153,7 +153,7 @@ def sampler_of(
 def speed(dataset: WindowDataset, sampler: WindowSampler, seconds: float) -> tuple[float, float]:
     """Windows per second from a cold start, and bytes from the disk."""
     drop(dataset.table.path)
-    loader = WindowLoader(dataset, sampler=sampler, batch_size=None, collate_fn=as_is)
+    loader = WindowLoader(dataset, sampler=sampler, batch_size=None, collate_fn=pass_through)
     count, before, begin = 0, disk_bytes(), time.perf_counter()
     for batch in loader:
         count += len(batch.x)

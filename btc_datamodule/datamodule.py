@@ -400,7 +400,9 @@ class BTCDataModule(LightningDataModule):
     def _get_device_gather(self) -> DeviceGather:
         """The gather of all stages on the device, made anew after setup and load_state_dict."""
         if self._device_gather is None:
-            self._device_gather = DeviceGather.over([self.dataset(stage) for stage in STAGES])
+            self._device_gather = DeviceGather.from_stages(
+                [self.dataset(stage) for stage in STAGES]
+            )
         return self._device_gather
 
     def _use(self, stages: Stages) -> None:

@@ -236,7 +236,7 @@ def fit(settings: Settings, table: Table) -> Fitted:
     rows = find_train_runs(table, fold, settings.embargo)
     scaler = Scaler.fit(settings.scaling, lambda: ObservedRows(table, rows), settings.n_features)
     windows = make_windows(settings, table, fold, "train", scaler)
-    targets = Scaler.fit(settings.target_scaling, windows.target_blocks, settings.target_shape[-1])
+    targets = Scaler.fit(settings.target_scaling, windows.stream_targets, settings.target_shape[-1])
     return Fitted(fold, scaler, targets, compute_digest(table, rows, settings.target.columns))
 
 

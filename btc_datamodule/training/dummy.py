@@ -42,15 +42,15 @@ class DummyModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean squared error of a batch."""
-        return self._loss("train", batch)
+        return self._log_loss("train", batch)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the mean squared error of a batch."""
-        self._loss("val", batch)
+        self._log_loss("val", batch)
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Log the mean squared error of a batch."""
-        self._loss("test", batch)
+        self._log_loss("test", batch)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Forecasts of a batch with the times that identify them."""
@@ -60,7 +60,7 @@ class DummyModule(LightningModule):
         """Plain SGD."""
         return torch.optim.SGD(self.parameters(), lr=self.learning_rate)
 
-    def _loss(self, stage: str, batch: Batch) -> Tensor:
+    def _log_loss(self, stage: str, batch: Batch) -> Tensor:
         loss = nn.functional.mse_loss(self(batch.x), batch.y)
         self.log(f"{stage}_loss", loss, batch_size=len(batch.x), prog_bar=True)
         return loss

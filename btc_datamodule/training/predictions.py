@@ -31,7 +31,7 @@ SUFFIXES = (".parquet", ".h5")
 PART_BYTES = 1 << 25
 """Predictions that all ranks together gather in memory: 32 MiB. The merge takes twice that."""
 
-Columns = dict[str, NDArray[Any]]
+Predictions = dict[str, NDArray[Any]]
 
 
 @public
@@ -63,7 +63,7 @@ class PredictionWriter(Callback):
         if self.output.suffix not in SUFFIXES:
             raise ConfigError(f"output {output!r} must end in one of {', '.join(SUFFIXES)}")
         self.folder = self.output.with_name(f"{self.output.name}.parts")
-        self._gathered: list[Columns] = []
+        self._gathered: list[Predictions] = []
         self._parts = 0
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -95,8 +95,8 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Take the predictions of a batch."""
-        self._gathered.append(columns_of(outputs, batch))
-        if sum(map(_bytes, self._gathered)) >= PART_BYTES // trainer.world_size:
+        self._gathered.append(extract_columns(outputs, batch))
+        if sum(map(_count_bytes, self._gathered)) >= PART_BYTES // trainer.world_size:
             self._flush(trainer.global_rank)
 
     def on_predict_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -118,7 +118,7 @@ class PredictionWriter(Callback):
         """Write what has gathered as a part, in order of time."""
         if not self._gathered:
             return
-        columns = _sorted(_joined(self._gathered))
+        columns = _sort(_join(self._gathered))
         path = self.folder / f"{rank:05d}-{self._parts:06d}.npz"
         with explain_write_errors(self.output):
             np.savez(path, **columns)  # type: ignore[arg-type]  # no column is an argument of it
@@ -135,21 +135,21 @@ class PredictionWriter(Callback):
                 f"output {str(self.output)!r}: {len(parts)} of {total} parts are in {self.folder}: "
                 "give an output in a folder that all nodes share"
             )
-        blocks = merged(parts)
+        chunks = merge_parts(parts)
         if self.output.suffix == ".h5":
-            _write_hdf5(self.output, blocks)
+            _write_hdf5(self.output, chunks)
         else:
-            _write_parquet(self.output, blocks, self.folder)
+            _write_parquet(self.output, chunks, self.folder)
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def columns_of(prediction: Any, batch: Any) -> Columns:
+def extract_columns(prediction: Any, batch: Any) -> Predictions:
     """What ``predict_step`` has returned as named arrays (B, ...), with ``origin_time``.
 
     Raises:
         ConfigError: if there is no ``origin_time``, or something else than a tensor with B rows.
     """
-    named = _named(prediction)
+    named = _name_values(prediction)
     times = getattr(batch, "origin_time", named.get("origin_time"))
     if not isinstance(times, Tensor):
         raise ConfigError(
@@ -165,19 +165,19 @@ def columns_of(prediction: Any, batch: Any) -> Columns:
                 "takes a tensor of shape (B, ...), or a dict or a tuple of them"
             )
     order = ["origin_time", *(name for name in named if name != "origin_time")]
-    return {name: _array(named[name]) for name in order}
+    return {name: _convert_tensor(named[name]) for name in order}
 
 
-def merged(parts: list[tuple[int, Path]]) -> Iterator[Columns]:
+def merge_parts(parts: list[tuple[int, Path]]) -> Iterator[Predictions]:
     """The parts in order of time, each origin once, a few at a time.
 
     Args:
         parts: the first time of each, and its path. Each is in order of time.
     """
-    waiting: list[Columns] = []
+    waiting: list[Predictions] = []
     for first, path in sorted(parts):
         if waiting:
-            columns = _sorted(_joined(waiting))
+            columns = _sort(_join(waiting))
             done = int(np.searchsorted(columns["origin_time"], first))
             if done:
                 yield {name: values[:done] for name, values in columns.items()}
@@ -185,10 +185,10 @@ def merged(parts: list[tuple[int, Path]]) -> Iterator[Columns]:
         with np.load(path) as part:
             waiting.append(dict(part))
     if waiting:
-        yield _sorted(_joined(waiting))
+        yield _sort(_join(waiting))
 
 
-def _named(prediction: Any) -> dict[str, Any]:
+def _name_values(prediction: Any) -> dict[str, Any]:
     if isinstance(prediction, Mapping):
         return {str(name): value for name, value in prediction.items()}
     if isinstance(prediction, tuple | list):
@@ -198,33 +198,33 @@ def _named(prediction: Any) -> dict[str, Any]:
     return {"prediction": prediction}
 
 
-def _array(values: Tensor) -> NDArray[Any]:
+def _convert_tensor(values: Tensor) -> NDArray[Any]:
     values = values.detach().cpu()
     if values.dtype in (torch.bfloat16, torch.float16):
         values = values.float()
     return values.numpy()
 
 
-def _bytes(columns: Columns) -> int:
+def _count_bytes(columns: Predictions) -> int:
     return sum(values.nbytes for values in columns.values())
 
 
-def _joined(blocks: list[Columns]) -> Columns:
-    return {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
+def _join(chunks: list[Predictions]) -> Predictions:
+    return {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
 
 
-def _sorted(columns: Columns) -> Columns:
+def _sort(columns: Predictions) -> Predictions:
     """In order of time, each time once: the first of those that are given."""
     _, rows = np.unique(columns["origin_time"], return_index=True)
     return {name: values[rows] for name, values in columns.items()}
 
 
-def _write_hdf5(path: Path, blocks: Iterator[Columns]) -> None:
+def _write_hdf5(path: Path, chunks: Iterator[Predictions]) -> None:
     with replace_hdf5(path) as (file, check):
         rows = 0
-        for block in blocks:
-            count = len(block["origin_time"])
-            for name, values in block.items():
+        for chunk in chunks:
+            count = len(chunk["origin_time"])
+            for name, values in chunk.items():
                 if name not in file:
                     shape = (0, *values.shape[1:])
                     file.create_dataset(
@@ -236,21 +236,21 @@ def _write_hdf5(path: Path, blocks: Iterator[Columns]) -> None:
             check()
 
 
-def _write_parquet(path: Path, blocks: Iterator[Columns], folder: Path) -> None:
-    """By way of a file for each block: polars can stream one file from many, but not add to one."""
+def _write_parquet(path: Path, chunks: Iterator[Predictions], folder: Path) -> None:
+    """By way of a file for each chunk: polars can stream one file from many, but not add to one."""
     import polars as pl
 
     files = []
     with replace_file(path) as temporary:
-        for number, block in enumerate(blocks):
-            frame = pl.DataFrame(dict(_flat(block)))
+        for number, chunk in enumerate(chunks):
+            frame = pl.DataFrame(dict(_flatten(chunk)))
             frame = frame.with_columns(pl.from_epoch("origin_time").dt.replace_time_zone("UTC"))
             files.append(folder / f"{number:06d}.parquet")
             frame.write_parquet(files[-1])
         pl.scan_parquet(files).sink_parquet(temporary)
 
 
-def _flat(columns: Columns) -> Iterator[tuple[str, NDArray[Any]]]:
+def _flatten(columns: Predictions) -> Iterator[tuple[str, NDArray[Any]]]:
     """One column for each number, named by its place."""
     for name, values in columns.items():
         for place in np.ndindex(values.shape[1:]):

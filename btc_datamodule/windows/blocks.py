@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.windows.permutation import _mix_int, permute
+from btc_datamodule.windows.permutation import mix_int, permute
 
 BLOCK_WINDOWS = 1 << 15
 """Windows of a block, at a stride of 1: 0.8 MB of rows of 6 features.
@@ -32,7 +32,7 @@ with as many windows in 8 blocks, and 491 times in the order of time (same bench
 """
 
 
-class Request(NamedTuple):
+class BatchRequest(NamedTuple):
     """A batch to gather, and what to read from disk meanwhile.
 
     Attributes:
@@ -69,26 +69,26 @@ class BlockOrder:
     def __call__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Which windows stand at ``positions``."""
         mixed = np.empty_like(positions)
-        pools = self.pool_of(positions)
+        pools = self.find_pools(positions)
         for pool in np.unique(pools).tolist():
             first, end = self._pools[pool : pool + 2].tolist()
             inside = pools == pool
-            seed = _mix_int(self._seed) ^ _mix_int(pool + 1)
+            seed = mix_int(self._seed) ^ mix_int(pool + 1)
             mixed[inside] = first + permute(
                 positions[inside] - first, end - first, seed, self._epoch
             )
         slot = np.searchsorted(self._starts, mixed, side="right") - 1
         return self._blocks[slot] * self._block + mixed - self._starts[slot]
 
-    def pool_of(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def find_pools(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """The number of the pool that each position lies in."""
         return np.searchsorted(self._pools, positions, side="right") - 1
 
-    def first_of_pool(self, position: int) -> int:
+    def find_first_block(self, position: int) -> int:
         """The number, in their order, of the first block of the pool that a position lies in."""
-        return int(self.pool_of(np.array([position]))[0]) * self._pool
+        return int(self.find_pools(np.array([position]))[0]) * self._pool
 
-    def due(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def count_due(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many blocks, in their order, are to be in memory or on their way at ``positions``.
 
         All of a position's pool; of the next one the more the further it lies into its own, and
@@ -101,24 +101,24 @@ class BlockOrder:
         due += np.minimum(2 * (inside + 1), self._pool)
         return np.minimum(due, len(self._blocks), out=due)
 
-    def spans(self, first: int, end: int) -> tuple[tuple[int, int], ...]:
+    def list_spans(self, first: int, end: int) -> tuple[tuple[int, int], ...]:
         """The windows of the blocks from the first to before the end, in their order."""
         starts = (self._blocks[first:end] * self._block).tolist()
         return tuple((start, min(start + self._block, self._size)) for start in starts)
 
 
-class Announced:
+class BlockAnnouncer:
     """Batches of an epoch in the order ``block``, each block announced once before it is needed."""
 
     def __init__(self, blocks: BlockOrder) -> None:
         self.blocks = blocks
         self._announced = 0  # how many, in their order
 
-    def batches(self, start: int, count: int, length: int) -> Iterator[Request]:
+    def iterate(self, start: int, count: int, length: int) -> Iterator[BatchRequest]:
         """``count`` batches from a place in the epoch on, later ones than those before."""
         places = np.arange(start, start + count * length, dtype=np.int64)
-        due = self.blocks.due(places[length - 1 :: length]).tolist()
-        self._announced = max(self._announced, self.blocks.first_of_pool(start))
+        due = self.blocks.count_due(places[length - 1 :: length]).tolist()
+        self._announced = max(self._announced, self.blocks.find_first_block(start))
         for batch, end in zip(self.blocks(places).reshape(count, length), due, strict=True):
-            yield Request(batch, self.blocks.spans(self._announced, end))
+            yield BatchRequest(batch, self.blocks.list_spans(self._announced, end))
             self._announced = end

@@ -1,12 +1,12 @@
-"""Memory of large batches, used again as soon as nobody holds the batch.
+"""A pool of memory for large batches, used again as soon as nobody holds the batch.
 
 What an allocator gives for tens of megabytes is fresh from the system each time: every page of it
-must be cleared before it can be written, which takes as long as gathering the batch. Where a batch
-before it has been let go, its memory is taken instead. Whoever holds a batch, or any view of one of
-its tensors, keeps its memory.
+must be cleared before it can be written, which takes as long as gathering the batch. Where an
+earlier batch has been let go, its memory is taken instead. Whoever holds a batch, or any view of
+one of its tensors, keeps its memory.
 
-For a GPU they are gathered straight into pinned memory. Torch keeps a stock of that by itself, and
-uses none of it again before the transfer from it is over.
+For a GPU batches are gathered straight into pinned memory. Torch keeps a stock of pinned memory by
+itself, and uses none of it again before the transfer from it is over.
 """
 
 import weakref
@@ -20,14 +20,14 @@ RECYCLED_BYTES = 1 << 22
 """Smaller tensors, below 4 MiB, are left to the allocator, which keeps their memory by itself."""
 
 KEPT = 2
-"""How many pieces may wait to be used again."""
+"""How many pieces of memory may wait to be used again."""
 
 
-class Memory:
+class BufferPool:
     """Makes tensors, and takes back their memory when they are gone. Safe between threads.
 
     Args:
-        pinned: whether they are to lie in pinned memory, which takes a GPU.
+        pinned: whether the tensors are to lie in pinned memory, which takes a GPU.
     """
 
     def __init__(self, pinned: bool = False) -> None:
@@ -35,11 +35,11 @@ class Memory:
         self._waiting: list[NDArray[np.uint8]] = []
 
     def select(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Some rows of a (n, width) float32 tensor, (len(index), width), as a tensor of its own."""
-        return torch.index_select(rows, 0, index, out=self.empty(len(index), rows.shape[1]))
+        """Copy rows of a (n, width) float32 tensor into one of its own: (len(index), width)."""
+        return torch.index_select(rows, 0, index, out=self.allocate(len(index), rows.shape[1]))
 
-    def empty(self, count: int, width: int) -> Tensor:
-        """A (count, width) float32 tensor with anything in it."""
+    def allocate(self, count: int, width: int) -> Tensor:
+        """A (count, width) float32 tensor, not filled: with whatever was in its memory before."""
         if self.pinned:
             return torch.empty((count, width), pin_memory=True)
         size = 4 * count * width
@@ -51,7 +51,7 @@ class Memory:
             memory = np.empty(size, dtype=np.uint8)
         if len(memory) < size:
             memory = np.empty(size, dtype=np.uint8)
-        # The tensor, and with it every view of it, holds this array; when the last one goes so
+        # The tensor, and every view of the tensor, holds this array; when the last of them goes so
         # does the array, and its memory comes back.
         lent = memory[:size].view(np.float32).reshape(count, width)
         weakref.finalize(lent, self._take_back, memory).atexit = False

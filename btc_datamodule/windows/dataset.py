@@ -25,8 +25,8 @@ from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
-from btc_datamodule.windows.blocks import Request
-from btc_datamodule.windows.buffers import Memory
+from btc_datamodule.windows.blocks import BatchRequest
+from btc_datamodule.windows.buffers import BufferPool
 
 
 @public
@@ -100,37 +100,37 @@ class WindowDataset(Dataset[Batch]):
         self.transform = transform
         self.ahead_bytes = ahead_bytes
         self._views: tuple[int, _Views] | None = None
-        self.memory = Memory()
+        self.buffers = BufferPool()
 
     def __len__(self) -> int:
         return len(self.origins)
 
-    def __getitem__(self, index: int | NDArray[np.int64] | Request) -> Batch:
-        """One sample for an int, a batch for an array of positions or a ``Request``.
+    def __getitem__(self, index: int | NDArray[np.int64] | BatchRequest) -> Batch:
+        """One sample for an int, a batch for an array of positions or a ``BatchRequest``.
 
         Raises:
             IndexError: if a position lies outside [-len, len).
         """
-        if isinstance(index, Request):
+        if isinstance(index, BatchRequest):
             self.read_ahead(index.ahead)
             index = index.positions
         positions = np.asarray(index, dtype=np.int64)
         if positions.ndim == 0:
-            one = self._gather(self.origins[self._counted(positions[np.newaxis])])
+            one = self._gather(self.origins[self._resolve_positions(positions[np.newaxis])])
             batch = Batch(*(field[0] for field in one))
         else:
-            batch = self._gather(self.origins[self._counted(positions)])
+            batch = self._gather(self.origins[self._resolve_positions(positions)])
         return batch if self.transform is None else self.transform(batch)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_views": None, "memory": Memory()}
+        return {**self.__dict__, "_views": None, "buffers": BufferPool()}
 
-    def inputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def gather_inputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """``Batch.x`` and ``Batch.observed`` of some origins (rows)."""
-        views = self._windows()
+        views = self._get_views()
         size = (len(origins), self.shape.lookback)
         back = self.shape.lookback - 1
-        x = self.memory.select(views.x, torch.from_numpy(origins - (back + views.first)))
+        x = self.buffers.select(views.x, torch.from_numpy(origins - (back + views.first)))
         x = x.view(*size, views.x.shape[1] // size[1])
         if self.complete:
             # Made anew for each batch, though all are alike: whoever gets one may write into it.
@@ -144,16 +144,16 @@ class WindowDataset(Dataset[Batch]):
                 x.masked_fill_(~observed.unsqueeze(-1), 0.0)
         return x, observed
 
-    def outputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    def gather_outputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """``Batch.y`` and ``Batch.origin_time`` of some origins (rows)."""
-        y = torch.from_numpy(self._targets(self._windows().bars, origins))
+        y = torch.from_numpy(self._compute_targets(self._get_views().bars, origins))
         if self.target_scaler is not None:
             self.target_scaler.apply_(y)
         times = origins * self.table.interval
         times += self.table.first
         return y, torch.from_numpy(times)
 
-    def scaled(self, low: int, high: int) -> NDArray[np.float32]:
+    def scale_rows(self, low: int, high: int) -> NDArray[np.float32]:
         """Rows [low, high) scaled, those not observed 0: for any method but "window"."""
         x = self.scaler.apply_(torch.from_numpy(np.array(self.table.x[low:high]))).numpy()
         x[self.table.observed[low:high] == 0] = 0
@@ -166,7 +166,7 @@ class WindowDataset(Dataset[Batch]):
             spans: half-open.
             inputs: whether those of ``x`` too, and not of the targets alone.
         """
-        if not spans or self._windows().scaled:  # they are in memory already
+        if not spans or self._get_views().scaled:  # they are in memory already
             return
         names = self.target.columns
         if inputs:
@@ -176,7 +176,7 @@ class WindowDataset(Dataset[Batch]):
             low, high = first - self.shape.lookback + 1, last + self.shape.reach
             self.table.read_ahead(low, high, names)
 
-    def _counted(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def _resolve_positions(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions from 0 on, of which negative ones count from the end."""
         size = len(self)
         # One pass finds either fault: taken for unsigned, a negative number is huge.
@@ -188,21 +188,21 @@ class WindowDataset(Dataset[Batch]):
 
     def _gather(self, origins: NDArray[np.int64]) -> Batch:
         """The samples of some origins (rows)."""
-        x, observed = self.inputs(origins)
-        y, times = self.outputs(origins)
+        x, observed = self.gather_inputs(origins)
+        y, times = self.gather_outputs(origins)
         return Batch(x, y, observed, times)
 
-    def target_blocks(self) -> Iterator[NDArray[np.float32]]:
+    def stream_targets(self) -> Iterator[NDArray[np.float32]]:
         """All targets in order of time, not scaled, as blocks of shape (n, C); NaN left out."""
         each = (self.shape.reference_bars + self.shape.horizon) * len(self.target.columns) * 8
         count = max(1, TARGET_BYTES // each)
         for low in range(0, len(self), count):
             positions = np.arange(low, min(low + count, len(self)), dtype=np.int64)
-            y = self._targets(self._windows().bars, self.origins[positions])
+            y = self._compute_targets(self._get_views().bars, self.origins[positions])
             rows = y.reshape(-1, y.shape[-1])
             yield rows[np.isfinite(rows).all(axis=1)]
 
-    def _targets(
+    def _compute_targets(
         self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
     ) -> NDArray[np.float32]:
         """(n, *target shape) of some origins.
@@ -210,7 +210,7 @@ class WindowDataset(Dataset[Batch]):
         Raises:
             ConfigError: if the target gives another shape than it says, or no numbers.
         """
-        y = np.asarray(self.target(self._future(columns, origins)))
+        y = np.asarray(self.target(self._gather_bars(columns, origins)))
         due = (len(origins), *self.target.shape(self.shape.horizon))
         if y.shape != due or y.dtype.kind not in "fiub":
             raise ConfigError(
@@ -219,12 +219,12 @@ class WindowDataset(Dataset[Batch]):
             )
         return y.astype(np.float32)
 
-    def _future(
+    def _gather_bars(
         self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
     ) -> NDArray[np.float64]:
         """What the targets of some origins are made of; NaN where the table does not reach."""
         first = origins + (1 + self.shape.gap - self.shape.reference_bars)
-        beyond = self._windows().beyond
+        beyond = self._get_views().beyond
         known = np.clip(first, 0, len(columns[0]) - 1) if beyond else first
         length = self.shape.reference_bars + self.shape.horizon
         parts = [column[known].view(np.float64).reshape(-1, length, 1) for column in columns]
@@ -233,7 +233,7 @@ class WindowDataset(Dataset[Batch]):
             future[first != known] = np.nan
         return future
 
-    def _windows(self) -> "_Views":
+    def _get_views(self) -> "_Views":
         """Views of the rows with one item per window, made once per process."""
         if self._views is None or self._views[0] != os.getpid():
             table, shape = self.table, self.shape
@@ -241,15 +241,15 @@ class WindowDataset(Dataset[Batch]):
             low -= shape.lookback - 1
             fits = (high - low) * table.x.strides[0] <= self.ahead_bytes
             ahead = fits and self.scaler.method != "window"
-            x = self.scaled(low, high) if ahead else table.x
+            x = self.scale_rows(low, high) if ahead else table.x
             length = shape.reference_bars + shape.horizon
             first, last = self.origins.span[0] + shape.reach - length, self.origins.span[1] - 1
             views = _Views(
-                x=overlapping(x, shape.lookback),
+                x=view_windows(x, shape.lookback),
                 first=low if ahead else 0,
                 scaled=ahead,
-                observed=overlapping(table.observed, shape.lookback),
-                bars=tuple(as_items(table.bars(name), length) for name in self.target.columns),
+                observed=view_windows(table.observed, shape.lookback),
+                bars=tuple(view_items(table.bars(name), length) for name in self.target.columns),
                 beyond=first < 0 or last + shape.reach > table.rows,
             )
             self._views = (os.getpid(), views)
@@ -270,12 +270,12 @@ class _Views(NamedTuple):
     beyond: bool
 
 
-def as_is(batch: Any) -> Any:
+def pass_through(batch: Any) -> Any:
     """The collate function of loaders whose dataset hands out whole batches."""
     return batch
 
 
-def overlapping(rows: NDArray[Any], length: int) -> Tensor:
+def view_windows(rows: NDArray[Any], length: int) -> Tensor:
     """A view of contiguous (T, ...) rows as (T - length + 1, length * row) overlapping windows.
 
     Only ever to be read: windows share their rows, which may be a file mapped read-only.
@@ -287,7 +287,7 @@ def overlapping(rows: NDArray[Any], length: int) -> Tensor:
     return flat.as_strided((len(rows) - length + 1, length * width), (width, 1))
 
 
-def as_items(rows: NDArray[Any], length: int) -> NDArray[Any]:
+def view_items(rows: NDArray[Any], length: int) -> NDArray[Any]:
     """A view of contiguous (T, ...) rows as (T - length + 1,) overlapping windows, an item each.
 
     Indexing it copies each window with one memcpy; ``.view(dtype)`` gives the numbers back.

@@ -1,9 +1,9 @@
 """The gather on the accelerator: the rows go there once, and after that only where windows start.
 
-With ``gather: device`` the loaders hand out ``Places`` in place of batches: the targets and times
-of the windows, made on the host as ever, and where each window starts. ``DeviceGather`` makes a
-``Batch`` of them, on the device that the batch is for, bit for bit the one that the host would
-have made: the rows are scaled on the host, on their way there, and gathering only copies.
+With ``gather: device`` the loaders hand out ``WindowStarts`` in place of batches: the targets and
+times of the windows, made on the host as ever, and where each window starts. ``DeviceGather`` makes
+a ``Batch`` of them, on the device that the batch is for, bit for bit the one that the host would
+have made: the rows are scaled on the host, on their way to the device, and gathering only copies.
 
 Each device holds the rows from the first to the last one that any stage of the fold uses: train
 and val take turns, and most rows belong to one of them. Where they do not fit the windows are
@@ -27,7 +27,7 @@ from torch.utils.data import Dataset
 from btc_datamodule.candles.runs import Runs
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins
-from btc_datamodule.windows.blocks import Request
+from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.dataset import Batch, Transform, WindowDataset
 
 DEVICE_SHARE = 0.5
@@ -37,38 +37,38 @@ COPIED_BYTES = 1 << 26
 """Rows that are scaled and copied to a device at once."""
 
 
-class Places:
-    """Windows that are still to be gathered.
+class WindowStarts:
+    """A batch of windows whose inputs are still to be gathered.
 
-    Neither a tuple nor a dataclass: such the Trainer would look into for floating-point tensors,
-    to convert them to its precision before ``x`` is there.
+    Neither a tuple nor a dataclass: a Trainer would look into one for floating-point tensors, to
+    convert them to its precision before ``x`` is there.
 
     Attributes:
-        key: of the rows that ``starts`` are counted in.
-        starts: (B,) int64, first rows of the windows.
+        key: which rows a device must hold, as ``DeviceGather.key`` has it.
+        rows: (B,) int64, the first row of each window, counted in the rows that a device holds.
         y: as in ``Batch``.
         origin_time: as in ``Batch``.
     """
 
-    def __init__(self, key: str, starts: Tensor, y: Tensor, origin_time: Tensor) -> None:
+    def __init__(self, key: str, rows: Tensor, y: Tensor, origin_time: Tensor) -> None:
         self.key = key
-        self.starts = starts
+        self.rows = rows
         self.y = y
         self.origin_time = origin_time
 
-    def pin_memory(self) -> "Places":
-        """What ``DataLoader(pin_memory=True)`` calls."""
-        pinned = (tensor.pin_memory() for tensor in (self.starts, self.y, self.origin_time))
-        return Places(self.key, *pinned)
+    def pin_memory(self) -> "WindowStarts":
+        """A copy in pinned memory: ``DataLoader(pin_memory=True)`` asks for it."""
+        pinned = (tensor.pin_memory() for tensor in (self.rows, self.y, self.origin_time))
+        return WindowStarts(self.key, *pinned)
 
 
-class PlacesDataset(Dataset[Places]):
-    """The windows of a stage as ``Places``.
+class StartsDataset(Dataset[WindowStarts]):
+    """The windows of a stage as ``WindowStarts``.
 
     Args:
-        windows: of the stage.
-        first: the origin (row) of the window that starts at 0.
-        key: of the rows.
+        windows: the windows of the stage.
+        first: the origin, a row of the table, of the window that starts at the first row held.
+        key: which rows a device must hold, as ``DeviceGather.key`` has it.
     """
 
     def __init__(self, windows: WindowDataset, first: int, key: str) -> None:
@@ -80,29 +80,33 @@ class PlacesDataset(Dataset[Places]):
     def __len__(self) -> int:
         return len(self.windows)
 
-    def __getitem__(self, positions: NDArray[np.int64] | Request) -> Places:
+    def __getitem__(self, positions: NDArray[np.int64] | BatchRequest) -> WindowStarts:
         """The windows at some positions, which must lie in [0, len)."""
-        if isinstance(positions, Request):
+        if isinstance(positions, BatchRequest):
             self.windows.read_ahead(positions.ahead, inputs=False)
             positions = positions.positions
         origins = self.windows.origins[positions]
-        y, times = self.windows.outputs(origins)
-        return Places(self.key, torch.from_numpy(origins - self.first), y, times)
+        y, times = self.windows.gather_outputs(origins)
+        return WindowStarts(self.key, torch.from_numpy(origins - self.first), y, times)
 
 
 class _Rows(NamedTuple):
-    """Rows on a device, a view with an item per window."""
+    """Rows that a device holds, as views with an item for each window."""
 
     x: Tensor  # (n, L * F) float32, overlapping
-    observed: Tensor | None  # (n, L) bool, overlapping; None if all are
+    observed: Tensor | None  # (n, L) bool, overlapping; None if all rows are observed
 
 
 class DeviceGather:
     """Gathers windows on any device; a device is given its rows when it is first asked for.
 
     Args:
-        windows: one window for each row on, whatever stage it belongs to: ``windows[i]`` starts
-            at row i.
+        windows: one window for each row of a span of the table, whatever stage it belongs to:
+            ``windows[i]`` starts at row i of those held.
+
+    Attributes:
+        rows: how many rows a device holds.
+        key: names these rows and their scaling.
     """
 
     def __init__(self, windows: WindowDataset) -> None:
@@ -114,7 +118,7 @@ class DeviceGather:
         self._rows: dict[torch.device, _Rows | None] = {}
 
     @classmethod
-    def over(cls, stages: Sequence[WindowDataset]) -> "DeviceGather":
+    def from_stages(cls, stages: Sequence[WindowDataset]) -> "DeviceGather":
         """A gather for all the windows of some stages, of which one at least has any."""
         spans = np.array([windows.origins.span for windows in stages if len(windows)])
         runs: Runs = np.array([[spans[:, 0].min(), spans[:, 1].max()]], dtype=np.int64)
@@ -130,53 +134,51 @@ class DeviceGather:
             )
         )
 
-    def of(self, windows: WindowDataset) -> PlacesDataset:
-        """What the loader of a stage draws from."""
-        return PlacesDataset(windows, self.first, self.key)
+    def make_dataset(self, windows: WindowDataset) -> StartsDataset:
+        """The dataset that the loader of a stage draws ``WindowStarts`` from."""
+        return StartsDataset(windows, self.first, self.key)
 
-    def __call__(self, places: Places, device: torch.device | str) -> Batch:
-        """The batch, on the device.
+    def __call__(self, starts: WindowStarts, device: torch.device | str) -> Batch:
+        """The batch of some windows, on a device.
 
         Raises:
-            ConfigError: if the places are those of other rows.
+            ConfigError: if the windows start in other rows than those that this gather holds.
         """
-        if places.key != self.key:
+        if starts.key != self.key:
             raise ConfigError(
                 "this batch comes from a loader that was made before the candles, the split or "
                 "the statistics changed: ask the datamodule for its loader again"
             )
-        device = _indexed(torch.device(device))
+        device = _resolve_device(torch.device(device))
         if device not in self._rows:
-            self._rows[device] = self._brought_to(device)
+            self._rows[device] = self._bring_rows(device)
         rows = self._rows[device]
         if rows is None:
-            x, observed = self.windows.inputs(places.starts.numpy() + self.first)
-            moved = move_data_to_device(Batch(x, places.y, observed, places.origin_time), device)
+            x, observed = self.windows.gather_inputs(starts.rows.numpy() + self.first)
+            moved = move_data_to_device(Batch(x, starts.y, observed, starts.origin_time), device)
             return Batch(*moved)
-        starts, y, times = move_data_to_device(
-            (places.starts, places.y, places.origin_time), device
-        )
-        size = (len(starts), self.windows.shape.lookback)
-        x = rows.x.index_select(0, starts).view(*size, -1)
+        index, y, times = move_data_to_device((starts.rows, starts.y, starts.origin_time), device)
+        size = (len(index), self.windows.shape.lookback)
+        x = rows.x.index_select(0, index).view(*size, -1)
         if rows.observed is None:
             observed = torch.ones(size, dtype=torch.bool, device=device)
         else:
-            observed = rows.observed.index_select(0, starts)
+            observed = rows.observed.index_select(0, index)
         return Batch(x, y, observed, times)
 
     def release(self) -> None:
-        """Let go of the rows on all devices; they are brought there again if need be."""
+        """Let go of the rows on all devices; a device is given them again if it is asked for."""
         self._rows.clear()
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_rows": {}}
 
-    def _brought_to(self, device: torch.device) -> _Rows | None:
-        """The rows on a device; None, with a warning, if they do not fit."""
+    def _bring_rows(self, device: torch.device) -> _Rows | None:
+        """Copy the rows to a device; None, with a warning, if they do not fit there."""
         features, lookback = len(self.windows.table.features), self.windows.shape.lookback
         complete = self.windows.complete
         size = self.rows * (4 * features + (not complete))
-        if size <= DEVICE_SHARE * free_bytes(device):
+        if size <= DEVICE_SHARE * count_free_bytes(device):
             try:
                 x = torch.empty((self.rows, features), dtype=torch.float32, device=device)
                 observed = torch.empty(
@@ -200,12 +202,12 @@ class DeviceGather:
         return None
 
     def _copy(self, x: Tensor, observed: Tensor) -> None:
-        """Fill the arrays on a device, a block of rows at a time."""
+        """Fill arrays on a device with the rows, ``COPIED_BYTES`` at a time."""
         table, begin = self.windows.table, self.first - self.windows.shape.lookback + 1
-        block = max(1, COPIED_BYTES // (4 * x.shape[1]))
-        for low in range(0, self.rows, block):
-            high = min(low + block, self.rows)
-            x[low:high] = torch.from_numpy(self.windows.scaled(begin + low, begin + high))
+        count = max(1, COPIED_BYTES // (4 * x.shape[1]))
+        for low in range(0, self.rows, count):
+            high = min(low + count, self.rows)
+            x[low:high] = torch.from_numpy(self.windows.scale_rows(begin + low, begin + high))
             if len(observed):
                 seen = table.observed[begin + low : begin + high] != 0
                 observed[low:high] = torch.from_numpy(seen)
@@ -217,27 +219,33 @@ def gather_nested(
     device: torch.device,
     *changes: Transform | None,
 ) -> Any:
-    """What a loader has handed out with a ``Batch`` in the place of each ``Places`` in it.
+    """What a loader has handed out with a ``Batch`` in the place of each ``WindowStarts`` in it.
 
     Args:
-        nested: ``Places``, or what a model has put loaders into: lists, tuples, dicts.
-        gather: gives the gather of their rows; called only where there is something to gather.
+        nested: ``WindowStarts``, or what a model has put loaders into: lists, tuples, dicts.
+        gather: gives the ``DeviceGather``; called only where there is something to gather.
         device: where the batches are to be.
-        changes: called with each batch, one after another; None for nothing.
+        changes: functions that each batch goes through, one after another; None for none.
+
+    Returns:
+        The same nesting.
+
+    Raises:
+        ConfigError: if windows start in other rows than those that the gather holds.
     """
 
-    def gather_one(places: Places) -> Batch:
-        batch = gather()(places, device)
+    def gather_one(starts: WindowStarts) -> Batch:
+        batch = gather()(starts, device)
         for change in changes:
             if change is not None:
                 batch = change(batch)
         return batch
 
-    return apply_to_collection(nested, Places, gather_one)
+    return apply_to_collection(nested, WindowStarts, gather_one)
 
 
-def free_bytes(device: torch.device) -> float:
-    """Memory of a device that is free, as far as it can be asked; infinite where it cannot."""
+def count_free_bytes(device: torch.device) -> float:
+    """Bytes of a device's memory that are free; infinite for a kind that cannot be asked."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "cpu" and hasattr(os, "sysconf"):  # what is asked too much of it is killed
@@ -245,8 +253,8 @@ def free_bytes(device: torch.device) -> float:
     return float("inf")
 
 
-def _indexed(device: torch.device) -> torch.device:
-    """The same device by its full name: "cuda" is the current one of several."""
+def _resolve_device(device: torch.device) -> torch.device:
+    """A device by its full name: "cuda" is the current one of several."""
     if device.index is None and device.type != "cpu":
         return torch.empty(0, device=device).device
     return device

@@ -17,8 +17,8 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
-from btc_datamodule.windows.buffers import Memory
-from btc_datamodule.windows.dataset import Batch, WindowDataset, as_is
+from btc_datamodule.windows.buffers import BufferPool
+from btc_datamodule.windows.dataset import Batch, WindowDataset, pass_through
 from btc_datamodule.windows.device import DeviceGather
 from btc_datamodule.windows.sampler import InOrderSampler, Shuffle, WindowSampler
 
@@ -57,9 +57,9 @@ class WindowLoader(DataLoader[Batch]):
         it asks again for each later epoch. Whoever else asks gets whole epochs, in a running fit
         too.
         """
-        used = self._used()
+        used = self._is_trained_with()
         first, self._asked = used and not self._asked, self._asked or used
-        return self._epoch(resumes=first)
+        return self._iterate_epoch(resumes=first)
 
     def state_dict(self) -> dict[str, Any]:
         """What the order depends on; that there is a state tells Lightning that it can resume."""
@@ -75,7 +75,7 @@ class WindowLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Warn if training goes on in the middle of an epoch with other batches than were left."""
-        if self.progress is None or not self._used():
+        if self.progress is None or not self._is_trained_with():
             rank_zero_warn(
                 "a Trainer that is given the loader alone begins an epoch anew that a checkpoint "
                 "was in the middle of. To go on with the very next batch give it the datamodule: "
@@ -100,16 +100,16 @@ class WindowLoader(DataLoader[Batch]):
         assert isinstance(self.sampler, WindowSampler)
         return self.sampler
 
-    def _epoch(self, resumes: bool) -> Iterator[Batch]:
+    def _iterate_epoch(self, resumes: bool) -> Iterator[Batch]:
         if resumes and self.progress is not None:
             self._sampler.skip(self.progress.count_batches_seen(self))
         self._running += 1
         try:
-            yield from self._batches()
+            yield from self._iterate_batches()
         finally:
             self._running -= 1
 
-    def _batches(self) -> Iterator[Batch]:
+    def _iterate_batches(self) -> Iterator[Batch]:
         if not self.num_workers and not self.pin_memory:
             # All that DataLoader does then is to look up the next positions, for the price of a
             # small batch; and to take a seed from torch, as it does with workers too.
@@ -119,7 +119,7 @@ class WindowLoader(DataLoader[Batch]):
             return self._get_iterator()
         return super().__iter__()
 
-    def _used(self) -> bool:
+    def _is_trained_with(self) -> bool:
         """Whether it is trained with this very loader."""
         return self.progress is not None and self.progress.is_training_with(self)
 
@@ -165,7 +165,7 @@ def make_loader(
     """
     num_workers = options.num_workers
     if pinned and not num_workers and torch.cuda.is_available():
-        windows.memory = Memory(pinned=True)
+        windows.buffers = BufferPool(pinned=True)
     sampler = (InOrderSampler if shuffle == "none" else WindowSampler)(
         len(windows),
         options.batch_size,
@@ -178,11 +178,11 @@ def make_loader(
     )
     return WindowLoader(
         # What a model is handed are batches in either case: see ``gather_nested``.
-        windows if gather is None else cast("Dataset[Batch]", gather.of(windows)),
+        windows if gather is None else cast("Dataset[Batch]", gather.make_dataset(windows)),
         sampler=sampler,
         batch_size=None,
         num_workers=num_workers,
-        collate_fn=as_is,
+        collate_fn=pass_through,
         pin_memory=pinned,
         persistent_workers=num_workers > 0,
         multiprocessing_context=options.start_method if num_workers else None,

@@ -30,12 +30,12 @@ def permute(positions: NDArray[np.int64], size: int, seed: int, epoch: int) -> N
     Returns:
         (n,) int64; over all positions, each number of ``range(size)`` exactly once.
     """
-    return _network(size, seed, epoch).send(positions)
+    return _make_network(size, seed, epoch).send(positions)
 
 
 def permute_run(start: int, count: int, size: int, seed: int, epoch: int) -> NDArray[np.int64]:
     """The same for the positions [start, start + count), in less time."""
-    network = _network(size, seed, epoch)
+    network = _make_network(size, seed, epoch)
     if count <= PERMUTED_AT_ONCE:
         return network.send_run(start, count)
     starts = range(start, start + count, PERMUTED_AT_ONCE)
@@ -73,13 +73,13 @@ class _Network:
     def send(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Where any positions go."""
         right = positions & ((1 << self.bits) - 1)
-        return self._sent((positions >> self.bits) + self.first.take(right), right)
+        return self._finish((positions >> self.bits) + self.first.take(right), right)
 
     def send_run(self, start: int, count: int) -> NDArray[np.int64]:
         """Where ``count`` positions from ``start`` on go, at most ``PERMUTED_AT_ONCE`` of them."""
         lefts, rights = self._runs
         left, at = divmod(start, 1 << self.bits)
-        return self._sent(lefts[at : at + count], rights[at : at + count], left)
+        return self._finish(lefts[at : at + count], rights[at : at + count], left)
 
     @cached_property
     def _runs(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -88,7 +88,7 @@ class _Network:
         right = positions & ((1 << self.bits) - 1)
         return (positions >> self.bits) + self.first.take(right), right
 
-    def _sent(
+    def _finish(
         self, left: NDArray[np.int64], right: NDArray[np.int64], more: int = 0
     ) -> NDArray[np.int64]:
         """What becomes of pairs (left + more, right) after the first round."""
@@ -104,13 +104,13 @@ class _Network:
 
 
 @lru_cache(maxsize=4)  # a pool of blocks and the next; the order of blocks; another epoch
-def _network(size: int, seed: int, epoch: int) -> _Network:
+def _make_network(size: int, seed: int, epoch: int) -> _Network:
     bits = (size - 1).bit_length() // 2
     b = 1 << bits
     a = -(-size // b)
     rounds = []
     for i, (items, values) in enumerate(((b, a), (a, b), (b, a))):
-        key = _mix_int(_mix_int(seed) ^ _mix_int((epoch << 8) + i))
+        key = mix_int(mix_int(seed) ^ mix_int((epoch << 8) + i))
         noise = _mix(np.arange(items, dtype=np.uint64) ^ np.uint64(key))
         # The upper 32 bits, brought into range by multiplication (Lemire, 2019).
         table = (noise >> np.uint64(32)) * np.uint64(values) >> np.uint64(32)
@@ -129,7 +129,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return values
 
 
-def _mix_int(value: int) -> int:
+def mix_int(value: int) -> int:
     """The same of one number; a Python integer is cheaper than an array of one."""
     value = (value + 0x9E3779B97F4A7C15) & _MASK
     for shift, factor in _STEPS:

@@ -17,16 +17,19 @@ from torch.utils.data import Dataset, DistributedSampler, SequentialSampler
 from btc_datamodule.windows.blocks import (
     BLOCK_WINDOWS,
     POOL_BLOCKS,
-    Announced,
+    BatchRequest,
+    BlockAnnouncer,
     BlockOrder,
-    Request,
 )
 from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE, permute_run
 
 Shuffle = Literal["full", "block", "none"]
 
+Positions = NDArray[np.int64] | BatchRequest
+"""A batch to gather: its positions, and with the order ``block`` what to read meanwhile."""
 
-class WindowSampler(DistributedSampler[NDArray[np.int64] | Request]):
+
+class WindowSampler(DistributedSampler[Positions]):
     """Yields batches of positions, for this rank, as int64 arrays.
 
     For ``DataLoader(dataset, sampler=sampler, batch_size=None)``. Being a ``DistributedSampler``
@@ -35,7 +38,7 @@ class WindowSampler(DistributedSampler[NDArray[np.int64] | Request]):
     Args:
         size: number of windows.
         batch_size: windows in a batch of one rank.
-        shuffle: see the module; with "block" the batches are ``Request``s.
+        shuffle: see the module; with "block" the batches are ``BatchRequest``s.
         seed: of the order.
         drop_last: leave out the end of the epoch that fills no global batch (train). Otherwise
             (evaluation) the ranks share it: each window is seen once, and some ranks may have
@@ -60,7 +63,7 @@ class WindowSampler(DistributedSampler[NDArray[np.int64] | Request]):
         pool: int = POOL_BLOCKS,
     ) -> None:
         super().__init__(
-            cast("Dataset[NDArray[np.int64] | Request]", range(size)),  # only its length is used
+            cast("Dataset[Positions]", range(size)),  # only its length is used
             num_replicas=num_replicas,
             rank=rank,
             shuffle=shuffle != "none",
@@ -78,29 +81,29 @@ class WindowSampler(DistributedSampler[NDArray[np.int64] | Request]):
         """Begin the next iteration, and that alone, after so many batches."""
         self._skipped = batches
 
-    def __iter__(self) -> Iterator[NDArray[np.int64] | Request]:
+    def __iter__(self) -> Iterator[Positions]:
         skipped, self._skipped = self._skipped, 0
         length, whole = self.batch_size, self.batch_size * self.num_replicas
         full, rest = divmod(self.size, whole)
-        batches = self._batches()
+        batches = self._choose_order()
         # The batches of one rank follow each other; those of several do not.
         at_once = max(1, PERMUTED_AT_ONCE // length) if self.num_replicas == 1 else 1
         for first in range(skipped, full, at_once):
             count = min(at_once, full - first)
             yield from batches(first * whole + self.rank * length, count, length)
-        start, end = self._share(rest)
+        start, end = self._split_rest(rest)
         if not self.drop_last and start < end and skipped <= full:
             yield from batches(full * whole + start, 1, end - start)
 
     def __len__(self) -> int:
         full, rest = divmod(self.size, self.batch_size * self.num_replicas)
-        return full + (not self.drop_last and self._share(rest)[0] < self._share(rest)[1])
+        return full + (not self.drop_last and self._split_rest(rest)[0] < self._split_rest(rest)[1])
 
-    def _batches(self) -> Callable[[int, int, int], Iterable[NDArray[np.int64] | Request]]:
+    def _choose_order(self) -> Callable[[int, int, int], Iterable[Positions]]:
         """A function from a place in the epoch, a number of batches and their length to these."""
         size, seed, epoch = self.size, self.seed, self.epoch
         if self.order == "block" and size:
-            return Announced(BlockOrder(size, seed, epoch, self.block, self.pool)).batches
+            return BlockAnnouncer(BlockOrder(size, seed, epoch, self.block, self.pool)).iterate
         if self.order == "full":
             return lambda start, count, length: permute_run(
                 start, count * length, size, seed, epoch
@@ -109,7 +112,7 @@ class WindowSampler(DistributedSampler[NDArray[np.int64] | Request]):
             start, start + count * length, dtype=np.int64
         ).reshape(count, length)
 
-    def _share(self, rest: int) -> tuple[int, int]:
+    def _split_rest(self, rest: int) -> tuple[int, int]:
         """This rank's part of a ragged last global batch of ``rest`` windows."""
         return (
             self.rank * rest // self.num_replicas,

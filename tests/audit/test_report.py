@@ -195,7 +195,7 @@ def rows_but_not_digest_see_val(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def target_scaler_sees_everything(monkeypatch: pytest.MonkeyPatch) -> None:
-    blocks = WindowDataset.target_blocks
+    blocks = WindowDataset.stream_targets
 
     def of_all(self: WindowDataset) -> Iterator[NDArray[np.float32]]:
         every = np.array([[40, self.table.rows - 20]], dtype=np.int64)
@@ -204,17 +204,17 @@ def target_scaler_sees_everything(monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return blocks(known)
 
-    monkeypatch.setattr(WindowDataset, "target_blocks", of_all)
+    monkeypatch.setattr(WindowDataset, "stream_targets", of_all)
 
 
 def target_one_bar_late(monkeypatch: pytest.MonkeyPatch) -> None:
-    future = WindowDataset._future
+    future = WindowDataset._gather_bars
 
     def late(self: WindowDataset, columns: Any, origins: NDArray[np.int64]) -> Any:
         last = self.table.rows - self.shape.reach
         return future(self, columns, np.minimum(origins + 1, max(last, 0)))
 
-    monkeypatch.setattr(WindowDataset, "_future", late)
+    monkeypatch.setattr(WindowDataset, "_gather_bars", late)
 
 
 def lookback_runs_ahead(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from btc_datamodule import Batch, BTCDataModule, ConfigError, DummyModule, Simulator
 from btc_datamodule.cli.commands import main
-from btc_datamodule.training.predictions import PredictionWriter, columns_of, merged
+from btc_datamodule.training.predictions import PredictionWriter, extract_columns, merge_parts
 
 CONFIG = Path(__file__).parents[2] / "configs" / "dummy.yaml"
 START = 1_600_000_000
@@ -119,7 +119,7 @@ def test_parquet_holds_a_timestamp_and_a_column_for_each_number(
 )
 def test_columns_are_named_by_what_predict_step_returns(prediction: Any, names: list[str]) -> None:
     batch = Batch(torch.ones(3), torch.ones(3), torch.ones(3), torch.arange(3) + START)
-    columns = columns_of(prediction, batch)
+    columns = extract_columns(prediction, batch)
     assert list(columns) == ["origin_time", *names]
     assert columns["origin_time"].tolist() == [START, START + 1, START + 2]
 
@@ -127,7 +127,7 @@ def test_columns_are_named_by_what_predict_step_returns(prediction: Any, names: 
 def test_half_precision_is_kept_as_float32() -> None:
     batch = {"origin_time": torch.arange(2)}
     for kind in (torch.bfloat16, torch.float16):
-        columns = columns_of(batch | {"up": torch.tensor([0.5, -2.0], dtype=kind)}, None)
+        columns = extract_columns(batch | {"up": torch.tensor([0.5, -2.0], dtype=kind)}, None)
         assert columns["up"].dtype == np.float32
         assert columns["up"].tolist() == [0.5, -2.0]
 
@@ -157,7 +157,7 @@ def test_memory_is_bounded_by_parts_on_disk_and_the_file_is_the_same(
     largest = [0]
 
     def watched(parts: list[tuple[int, Path]]) -> Any:
-        for block in merged(parts):
+        for block in merge_parts(parts):
             largest.append(len(block["origin_time"]))
             yield block
 
@@ -193,7 +193,7 @@ def test_parts_of_several_ranks_are_merged_without_reading_them_all_at_once(
             path = tmp_path / f"{rank}-{number}.npz"
             np.savez(path, origin_time=part * 60, y=part)
             parts.append((int(part[0]) * 60, path))
-    blocks = list(merged(parts))
+    blocks = list(merge_parts(parts))
     assert max(len(block["y"]) for block in blocks) <= 60
     assert np.concatenate([block["y"] for block in blocks]).tolist() == rows.tolist()
 
@@ -320,5 +320,5 @@ def test_a_wrong_output_is_one_line_on_the_command_line(
 def test_the_dummy_model_predicts_what_the_writer_can_write(dm: BTCDataModule) -> None:
     model = DummyModule(dm.n_features, dm.lookback, dm.horizon)
     batch = due(dm)
-    columns = columns_of(model.predict_step(batch, 0), batch)
+    columns = extract_columns(model.predict_step(batch, 0), batch)
     assert list(columns) == ["origin_time", "forecast"]

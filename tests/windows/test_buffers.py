@@ -10,19 +10,19 @@ import pytest
 import torch
 from torch import Tensor
 
-from btc_datamodule.windows.buffers import KEPT, RECYCLED_BYTES, Memory
+from btc_datamodule.windows.buffers import KEPT, RECYCLED_BYTES, BufferPool
 
 WIDTH = 1024
 ROWS = RECYCLED_BYTES // (4 * WIDTH)
 
 
 def test_the_memory_of_a_tensor_that_is_gone_is_used_again() -> None:
-    memory = Memory()
-    tensor = memory.empty(ROWS, WIDTH)
+    pool = BufferPool()
+    tensor = pool.allocate(ROWS, WIDTH)
     address = tensor.data_ptr()
     assert (tensor.shape, tensor.dtype) == ((ROWS, WIDTH), torch.float32)
     del tensor
-    assert memory.empty(ROWS, WIDTH).data_ptr() == address
+    assert pool.allocate(ROWS, WIDTH).data_ptr() == address
 
 
 VIEWS: dict[str, Callable[[Tensor], Any]] = {
@@ -41,55 +41,55 @@ VIEWS: dict[str, Callable[[Tensor], Any]] = {
 
 @pytest.mark.parametrize("view", VIEWS.values(), ids=VIEWS)
 def test_whoever_holds_any_view_of_a_tensor_keeps_its_memory(view: Any) -> None:
-    memory = Memory()
-    tensor = memory.empty(ROWS, WIDTH)
+    pool = BufferPool()
+    tensor = pool.allocate(ROWS, WIDTH)
     tensor.fill_(7)
     address, held = tensor.data_ptr(), view(tensor)
     del tensor
     gc.collect()
-    others = [memory.empty(ROWS, WIDTH) for _ in range(3)]
+    others = [pool.allocate(ROWS, WIDTH) for _ in range(3)]
     assert address not in [other.data_ptr() for other in others]
     del held, others
     gc.collect()
-    assert len(memory._waiting) == KEPT
+    assert len(pool._waiting) == KEPT
 
 
 def test_small_tensors_are_left_to_the_allocator() -> None:
-    memory, source = Memory(), torch.randn(8, WIDTH)
+    pool, source = BufferPool(), torch.randn(8, WIDTH)
     for count in (ROWS - 1, ROWS):
         index = torch.randint(8, (count,))
-        assert torch.equal(memory.select(source, index), source[index])
-        assert len(memory._waiting) == (count == ROWS)
+        assert torch.equal(pool.select(source, index), source[index])
+        assert len(pool._waiting) == (count == ROWS)
 
 
 def test_a_smaller_tensor_fits_into_what_is_there_and_a_larger_one_gets_new_memory() -> None:
-    memory = Memory()
-    large = memory.empty(2 * ROWS, WIDTH)
+    pool = BufferPool()
+    large = pool.allocate(2 * ROWS, WIDTH)
     address = large.data_ptr()
     del large
-    small = memory.empty(ROWS, WIDTH)
+    small = pool.allocate(ROWS, WIDTH)
     assert small.data_ptr() == address
     del small
-    larger = memory.empty(3 * ROWS, WIDTH)
+    larger = pool.allocate(3 * ROWS, WIDTH)
     larger.fill_(1.0)
     assert larger.shape == (3 * ROWS, WIDTH)
 
 
 def test_no_more_than_a_few_pieces_wait() -> None:
-    memory = Memory()
-    tensors = [memory.empty(ROWS, WIDTH) for _ in range(KEPT + 3)]
+    pool = BufferPool()
+    tensors = [pool.allocate(ROWS, WIDTH) for _ in range(KEPT + 3)]
     tensors.clear()
-    assert len(memory._waiting) == KEPT
+    assert len(pool._waiting) == KEPT
 
 
 def test_threads_never_share_a_piece() -> None:
-    memory = Memory()
+    pool = BufferPool()
     wrong: list[int] = []
 
     def work(number: int) -> None:
         held: list[Tensor] = []
         for turn in range(200):
-            tensor = memory.empty(ROWS, WIDTH)
+            tensor = pool.allocate(ROWS, WIDTH)
             tensor[:, ::512] = number
             held = [*held[-(turn % 3) :], tensor]
             wrong.extend(1 for each in held if not bool((each[:, ::512] == number).all()))

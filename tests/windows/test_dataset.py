@@ -170,10 +170,10 @@ def test_rows_scaled_ahead_and_batches_scaled_after_are_the_same_bits(
     every = np.arange(len(ahead))
     for one, other in zip(ahead[every], after[every], strict=True):
         assert torch.equal(one.contiguous().view(torch.uint8), other.view(torch.uint8))
-    assert after._windows().x.data_ptr() == dm.table.x.ctypes.data
-    assert ahead._windows().x.data_ptr() != dm.table.x.ctypes.data
-    assert len(after._windows().x) == 14 - 1
-    assert len(ahead._windows().x) == len(range(1, 5 if min_observed == 1 else 10)) - 1
+    assert after._get_views().x.data_ptr() == dm.table.x.ctypes.data
+    assert ahead._get_views().x.data_ptr() != dm.table.x.ctypes.data
+    assert len(after._get_views().x) == 14 - 1
+    assert len(ahead._get_views().x) == len(range(1, 5 if min_observed == 1 else 10)) - 1
 
 
 def test_a_transform_sees_every_batch_and_sample(tmp_path: Path) -> None:

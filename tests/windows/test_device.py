@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader
 
 from btc_datamodule import Batch, BTCDataModule, ConfigError, DummyModule, Simulator, WalkForward
 from btc_datamodule.windows.dataset import WindowDataset
-from btc_datamodule.windows.device import COPIED_BYTES, DEVICE_SHARE, Places, gather_nested
+from btc_datamodule.windows.device import COPIED_BYTES, DEVICE_SHARE, WindowStarts, gather_nested
 
 CPU = torch.device("cpu")
 STAGES = ("train", "val", "test", "predict")
@@ -102,14 +102,14 @@ def test_rows_copied_in_many_blocks_are_the_same(
 
 def test_batches_are_gathered_inside_any_nesting_and_changed_in_order(folder: Path) -> None:
     dm = datamodule(folder)
-    places: Any = next(iter(dm.train_dataloader()))
-    plain = dm.transfer_batch_to_device(places, CPU, 0)
+    starts: Any = next(iter(dm.train_dataloader()))
+    plain = dm.transfer_batch_to_device(starts, CPU, 0)
 
     def add(batch: Batch) -> Batch:
         return batch._replace(x=batch.x + 1)
 
     nested = gather_nested(
-        [{"a": places}, (3, places)], dm._get_device_gather, CPU, centred, None, add
+        [{"a": starts}, (3, starts)], dm._get_device_gather, CPU, centred, None, add
     )
     due = add(centred(plain)).x
     assert torch.equal(nested[0]["a"].x, due)
@@ -126,14 +126,14 @@ def test_nothing_is_set_up_where_there_is_nothing_to_gather(folder: Path) -> Non
 
 def test_loaders_hand_out_no_inputs(folder: Path) -> None:
     dm = datamodule(folder, num_workers=1)
-    places: Any = next(iter(dm.train_dataloader()))
-    assert isinstance(places, Places)
-    assert [field.shape for field in (places.starts, places.y, places.origin_time)] == [
+    starts: Any = next(iter(dm.train_dataloader()))
+    assert isinstance(starts, WindowStarts)
+    assert [field.shape for field in (starts.rows, starts.y, starts.origin_time)] == [
         (50,),
         (50, 2, 1),
         (50,),
     ]
-    assert len(pickle.dumps(places)) < 50 * (8 + 8 + 8) + 1500
+    assert len(pickle.dumps(starts)) < 50 * (8 + 8 + 8) + 1500
     assert_same(datamodule(folder, "host"), dm)
 
 
@@ -219,14 +219,14 @@ def test_the_models_own_hook_is_called_in_either_mode(folder: Path, gather: str)
 def test_the_rows_go_to_a_device_once_and_are_let_go_at_the_end(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scaled = WindowDataset.scaled
+    scale_rows = WindowDataset.scale_rows
     copies: list[tuple[int, int]] = []
 
     def counted(self: WindowDataset, low: int, high: int) -> Any:
         copies.append((low, high))
-        return scaled(self, low, high)
+        return scale_rows(self, low, high)
 
-    monkeypatch.setattr(WindowDataset, "scaled", counted)
+    monkeypatch.setattr(WindowDataset, "scale_rows", counted)
     dm = datamodule(folder)
     for _ in range(2):
         for stage in STAGES:
@@ -245,7 +245,7 @@ def test_rows_that_do_not_fit_stay_on_the_host_and_one_message_says_so(
     dm = datamodule(folder)
     gather = dm._get_device_gather()
     need = gather.rows * (4 * 3 + 1)
-    asked = "btc_datamodule.windows.device.free_bytes"
+    asked = "btc_datamodule.windows.device.count_free_bytes"
     monkeypatch.setattr(asked, lambda _: need / DEVICE_SHARE - 1)
     with pytest.warns(UserWarning, match="rows do not fit on cpu") as found:
         assert_same(datamodule(folder, "host"), dm)
@@ -293,20 +293,20 @@ def test_each_fold_has_rows_and_statistics_of_its_own(folder: Path) -> None:
 
 def test_setting_up_again_keeps_the_batches_of_earlier_loaders_good(folder: Path) -> None:
     dm = datamodule(folder)
-    places: Any = next(iter(dm.val_dataloader()))
-    before = dm.transfer_batch_to_device(places, CPU, 0)
+    starts: Any = next(iter(dm.val_dataloader()))
+    before = dm.transfer_batch_to_device(starts, CPU, 0)
     dm.setup()
-    after = dm.transfer_batch_to_device(places, CPU, 0)
+    after = dm.transfer_batch_to_device(starts, CPU, 0)
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
 
 
 def test_a_batch_owns_its_memory(folder: Path) -> None:
     dm = datamodule(folder, min_observed=1.0)
-    places: Any = next(iter(dm.val_dataloader()))
-    first = dm.transfer_batch_to_device(places, CPU, 0)
+    starts: Any = next(iter(dm.val_dataloader()))
+    first = dm.transfer_batch_to_device(starts, CPU, 0)
     first.x.fill_(99)
     first.observed.fill_(False)
-    again = dm.transfer_batch_to_device(places, CPU, 0)
+    again = dm.transfer_batch_to_device(starts, CPU, 0)
     assert again.x.abs().max() < 99
     assert again.observed.all()
 
@@ -321,8 +321,8 @@ def test_an_accelerator_holds_the_same_bits(folder: Path) -> None:
     device = torch.accelerator.current_accelerator()
     assert device is not None
     host, dm = datamodule(folder, "host"), datamodule(folder, pin_memory=True)
-    for a, places in zip(batches(host, "val"), dm.val_dataloader(), strict=True):
-        b = dm.transfer_batch_to_device(places, device, 0)
+    for a, starts in zip(batches(host, "val"), dm.val_dataloader(), strict=True):
+        b = dm.transfer_batch_to_device(starts, device, 0)
         assert {field.device.type for field in b} == {device.type}
         assert all(torch.equal(left, right.cpu()) for left, right in zip(a, b, strict=True))
 

@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DistributedSampler
 
-from btc_datamodule.windows.blocks import Request
+from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.permutation import permute
 from btc_datamodule.windows.sampler import Shuffle, WindowSampler
 
 
 def batches(sampler: WindowSampler) -> list[list[int]]:
-    asked = (each.positions if isinstance(each, Request) else each for each in sampler)
+    asked = (each.positions if isinstance(each, BatchRequest) else each for each in sampler)
     return [positions.tolist() for positions in asked]
 
 
