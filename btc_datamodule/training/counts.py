@@ -24,12 +24,12 @@ STEPS = "epoch_loop.automatic_optimization.optim_progress"
 
 
 class Correction(NamedTuple):
-    """A state put right, and what it does not say itself.
+    """A state put right, and where in a fit it was kept.
 
     Attributes:
-        state: of the fit.
-        after_step: whether it was kept between a step and what may follow it, a validation.
-        before_schedulers: whether it was kept at the end of an epoch, before the step of
+        state: the state with its counts put right.
+        after_step: whether the state was kept between a step and the validation that may follow.
+        before_schedulers: whether the state was kept at the end of an epoch, before the step of
             ``ReduceLROnPlateau``.
     """
 
@@ -67,7 +67,7 @@ def correct_last_batch(state: State, batches: float) -> State:
 
     Args:
         state: of a running fit.
-        batches: in an epoch of it; infinite if that is not known.
+        batches: how many an epoch of the fit has; infinite if that is not known.
     """
     state = _copy(state)
     current = state[BATCHES]["current"]
@@ -101,7 +101,7 @@ def rewind_accumulated(state: State, batches_per_step: int) -> tuple[State, int]
 
 
 def _copy(state: State) -> State:
-    """The same state, whose counts of epochs and batches may be changed."""
+    """A copy of a state whose counts of epochs and batches may be changed."""
     return state | {name: deepcopy(state[name]) for name in (EPOCHS, BATCHES)}
 
 

@@ -6,7 +6,7 @@ does not depend on how many there are, as the predict loader goes through time i
 the file depend on the number of ranks.
 
 The columns: ``origin_time``, and one for each number of a prediction. A tensor (B, ...) is called
-``prediction``; those of a dict or a named tuple are called by their names, those of a tuple
+``prediction``; tensors of a dict or a named tuple are called by their names, tensors of a tuple
 ``prediction_0``, ``prediction_1`` and so on. HDF5 keeps the shapes: ``forecast`` (N, H, C).
 Parquet has a column for each number: ``forecast_0_0``, ``forecast_1_0`` and so on.
 """
@@ -32,6 +32,7 @@ PART_BYTES = 1 << 25
 """Predictions that all ranks together gather in memory: 32 MiB. The merge takes twice that."""
 
 Predictions = dict[str, NDArray[Any]]
+"""By name (n, ...), with ``origin_time``: (n,) int64, epoch seconds."""
 
 
 @public
@@ -115,7 +116,7 @@ class PredictionWriter(Callback):
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _flush(self, rank: int) -> None:
-        """Write what has gathered as a part, in order of time."""
+        """Write the predictions gathered so far as a part, in order of time."""
         if not self._gathered:
             return
         columns = _sort(_join(self._gathered))
@@ -144,7 +145,7 @@ class PredictionWriter(Callback):
 
 
 def extract_columns(prediction: Any, batch: Any) -> Predictions:
-    """What ``predict_step`` has returned as named arrays (B, ...), with ``origin_time``.
+    """Name what ``predict_step`` has returned: arrays (B, ...), ``origin_time`` first.
 
     Raises:
         ConfigError: if there is no ``origin_time``, or something else than a tensor with B rows.
@@ -169,10 +170,10 @@ def extract_columns(prediction: Any, batch: Any) -> Predictions:
 
 
 def merge_parts(parts: list[tuple[int, Path]]) -> Iterator[Predictions]:
-    """The parts in order of time, each origin once, a few at a time.
+    """Read parts in order of time, each origin once, a few at a time.
 
     Args:
-        parts: the first time of each, and its path. Each is in order of time.
+        parts: the first time of each part, and its path. Each part is in order of time.
     """
     waiting: list[Predictions] = []
     for first, path in sorted(parts):
@@ -214,7 +215,7 @@ def _join(chunks: list[Predictions]) -> Predictions:
 
 
 def _sort(columns: Predictions) -> Predictions:
-    """In order of time, each time once: the first of those that are given."""
+    """Sort predictions by time; of several for one time the first is kept."""
     _, rows = np.unique(columns["origin_time"], return_index=True)
     return {name: values[rows] for name, values in columns.items()}
 
@@ -237,7 +238,7 @@ def _write_hdf5(path: Path, chunks: Iterator[Predictions]) -> None:
 
 
 def _write_parquet(path: Path, chunks: Iterator[Predictions], folder: Path) -> None:
-    """By way of a file for each chunk: polars can stream one file from many, but not add to one."""
+    """Write a file for each chunk, then one of them all: polars cannot add to a file."""
     import polars as pl
 
     files = []
@@ -251,7 +252,7 @@ def _write_parquet(path: Path, chunks: Iterator[Predictions], folder: Path) -> N
 
 
 def _flatten(columns: Predictions) -> Iterator[tuple[str, NDArray[Any]]]:
-    """One column for each number, named by its place."""
+    """Give each number of a prediction a column of its own, named by its place."""
     for name, values in columns.items():
         for place in np.ndindex(values.shape[1:]):
             label = "_".join([name, *map(str, place)])

@@ -61,14 +61,14 @@ class ExactResume(Callback):
         self._forget()
 
     def _forget(self) -> None:
-        """What a checkpoint has said concerns one start of a fit."""
+        """Forget the checkpoint: what it has said concerns one start of a fit."""
         self._validated = self._stepped = self._validating = self._ended = False
         self._metrics: dict[str, Any] = {}
 
     def on_save_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Note what the counts do not say."""
+        """Note in a checkpoint what its counts do not say."""
         checkpoint[KEY] = {
             "validating": trainer.validating and not self._validated,
             "metrics": internals.get_metrics(trainer),
@@ -83,13 +83,13 @@ class ExactResume(Callback):
         self._validated = False
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """What is kept from here on has this one behind it."""
+        """Checkpoints from here on have this validation behind them."""
         self._validated = True
 
     def on_load_checkpoint(
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Put right what the checkpoint says."""
+        """Put right what a checkpoint says, before the Trainer reads its counts."""
         self._forget()
         state, noted = internals.get_fit_state(checkpoint), checkpoint.get(KEY, {})
         if state is None or not internals.is_fitting(trainer):
@@ -109,7 +109,7 @@ class ExactResume(Callback):
         internals.set_fit_state(checkpoint, state)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Put right what the Trainer has made of the checkpoint."""
+        """Put right what the Trainer has made of a checkpoint."""
         internals.set_metrics(trainer, self._metrics)
         internals.forget_validation(trainer)
         if internals.is_restarting_amid_epoch(trainer):
@@ -124,6 +124,7 @@ class ExactResume(Callback):
         self._forget()
 
     def _go_on_amid_epoch(self, trainer: Trainer) -> None:
+        """Take up what was under way in a batch, or due after it, when the checkpoint was kept."""
         trainer.accumulate_grad_batches = get_accumulation(trainer, trainer.current_epoch)
         steps = not internals.is_accumulating(trainer)
         if internals.is_batch_begun(trainer):

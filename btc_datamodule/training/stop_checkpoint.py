@@ -30,8 +30,8 @@ class StopCheckpoint(OnExceptionCheckpoint):
     a rank has the whole model (``ddp``).
 
     Args:
-        dirpath: the folder to keep it in.
-        filename: without ``.ckpt``.
+        dirpath: the folder to keep the checkpoint in.
+        filename: name of the checkpoint, without ``.ckpt``.
     """
 
     def __init__(self, dirpath: str = "checkpoints", filename: str = "stopped") -> None:
@@ -40,10 +40,10 @@ class StopCheckpoint(OnExceptionCheckpoint):
 
     @property
     def ckpt_path(self) -> str:
-        """The file, which Lightning asks for to go on from it.
+        """The file of the checkpoint; Lightning asks for it to go on from there.
 
         Raises:
-            StoreError: if it is damaged.
+            StoreError: if the file is damaged.
         """
         if self._path.is_file() and not is_zipfile(self._path):
             raise StoreError(
@@ -61,7 +61,7 @@ class StopCheckpoint(OnExceptionCheckpoint):
         self._training = not trainer.fast_dev_run  # type: ignore[attr-defined]
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The end of a fit, or of its time."""
+        """Tell the end of a fit from the end of its time, at which a checkpoint is kept."""
         timers = [each for each in internals.get_callbacks(trainer) if isinstance(each, Timer)]
         times = [each.time_remaining() for each in timers]
         over = any(left is not None and left <= 0 for left in times)
@@ -78,7 +78,7 @@ class StopCheckpoint(OnExceptionCheckpoint):
     def on_exception(
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
-        """Keep it, in the place of one before it."""
+        """Keep a checkpoint, in the place of the one before it."""
         if self._training:
             together = trainer.world_size == 1 or internals.is_sigterm(exception)
             if together or isinstance(trainer.strategy, DDPStrategy):
@@ -86,13 +86,18 @@ class StopCheckpoint(OnExceptionCheckpoint):
         self._training = False
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Delete it after a whole fit."""
+        """Delete the checkpoint after a whole fit."""
         if self._ended:
             trainer.strategy.remove_checkpoint(self._path)
         self._ended = False
 
     def _keep(self, trainer: Trainer, together: bool) -> None:
-        """Write it beside its place and move it there, on all ranks together or on rank 0 alone."""
+        """Write a checkpoint beside its place, and move it there.
+
+        Args:
+            trainer: whose checkpoint it is.
+            together: on all ranks together, or on rank 0 alone.
+        """
         partial = self._path.with_name(f"{self._path.name}.part")
         try:
             if together:

@@ -21,12 +21,12 @@ class StopTogether(Callback):
     """Ends a fit on all ranks at once; ``BTCDataModule`` adds it to the Trainer of a fit."""
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        """Take the place of Lightning's handlers, which it is about to register."""
+        """Put our handlers of signals in the place of Lightning's, before it registers them."""
         if trainer.world_size > 1:
             internals.take_over_signals(trainer)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Agree on whether to stop."""
+        """Let the ranks agree on whether to stop."""
         signals = internals.get_signals(trainer)
         if signals is not None:
             signals.received_sigterm = signals.agreed = trainer.strategy.reduce_boolean_decision(
@@ -34,11 +34,11 @@ class StopTogether(Callback):
             )
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Have the validation end: a rank may have a batch less, and would not stop amid it."""
+        """Let a validation come to its end: a rank may have a batch less than another."""
         self._stop(trainer, False)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Stop after it."""
+        """Stop after a validation, if the ranks have agreed to."""
         self._stop(trainer, True)
 
     def _stop(self, trainer: Trainer, now: bool) -> None:

@@ -1,6 +1,6 @@
 """The order ``block``, for a feature file larger than memory.
 
-It permutes blocks of ``BLOCK_WINDOWS`` windows that follow each other in the file, and mixes
+The order permutes blocks of ``BLOCK_WINDOWS`` windows that follow each other in the file, and mixes
 ``POOL_BLOCKS`` of them at a time. The file is then read in long runs, a pool ahead of its use, and
 two windows of one batch come from any of the blocks of a pool, which lie anywhere in the file.
 """
@@ -33,7 +33,7 @@ with as many windows in 8 blocks, and 491 times in the order of time (same bench
 
 
 class BatchRequest(NamedTuple):
-    """A batch to gather, and what to read from disk meanwhile.
+    """A batch to gather, and spans to read from disk meanwhile.
 
     Attributes:
         positions: (B,) int64.
@@ -49,8 +49,8 @@ class BlockOrder:
 
     Args:
         size: number of windows.
-        seed: one order per seed and epoch.
-        epoch: as above.
+        seed: together with the epoch decides the order.
+        epoch: number of the epoch, from 0 on.
         block: windows in a block.
         pool: blocks in a pool.
     """
@@ -108,7 +108,13 @@ class BlockOrder:
 
 
 class BlockAnnouncer:
-    """Batches of an epoch in the order ``block``, each block announced once before it is needed."""
+    """Batches of an epoch in the order ``block``, in which each block is announced once.
+
+    A block is announced before a batch needs it, in the ``ahead`` of a ``BatchRequest``.
+
+    Args:
+        blocks: the order of the epoch.
+    """
 
     def __init__(self, blocks: BlockOrder) -> None:
         self.blocks = blocks

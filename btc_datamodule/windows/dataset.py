@@ -2,10 +2,10 @@
 
 A batch is one ``index_select`` from a view of the rows in which each window is a row of its own, so
 that every window is one memcpy, on as many cores as torch may use. Nothing is done per sample. The
-rows are the mapped feature file, scaled after the gather, in place; or, where those of the stage
+rows are the mapped feature file, scaled after the gather, in place; or, where the rows of the stage
 take no more than ``SCALED_AHEAD_BYTES``, a copy of them that each process scales once. The values
-are the same, bit for bit: the copy only saves scaling each row again in each window that it is
-part of, which costs a third to a half of the gather (``benchmarks/overhead.py``).
+are the same, bit for bit: the copy only saves scaling each row again in each window that has it,
+which costs a third to a half of the gather (``benchmarks/overhead.py``).
 """
 
 import os
@@ -69,9 +69,9 @@ class WindowDataset(Dataset[Batch]):
         table: the feature file.
         origins: the origins of the stage.
         shape: extent of a sample.
-        target: what ``y`` is.
+        target: makes ``y`` of the bars of a sample.
         scaler: applied to ``x``.
-        target_scaler: applied to ``y``, along its last axis; None for as it is.
+        target_scaler: applied to ``y``, along its last axis; None to leave ``y`` unscaled.
         complete: whether every input bar of every origin is known to be observed.
         transform: called with every batch (or sample) that is handed out.
         ahead_bytes: up to this size the rows are scaled once, and kept by each process.
@@ -154,7 +154,10 @@ class WindowDataset(Dataset[Batch]):
         return y, torch.from_numpy(times)
 
     def scale_rows(self, low: int, high: int) -> NDArray[np.float32]:
-        """Rows [low, high) scaled, those not observed 0: for any method but "window"."""
+        """Rows [low, high) of ``x`` scaled, and 0 where not observed: (high - low, F) float32.
+
+        For any method of scaling but "window".
+        """
         x = self.scaler.apply_(torch.from_numpy(np.array(self.table.x[low:high]))).numpy()
         x[self.table.observed[low:high] == 0] = 0
         return x
@@ -164,7 +167,7 @@ class WindowDataset(Dataset[Batch]):
 
         Args:
             spans: half-open.
-            inputs: whether those of ``x`` too, and not of the targets alone.
+            inputs: whether the rows of ``x`` too, and not only the bars of the targets.
         """
         if not spans or self._get_views().scaled:  # they are in memory already
             return
@@ -177,7 +180,11 @@ class WindowDataset(Dataset[Batch]):
             self.table.read_ahead(low, high, names)
 
     def _resolve_positions(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Positions from 0 on, of which negative ones count from the end."""
+        """Positions counted from 0 on; negative ones count from the end.
+
+        Raises:
+            IndexError: if a position lies outside [-len, len).
+        """
         size = len(self)
         # One pass finds either fault: taken for unsigned, a negative number is huge.
         if positions.size and positions.view(np.uint64).max() >= size:
@@ -222,7 +229,10 @@ class WindowDataset(Dataset[Batch]):
     def _gather_bars(
         self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
     ) -> NDArray[np.float64]:
-        """What the targets of some origins are made of; NaN where the table does not reach."""
+        """Bars that the targets of some origins are made of: (n, bars, columns) float64.
+
+        NaN where the table does not reach.
+        """
         first = origins + (1 + self.shape.gap - self.shape.reference_bars)
         beyond = self._get_views().beyond
         known = np.clip(first, 0, len(columns[0]) - 1) if beyond else first
@@ -257,17 +267,14 @@ class WindowDataset(Dataset[Batch]):
 
 
 class _Views(NamedTuple):
-    """Rows with one item per window; those of ``x`` begin at row ``first``.
-
-    ``beyond`` says whether a target may need bars that the table does not have.
-    """
+    """Views of rows with one item for each window, in one process."""
 
     x: Tensor  # (n, L * F) float32
-    first: int
-    scaled: bool
+    first: int  # the row of the table that ``x`` begins at
+    scaled: bool  # whether ``x`` is
     observed: Tensor  # (n, L) uint8
-    bars: tuple[NDArray[Any], ...]
-    beyond: bool
+    bars: tuple[NDArray[Any], ...]  # of each column of the target, an item for each origin
+    beyond: bool  # whether a target may need bars that the table does not have
 
 
 def pass_through(batch: Any) -> Any:

@@ -26,24 +26,24 @@ StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
 class Progress(Protocol):
-    """How far whoever trains with a loader has come; ``training.progress`` has a Trainer's."""
+    """How far a training has come; ``training.progress`` has that of a Trainer."""
 
     def is_training_with(self, loader: object) -> bool:
-        """Whether it is trained with this very loader now."""
+        """Whether the training draws its batches from this very loader now."""
 
     def is_amid_epoch(self) -> bool:
         """Whether an epoch has begun, and batches of it are left."""
 
     def count_batches_seen(self, loader: Sized) -> int:
-        """How many batches of the running epoch the loader is to pass over: [0, len(loader)]."""
+        """How many batches of the running epoch a loader is to pass over: [0, len(loader)]."""
 
 
 class WindowLoader(DataLoader[Batch]):
     """A DataLoader over a ``WindowDataset`` with a ``WindowSampler``.
 
     Attributes:
-        progress: what the loader follows through an epoch while it is the train loader of a
-            running fit; None for no one's.
+        progress: the training that the loader follows through an epoch, if it draws its batches
+            from this loader; None for a loader that always gives whole epochs.
     """
 
     progress: Progress | None = None
@@ -54,15 +54,14 @@ class WindowLoader(DataLoader[Batch]):
         """The batches of an epoch.
 
         A Trainer asks for an iterator as soon as it has the loader, and with that one it resumes;
-        it asks again for each later epoch. Whoever else asks gets whole epochs, in a running fit
-        too.
+        it asks again for each later epoch. Anyone else is given whole epochs, in a running fit too.
         """
         used = self._is_trained_with()
         first, self._asked = used and not self._asked, self._asked or used
         return self._iterate_epoch(resumes=first)
 
     def state_dict(self) -> dict[str, Any]:
-        """What the order depends on; that there is a state tells Lightning that it can resume."""
+        """All that the order depends on; having a state, the loader passes for one to resume."""
         sampler = self._sampler
         return {
             "windows": sampler.size,
@@ -112,7 +111,7 @@ class WindowLoader(DataLoader[Batch]):
     def _iterate_batches(self) -> Iterator[Batch]:
         if not self.num_workers and not self.pin_memory:
             # All that DataLoader does then is to look up the next positions, for the price of a
-            # small batch; and to take a seed from torch, as it does with workers too.
+            # small batch; and to take a seed from torch, as with workers too.
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
             return map(self.dataset.__getitem__, self.sampler)
         if self._running > 1:  # persistent workers serve one iterator, and would begin it again
@@ -120,7 +119,7 @@ class WindowLoader(DataLoader[Batch]):
         return super().__iter__()
 
     def _is_trained_with(self) -> bool:
-        """Whether it is trained with this very loader."""
+        """Whether the training that this loader follows draws its batches from it."""
         return self.progress is not None and self.progress.is_training_with(self)
 
 

@@ -24,8 +24,8 @@ def permute(positions: NDArray[np.int64], size: int, seed: int, epoch: int) -> N
     Args:
         positions: (n,) int64 in [0, size).
         size: how many there are in all.
-        seed: one permutation per seed and epoch.
-        epoch: as above.
+        seed: together with the epoch decides the permutation.
+        epoch: number of the epoch, from 0 on.
 
     Returns:
         (n,) int64; over all positions, each number of ``range(size)`` exactly once.
@@ -34,7 +34,7 @@ def permute(positions: NDArray[np.int64], size: int, seed: int, epoch: int) -> N
 
 
 def permute_run(start: int, count: int, size: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The same for the positions [start, start + count), in less time."""
+    """What ``permute`` gives for the positions [start, start + count), in less time."""
     network = _make_network(size, seed, epoch)
     if count <= PERMUTED_AT_ONCE:
         return network.send_run(start, count)
@@ -56,10 +56,12 @@ class _Network:
 
     Attributes:
         size: numbers permuted.
-        bits: as above.
-        first: (2^bits,) what is added to left, by right.
-        second: (2a,) what is added to right, by left, whose sums are not brought below a.
-        third: (2^(bits + 1),) what is added to left, by right, likewise.
+        bits: of the right half.
+        first: (2^bits,) numbers added to left in the first round, by right.
+        second: (2a,) numbers added to right in the second round, by left; sums in left are not
+            brought below a before.
+        third: (2^(bits + 1),) numbers added to left in the third round, by right; sums in right
+            are not brought below 2^bits before.
         lefts: (3a,) the left half of a number, for each sum.
     """
 
@@ -91,7 +93,7 @@ class _Network:
     def _finish(
         self, left: NDArray[np.int64], right: NDArray[np.int64], more: int = 0
     ) -> NDArray[np.int64]:
-        """What becomes of pairs (left + more, right) after the first round."""
+        """Take pairs (left + more, right) through the second and the third round."""
         result = self.second[more:].take(left)
         result += right
         left = self.third.take(result) + left
@@ -130,7 +132,7 @@ def _mix(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def mix_int(value: int) -> int:
-    """The same of one number; a Python integer is cheaper than an array of one."""
+    """The finaliser of SplitMix64 of one number: cheaper than an array of one."""
     value = (value + 0x9E3779B97F4A7C15) & _MASK
     for shift, factor in _STEPS:
         value = (value ^ (value >> shift)) * factor & _MASK

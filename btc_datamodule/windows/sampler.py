@@ -39,14 +39,14 @@ class WindowSampler(DistributedSampler[Positions]):
         size: number of windows.
         batch_size: windows in a batch of one rank.
         shuffle: see the module; with "block" the batches are ``BatchRequest``s.
-        seed: of the order.
+        seed: together with the epoch decides the order.
         drop_last: leave out the end of the epoch that fills no global batch (train). Otherwise
             (evaluation) the ranks share it: each window is seen once, and some ranks may have
             a batch less.
         num_replicas: ranks.
         rank: this rank.
         block: windows in a block, with "block".
-        pool: blocks in a pool, likewise.
+        pool: blocks in a pool, with "block".
     """
 
     def __init__(
@@ -100,7 +100,12 @@ class WindowSampler(DistributedSampler[Positions]):
         return full + (not self.drop_last and self._split_rest(rest)[0] < self._split_rest(rest)[1])
 
     def _choose_order(self) -> Callable[[int, int, int], Iterable[Positions]]:
-        """A function from a place in the epoch, a number of batches and their length to these."""
+        """The order of this epoch.
+
+        Returns:
+            A function from a place in the epoch, a number of batches and the length of each to
+            these batches.
+        """
         size, seed, epoch = self.size, self.seed, self.epoch
         if self.order == "block" and size:
             return BlockAnnouncer(BlockOrder(size, seed, epoch, self.block, self.pool)).iterate
@@ -123,6 +128,6 @@ class WindowSampler(DistributedSampler[Positions]):
 class InOrderSampler(WindowSampler, SequentialSampler):  # type: ignore[misc]  # yields batches
     """A ``WindowSampler`` with ``shuffle="none"``.
 
-    Being a ``SequentialSampler`` too, ``Trainer(overfit_batches=...)`` leaves it alone, which else
-    puts one in its place that yields single positions.
+    It is a ``SequentialSampler`` too: in the place of any other sampler
+    ``Trainer(overfit_batches=...)`` puts one that yields single positions.
     """
