@@ -172,24 +172,29 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
                 for (name, code), items in zip(SEGMENT_DTYPES.items(), segments, strict=True)
             },
         }
-        attributes = {
-            "schema": SCHEMA,
-            "key": key,
-            "candles": reader.header.digest,
-            "first": grid.first,
-            "interval": grid.interval,
-            "features": json.dumps([feature.name for feature in recipe.features]),
-            "warm_up": warm,
-            "present": grid.present,
-            "no_trade": grid.no_trade,
-            "holes": grid.holes,
-        }
+        attributes = _describe(grid, recipe, key, reader.header)
         for name, values in small.items():
             file[name] = values
         file.attrs.update(attributes)
         file.attrs["digest"] = combine_digests(
             small["segment_digest"], shapes["x"], small, attributes
         )
+
+
+def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str, str | int]:
+    """The attributes of a feature file, without its digest."""
+    return {
+        "schema": SCHEMA,
+        "key": key,
+        "candles": header.digest,
+        "first": grid.first,
+        "interval": grid.interval,
+        "features": json.dumps([feature.name for feature in recipe.features]),
+        "warm_up": count_warm_up(recipe.features),
+        "present": grid.present,
+        "no_trade": grid.no_trade,
+        "holes": grid.holes,
+    }
 
 
 def _compute_segment(
