@@ -47,6 +47,6 @@ class NotPreparedError(BTCDataError):
     """A dataset or loader was asked for before ``prepare_data()`` and ``setup()``."""
 
 
-def first_line(error: BaseException) -> str:
+def get_first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind if it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]

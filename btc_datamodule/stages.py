@@ -260,7 +260,7 @@ def count_origins(
     return tuple(
         find_origins(
             settings.shape,
-            span=(table.row_of(span[0]), table.row_of(span[1])),
+            span=(table.find_row(span[0]), table.find_row(span[1])),
             rows=table.rows,
             warm_up=table.warm_up,
             min_observed=settings.min_observed,

@@ -171,7 +171,7 @@ def test_predict_from_a_checkpoint_goes_on_to_the_newest_bar(trained: Trained) -
     )
     assert found is not None
     times = torch.cat([batch["origin_time"] for batch in found])  # type: ignore[call-overload]
-    assert times[-1] == longer.table.time_of(longer.table.rows - 1)
+    assert times[-1] == longer.table.find_time(longer.table.rows - 1)
     assert times[0] + 3600 >= trained.dm.fold.test[0][0]
 
 

@@ -99,7 +99,7 @@ def test_every_stage_runs_in_any_order_again_and_again(tmp_path: Path) -> None:
 
 def dm_last(dm: BTCDataModule) -> int:
     dm.setup()
-    return dm.table.time_of(dm.table.rows - 1)
+    return dm.table.find_time(dm.table.rows - 1)
 
 
 def test_what_sizes_a_model_is_known_without_data(tmp_path: Path) -> None:
@@ -286,8 +286,8 @@ def test_only_the_asked_span_is_used_when_the_file_holds_more(tmp_path: Path) ->
     wide = prepared(tmp_path, start="2021-02-01", end="2021-05-01")
     narrow = prepared(tmp_path)
     assert wide.candle_path == narrow.candle_path
-    assert narrow.table.time_of(0) == 1_614_556_800  # 2021-03-01
-    assert narrow.table.time_of(narrow.table.rows) == 1_617_235_200  # 2021-04-01
+    assert narrow.table.find_time(0) == 1_614_556_800  # 2021-03-01
+    assert narrow.table.find_time(narrow.table.rows) == 1_617_235_200  # 2021-04-01
 
 
 def test_a_user_feature_is_built_checked_and_rebuilt_when_it_changes(tmp_path: Path) -> None:

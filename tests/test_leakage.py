@@ -159,7 +159,7 @@ def test_corrupting_all_other_bars_changes_nothing_that_train_or_val_sees(
         assert clean.target_scaler == blind.target_scaler
         assert clean.state_dict()["train_digest"] == blind.state_dict()["train_digest"]
         for span in fold.train:
-            low, high = map(clean.table.row_of, span)
+            low, high = map(clean.table.find_row, span)
             low += clean.table.warm_up
             for name in ("x", "observed"):
                 one, other = (getattr(dm.table, name)[low:high] for dm in (clean, blind))
@@ -194,12 +194,12 @@ def test_no_train_or_val_sample_touches_a_target_of_another_stage(case: dict[str
             assert max(targets["val"] | union(inputs["val"])) < min(targets["test"])
         assert min(union([*inputs["train"], *inputs["test"]])) >= 0
         for start, end in (*fold.val, *fold.test):
-            first, past = dm.table.row_of(start), dm.table.row_of(end)
+            first, past = dm.table.find_row(start), dm.table.find_row(end)
             assert not train & set(range(first, past + dm.settings.embargo))
             assert not targets["train"] & set(range(first - dm.settings.purge, first))
         if dm.settings.context == "strict":
             for stage in EVALUATED:
-                spans = [range(*(map(dm.table.row_of, span))) for span in fold.spans(stage)]
+                spans = [range(*(map(dm.table.find_row, span))) for span in fold.spans(stage)]
                 for rows in inputs[stage]:
                     assert any(rows[0] in span for span in spans)
 
@@ -225,7 +225,7 @@ def test_every_bar_of_val_and_test_is_a_target_at_stride_1_and_at_the_horizon(
                 due = {
                     row
                     for start, end in dm.fold.spans(stage)
-                    for row in range(dm.table.row_of(start), dm.table.row_of(end))
+                    for row in range(dm.table.find_row(start), dm.table.find_row(end))
                     if row >= history
                 }
                 assert union(targets) == due

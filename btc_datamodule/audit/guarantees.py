@@ -66,7 +66,7 @@ def _compare_blind(piece: Piece, stage: Stage, others: Mask, *, exact: bool) -> 
     count = Counter(bars=int(others.sum()), rounded=int(not exact))
     with piece.open_twin(others, STRONG if exact else MILD) as twin:
         for span in piece.fold.spans(stage):
-            low, high = map(piece.row_of, span)
+            low, high = map(piece.find_row, span)
             low += 0 if exact else piece.table.warm_up
             for name in ("observed", "x"):
                 ours, theirs = (each.stages.table.array(name)[low:high] for each in (clean, twin))
@@ -161,7 +161,9 @@ def _compare_alone(
 
 def check_feature(feature: Feature, piece: Piece) -> Counter[str]:
     """A feature, at every row; of a long lookback at some, those before boundaries among them."""
-    ends = [piece.row_of(start) - 1 for stage in EVALUATED for start, _ in piece.fold.spans(stage)]
+    ends = [
+        piece.find_row(start) - 1 for stage in EVALUATED for start, _ in piece.fold.spans(stage)
+    ]
     return Counter(rows=check_every_row(feature, piece.times, piece.bars, ends))
 
 
@@ -227,7 +229,7 @@ def _find_allowed(piece: Piece, stage: Stage) -> Mask:
     first = np.minimum(origin - shape.lookback + 1 - table.warm_up, target - shape.reference_bars)
     allowed = np.zeros(table.rows, dtype=np.bool_)
     for start, end in fold.spans(stage):
-        low, high = piece.row_of(start), piece.row_of(end)
+        low, high = piece.find_row(start), piece.find_row(end)
         follows = stage == "train" and start in (stop for _, stop in (*fold.val, *fold.test))
         inside = stage == "train" or settings.context == "strict"
         oldest = low + settings.embargo * follows if inside else 0
@@ -250,8 +252,8 @@ def check_statistics(piece: Piece) -> Counter[str]:
     rows = np.zeros(table.rows, dtype=np.bool_)
     for start, end in fold.train:
         follows = start in (stop for _, stop in (*fold.val, *fold.test))
-        low = piece.row_of(start) + table.warm_up + settings.embargo * follows
-        rows[low : piece.row_of(end)] = True
+        low = piece.find_row(start) + table.warm_up + settings.embargo * follows
+        rows[low : piece.find_row(end)] = True
     rows &= table.observed == 1
     due = _compute_statistics(settings.scaling, table.x[rows])
     _compare_statistics("scaler", fitted.scaler, due, 1e-7)
@@ -294,7 +296,7 @@ def _compute_statistics(method: Scaling, values: NDArray[np.float32]) -> Scaler:
 def check_table(piece: Piece) -> Counter[str]:
     """The feature file in use has the rows that the stored candles give when built again."""
     ours, theirs = piece.table, piece.used.table
-    low = theirs.row_of(ours.first)
+    low = theirs.find_row(ours.first)
     exact = ours.rows == theirs.rows
     skipped = 0 if exact else ours.warm_up
     when = piece.times[skipped:]

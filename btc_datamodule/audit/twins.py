@@ -171,9 +171,9 @@ class Piece:
             grid = Grid.of(reader, self.candles.span, self.settings.max_fill)
             return grid.read_bars(reader, 0, grid.rows)
 
-    def row_of(self, instant: int) -> int:
+    def find_row(self, instant: int) -> int:
         """The row that opens at an instant, or the nearest end of the rows."""
-        return min(max(0, self.table.row_of(instant)), self.table.rows)
+        return min(max(0, self.table.find_row(instant)), self.table.rows)
 
     @contextmanager
     def open_twin(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from btc_datamodule.disk.atomic import explain_write_errors, replace_file
-from btc_datamodule.errors import CandleError, StoreError, first_line
+from btc_datamodule.errors import CandleError, StoreError, get_first_line
 
 if TYPE_CHECKING:
     import h5py
@@ -45,7 +45,9 @@ def open_hdf5(path: Path) -> "h5py.File":
         raise StoreError(f"{path} may not be read by this user: change its permissions") from None
     except OSError as error:
         what = "is not a whole HDF5 file" if h5py.is_hdf5(path) else "is not an HDF5 file"
-        raise StoreError(f"{path} {what}: {advise_repair(path)} ({first_line(error)})") from None
+        raise StoreError(
+            f"{path} {what}: {advise_repair(path)} ({get_first_line(error)})"
+        ) from None
 
 
 def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
@@ -100,7 +102,7 @@ def explain_damage(path: Path) -> Iterator[None]:
         yield
     except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
         raise StoreError(
-            f"{path} is damaged: {advise_repair(path)} ({first_line(error)})"
+            f"{path} is damaged: {advise_repair(path)} ({get_first_line(error)})"
         ) from error
     except CandleError as error:
         raise StoreError(f"{path} is damaged: {advise_repair(path)} ({error})") from error

@@ -79,7 +79,7 @@ def find_train_runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, i
     """
     runs = []
     for span in fold.train:
-        low, high = (min(max(table.row_of(when), 0), table.rows) for when in span)
+        low, high = (min(max(table.find_row(when), 0), table.rows) for when in span)
         low += table.warm_up + (embargo if fold.is_after_evaluation(span) else 0)
         runs.append((min(low, high), high))
     return runs
@@ -93,11 +93,11 @@ class ObservedRows:
     runs: Sequence[tuple[int, int]]
 
     def __iter__(self) -> Iterator[NDArray[np.float32]]:
-        return map(self.table.observed_rows, _blocks(self.table, self.runs))
+        return map(self.table.observed_rows, _cut_segments(self.table, self.runs))
 
     def moments(self) -> Moments:
         """Moments of all the rows; only the blocks at the ends of the runs are read."""
-        parts = map(self.table.moments_of, _blocks(self.table, self.runs))
+        parts = map(self.table.get_moments, _cut_segments(self.table, self.runs))
         return Moments.merge(parts, len(self.table.features))
 
 
@@ -108,13 +108,13 @@ def compute_digest(table: Table, runs: Sequence[tuple[int, int]], columns: Seque
     rows alone, not on what else the table holds.
     """
     digest = hashlib.sha256()
-    for rows in _blocks(table, runs):
+    for rows in _cut_segments(table, runs):
         for name in ("x", "observed", *columns):
-            digest.update(table.digest_of(name, rows))
+            digest.update(table.get_digest(name, rows))
     return digest.hexdigest()
 
 
-def _blocks(table: Table, runs: Sequence[tuple[int, int]]) -> Iterator[slice]:
+def _cut_segments(table: Table, runs: Sequence[tuple[int, int]]) -> Iterator[slice]:
     return chain.from_iterable(table.segments(low, high) for low, high in runs)
 
 

@@ -216,13 +216,13 @@ def find_sparse_origins(unobserved: Runs, lookback: int, allowed: int) -> Runs:
         return unobserved
     before = np.concatenate([[0], np.cumsum(unobserved[:, 1] - unobserved[:, 0])])
 
-    def unobserved_until(row: NDArray[np.int64]) -> NDArray[np.int64]:
+    def count_unobserved(row: NDArray[np.int64]) -> NDArray[np.int64]:
         """Unobserved rows in [0, row)."""
         run = np.searchsorted(unobserved[:, 0], row, side="right") - 1
         inside = np.minimum(row, unobserved[run, 1]) - unobserved[run, 0]
         return np.where(run < 0, 0, before[run] + inside)
 
-    count = unobserved_until(corners + 1) - unobserved_until(corners + 1 - lookback)
+    count = count_unobserved(corners + 1) - count_unobserved(corners + 1 - lookback)
     slope = np.sign(np.diff(count))
     left, right, at = corners[:-1], corners[1:], count[:-1]
     # On [left, right] the count goes from `at` with slope: the part of it above `allowed`.

@@ -70,7 +70,7 @@ class Scaler:
         """Statistics of all rows that ``blocks`` gives."""
         if method == "none":
             return cls.identity(n_features)
-        moments = _moments(blocks(), n_features)
+        moments = _compute_moments(blocks(), n_features)
         center, deviation = moments.mean, moments.deviation
         scale = np.where(_exceeds_rounding(deviation, center), deviation, 1.0)
         if method == "robust":
@@ -124,7 +124,7 @@ class Scaler:
         return x * x.new_tensor(self.scale) + x.new_tensor(self.center)
 
 
-def _moments(rows: Iterable[NDArray[np.float32]], n_features: int) -> Moments:
+def _compute_moments(rows: Iterable[NDArray[np.float32]], n_features: int) -> Moments:
     if isinstance(rows, Summarised):
         return rows.moments()
     return Moments.merge(map(Moments.of, rows), n_features)

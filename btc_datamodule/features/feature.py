@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import OPTIONAL
-from btc_datamodule.errors import ConfigError, first_line
+from btc_datamodule.errors import ConfigError, get_first_line
 from btc_datamodule.features.fingerprint import fingerprint
 from btc_datamodule.features.language import Expression
 from btc_datamodule.public import public
@@ -92,7 +92,7 @@ class Feature:
             series = cast("Compute", self.compute)(bars)
         except Exception as error:
             raise ConfigError(
-                f"feature {self.name!r} failed: {type(error).__name__}: {first_line(error)}"
+                f"feature {self.name!r} failed: {type(error).__name__}: {get_first_line(error)}"
             ) from error
         if not isinstance(series, pl.Series) or not (
             series.dtype.is_numeric() or series.dtype == pl.Boolean

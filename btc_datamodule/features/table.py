@@ -189,12 +189,12 @@ class Table:
         values: NDArray[np.float32] = self.x[rows][self.observed[rows].view(np.bool_)]
         return values
 
-    def moments_of(self, rows: slice) -> Moments:
+    def get_moments(self, rows: slice) -> Moments:
         """Moments of the observed rows in a slice from ``segments``; part of one is read."""
         number = self._find_segment(rows)
         return Moments.of(self.observed_rows(rows)) if number is None else self.moments[number]
 
-    def digest_of(self, name: str, rows: slice) -> bytes:
+    def get_digest(self, name: str, rows: slice) -> bytes:
         """SHA-256 of an array in a slice from ``segments``; part of one is read."""
         number = self._find_segment(rows)
         if number is None:
@@ -227,13 +227,13 @@ class Table:
     @property
     def span(self) -> Span:
         """From the first bar's opening to the last bar's close."""
-        return self.first, self.time_of(self.rows)
+        return self.first, self.find_time(self.rows)
 
-    def row_of(self, instant: int) -> int:
+    def find_row(self, instant: int) -> int:
         """The first row that opens at or after an instant; may lie outside the table."""
         return -((self.first - instant) // self.interval)
 
-    def time_of(self, row: int) -> int:
+    def find_time(self, row: int) -> int:
         """Open time of a row, epoch seconds UTC."""
         return self.first + row * self.interval
 

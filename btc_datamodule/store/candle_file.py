@@ -139,15 +139,15 @@ class CandleReader:
         """The candles that open in [start, end)."""
         with explain_damage(self.path):
             low, high = (bisect_left(self._columns["open_time"], when) for when in (start, end))
-            return self._rows(low, high)
+            return self._read_rows(low, high)
 
     def chunks(self) -> Iterator[Candles]:
         """All candles in order of time, ``CHUNK_ROWS`` at a time."""
         for low in range(0, self.header.rows, CHUNK_ROWS):
             with explain_damage(self.path):
-                yield self._rows(low, min(low + CHUNK_ROWS, self.header.rows))
+                yield self._read_rows(low, min(low + CHUNK_ROWS, self.header.rows))
 
-    def _rows(self, low: int, high: int) -> Candles:
+    def _read_rows(self, low: int, high: int) -> Candles:
         return Candles(
             self.header.interval, {name: data[low:high] for name, data in self._columns.items()}
         )
@@ -162,7 +162,7 @@ def read_candles(path: str | Path) -> Candles:
     """
     path = Path(path)
     with CandleReader(path) as reader, explain_damage(path):
-        return reader._rows(0, reader.header.rows)
+        return reader._read_rows(0, reader.header.rows)
 
 
 def read_header(path: Path) -> Header:

@@ -182,7 +182,7 @@ def scaler_sees_everything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def scaler_sees_val(monkeypatch: pytest.MonkeyPatch) -> None:
     def runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, int]]:
-        return [(table.warm_up, table.row_of(fold.val[-1][1]))]
+        return [(table.warm_up, table.find_row(fold.val[-1][1]))]
 
     monkeypatch.setattr(wiring, "find_train_runs", runs)
 

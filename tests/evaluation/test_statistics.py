@@ -230,7 +230,7 @@ def test_the_digest_of_rows_is_the_same_after_newer_candles_came(
 
 def test_older_candles_leave_the_digest_of_rows_alone_too(table: Table, tmp_path: Path) -> None:
     late = table_of(tmp_path, series(first=123))
-    assert late.first == table.time_of(123)
+    assert late.first == table.find_time(123)
     same = [(124, 290), (450, 900)]
     moved = [(low - 123, high - 123) for low, high in same]
     assert compute_digest(late, moved, ["open"]) == compute_digest(table, same, ["open"])

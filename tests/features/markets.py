@@ -97,17 +97,17 @@ def by_hand(candles: Candles, max_fill: int) -> tuple[NDArray[np.int64], dict[st
     """The regular grid, one bar after the other: short holes flat at the close before."""
     opens, interval = candles.open_time.tolist(), candles.interval
     known = [name for name in COLUMNS[1:] if name in candles.columns]
-    row_of = {time: row for row, time in enumerate(opens)}
+    find_row = {time: row for row, time in enumerate(opens)}
     times = list(range(opens[0], opens[-1] + interval, interval))
     bars = {name: np.full(len(times), np.nan) for name in COLUMNS[1:]}
     at = 0
     while at < len(times):
-        if times[at] in row_of:
+        if times[at] in find_row:
             for name in known:
-                bars[name][at] = candles[name][row_of[times[at]]]
+                bars[name][at] = candles[name][find_row[times[at]]]
             at += 1
             continue
-        hole = next(n for n in range(1, len(times)) if times[at + n] in row_of)
+        hole = next(n for n in range(1, len(times)) if times[at + n] in find_row)
         if hole <= max_fill:
             for name in known:
                 price = name in ("open", "high", "low", "close")

@@ -128,8 +128,15 @@ def test_infinite_and_too_large_values_are_not_observed(candles: Path) -> None:
 
 
 def test_rows_and_instants_convert(table: Table) -> None:
-    assert [table.row_of(T0 + s) for s in (-HOUR, -1, 0, 1, HOUR, HOUR + 1)] == [-1, 0, 0, 1, 1, 2]
-    assert [table.time_of(row) for row in (0, 5)] == [T0, T0 + 5 * HOUR]
+    assert [table.find_row(T0 + s) for s in (-HOUR, -1, 0, 1, HOUR, HOUR + 1)] == [
+        -1,
+        0,
+        0,
+        1,
+        1,
+        2,
+    ]
+    assert [table.find_time(row) for row in (0, 5)] == [T0, T0 + 5 * HOUR]
 
 
 # --- one file, many processes -------------------------------------------------------------------

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from btc_datamodule.candles.series import Candles, make_empty, tidy
 from btc_datamodule.candles.timeline import Span, format_instant
-from btc_datamodule.errors import SourceError, first_line
+from btc_datamodule.errors import SourceError, get_first_line
 from btc_datamodule.sources.columns import LAYOUTS, recognise
 
 if TYPE_CHECKING:
@@ -135,9 +135,9 @@ def _unzip_lines(body: bytes, limit: int, url: str) -> Iterator[bytes]:
         if rest:
             yield rest
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, ValueError, OSError) as error:
-        problem = f"the zip is damaged or cut short ({first_line(error)})"
+        problem = f"the zip is damaged or cut short ({get_first_line(error)})"
     except (_UnsafeError, NotImplementedError) as error:
-        problem = f"the zip is refused: {first_line(error)}"
+        problem = f"the zip is refused: {get_first_line(error)}"
     else:
         return
     raise SourceError(f"{url}: {problem}; {MEND}")
@@ -189,7 +189,7 @@ def _parse_lines(lines: bytes, first_row: int, url: str) -> "pl.DataFrame":
             table = table.drop("taker_buy_quote_volume", "ignore")
             return table.with_row_index("row", first_row)
     except pl.exceptions.PolarsError as error:
-        problem = first_line(error)
+        problem = get_first_line(error)
     row, problem = _find_broken_line(lines) or (0, problem)
     raise SourceError(f"{url}, row {first_row + row}: {problem}; {MEND}")
 

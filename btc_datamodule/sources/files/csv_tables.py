@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btc_datamodule.candles.series import REQUIRED
-from btc_datamodule.errors import CandleError, SourceError, first_line
+from btc_datamodule.errors import CandleError, SourceError, get_first_line
 from btc_datamodule.sources.columns import (
     LAYOUTS,
     LEFT_OUT,
@@ -193,7 +193,7 @@ def _parse_as_text(body: bytes, names: Sequence[str], where: str) -> "pl.DataFra
     try:
         return pl.read_csv(body, has_header=False, schema=schema, null_values=_NULLS)
     except pl.exceptions.PolarsError as error:
-        raise SourceError(f"{where}: not readable as CSV ({first_line(error)})") from None
+        raise SourceError(f"{where}: not readable as CSV ({get_first_line(error)})") from None
 
 
 def _check_lines(body: bytes, width: int, number: int, where: str) -> None:

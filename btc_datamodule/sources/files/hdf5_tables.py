@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.errors import SourceError, first_line
+from btc_datamodule.errors import SourceError, get_first_line
 from btc_datamodule.sources.columns import (
     LAYOUTS,
     LEFT_OUT,
@@ -40,7 +40,7 @@ def read_hdf5(path: Path, columns: tuple[str, ...] | None, dataset: str | None) 
     try:
         file = h5py.File(path, "r")
     except OSError as error:
-        raise SourceError(f"{path}: not a readable HDF5 file ({first_line(error)})") from None
+        raise SourceError(f"{path}: not a readable HDF5 file ({get_first_line(error)})") from None
     with file:
         try:
             node, inside = _find_node(file, dataset, path)
@@ -50,7 +50,7 @@ def read_hdf5(path: Path, columns: tuple[str, ...] | None, dataset: str | None) 
             else:
                 found = _read_dataset(node, columns, where)
         except (OSError, RuntimeError, KeyError, ValueError) as error:  # h5py's, for any damage
-            raise SourceError(f"{path}: damaged HDF5 data ({first_line(error)})") from None
+            raise SourceError(f"{path}: damaged HDF5 data ({get_first_line(error)})") from None
     return FileTable(_make_frame(found, columns, where), 1)
 
 

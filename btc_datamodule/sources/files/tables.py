@@ -8,7 +8,7 @@ a field too few or too many is an error that names it.
 
 from pathlib import Path
 
-from btc_datamodule.errors import SourceError, first_line
+from btc_datamodule.errors import SourceError, get_first_line
 from btc_datamodule.sources.columns import FileTable, apply_names, name_columns
 from btc_datamodule.sources.files.csv_tables import read_csv
 from btc_datamodule.sources.files.hdf5_tables import read_hdf5
@@ -62,7 +62,7 @@ def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> FileTable:
                 frame = pl.read_ipc_stream(file) if is_stream else pl.read_ipc(file)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
         raise SourceError(  # polars panics, outside its own exceptions, on some damaged footers
-            f"{path}: damaged, or not what its name says ({first_line(error)})"
+            f"{path}: damaged, or not what its name says ({get_first_line(error)})"
         ) from None
     is_text = [kind == pl.String for kind in frame.dtypes]
     return FileTable(
