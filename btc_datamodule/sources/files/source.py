@@ -41,7 +41,7 @@ class CandleFile(Source):
     Attributes:
         path: one file, a glob pattern, or several of them, read together as one series.
         columns: order of the columns where the file does not name them: a list of names from
-            ``candles.COLUMNS``, "ignore" for a column to leave out, or the layout of an
+            ``candles.series.COLUMNS``, "ignore" for a column to leave out, or the layout of an
             exchange: kraken, bitfinex, coinbase or binance.
         dataset: path of the dataset or group inside HDF5 files, such as "BTC-USD/1h".
         product: name of the folder for this series; by default the file's name and a digest of
