@@ -45,7 +45,7 @@ def run_on_data(command: str, arguments: list[str]) -> None:
     config = parser.parse_args(arguments)
     if config.data is None:
         fail("there is no datamodule: give --config FILE.yaml with a `data:` in it")
-    DATA_COMMANDS[command](parser.instantiate_classes(config).data, config)
+    DATA_COMMANDS[command](parser.instantiate(config).data, config)
 
 
 def _prepare(data: "BTCDataModule", _: Any) -> None:

@@ -5,7 +5,6 @@ import doctest
 import gzip
 import math
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, dataclass
 from itertools import pairwise
@@ -395,9 +394,7 @@ def test_a_target_is_made_from_its_class_path_and_its_fields(target: Target) -> 
     parser.add_argument("--target", type=Target)
     path = f"{type(target).__module__}.{type(target).__qualname__}"
     given = parser.parse_object({"target": {"class_path": path, "init_args": vars(target)}})
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # its newer name is not in the floor
-        assert parser.instantiate_classes(given).target == target
+    assert parser.instantiate(given).target == target
 
 
 def test_a_target_of_ones_own_needs_no_more_than_shape_and_value(tmp_path: Path) -> None:

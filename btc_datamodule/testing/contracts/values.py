@@ -101,9 +101,7 @@ class ValueContract(Generic[V]):
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument(f"--{self.argument}", type=self.kind)
         try:
-            # Named `instantiate` from jsonargparse 4.49 on, where the older name warns.
-            build = getattr(parser, "instantiate", None) or parser.instantiate_classes
-            again = build(parser.parse_object({self.argument: kept}))[self.argument]
+            again = parser.instantiate(parser.parse_object({self.argument: kept}))[self.argument]
         except Exception as error:
             raise AssertionError(
                 f"{name} cannot be built again from what a checkpoint holds of it, {kept}: {error}"
