@@ -161,7 +161,7 @@ def test_memory_is_bounded_by_parts_on_disk_and_the_file_is_the_same(
             largest.append(len(block["origin_time"]))
             yield block
 
-    monkeypatch.setattr("btc_datamodule.training.predictions.merged", watched)
+    monkeypatch.setattr("btc_datamodule.training.predictions.merge_parts", watched)
     for size in (1, 1 << 25):
         monkeypatch.setattr("btc_datamodule.training.predictions.PART_BYTES", size)
         output = tmp_path / f"out{size}{suffix}"
