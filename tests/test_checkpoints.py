@@ -30,7 +30,7 @@ from btc_datamodule import (
 )
 from btc_datamodule.cli.commands import main
 from btc_datamodule.store.candle_file import read_header, write_candles
-from tests.helpers import changed
+from tests.factories import changed
 
 CONFIG = Path(__file__).parents[1] / "configs" / "dummy.yaml"
 FEATURES = ("log_return", "log_range")

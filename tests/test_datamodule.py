@@ -29,7 +29,7 @@ from btc_datamodule import (
     StoreError,
 )
 from btc_datamodule.candles.timeline import format_instant
-from tests.memory import HOUR, START, Memory, random_hourly
+from tests.factories import HOUR, START, InMemory, random_hourly
 
 ROWS = 400
 
@@ -251,18 +251,18 @@ def test_a_train_candle_that_changed_since_is_refused(tmp_path: Path) -> None:
     columns = {name: values.copy() for name, values in candles.columns.items()}
     columns["volume"][100] += 1
     changed = Candles(HOUR, columns)
-    state = prepared(tmp_path / "a", source=Memory(candles), start=None, end=None).state_dict()
-    other = prepared(tmp_path / "b", source=Memory(changed), start=None, end=None)
+    state = prepared(tmp_path / "a", source=InMemory(candles), start=None, end=None).state_dict()
+    other = prepared(tmp_path / "b", source=InMemory(changed), start=None, end=None)
     with pytest.raises(StoreError, match="are not those that the statistics were fitted on"):
         other.load_state_dict(state)
 
 
 def test_what_was_fitted_stays_when_candles_are_added_in_between(tmp_path: Path) -> None:
-    source = Memory(random_hourly([True] * ROWS, seed=1))
+    source = InMemory(random_hourly([True] * ROWS, seed=1))
     split = FractionSplit()
     dm = prepared(tmp_path, source=source, start=None, end=None, split=split)
     fold, scaler = dm.fold, dm.scaler
-    more = Memory(random_hourly([True] * (ROWS + 50), seed=1))
+    more = InMemory(random_hourly([True] * (ROWS + 50), seed=1))
     dm.source = more
     (tmp_path / "data/memory/memory/1h/candles.h5").unlink()
     dm.prepare_data()
@@ -381,14 +381,14 @@ def test_settings_that_leave_nothing_to_train_on_say_what_to_change(
 
 
 def test_a_range_without_candles_says_what_there_is(tmp_path: Path) -> None:
-    source = Memory(random_hourly([True] * ROWS, seed=1))
+    source = InMemory(random_hourly([True] * ROWS, seed=1))
     dm = datamodule(tmp_path, source=source, start="2020-06-01", end="2020-07-01")
     with pytest.raises(ConfigError, match=r"no candles between 2020-06-01.*change `start`"):
         dm.prepare_data()
 
 
 def test_a_feature_of_a_column_that_the_source_lacks_is_named(tmp_path: Path) -> None:
-    source = Memory(random_hourly([True] * ROWS, seed=1))
+    source = InMemory(random_hourly([True] * ROWS, seed=1))
     dm = datamodule(tmp_path, source=source, start=None, end=None, features=["taker_share"])
     with pytest.raises(ConfigError, match=r"'taker_share' needs taker_buy_volume.*'memory'"):
         dm.prepare_data()
@@ -397,7 +397,7 @@ def test_a_feature_of_a_column_that_the_source_lacks_is_named(tmp_path: Path) ->
 def test_too_many_outages_for_the_lookback_name_the_ways_out(tmp_path: Path) -> None:
     present = np.arange(ROWS) % 10 != 0
     present[[0, -1]] = True
-    source = Memory(random_hourly(present.tolist(), seed=1))
+    source = InMemory(random_hourly(present.tolist(), seed=1))
     arguments: dict[str, Any] = {"source": source, "start": None, "end": None}
     split = DateSplit(
         val=format_instant(START + 300 * HOUR), test=format_instant(START + 350 * HOUR)
@@ -472,7 +472,7 @@ def test_a_feature_that_gives_no_numbers_is_named(
 
 def test_a_checkpoint_does_not_care_where_the_same_candles_come_from(tmp_path: Path) -> None:
     candles = random_hourly([True] * ROWS, seed=1)
-    here = prepared(tmp_path / "a", source=Memory(candles, "here"), start=None, end=None)
-    there = prepared(tmp_path / "b", source=Memory(candles, "there"), start=None, end=None)
+    here = prepared(tmp_path / "a", source=InMemory(candles, "here"), start=None, end=None)
+    there = prepared(tmp_path / "b", source=InMemory(candles, "there"), start=None, end=None)
     there.load_state_dict(here.state_dict())
     assert there.scaler == here.scaler

@@ -23,7 +23,7 @@ from btc_datamodule import (
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.features.causality import change_bars
-from tests.memory import HOUR, START, Memory, random_hourly
+from tests.factories import HOUR, START, InMemory, random_hourly
 
 OF_A_FEW_BARS = ["log_return", "log_open", "garman_klass", "day_sin"]
 RUNNING_SUMS = ["relative_volume", "volatility"]
@@ -100,7 +100,7 @@ def corrupted(candles: Candles, bars: NDArray[np.bool_]) -> Candles:
 
 
 def built(case: dict[str, Any], candles: Candles, folder: str) -> BTCDataModule:
-    dm = BTCDataModule(source=Memory(candles), data_dir=folder, **case["arguments"])
+    dm = BTCDataModule(source=InMemory(candles), data_dir=folder, **case["arguments"])
     dm.prepare_data()
     dm.setup()
     return dm

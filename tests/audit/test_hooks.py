@@ -13,7 +13,7 @@ from btc_datamodule import Batch, BTCDataModule, FractionSplit
 from btc_datamodule.audit.report import Audit
 from btc_datamodule.audit.twins import compare, list_arrays
 from btc_datamodule.errors import BTCDataError
-from tests.memory import Memory, random_hourly
+from tests.factories import InMemory, random_hourly
 
 INPUTS = "inputs end at the origin"
 TARGETS = "targets are made of their own bars"
@@ -24,7 +24,7 @@ Kind = type[BTCDataModule]
 
 def audit(folder: Path, kind: Kind = BTCDataModule, **arguments: Any) -> Audit:
     settings: dict[str, Any] = {
-        "source": Memory(random_hourly([True] * 400, seed=2)),
+        "source": InMemory(random_hourly([True] * 400, seed=2)),
         "features": ["log_return"],
         "lookback": 8,
         "horizon": 3,

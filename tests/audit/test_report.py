@@ -37,7 +37,7 @@ from btc_datamodule.features.table import Table
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import WindowSampler
-from tests.memory import HOUR, START, Memory, random_hourly
+from tests.factories import HOUR, START, InMemory, random_hourly
 
 ROWS = 600
 TRAIN_BLIND = "train is blind to val and test"
@@ -56,7 +56,7 @@ def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
     for start, length in ((100, 2), (200, 7), (420, 5), (530, 1)):
         present[start : start + length] = False
     settings: dict[str, Any] = {
-        "source": Memory(random_hourly(present.tolist(), seed=1)),
+        "source": InMemory(random_hourly(present.tolist(), seed=1)),
         "features": ["log_return"],
         "lookback": 8,
         "horizon": 3,

@@ -14,7 +14,7 @@ from btc_datamodule.audit.verify import verify_candles, verify_series, verify_ta
 from btc_datamodule.cli.commands import main
 from btc_datamodule.features.table import BAR_COLUMNS, Table
 from btc_datamodule.store.candle_file import read_header
-from tests.memory import HOUR, START, Memory, random_hourly
+from tests.factories import HOUR, START, InMemory, random_hourly
 
 CONFIG = str(Path(__file__).parents[2] / "configs/dummy.yaml")
 
@@ -25,7 +25,7 @@ def pristine(tmp_path_factory: pytest.TempPathFactory) -> Path:
     present = np.ones(500, dtype=bool)
     present[[40, 41, 200, 201, 202, 203, 204, 205, 300]] = False
     dm = BTCDataModule(
-        source=Memory(random_hourly(present.tolist(), seed=4)),
+        source=InMemory(random_hourly(present.tolist(), seed=4)),
         data_dir=str(tmp_path_factory.mktemp("verify")),
     )
     dm.prepare_data()

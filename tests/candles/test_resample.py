@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from btc_datamodule import CandleFile, Candles, ConfigError
 from btc_datamodule.candles.series import OPTIONAL
-from tests.helpers import candles_of
-from tests.memory import HOUR, START, hourly, random_hourly
+from tests.factories import HOUR, START, candles_of, hourly, random_hourly
 
 
 def read(path: Path | str, interval: int) -> Candles:

@@ -23,7 +23,8 @@ from btc_datamodule.candles.series import (
 )
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import CandleError
-from tests.helpers import HOUR, T0, assert_same, candles_of, changed, digest_of
+from tests.factories import HOUR, T0, candles_of, changed
+from tests.helpers import assert_same, digest_of
 
 MASKS = st.lists(st.booleans(), max_size=12).map(lambda rows: np.array(rows, dtype=bool))
 SOME_OPTIONAL = st.sets(st.sampled_from(OPTIONAL)).map(sorted)

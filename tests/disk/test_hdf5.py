@@ -19,7 +19,8 @@ from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import read_candles, read_header
 from btc_datamodule.store.update import update
 from tests.disk.trouble import FORKED, days, nothing_lost, one_line
-from tests.helpers import HOUR, T0, candles_of, write
+from tests.factories import HOUR, T0, candles_of
+from tests.helpers import write
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,8 @@ from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import read_header
 from btc_datamodule.store.update import update
 from tests.disk.trouble import FORKED
-from tests.helpers import HOUR, T0, candles_of, write
+from tests.factories import HOUR, T0, candles_of
+from tests.helpers import write
 
 
 @dataclass(frozen=True)

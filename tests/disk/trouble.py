@@ -10,7 +10,7 @@ from btc_datamodule.errors import StoreError
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import Header
 from btc_datamodule.store.update import update
-from tests.helpers import T0
+from tests.factories import T0
 
 FORKED = mp.get_context("forkserver")
 FORKED.set_forkserver_preload(["tests.disk.trouble", "polars", "h5py", "tqdm"])

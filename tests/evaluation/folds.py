@@ -9,7 +9,7 @@ from btc_datamodule import (
     BTCDataModule,
 )
 from btc_datamodule.evaluation.splits import Stage
-from tests.memory import Memory, random_hourly
+from tests.factories import InMemory, random_hourly
 
 ROWS = 240
 STAGES: tuple[Stage, ...] = ("train", "val", "test")
@@ -25,7 +25,7 @@ def holed(seed: int) -> list[bool]:
 
 
 PRESENT = [holed(seed) for seed in range(4)]
-SOURCES = [Memory(random_hourly(present, 7), f"holes{i}") for i, present in enumerate(PRESENT)]
+SOURCES = [InMemory(random_hourly(present, 7), f"holes{i}") for i, present in enumerate(PRESENT)]
 FEATURES = [["log_return"], ["log_return", "volatility"]]
 
 

@@ -10,7 +10,7 @@ from btc_datamodule import (
     WalkForward,
 )
 from tests.evaluation.folds import FEATURES, ROWS, SOURCES, Sample, first_targets, opened
-from tests.memory import HOUR
+from tests.factories import HOUR
 
 # Against other libraries. Their samples are numbered rows; ours are known by their first target
 # bar, which is what their row t stands for. No holes.

@@ -42,7 +42,7 @@ from tests.evaluation.folds import (
     opened,
     samples,
 )
-from tests.memory import HOUR, START, Memory
+from tests.factories import HOUR, START, InMemory
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "dummy.yaml")
 
@@ -242,7 +242,7 @@ def test_any_fold_keeps_its_samples_apart_and_counts_them_all(folder: str, examp
 
 
 @dataclass(frozen=True, eq=False)
-class Counting(Memory):
+class Counting(InMemory):
     """Memory that remembers what it was asked for."""
 
     asked: list[Span] = field(default_factory=list)

@@ -28,7 +28,8 @@ from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import BAR_COLUMNS, DTYPES, SEGMENT_DTYPES, Table
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import WindowSampler
-from tests.helpers import HOUR, T0, candles_of, changed, write
+from tests.factories import HOUR, T0, candles_of, changed
+from tests.helpers import write
 
 BLOCK = 64
 ROWS = 1000

@@ -32,7 +32,7 @@ from btc_datamodule.evaluation.targets import (
     TripleBarrier,
 )
 from btc_datamodule.features.table import BAR_COLUMNS
-from tests.memory import HOUR, START, Memory, random_hourly
+from tests.factories import HOUR, START, InMemory, random_hourly
 
 NAN = math.nan
 MAX_FILL = 3
@@ -324,7 +324,7 @@ def test_a_target_depends_on_its_context_and_its_own_bars_only(
     candles = random_hourly(kept, seed=3)
     extent = {"horizon": horizon, "gap": gap, "batch_size": 1}
     with tempfile.TemporaryDirectory() as folder:
-        dm = prepared(Path(folder, "clean"), Memory(candles), target, **extent)
+        dm = prepared(Path(folder, "clean"), InMemory(candles), target, **extent)
         assert dm.shape.reference_bars == target.reference_bars
         dataset = dm.dataset("train")
         position = int(where * len(dataset))
@@ -339,7 +339,7 @@ def test_a_target_depends_on_its_context_and_its_own_bars_only(
             inside[filled_from] = True
 
         other = prepared(
-            Path(folder, "other"), Memory(corrupted(candles, ~inside)), target, **extent
+            Path(folder, "other"), InMemory(corrupted(candles, ~inside)), target, **extent
         )
         same = other.dataset("train")[position]
         assert int(same.origin_time) == int(clean.origin_time)
@@ -351,11 +351,11 @@ def test_the_same_probe_sees_a_change_of_every_bar_inside(tmp_path: Path) -> Non
     """Else it could not find anything."""
     candles = random_hourly([True] * 180, seed=3)
     target, extent = RealisedVolatility(), {"horizon": 3, "gap": 1, "batch_size": 1}
-    clean = prepared(tmp_path / "clean", Memory(candles), target, **extent).dataset("train")[9]
+    clean = prepared(tmp_path / "clean", InMemory(candles), target, **extent).dataset("train")[9]
     first = (int(clean.origin_time) - START) // HOUR + 2
     for row in range(first - 1, first + 3):
         changed = corrupted(candles, np.arange(180) == row)
-        dm = prepared(tmp_path / str(row), Memory(changed), target, **extent)
+        dm = prepared(tmp_path / str(row), InMemory(changed), target, **extent)
         assert dm.dataset("train")[9].y != clean.y
 
 
@@ -398,7 +398,7 @@ def test_a_target_is_made_from_its_class_path_and_its_fields(target: Target) -> 
 
 
 def test_a_target_of_ones_own_needs_no_more_than_shape_and_value(tmp_path: Path) -> None:
-    dm = prepared(tmp_path, Memory(random_hourly([True] * 200, 1)), Variance(), batch_size=8)
+    dm = prepared(tmp_path, InMemory(random_hourly([True] * 200, 1)), Variance(), batch_size=8)
     assert dm.shape.reference_bars == 1
     assert dm.dataset("val")[np.arange(3)].y.shape == (3, 1)
 
@@ -410,7 +410,7 @@ def test_a_target_that_gives_something_else_than_it_says_is_refused(
     tmp_path: Path, gives: str, what: str
 ) -> None:
     candles = random_hourly([True] * 200, 1)
-    dm = prepared(tmp_path, Memory(candles), Crooked(gives), batch_size=8, horizon=2)
+    dm = prepared(tmp_path, InMemory(candles), Crooked(gives), batch_size=8, horizon=2)
     with pytest.raises(ConfigError, match=f"Crooked gave {what} for 3 samples.* shape \\(3, 2\\)"):
         dm.dataset("val")[np.arange(3)]
 

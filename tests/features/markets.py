@@ -14,7 +14,8 @@ from btc_datamodule.candles.series import COLUMNS, Candles, concatenate
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import CandleReader
-from tests.helpers import HOUR, T0, write
+from tests.factories import HOUR, T0
+from tests.helpers import write
 
 EVER = (0, 2**40)
 ROWS = 2000

@@ -6,7 +6,7 @@ from btc_datamodule.candles.series import Candles
 from btc_datamodule.features.build import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
-from tests.helpers import candles_of
+from tests.factories import candles_of
 
 EVER = (0, 2**40)
 ROWS = 120

@@ -22,9 +22,10 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.table import SEGMENT_ROWS, Table
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import CandleReader, Provenance, read_header
+from tests.factories import HOUR, T0, candles_of, changed
 from tests.features.markets import MAX_FILL, simulated
 from tests.features.tables import EVER, ROWS, recipe, series
-from tests.helpers import HOUR, T0, candles_of, changed, write
+from tests.helpers import write
 
 
 def test_the_key_tells_different_content_apart(candles: Path, tmp_path: Path) -> None:

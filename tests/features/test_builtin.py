@@ -10,8 +10,8 @@ from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES, resolve
 from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.table import Table
+from tests.factories import HOUR, T0
 from tests.features.markets import EVER, Market, real_grid, references
-from tests.helpers import HOUR, T0
 
 
 def test_the_simulated_bars_have_holes_of_both_kinds() -> None:

@@ -15,8 +15,9 @@ from btc_datamodule.features.builtin import FEATURES, resolve
 from btc_datamodule.features.causality import check_lookback
 from btc_datamodule.features.feature import Compute, Feature, make_frame
 from btc_datamodule.features.table import Table
+from tests.factories import HOUR, T0, candles_of, changed
 from tests.features.markets import EVER, MAX_FILL, Market, real_grid, references
-from tests.helpers import HOUR, T0, candles_of, changed, write
+from tests.helpers import write
 
 CLOSE = pl.col("close")
 

@@ -15,7 +15,8 @@ from btc_datamodule.candles.timeline import Span
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.store.candle_file import CandleReader
-from tests.helpers import HOUR, T0, candles_of, write
+from tests.factories import HOUR, T0, candles_of
+from tests.helpers import write
 
 MASKS = st.lists(st.booleans(), max_size=20).map(lambda rows: np.array(rows, dtype=bool))
 

@@ -25,7 +25,8 @@ from btc_datamodule.features.methods import Method
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.store.update import update
-from tests.helpers import HOUR, candles_of, changed, write
+from tests.factories import HOUR, candles_of, changed
+from tests.helpers import write
 
 NAN = math.nan
 

@@ -10,7 +10,7 @@ import pytest
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import make_frame
 from btc_datamodule.features.methods import METHODS
-from tests.helpers import HOUR
+from tests.factories import HOUR
 
 NAN = math.nan
 

@@ -21,8 +21,8 @@ from btc_datamodule.features.table import DTYPES, SCHEMA, SEGMENT_DTYPES, Table,
 from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.store.candle_file import read_header
 from btc_datamodule.store.update import update
+from tests.factories import HOUR, T0
 from tests.features.tables import NO_TRADE, OUTAGE, ROWS, recipe, series
-from tests.helpers import HOUR, T0
 
 # --- content ------------------------------------------------------------------------------------
 

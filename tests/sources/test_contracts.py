@@ -14,7 +14,7 @@ from btc_datamodule.candles.series import Candles
 from btc_datamodule.testing import SourceContract
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange
 from btc_datamodule.testing.series import without
-from tests.helpers import HOUR, candles_of
+from tests.factories import HOUR, candles_of
 
 START = 1_577_836_800  # 2020-01-01T00:00:00Z
 MONTHS: tuple[str | int, str | int] = ("2020-01-01", "2020-02-18T05:00")

@@ -16,7 +16,8 @@ from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.store.candle_file import read_header
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange
-from tests.helpers import HOUR, candles_of, digest_of
+from tests.factories import HOUR, candles_of
+from tests.helpers import digest_of
 
 DAY = 86_400
 

@@ -28,7 +28,8 @@ from btc_datamodule.store.candle_file import (
     read_header,
     write_candles,
 )
-from tests.helpers import HOUR, T0, assert_same, candles_of, digest_of, write
+from tests.factories import HOUR, T0, candles_of
+from tests.helpers import assert_same, digest_of, write
 
 ROWS = 400
 COVERED = ((T0, T0 + 300 * HOUR), (T0 + 310 * HOUR, T0 + 500 * HOUR))

@@ -40,7 +40,8 @@ from btc_datamodule.testing.exchange import (
     Request,
     random_walk,
 )
-from tests.helpers import HOUR, T0, assert_same, candles_of
+from tests.factories import HOUR, T0, candles_of
+from tests.helpers import assert_same
 
 FORKED = mp.get_context("forkserver")
 FORKED.set_forkserver_preload(

@@ -17,7 +17,7 @@ from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange
-from tests.helpers import HOUR, candles_of, changed
+from tests.factories import HOUR, candles_of, changed
 from tests.store.exchanges import (
     COINBASE,
     DAY,

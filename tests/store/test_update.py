@@ -27,7 +27,8 @@ from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import read_candles, read_header
 from btc_datamodule.store.update import Update, locate_series, update
-from tests.helpers import HOUR, T0, assert_same, candles_of, changed, digest_of
+from tests.factories import HOUR, T0, candles_of, changed
+from tests.helpers import assert_same, digest_of
 
 SPAWN = mp.get_context("spawn")
 BARS = 60

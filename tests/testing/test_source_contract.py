@@ -12,7 +12,7 @@ from btc_datamodule import Block, Candles, ConfigError, Source, SourceError
 from btc_datamodule.candles.series import PRICES, make_empty
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.testing import SourceContract
-from tests.helpers import HOUR, T0, candles_of, changed
+from tests.factories import HOUR, T0, candles_of, changed
 from tests.testing.contracts import assert_caught, find_failures, list_tests
 
 HELD = candles_of(np.delete(T0 + HOUR * np.arange(60), [7, 8, 30]))

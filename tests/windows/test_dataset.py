@@ -11,7 +11,7 @@ import torch
 
 from btc_datamodule import Batch, BTCDataModule, DateSplit
 from btc_datamodule.candles.timeline import format_instant
-from tests.memory import HOUR, START, Memory, hourly
+from tests.factories import HOUR, START, InMemory, hourly
 
 UP = math.log(1.1)
 
@@ -28,7 +28,7 @@ def instant(row: int) -> str:
 def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
     """Train owns targets in rows [0, 11), val in [11, 13), test in row 13."""
     settings: dict[str, Any] = {
-        "source": Memory(hourly(CLOSES)),
+        "source": InMemory(hourly(CLOSES)),
         "start": instant(0),
         "end": instant(14),
         "features": ["log_return", "log_volume"],
@@ -51,7 +51,7 @@ def longer(folder: Path, **arguments: Any) -> BTCDataModule:
     """The same with bars up to row 29; val owns rows [11, 20), test [20, 30)."""
     more = [322.102 * 1.1**n for n in range(1, 17)]
     split = DateSplit(val=instant(11), test=instant(20))
-    source = Memory(hourly([*CLOSES, *more]))
+    source = InMemory(hourly([*CLOSES, *more]))
     return datamodule(folder, source=source, end=instant(30), split=split, **arguments)
 
 
@@ -131,7 +131,7 @@ def test_a_stage_scores_each_bar_once_and_ends_with_its_last_window(tmp_path: Pa
     closes = [100.0 * 1.01**row for row in range(40)]
     dm = datamodule(
         tmp_path,
-        source=Memory(hourly(closes)),
+        source=InMemory(hourly(closes)),
         end=instant(40),
         horizon=4,
         split=DateSplit(val=instant(20), test=instant(30)),

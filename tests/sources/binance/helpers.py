@@ -14,7 +14,7 @@ from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange
-from tests.helpers import HOUR, candles_of
+from tests.factories import HOUR, candles_of
 
 DAY = 86_400
 

@@ -13,7 +13,8 @@ from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange, Fault
-from tests.helpers import HOUR, assert_same
+from tests.factories import HOUR
+from tests.helpers import assert_same
 from tests.sources.binance.helpers import (
     DAY,
     DAY_5,

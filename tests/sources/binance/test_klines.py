@@ -7,7 +7,8 @@ from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange
-from tests.helpers import HOUR, assert_same
+from tests.factories import HOUR
+from tests.helpers import assert_same
 from tests.sources.binance.helpers import (
     HELD,
     MONTHS,

@@ -17,7 +17,8 @@ from btc_datamodule.store.candle_file import read_candles, read_header
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange
-from tests.helpers import HOUR, assert_same
+from tests.factories import HOUR
+from tests.helpers import assert_same
 from tests.sources.binance.helpers import (
     DAY,
     HELD,

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from btc_datamodule.errors import BTCDataError, CandleError, SourceError
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange
-from tests.helpers import HOUR, assert_same
+from tests.factories import HOUR
+from tests.helpers import assert_same
 from tests.sources.binance.helpers import (
     CSV,
     DAY_5,

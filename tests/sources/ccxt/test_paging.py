@@ -22,7 +22,7 @@ from btc_datamodule.sources.ccxt.source import Ccxt
 from btc_datamodule.sources.web import patience
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import Rows
-from tests.helpers import candles_of
+from tests.factories import candles_of
 from tests.sources.ccxt.helpers import assert_tiles, fetch
 from tests.sources.helpers import HOUR
 
