@@ -35,7 +35,7 @@ def make_datamodule(
     """A datamodule over a month of simulated hours with outages, unless arguments say otherwise.
 
     Args:
-        folder: where its files lie.
+        folder: where its files lie, under ``data``.
         kind: its class.
         ready: whether its files are to be there, and it set up.
         arguments: its arguments.
@@ -47,7 +47,7 @@ def make_datamodule(
         "lookback": 12,
         "horizon": 3,
         "batch_size": 32,
-        "data_dir": str(folder),
+        "data_dir": str(Path(folder) / "data"),
     }
     if not isinstance(arguments.get("source", Simulator()), Simulator):
         del settings["start"], settings["end"]  # all that there is

@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lightning.pytorch import Trainer
 
 from btc_datamodule import (
     Batch,
@@ -30,7 +30,7 @@ from btc_datamodule import (
 )
 from btc_datamodule.cli.commands import main
 from btc_datamodule.store.candle_file import read_header, write_candles
-from tests.factories import changed
+from tests.factories import changed, make_datamodule, make_trainer
 
 CONFIG = Path(__file__).parents[1] / "configs" / "dummy.yaml"
 FEATURES = ("log_return", "log_range")
@@ -47,15 +47,17 @@ def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
         "split": FractionSplit(0.2, 0.2),
         "scaling": "robust",
         "target_scaling": "robust",
-        "data_dir": str(folder / "data"),
     }
-    return BTCDataModule(**settings | arguments)
+    return make_datamodule(folder, ready=False, **settings | arguments)
 
 
-def trainer(folder: Path, **arguments: Any) -> Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    limits = {"max_epochs": 1, "limit_train_batches": 3, "limit_val_batches": 2}
-    return Trainer(accelerator="cpu", default_root_dir=folder, **{**quiet, **limits, **arguments})
+trainer = partial(
+    make_trainer,
+    max_epochs=1,
+    limit_train_batches=3,
+    limit_val_batches=2,
+    enable_checkpointing=True,
+)
 
 
 class Recorder(DummyModule):

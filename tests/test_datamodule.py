@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 
 from btc_datamodule import (
     Batch,
@@ -29,39 +30,23 @@ from btc_datamodule import (
     StoreError,
 )
 from btc_datamodule.candles.timeline import format_instant
-from tests.factories import HOUR, START, InMemory, random_hourly
+from tests.factories import (
+    HOUR,
+    START,
+    InMemory,
+    make_datamodule,
+    make_model,
+    make_trainer,
+    random_hourly,
+)
 
 ROWS = 400
 
 
-def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
-    settings: dict[str, Any] = {
-        "source": Simulator(seed=1, outages_per_year=50),
-        "start": "2021-03-01",
-        "end": "2021-04-01",
-        "lookback": 12,
-        "horizon": 3,
-        "batch_size": 32,
-        "data_dir": str(folder / "data"),
-    }
-    return BTCDataModule(**{**settings, **arguments})
-
-
-def prepared(folder: Path, **arguments: Any) -> BTCDataModule:
-    dm = datamodule(folder, **arguments)
-    dm.prepare_data()
-    dm.setup()
-    return dm
-
-
-def dummy(dm: BTCDataModule) -> DummyModule:
-    torch.manual_seed(0)
-    return DummyModule(dm.n_features, dm.lookback, dm.horizon, dm.target_shape)
-
-
-def trainer(folder: Path, **arguments: Any) -> Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return Trainer(accelerator="cpu", default_root_dir=folder, **{**quiet, **arguments})
+datamodule = partial(make_datamodule, ready=False)
+prepared = make_datamodule
+dummy = make_model
+trainer = partial(make_trainer, enable_checkpointing=True)
 
 
 def test_no_name_of_the_package_brings_in_more_than_lightning_does() -> None:
@@ -210,7 +195,7 @@ def test_a_checkpoint_is_plain_and_gives_back_spans_and_statistics(tmp_path: Pat
     state = torch.load(path, weights_only=True)
     assert state["BTCDataModule"] == dm.state_dict()
     assert state["datamodule_hyper_parameters"]["source"] == {
-        "class_path": "btc_datamodule.sources.simulator.Simulator",
+        "class_path": "btc_datamodule.Simulator",
         "init_args": {"seed": 1, "no_trade": 0.0, "outages_per_year": 50.0},
     }
 

@@ -22,6 +22,7 @@ from btc_datamodule import (
     TripleBarrier,
 )
 from btc_datamodule.plain import UNKNOWN, describe, to_plain
+from tests.factories import make_datamodule
 
 
 class Threshold(Target):
@@ -50,18 +51,8 @@ def module_level(x: float) -> float:
     return x
 
 
-def trained(tmp_path: Path, target: Target, **arguments: Any) -> BTCDataModule:
-    dm = BTCDataModule(
-        target=target,
-        start="2020-01-01",
-        end="2020-03-01",
-        lookback=8,
-        data_dir=str(tmp_path),
-        **arguments,
-    )
-    dm.prepare_data()
-    dm.setup()
-    return dm
+def trained(tmp_path: Path, target: Target) -> BTCDataModule:
+    return make_datamodule(tmp_path, target=target)
 
 
 def test_a_target_that_is_no_dataclass_meets_its_checkpoint_again(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from btc_datamodule import Batch, BTCDataModule, FractionSplit
 from btc_datamodule.audit.report import Audit
 from btc_datamodule.audit.twins import compare, list_arrays
 from btc_datamodule.errors import BTCDataError
-from tests.factories import InMemory, random_hourly
+from tests.factories import InMemory, make_datamodule, random_hourly
 
 INPUTS = "inputs end at the origin"
 TARGETS = "targets are made of their own bars"
@@ -27,14 +27,10 @@ def audit(folder: Path, kind: Kind = BTCDataModule, **arguments: Any) -> Audit:
         "source": InMemory(random_hourly([True] * 400, seed=2)),
         "features": ["log_return"],
         "lookback": 8,
-        "horizon": 3,
         "batch_size": 16,
         "split": FractionSplit(val=0.2, test=0.2),
-        "data_dir": str(folder),
     }
-    dm = kind(**{**settings, **arguments})
-    dm.prepare_data()
-    return dm.audit()
+    return make_datamodule(folder, kind, **settings | arguments).audit()
 
 
 # --- planted --------------------------------------------------------------------------------------

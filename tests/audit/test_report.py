@@ -37,7 +37,7 @@ from btc_datamodule.features.table import Table
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import WindowSampler
-from tests.factories import HOUR, START, InMemory, random_hourly
+from tests.factories import HOUR, START, InMemory, make_datamodule, random_hourly
 
 ROWS = 600
 TRAIN_BLIND = "train is blind to val and test"
@@ -59,12 +59,10 @@ def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
         "source": InMemory(random_hourly(present.tolist(), seed=1)),
         "features": ["log_return"],
         "lookback": 8,
-        "horizon": 3,
         "batch_size": 16,
         "split": FractionSplit(val=0.2, test=0.2),
-        "data_dir": str(folder),
     }
-    return BTCDataModule(**{**settings, **arguments})
+    return make_datamodule(folder, ready=False, **settings | arguments)
 
 
 @cache

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lightning.pytorch import Trainer
 from numpy.typing import NDArray
 
 from btc_datamodule import (
@@ -42,7 +42,7 @@ from tests.evaluation.folds import (
     opened,
     samples,
 )
-from tests.factories import HOUR, START, InMemory
+from tests.factories import HOUR, START, InMemory, make_trainer
 
 CONFIG = str(Path(__file__).parents[2] / "configs" / "dummy.yaml")
 
@@ -360,15 +360,7 @@ def test_a_fit_without_validation_runs(folder: str, tmp_path: Path) -> None:
         runner.test(model, datamodule=dm, verbose=False)
 
 
-def trainer(folder: Path, **arguments: Any) -> Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    return Trainer(
-        accelerator="cpu",
-        max_epochs=1,
-        default_root_dir=folder,
-        enable_checkpointing=False,
-        **{**quiet, **arguments},
-    )
+trainer = partial(make_trainer, max_epochs=1)
 
 
 def test_the_forecasts_of_all_folds_join_to_histories_of_the_whole_time(folder: str) -> None:

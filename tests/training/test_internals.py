@@ -9,6 +9,7 @@ import os
 import re
 import signal
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader
 
 import btc_datamodule
 from btc_datamodule.training import internals
+from tests.factories import make_trainer
 
 BATCHES = 6
 """In an epoch of ``fit``; a validation has two."""
@@ -82,17 +84,7 @@ def loader(batches: int = BATCHES) -> DataLoader[Any]:
     return DataLoader(rows, batch_size=None)
 
 
-def trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
-    settings: dict[str, Any] = {"max_epochs": 2, "logger": False, "num_sanity_val_steps": 0}
-    return Trainer(
-        accelerator="cpu",
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        enable_checkpointing=any(isinstance(each, OnExceptionCheckpoint) for each in callbacks),
-        **settings | options,
-    )
+trainer = partial(make_trainer, max_epochs=2, num_sanity_val_steps=0)
 
 
 def fit(

@@ -7,6 +7,7 @@ import os
 import signal
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from btc_datamodule import (
 )
 from btc_datamodule.cli.commands import main
 from btc_datamodule.training import internals
+from tests.factories import make_datamodule, make_trainer
 
 CONFIG = Path(__file__).parents[2] / "configs" / "dummy.yaml"
 
@@ -69,17 +71,15 @@ class Tells(Stops):
         print(f"steps: {self.trainer.global_step}")
 
 
-def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
-    settings: dict[str, Any] = {"lookback": 8} | arguments
-    return BTCDataModule(
-        source=Simulator(seed=3),
-        start="2021-01-01",
-        end="2021-01-20",
-        horizon=2,
-        batch_size=32,
-        data_dir=str(folder / "data"),
-        **settings,
-    )
+datamodule = partial(
+    make_datamodule,
+    ready=False,
+    source=Simulator(seed=3),
+    start="2021-01-01",
+    end="2021-01-20",
+    lookback=8,
+    horizon=2,
+)
 
 
 def model_for(
@@ -90,18 +90,9 @@ def model_for(
     return model
 
 
-def trainer(folder: Path, **arguments: Any) -> Trainer:
-    return Trainer(
-        accelerator="cpu",
-        callbacks=[StopCheckpoint(str(folder))],
-        default_root_dir=folder,
-        max_epochs=1,
-        logger=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **arguments,
-    )
+def trainer(folder: Path, **options: Any) -> Trainer:
+    settings = {"max_epochs": 1, "num_sanity_val_steps": 0, "enable_checkpointing": True}
+    return make_trainer(folder, StopCheckpoint(str(folder)), **settings | options)
 
 
 @pytest.mark.parametrize(

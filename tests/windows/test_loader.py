@@ -2,6 +2,7 @@
 
 import os
 import pickle
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -16,6 +17,7 @@ from btc_datamodule.features.table import Table
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
 from btc_datamodule.windows.loader import StartMethod
 from btc_datamodule.windows.sampler import WindowSampler
+from tests.factories import make_datamodule
 
 START_METHODS = get_args(StartMethod)
 
@@ -30,20 +32,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("loaders")
 
 
-def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
-    dm = BTCDataModule(
-        source=Simulator(seed=3, outages_per_year=100, no_trade=0.01),
-        start="2021-01-01",
-        end="2021-02-15",
-        lookback=24,
-        horizon=2,
-        batch_size=50,
-        data_dir=str(folder),
-        **{"min_observed": 0.5, **arguments},
-    )
-    dm.prepare_data()
-    dm.setup()
-    return dm
+datamodule = partial(
+    make_datamodule,
+    source=Simulator(seed=3, outages_per_year=100, no_trade=0.01),
+    start="2021-01-01",
+    end="2021-02-15",
+    lookback=24,
+    horizon=2,
+    batch_size=50,
+    min_observed=0.5,
+)
 
 
 def epoch(dm: BTCDataModule) -> list[Batch]:
