@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningModule
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from btc_datamodule import Batch, BTCDataModule, ConfigError, DummyModule, Simulator
 from btc_datamodule.cli.commands import main
 from btc_datamodule.training.predictions import PredictionWriter, extract_columns, merge_parts
+from tests.factories import make_datamodule, make_trainer
 
 CONFIG = Path(__file__).parents[2] / "configs" / "dummy.yaml"
 START = 1_600_000_000
@@ -40,30 +41,18 @@ class Predicts(LightningModule):
 
 @pytest.fixture(scope="module")
 def dm(tmp_path_factory: pytest.TempPathFactory) -> BTCDataModule:
-    found = BTCDataModule(
+    return make_datamodule(
+        tmp_path_factory.mktemp("data"),
         source=Simulator(seed=2, outages_per_year=60),
-        start="2021-03-01",
         end="2021-03-25",
         lookback=8,
         horizon=2,
         batch_size=20,
-        data_dir=str(tmp_path_factory.mktemp("data")),
     )
-    found.prepare_data()
-    found.setup()
-    return found
 
 
 def predict(function: Callable[[Any], Any], output: Path, data: Any) -> Any:
-    runner = Trainer(
-        accelerator="cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[PredictionWriter(str(output))],
-        default_root_dir=output.parent,
-    )
+    runner = make_trainer(output.parent, PredictionWriter(str(output)))
     if isinstance(data, BTCDataModule):
         return runner.predict(Predicts(function), datamodule=data, return_predictions=False)
     return runner.predict(Predicts(function), data, return_predictions=False)

@@ -11,7 +11,7 @@ import torch
 
 from btc_datamodule import Batch, BTCDataModule, DateSplit
 from btc_datamodule.candles.timeline import format_instant
-from tests.factories import HOUR, START, InMemory, hourly
+from tests.factories import HOUR, START, InMemory, hourly, make_datamodule
 
 UP = math.log(1.1)
 
@@ -39,12 +39,8 @@ def datamodule(folder: Path, **arguments: Any) -> BTCDataModule:
         "scaling": "none",
         "shuffle": "none",
         "batch_size": 1,
-        "data_dir": str(folder),
     }
-    dm = BTCDataModule(**{**settings, **arguments})
-    dm.prepare_data()
-    dm.setup()
-    return dm
+    return make_datamodule(folder, **settings | arguments)
 
 
 def longer(folder: Path, **arguments: Any) -> BTCDataModule:

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 from btc_datamodule import Batch, BTCDataModule, ConfigError, DummyModule, Simulator, WalkForward
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.device import COPIED_BYTES, DEVICE_SHARE, WindowStarts, gather_nested
+from tests.factories import make_datamodule
 
 CPU = torch.device("cpu")
 STAGES = ("train", "val", "test", "predict")
@@ -31,21 +32,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def datamodule(folder: Path, gather: Any = "device", **arguments: Any) -> BTCDataModule:
-    settings: dict[str, Any] = {"min_observed": 0.5, **arguments}
-    dm = BTCDataModule(
-        source=Simulator(seed=3, outages_per_year=100, no_trade=0.01),
-        start="2021-01-01",
-        end="2021-02-15",
-        lookback=24,
-        horizon=2,
-        batch_size=50,
-        data_dir=str(folder),
-        gather=gather,
-        **settings,
-    )
-    dm.prepare_data()
-    dm.setup()
-    return dm
+    settings: dict[str, Any] = {
+        "source": Simulator(seed=3, outages_per_year=100, no_trade=0.01),
+        "start": "2021-01-01",
+        "end": "2021-02-15",
+        "lookback": 24,
+        "horizon": 2,
+        "batch_size": 50,
+        "min_observed": 0.5,
+    }
+    return make_datamodule(folder, gather=gather, **settings | arguments)
 
 
 def batches(dm: BTCDataModule, stage: str, epoch: int = 1) -> Iterator[Batch]:

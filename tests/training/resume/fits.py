@@ -2,18 +2,20 @@
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint, OnExceptionCheckpoint, Timer
+from lightning.pytorch.callbacks import OnExceptionCheckpoint, Timer
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 
-from btc_datamodule import Batch, BTCDataModule, DummyModule, Simulator
+from btc_datamodule import Batch, BTCDataModule, DummyModule
+from tests.factories import make_datamodule, make_trainer
 
 EPOCHS = 3
 BATCHES = 8
@@ -89,17 +91,8 @@ def datamodule(
     folder: Path, kind: type[BTCDataModule] = BTCDataModule, **arguments: Any
 ) -> BTCDataModule:
     """Train has 8 batches of 32 windows, and some windows over."""
-    settings: dict[str, Any] = {"batch_size": 32} | arguments
-    return kind(
-        source=Simulator(seed=1, outages_per_year=50),
-        start="2021-03-01",
-        end="2021-03-19",
-        lookback=12,
-        horizon=3,
-        min_observed=0.5,
-        data_dir=str(folder / "data"),
-        **settings,
-    )
+    settings: dict[str, Any] = {"end": "2021-03-19", "min_observed": 0.5} | arguments
+    return make_datamodule(folder, kind, ready=False, **settings)
 
 
 def prepared(folder: Path, **arguments: Any) -> BTCDataModule:
@@ -114,21 +107,7 @@ def model_for(dm: BTCDataModule, kind: type[Recorder] = Recorder) -> Recorder:
     return kind(dm.n_features, dm.lookback, dm.horizon, dm.target_shape, 0.1).prepare()
 
 
-def trainer(folder: Path, *callbacks: Callback, **arguments: Any) -> Trainer:
-    settings: dict[str, Any] = {
-        "max_epochs": EPOCHS,
-        "enable_progress_bar": False,
-        "enable_model_summary": False,
-        "enable_checkpointing": any(isinstance(each, Checkpoint) for each in callbacks),
-        "logger": False,
-        "num_sanity_val_steps": 0,
-    }
-    return Trainer(
-        accelerator="cpu",
-        default_root_dir=folder,
-        callbacks=list(callbacks),
-        **settings | arguments,
-    )
+trainer = partial(make_trainer, max_epochs=EPOCHS, num_sanity_val_steps=0)
 
 
 def same_weights(one: LightningModule, other: LightningModule) -> bool:
