@@ -416,7 +416,9 @@ class BTCDataModule(LightningDataModule):
         other.settings, other.trainer = stages.settings, None
         other.num_workers, other.pin_memory = 0, False
         other._use(stages)
-        other.setup()
+        stages.check(self.batch_size)
+        if type(self).setup is not BTCDataModule.setup:  # one of its own may take statistics
+            other.setup()
         return other
 
 

@@ -119,9 +119,21 @@ class Twin:
     def hand_samples(self, stage: Stage, rows: NDArray[np.int64], seed: int = 0) -> Any:
         """The samples with their origins at some rows as one batch, as the model would get it."""
         with seed_random_numbers(seed):
-            windows, each = self.server.dataset(stage), np.unique(rows)
-            windows.origins = Origins.of(np.stack([each, each + 1], axis=1), 1, last=False)
-            return self._transfer(windows[np.searchsorted(each, rows)])
+            windows = self._take(stage, rows)
+            return self._transfer(windows[np.searchsorted(np.unique(rows), rows)])
+
+    def hand_one_by_one(self, stage: Stage, rows: NDArray[np.int64]) -> Iterator[Any]:
+        """The samples with their origins at some rows, each as a batch of one."""
+        windows = self._take(stage, rows)
+        for position in np.searchsorted(np.unique(rows), rows):
+            with seed_random_numbers():
+                yield self._transfer(windows[np.array([position])])
+
+    def _take(self, stage: Stage, rows: NDArray[np.int64]) -> WindowDataset:
+        """The windows of a stage, but with these origins alone, in order of time."""
+        windows, each = self.server.dataset(stage), np.unique(rows)
+        windows.origins = Origins.of(np.stack([each, each + 1], axis=1), 1, last=False)
+        return windows
 
     def _transfer(self, batch: Any) -> Any:
         """What the hooks of batches, and the transfer to a device, make of a batch."""
