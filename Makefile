@@ -8,7 +8,7 @@ ARGS ?=
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-check: lint test ## what CI runs: lint, types and tests
+check: lint test ## lint, types and tests
 
 lint: check-code check-format check-types ## code, format and types
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from btc_datamodule.evaluation.splits import (
         CombinatorialPurged,
         DateSplit,
+        Fold,
         FractionSplit,
         Split,
         WalkForward,
@@ -76,6 +77,7 @@ _MODULES = {
     "evaluation.splits": (
         "CombinatorialPurged",
         "DateSplit",
+        "Fold",
         "FractionSplit",
         "Split",
         "WalkForward",
@@ -110,6 +112,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "FEATURES",
     "Feature",
     "Split",
+    "Fold",
     "FractionSplit",
     "DateSplit",
     "WalkForward",

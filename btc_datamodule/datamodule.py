@@ -153,8 +153,15 @@ class BTCDataModule(LightningDataModule):
             rank_zero_warn(doubt)
         self.save_hyperparameters(list_hyperparameters(self._given, self.settings))
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in _FIXED and "settings" in vars(self):
+                return getattr(self.settings, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def __setattr__(self, name: str, value: Any) -> None:
-        if name in _FIXED:
+        if name in _FIXED and "settings" in vars(self):
             raise ConfigError(
                 f"{name} decides the windows and is fixed once a datamodule is made: make another "
                 f"one, BTCDataModule({name}=...)"
@@ -334,19 +341,15 @@ class BTCDataModule(LightningDataModule):
     def audit(self) -> "Audit":
         """Check on these very candles and settings that nothing of the future leaks.
 
-        Asks no source and changes nothing; builds the feature file if need be. See
-        ``audit.report``.
+        Asks no source and changes nothing; builds the feature file if need be. Before there are
+        candles it raises ``NotPreparedError``, and ``ConfigError`` if a stage has no windows.
 
         Returns:
-            What was found: ``passed``, ``findings``, and as text a report.
-
-        Raises:
-            NotPreparedError: if there are no candles yet.
-            ConfigError: if the settings leave a stage without windows.
+            What was found: ``passed``, ``findings``, and as text a report. See ``audit.report``.
         """
         from btc_datamodule.audit.report import audit
 
-        return audit(self.settings, self._fitted, self._serve)
+        return audit(self.settings, self._fitted, self._serve, verified_key=self._verified_key)
 
     def inverse_transform(self, y: Tensor) -> Tensor:
         """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
@@ -360,9 +363,8 @@ class BTCDataModule(LightningDataModule):
             origin_time: (B,) int64, epoch seconds, of their origins.
 
         Returns:
-            What ``target.prices`` makes of them, in the quote currency. They are measured from
-            the close before the first target bar, which with a gap comes after the origin: NaN
-            where it is not known yet.
+            What ``target.prices`` makes of them, in the quote currency, measured from the close
+            before the first target bar: NaN where that is not known yet.
 
         Raises:
             ConfigError: if the target is not one of prices.
@@ -423,4 +425,4 @@ class BTCDataModule(LightningDataModule):
 
 
 _ARGUMENTS = tuple(signature(BTCDataModule).parameters)
-_FIXED = frozenset(field.name for field in fields(Settings))
+_FIXED = {field.name for field in fields(Settings)} - {"shape"} | {"lookback", "horizon", "gap"}

@@ -4,20 +4,29 @@ What a checkpoint may hold under ``weights_only=True``, and what the settings of
 those of the data that it meets are compared by.
 """
 
+import copyreg
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import Field, fields, is_dataclass
-from datetime import date
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from datetime import date, datetime
 from inspect import isfunction, signature
-from pathlib import Path
+from pathlib import PurePath
+from types import FunctionType, ModuleType
 from typing import Any
 
 import numpy as np
+import torch
 
 from btc_datamodule.features.feature import Feature
 
 UNKNOWN = "<unknown>"
 """Stands in ``describe`` for what cannot be told from another of its kind."""
+
+LONGEST = 500
+"""Characters of the text of a part; a longer one is a digest of it."""
+
+LARGEST, DEEPEST = 10_000, 50
+"""Parts of an object, and levels of parts, that are looked at; what comes after them is unknown."""
 
 
 def to_plain(value: Any) -> Any:
@@ -43,56 +52,101 @@ def to_plain(value: Any) -> Any:
 def describe(thing: Any) -> str:
     """A text of what an object is made of, the same for equal objects in every process.
 
-    A dataclass by its fields, another object by its attributes: ``FractionSplit(val=0.2,
-    test=0.2)``; an array by a digest of its bytes. ``UNKNOWN`` stands for a part that cannot be
-    told from another of its kind, such as a lambda.
+    A dataclass by the fields that it compares; another object by its arguments, if its attributes
+    have all of their names, and else by all that pickle would write of it (``__getstate__`` can
+    leave out a cache); an array by a digest of its bytes: ``FractionSplit(val=0.2, test=0.2)``.
+    ``UNKNOWN`` stands for a part that cannot be told from another of its kind, such as a lambda.
+    Whole numbers are alike as int and float, and sequences as list and tuple: YAML does not tell
+    them apart.
     """
-    return _describe(thing, ())
+    return _describe(thing, {}, 0)
 
 
-def _describe(thing: Any, outer: tuple[int, ...]) -> str:
-    """See ``describe``; ``outer`` has the identities of what the thing lies in, to end cycles."""
-    if thing is None or isinstance(thing, bool | int | float | str | bytes | date | Path):
+def _describe(thing: Any, known: dict[int, tuple[Any, str]], depth: int) -> str:
+    """See ``describe``; ``known`` has the texts of things met before, by their identities."""
+    if isinstance(thing, np.generic):
+        thing = thing.item()
+    if type(thing) in (float, int) and float(thing).is_integer():
+        return repr(int(thing))
+    if thing is None or type(thing) in (bool, int, float, complex, str, bytes, date, datetime):
         return repr(thing)
-    if hasattr(thing, "__qualname__"):  # a function or a class
-        return UNKNOWN if "<" in thing.__qualname__ else str(thing.__qualname__)
-    if hasattr(thing, "__array__"):
-        return _describe_array(np.asarray(thing))
-    if id(thing) in outer:
-        return UNKNOWN
-    return _describe_parts(thing, lambda part: _describe(part, (*outer, id(thing))))
+    if id(thing) not in known:
+        if len(known) > LARGEST or depth > DEEPEST:
+            return UNKNOWN
+        known[id(thing)] = thing, UNKNOWN  # for what holds itself
+        text = _describe_object(thing, lambda part: _describe(part, known, depth + 1))
+        if len(text) > LONGEST:
+            digest = hashlib.sha256(text.encode()).hexdigest()[:16]
+            doubt = f", {UNKNOWN}" if UNKNOWN in text else ""
+            text = f"{type(thing).__qualname__}(sha256:{digest}{doubt})"
+        known[id(thing)] = thing, text
+    return known[id(thing)][1]
 
 
-def _describe_parts(thing: Any, describe_part: Callable[[Any], str]) -> str:
-    """The text of a thing that has parts: a list, a tuple, a set, a mapping or an object."""
-    if isinstance(thing, list | tuple):
-        items = ", ".join(map(describe_part, thing))
-        return f"[{items}]" if isinstance(thing, list) else f"({items}{',' * (len(thing) == 1)})"
-    if isinstance(thing, Mapping | set | frozenset):
-        pairs = thing.items() if isinstance(thing, Mapping) else [(part,) for part in thing]
+def _describe_object(thing: Any, describe_part: Callable[[Any], str]) -> str:
+    """The text of a thing that is no plain value."""
+    kind = type(thing)
+    if isinstance(thing, type | FunctionType):
+        return UNKNOWN if "<" in thing.__qualname__ else thing.__qualname__
+    if isinstance(thing, torch.Tensor) or kind is np.ndarray:
+        return _describe_array(thing)
+    if kind in (list, tuple):
+        return f"[{', '.join(map(describe_part, thing))}]"
+    if kind in (dict, set, frozenset):
+        pairs = thing.items() if kind is dict else [(part,) for part in thing]
         return f"{{{', '.join(sorted(': '.join(map(describe_part, pair)) for pair in pairs))}}}"
+    held = _list_held(thing)
+    if held is None:
+        return UNKNOWN
+    parts = [f"{name}={describe_part(part)}" for name, part in held.items()]
+    return f"{kind.__qualname__}({', '.join(parts)})"
+
+
+def _list_held(thing: Any) -> dict[str, Any] | None:
+    """What an object was made with, by name; None where that is not to be known."""
+    if isinstance(thing, ModuleType | PurePath):
+        return {"path": thing.__name__ if isinstance(thing, ModuleType) else str(thing)}
     if is_dataclass(thing):
-        held = {field.name: _read_field(thing, field) for field in fields(thing)}
-    elif hasattr(thing, "__dict__"):
-        held = vars(thing)
-    else:
+        return {field.name: getattr(thing, field.name) for field in fields(thing) if field.compare}
+    if isfunction(type(thing).__init__):
+        parameters = signature(type(thing)).parameters.values()
+        named = all(each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters)
+        arguments = _list_arguments(thing)
+        if arguments and named and len(arguments) == len(parameters):
+            return arguments
+    return _list_pickled(thing)
+
+
+def _list_pickled(thing: Any) -> dict[str, Any] | None:
+    """What pickle would write of an object; None where it could not."""
+    try:
+        reduced = thing.__reduce_ex__(4)
+    except Exception:  # whatever a class raises that cannot be pickled
+        return None
+    if isinstance(reduced, str):
+        return {"path": f"{getattr(thing, '__module__', '')}.{reduced}"}
+    if not isinstance(reduced, tuple) or len(reduced) < 2:
+        return None
+    make, arguments, *state = reduced
+    arguments = [part for part in arguments if part is not type(thing)]
+    is_plain = make is copyreg.__newobj__ and not arguments  # type: ignore[attr-defined]
+    if is_plain and not any(state[1:]) and isinstance(state[0], dict | None):
+        return dict(sorted((state[0] or {}).items()))
+    items = [list(part) if isinstance(part, Iterator) else part for part in state]
+    return {"made_by": getattr(make, "__qualname__", str(make)), "of": arguments, "state": items}
+
+
+def _describe_array(array: Any) -> str:
+    """A digest of the bytes of a numpy array or a tensor."""
+    values = array
+    if isinstance(array, torch.Tensor):
+        if array.layout != torch.strided or array.is_quantized:
+            return UNKNOWN
+        values = array.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy()
+    elif array.dtype.hasobject:
         return UNKNOWN
-    listed = ", ".join(f"{name}={describe_part(part)}" for name, part in held.items())
-    return f"{type(thing).__qualname__}({listed})"
-
-
-def _read_field(thing: Any, field: "Field[Any]") -> Any:
-    """The value of a field; a whole number where a float is due as YAML gives it back."""
-    value = getattr(thing, field.name)
-    is_whole = isinstance(value, int) and not isinstance(value, bool)
-    return float(value) if is_whole and field.type in (float, "float") else value
-
-
-def _describe_array(array: "np.ndarray[Any, Any]") -> str:
-    if array.dtype.hasobject:
-        return UNKNOWN
-    digest = hashlib.sha256(array.tobytes()).hexdigest()[:16]
-    return f"array({array.shape}, {array.dtype.str}, sha256:{digest})"
+    digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).hexdigest()[:16]
+    return f"array({tuple(array.shape)}, {array.dtype}, sha256:{digest})"
 
 
 def _to_plain_argument(value: Any) -> Any:

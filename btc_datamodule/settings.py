@@ -153,6 +153,11 @@ class Settings:
         )
 
     @property
+    def gap(self) -> int:
+        """Bars between the last input bar and the first target bar."""
+        return self.shape.gap
+
+    @property
     def n_features(self) -> int:
         """F, the last axis of ``Batch.x``."""
         return len(self.features)

@@ -35,7 +35,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
 )
 FLOOR = {part: number for number, parts in enumerate(FLOORS) for part in parts}
 
-LONGEST = {"package": 425, "tests": 610}
+LONGEST = {"package": 430, "tests": 610}
 """Lines of a file: about 400 and 600."""
 
 

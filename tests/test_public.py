@@ -26,7 +26,10 @@ PATHS_OF_0_1 = {
     "sources.coinbase": ("Coinbase",),
     "sources.files": ("CandleFile",),
     "sources.simulator": ("Simulator",),
-    "splits": ("CombinatorialPurged", "DateSplit", "FractionSplit", "Split", "WalkForward"),
+    "splits": (
+        *("CombinatorialPurged", "DateSplit", "Fold", "FractionSplit", "Split"),
+        "WalkForward",
+    ),
     "stopping": ("StopCheckpoint",),
     "store": ("read_candles",),
     "targets": (

@@ -70,7 +70,9 @@ class Audit:
         return "\n".join([*lines, f"{held} of {len(self.findings)} guarantees hold"])
 
 
-def audit(settings: Settings, fitted: Fitted | None, serve: Serve) -> Audit:
+def audit(
+    settings: Settings, fitted: Fitted | None, serve: Serve, *, verified_key: str | None = None
+) -> Audit:
     """Check the guarantees on the candles of some settings; see the module.
 
     Builds the feature file from the stored candles if it is not there.
@@ -79,6 +81,7 @@ def audit(settings: Settings, fitted: Fitted | None, serve: Serve) -> Audit:
         settings: which windows there are.
         fitted: what training has fixed; None to fit it.
         serve: gives the loaders and hooks that a Trainer would use over some stages.
+        verified_key: key of the feature file whose train rows are known to be those of ``fitted``.
 
     Raises:
         NotPreparedError: if there are no candles yet.
@@ -88,7 +91,7 @@ def audit(settings: Settings, fitted: Fitted | None, serve: Serve) -> Audit:
     with ExitStack() as stack:
         try:
             build(settings.candle_path, settings.recipe)
-            used = Stages.open(settings, fitted)
+            used = Stages.open(settings, fitted, verified_key=verified_key)
             serve(used)
             pieces = list(_open_pieces(used, serve, stack))
         except LookAheadError as error:

@@ -25,7 +25,7 @@ from torch import Tensor
 from btc_datamodule.candles.runs import Mask
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_instant, unite
-from btc_datamodule.errors import BTCDataError, ConfigError
+from btc_datamodule.errors import BTCDataError, ConfigError, get_first_line
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.origins import Origins
 from btc_datamodule.evaluation.splits import Fold, Split, Stage
@@ -136,10 +136,22 @@ class Twin:
         return windows
 
     def _transfer(self, batch: Any) -> Any:
-        """What the hooks of batches, and the transfer to a device, make of a batch."""
-        batch = self.server.on_before_batch_transfer(batch, 0)
-        batch = self.server.transfer_batch_to_device(batch, torch.device("cpu"), 0)
-        return self.server.on_after_batch_transfer(batch, 0)
+        """What the hooks of batches, and the transfer to a device, make of a batch.
+
+        Raises:
+            LeakError: if a hook fails, as one does that asks for its Trainer.
+        """
+        try:
+            batch = self.server.on_before_batch_transfer(batch, 0)
+            batch = self.server.transfer_batch_to_device(batch, torch.device("cpu"), 0)
+            return self.server.on_after_batch_transfer(batch, 0)
+        except BTCDataError:
+            raise
+        except Exception as error:  # a user's own code, which may raise anything
+            raise LeakError(
+                "the hooks of batches cannot be checked, as they fail without a Trainer "
+                f"({type(error).__name__}: {get_first_line(error)})"
+            ) from error
 
 
 @dataclass(frozen=True, eq=False)
@@ -318,7 +330,9 @@ def list_arrays(batch: Any, name: str = "") -> dict[str, NDArray[Any]]:
     Those of a dict or a named tuple have their names, those of a tuple or list their numbers.
     """
     if isinstance(batch, Tensor):
-        return {name or "batch": batch.detach().cpu().numpy()}
+        values = batch.detach().cpu()
+        half = values.dtype in (torch.bfloat16, torch.float16)
+        return {name or "batch": (values.float() if half else values).numpy()}
     if isinstance(batch, np.ndarray):
         return {name or "batch": batch}
     if isinstance(batch, Mapping):

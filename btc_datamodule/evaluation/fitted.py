@@ -87,7 +87,7 @@ def find_train_runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, i
 
 @dataclass(frozen=True, eq=False)
 class ObservedRows:
-    """The observed rows of ``x`` in some runs: to go through block by block, or as moments."""
+    """The observed rows of ``x`` in some runs: to go through segment by segment, or as moments."""
 
     table: Table
     runs: Sequence[tuple[int, int]]
@@ -96,7 +96,7 @@ class ObservedRows:
         return map(self.table.observed_rows, _cut_segments(self.table, self.runs))
 
     def moments(self) -> Moments:
-        """Moments of all the rows; only the blocks at the ends of the runs are read."""
+        """Moments of all the rows; only the segments at the ends of the runs are read."""
         parts = map(self.table.get_moments, _cut_segments(self.table, self.runs))
         return Moments.merge(parts, len(self.table.features))
 
@@ -104,7 +104,7 @@ class ObservedRows:
 def compute_digest(table: Table, runs: Sequence[tuple[int, int]], columns: Sequence[str]) -> str:
     """SHA-256 of the features, the mask and some columns of the bars in ``runs``.
 
-    It is that of the digests of their blocks. As blocks are cut by the clock, it depends on the
+    It is that of the digests of their segments. As segments are cut by the clock, it depends on the
     rows alone, not on what else the table holds.
     """
     digest = hashlib.sha256()

@@ -1,7 +1,7 @@
 """Scaling: statistics of the train rows, applied to batches.
 
-Statistics are fitted on observed train rows in float64, in blocks: the mean and the variance from
-the ``Moments`` of blocks, which the feature file has at hand; quartiles exactly, by counting the
+Statistics are fitted on observed train rows in float64, in chunks: the mean and the variance from
+the ``Moments`` of chunks, which the feature file has at hand; quartiles exactly, by counting the
 bits of float32 values in two passes. They are plain numbers and travel in checkpoints.
 
 Methods:
@@ -39,8 +39,8 @@ TILED_ROWS = 1 << 14
 NORMAL_IQR = 1.3489795003921634
 """Interquartile range of the standard normal distribution."""
 
-Blocks = Callable[[], Iterable[NDArray[np.float32]]]
-"""Gives the rows anew each time it is called, as blocks of shape (n, F)."""
+Chunks = Callable[[], Iterable[NDArray[np.float32]]]
+"""Gives the rows anew each time it is called, as chunks of shape (n, F)."""
 
 
 @runtime_checkable
@@ -66,15 +66,15 @@ class Scaler:
     scale: tuple[float, ...]
 
     @classmethod
-    def fit(cls, method: Scaling, blocks: Blocks, n_features: int) -> "Scaler":
-        """Statistics of all rows that ``blocks`` gives."""
+    def fit(cls, method: Scaling, chunks: Chunks, n_features: int) -> "Scaler":
+        """Statistics of all rows that ``chunks`` gives."""
         if method == "none":
             return cls.identity(n_features)
-        moments = _compute_moments(blocks(), n_features)
+        moments = _compute_moments(chunks(), n_features)
         center, deviation = moments.mean, moments.deviation
         scale = np.where(_exceeds_rounding(deviation, center), deviation, 1.0)
         if method == "robust":
-            low, center, high = _compute_quantiles(blocks, (0.25, 0.5, 0.75), n_features)
+            low, center, high = _compute_quantiles(chunks, (0.25, 0.5, 0.75), n_features)
             spread = (high - low) / NORMAL_IQR
             scale = np.where(_exceeds_rounding(spread, center), spread, scale)
         if method == "window":
@@ -138,7 +138,7 @@ def _exceeds_rounding(
 
 
 def _compute_quantiles(
-    blocks: Blocks, shares: tuple[float, ...], n_features: int
+    chunks: Chunks, shares: tuple[float, ...], n_features: int
 ) -> NDArray[np.float64]:
     """(len(shares), F) exact quantiles, linear between neighbours as ``numpy.quantile``.
 
@@ -146,8 +146,8 @@ def _compute_quantiles(
     bits of every value, then the lower 16 of those that share their upper ones with a quantile.
     """
     upper = np.zeros((n_features, 1 << 16), dtype=np.int64)
-    for block in blocks():
-        for feature, keys in enumerate(_to_sortable(block)):
+    for chunk in chunks():
+        for feature, keys in enumerate(_to_sortable(chunk)):
             upper[feature] += np.bincount(keys >> 16, minlength=1 << 16)
     rows = int(upper[0].sum())
     if not rows:
@@ -157,8 +157,8 @@ def _compute_quantiles(
     below = np.cumsum(upper, axis=1)
     bins = [np.searchsorted(below[feature], ranks, side="right") for feature in range(n_features)]
     lower = np.zeros((n_features, len(ranks), 1 << 16), dtype=np.int64)
-    for block in blocks():
-        for feature, keys in enumerate(_to_sortable(block)):
+    for chunk in chunks():
+        for feature, keys in enumerate(_to_sortable(chunk)):
             for i, upper_bits in enumerate(bins[feature]):
                 inside = keys[keys >> 16 == upper_bits] & 0xFFFF
                 lower[feature, i] += np.bincount(inside, minlength=1 << 16)
@@ -172,9 +172,9 @@ def _compute_quantiles(
     return np.stack(columns, axis=1)
 
 
-def _to_sortable(block: NDArray[np.float32]) -> NDArray[np.uint32]:
+def _to_sortable(chunk: NDArray[np.float32]) -> NDArray[np.uint32]:
     """(F, n) uint32 in the same order as the float32 values: the sign bit turned into an order."""
-    bits = np.ascontiguousarray(block.T + np.float32(0.0)).view(np.uint32)  # -0.0 becomes 0.0
+    bits = np.ascontiguousarray(chunk.T + np.float32(0.0)).view(np.uint32)  # -0.0 becomes 0.0
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 

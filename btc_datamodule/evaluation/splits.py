@@ -50,6 +50,7 @@ MOST_FOLDS = 100_000
 Spans = tuple[Span, ...]
 
 
+@public
 @dataclass(frozen=True)
 class Fold:
     """Which instants each stage owns.

@@ -200,7 +200,7 @@ class WindowDataset(Dataset[Batch]):
         return Batch(x, y, observed, times)
 
     def stream_targets(self) -> Iterator[NDArray[np.float32]]:
-        """All targets in order of time, not scaled, as blocks of shape (n, C); NaN left out."""
+        """All targets in order of time, not scaled, as chunks of shape (n, C); NaN left out."""
         each = (self.shape.reference_bars + self.shape.horizon) * len(self.target.columns) * 8
         count = max(1, TARGET_BYTES // each)
         for low in range(0, len(self), count):

@@ -132,6 +132,19 @@ def test_a_transform_that_mixes_samples_is_told_as_such(tmp_path: Path) -> None:
     assert "each without the rest of its batch, changes" in str(found)
 
 
+class AsksItsTrainer(BTCDataModule):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        return batch if self.trainer.training else None  # type: ignore[union-attr]
+
+
+def test_hooks_that_cannot_run_without_a_trainer_are_a_finding_and_no_traceback(
+    tmp_path: Path,
+) -> None:
+    found = audit(tmp_path, AsksItsTrainer)
+    assert INPUTS in found.failed
+    assert "the hooks of batches cannot be checked, as they fail without a Trainer" in str(found)
+
+
 def test_chance_that_no_seed_decides_is_told_from_a_leak(tmp_path: Path) -> None:
     def add_unseeded(batch: Batch) -> Batch:
         return batch._replace(x=batch.x + np.random.default_rng().normal())
@@ -149,6 +162,10 @@ def add_noise(batch: Batch) -> Batch:
 
 def square(batch: Batch) -> Batch:
     return batch._replace(x=torch.cat([batch.x, batch.x**2], dim=-1))
+
+
+def halve(batch: Batch) -> Batch:
+    return batch._replace(x=batch.x.to(torch.bfloat16))
 
 
 class CleanPairs(BTCDataModule):
@@ -173,6 +190,7 @@ class WithArgument(BTCDataModule):
 
 
 CLEAN: dict[str, tuple[Callable[..., BTCDataModule], dict[str, Any]]] = {
+    "half precision": (BTCDataModule, {"transform": halve}),
     "random noise": (BTCDataModule, {"transform": add_noise}),
     "more features": (BTCDataModule, {"transform": square}),
     "on the device": (BTCDataModule, {"transform": square, "gather": "device"}),
