@@ -84,7 +84,7 @@ def test_lint_is_what_ci_runs() -> None:
     commands = list_commands("lint").splitlines()
     assert [command.split(" -m ")[1] for command in commands] == list(LINT)
     for command in LINT:
-        assert f".venv/bin/{command}\n" in ci
+        assert f".venv-dev/bin/{command}\n" in ci
 
 
 @needs_make
