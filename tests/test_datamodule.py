@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -248,7 +249,7 @@ def test_what_was_fitted_stays_when_candles_are_added_in_between(tmp_path: Path)
     dm = prepared(tmp_path, source=source, start=None, end=None, split=split)
     fold, scaler = dm.fold, dm.scaler
     more = InMemory(random_hourly([True] * (ROWS + 50), seed=1))
-    dm.source = more
+    dm.settings = replace(dm.settings, source=more)
     (tmp_path / "data/memory/memory/1h/candles.h5").unlink()
     dm.prepare_data()
     dm.setup("test")
