@@ -107,10 +107,23 @@ class Unequal(Sound):
     __hash__ = object.__hash__
 
 
+class Serial:
+    """Equal to any other, whatever its number."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Serial)
+
+    def __hash__(self) -> int:
+        return 0
+
+
 @caught_by("test_two_made_alike_are_equal", "it would fit neither")
 @dataclass(frozen=True)
 class WithASerialNumber(Sound):
-    number: int = field(default_factory=lambda: next(FLOW), compare=False)
+    number: Serial = field(default_factory=lambda: Serial(next(FLOW)))
 
 
 @caught_by("test_two_made_alike_are_equal", "read=<unknown>")
