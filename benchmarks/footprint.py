@@ -134,10 +134,11 @@ def index(rows: int, batches: int) -> None:
         rows=rows,
         warm_up=1,
         min_observed=1.0,
+        holes=outages,
         outages=outages,
         unobserved=outages,
     )
-    origins = Origins.of(found.runs, 1, last=False)
+    origins = Origins.of(found.runs, 1)
     sampler = WindowSampler(len(origins), BATCH, shuffle="full", drop_last=True)
     for _, positions in zip(range(batches), sampler, strict=False):
         assert isinstance(positions, np.ndarray)

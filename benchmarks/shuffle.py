@@ -103,7 +103,7 @@ def windows_of(table: Table, lookback: int, stride: int) -> WindowDataset:
     runs: Runs = np.array([[lookback - 1, table.rows - 1]], dtype=np.int64)
     return WindowDataset(
         replace(table),
-        Origins.of(runs, stride, last=False),
+        Origins.of(runs, stride),
         SampleShape(lookback, 1),
         LogReturn(),
         Scaler("train", (0.0,) * len(table.features), (2.0,) * len(table.features)),

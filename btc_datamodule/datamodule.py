@@ -29,7 +29,7 @@ from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
 from btc_datamodule.sources.base import Source
 from btc_datamodule.stages import Stages, View, prepare
-from btc_datamodule.training.internals import get_callbacks, is_fitting
+from btc_datamodule.training.internals import get_callbacks, is_fitting, is_running
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stop_checkpoint import silence_advice
@@ -382,7 +382,8 @@ class BTCDataModule(LightningDataModule):
         """The one factory of loaders: whole batches of positions in, whole batches out."""
         windows, train = self.dataset(stage), stage == "train"
         on_device = self.gather == "device" and self.settings.scaling != "window"
-        overfits = bool(getattr(self.trainer, "overfit_batches", 0))
+        trainer = self.trainer
+        overfits = trainer is not None and is_running(trainer) and trainer.overfit_batches > 0
         pays = not on_device and trains_on_gpu(self.trainer)
         pinned = pays if self.pin_memory is None else self.pin_memory
         loader = make_loader(

@@ -6,7 +6,7 @@ counts them and what was left out, and turns forecasts into prices. ``Stages.ope
 the audit opens others on candles in which some bars are changed.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
@@ -14,12 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from btc_datamodule.candles.runs import count_rows
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
-from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest, find_train_runs
-from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origins
+from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest
+from btc_datamodule.evaluation.origins import (
+    FoundOrigins,
+    Origins,
+    count_target_bars,
+    find_origins,
+    space_runs,
+)
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
+from btc_datamodule.evaluation.walls import find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.build import build
 from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.settings import Settings
@@ -94,9 +102,12 @@ class Stages:
 
     def verify(self) -> None:
         """Raise ``StoreError`` unless the train rows are those that were fitted on."""
-        rows = find_train_runs(self.table, self.fold, self.settings.embargo)
+        settings = self.settings
+        rows = find_train_runs(
+            self.table, self.fold, embargo=settings.embargo, purge=settings.purge
+        )
         self.fitted.verify(
-            compute_digest(self.table, rows, self.settings.target.columns), self.table
+            compute_digest(self.table, rows, settings.target.columns), self.table
         )
 
     def windows(self, stage: Stage) -> WindowDataset:
@@ -152,11 +163,15 @@ class Stages:
         import polars as pl
 
         rows: list[dict[str, Any]] = []
+        horizon = self.settings.shape.horizon
         for stage in STAGES:
-            stride = self.windows(stage).origins.stride
             for span, found in zip(self.fold.spans(stage), self.count_origins(stage), strict=True):
                 start, end = (max(self.table.first, span[0]), min(span[1], self.table.span[1]))
-                taken = Origins.of(found.runs, stride, last=stage in ("val", "test"))
+                taken = take_origins(self.settings, stage, [found])
+                scored = unscored = None
+                if stage in ("val", "test"):
+                    scored = count_target_bars(taken, horizon)
+                    unscored = count_target_bars(Origins.of(found.runs, 1), horizon) - scored
                 rows.append(
                     {
                         "stage": stage,
@@ -164,8 +179,10 @@ class Stages:
                         "to": end,
                         "bars": max(0, end - start) // self.table.interval,
                         "windows": len(taken),
-                        "eligible": int((found.runs[:, 1] - found.runs[:, 0]).sum()),
+                        "eligible": count_rows(found.runs),
                         **found.dropped._asdict(),
+                        "scored": scored,
+                        "unscored": unscored,
                     }
                 )
         instants = pl.from_epoch(pl.col("from", "to")).dt.replace_time_zone("UTC")
@@ -233,7 +250,7 @@ def prepare(settings: Settings, *, refresh: bool) -> list[str]:
 def fit(settings: Settings, table: Table) -> Fitted:
     """Split the time of a feature file, and take the statistics of what train may see."""
     fold = settings.split.select_fold(table.span, table.interval)
-    rows = find_train_runs(table, fold, settings.embargo)
+    rows = find_train_runs(table, fold, embargo=settings.embargo, purge=settings.purge)
     scaler = Scaler.fit(settings.scaling, lambda: ObservedRows(table, rows), settings.n_features)
     windows = make_windows(settings, table, fold, "train", scaler)
     targets = Scaler.fit(settings.target_scaling, windows.stream_targets, settings.target_shape[-1])
@@ -245,11 +262,24 @@ def make_windows(
 ) -> WindowDataset:
     """The windows of a stage, targets not scaled."""
     found = count_origins(settings, table, fold, stage)
-    runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *(each.runs for each in found)])
-    stride = {"train": settings.stride, "predict": 1}.get(stage, settings.eval_stride)
-    origins = Origins.of(runs, stride, last=stage in ("val", "test"))
+    origins = take_origins(settings, stage, found)
     complete = settings.min_observed == 1
     return WindowDataset(table, origins, settings.shape, settings.target, scaler, complete=complete)
+
+
+def take_origins(settings: Settings, stage: Stage, found: Sequence[FoundOrigins]) -> Origins:
+    """Those of the eligible origins of some spans that a stage hands out.
+
+    Of train every ``stride``-th of each run. Of val and test such that no two are closer together
+    than ``eval_stride``: at a stride of the horizon, the default, no bar is scored twice. What is
+    left over at the end of an unbroken stretch, less than a horizon, is in no window. Of predict
+    all.
+    """
+    stride = {"train": settings.stride, "predict": 1}.get(stage, settings.eval_stride)
+    runs = [each.runs for each in found]
+    if stage != "train":
+        runs = [space_runs(each, stride) for each in runs]
+    return Origins.of(np.concatenate([np.zeros((0, 2), dtype=np.int64), *runs]), stride)
 
 
 def count_origins(
@@ -257,6 +287,7 @@ def count_origins(
 ) -> tuple[FoundOrigins, ...]:
     """The eligible origins of each span of a stage, and how many were left out and why."""
     train = stage == "train"
+    walled = train or settings.context == "strict"
     return tuple(
         find_origins(
             settings.shape,
@@ -264,11 +295,12 @@ def count_origins(
             rows=table.rows,
             warm_up=table.warm_up,
             min_observed=settings.min_observed,
+            holes=table.holes,
             outages=table.outages,
             unobserved=table.unobserved,
             purge=settings.purge if stage in ("train", "val") else 0,
-            inside=train or settings.context == "strict",
-            embargo=settings.embargo if train and fold.is_after_evaluation(span) else 0,
+            wall=find_wall(table, span) if walled else 0,
+            embargo=find_embargo(table, fold, span, settings.embargo) if train else 0,
             need_target=stage != "predict",
         )
         for span in fold.spans(stage)

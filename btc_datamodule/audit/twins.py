@@ -132,7 +132,7 @@ class Twin:
     def _take(self, stage: Stage, rows: NDArray[np.int64]) -> WindowDataset:
         """The windows of a stage, but with these origins alone, in order of time."""
         windows, each = self.server.dataset(stage), np.unique(rows)
-        windows.origins = Origins.of(np.stack([each, each + 1], axis=1), 1, last=False)
+        windows.origins = Origins.of(np.stack([each, each + 1], axis=1), 1)
         return windows
 
     def _transfer(self, batch: Any) -> Any:

@@ -14,6 +14,8 @@ from btc_datamodule.errors import ConfigError
 
 Span = tuple[int, int]
 
+LONGEST_DURATION = 1_000_000 * 86_400
+
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
@@ -30,6 +32,19 @@ def parse_interval(text: str) -> int:
             "1s, 1m, 5m, 1h or 1d (m is minutes)"
         )
     return int(match[1]) * _UNIT_SECONDS[match[2]]
+
+
+def parse_duration(text: str) -> int:
+    """Seconds of a length of time, written as an interval is; up to ``LONGEST_DURATION``.
+
+    Raises:
+        ConfigError: if the text is not a whole number followed by s, m, h or d, or more than that.
+    """
+    match = re.fullmatch(r"0*(\d{1,15})([smhd])", str(text))
+    seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
+    if not 0 < seconds <= LONGEST_DURATION:
+        raise ConfigError(f"{text!r} is no duration such as 60d or 12h, of at most a million days")
+    return seconds
 
 
 def format_interval(seconds: int) -> str:

@@ -12,8 +12,9 @@ ORIGINS_SHOWN = 5
 LEFT_OUT = """\
 windows: those at the stage's stride; eligible: origins that may be used. The columns after it
 count origins that were left out: target past the end of the span (end), purge, too little history
-before (history), embargo, an outage in the target (target), the origin not observed (origin), too
-few inputs observed (inputs)."""
+before (history), embargo, an outage in the target (target), no candle at the origin, or not
+observed (origin), too few inputs observed (inputs). scored: target bars of val and test, each in
+one window; unscored: those left over at the end of an unbroken stretch."""
 
 
 def describe(data: "BTCDataModule", *, provenance: bool = False) -> str:
@@ -52,16 +53,16 @@ def _format_provenance(record: Provenance) -> str:
 def _describe_grid(data: "BTCDataModule") -> str:
     table = data.table
     outage_bars = int((table.outages[:, 1] - table.outages[:, 0]).sum())
-    no_trade_holes = table.holes - len(table.outages)
     return "\n".join(
         [
             f"features  {table.path}",
             f"          {', '.join(table.features)}; warm-up {table.warm_up} bars",
             f"          {table.rows:,} bars on the grid, {table.present:,} of them in the candles",
-            f"holes     {table.holes:,} holes, {table.rows - table.present:,} bars absent",
-            f"          {no_trade_holes:,} without trades (up to {data.settings.max_fill} bars): "
-            f"{table.no_trade:,} bars filled flat",
-            f"          {len(table.outages):,} outages: {outage_bars:,} bars not observed",
+            f"holes     {len(table.holes):,} holes, {table.rows - table.present:,} bars absent",
+            f"          {table.filled:,} bars filled flat (the first {table.max_fill} of a hole), "
+            "taken as time without trades",
+            f"          {len(table.outages):,} outages (longer holes): {outage_bars:,} bars not "
+            "observed",
         ]
     )
 
@@ -71,7 +72,8 @@ def _describe_stages(data: "BTCDataModule") -> str:
     for name in ("from", "to"):
         frame = frame.with_columns(frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
     cells = [
-        [f"{value:,}" if isinstance(value, int) else value for value in row] for row in frame.rows()
+        ["-" if value is None else f"{value:,}" if isinstance(value, int) else value for value in row]
+        for row in frame.rows()
     ]
     table = [frame.columns, *cells]
     widths = [max(len(row[i]) for row in table) for i in range(len(frame.columns))]

@@ -66,23 +66,9 @@ class Fitted:
             raise StoreError(
                 f"the train rows ({format_instant(start)} to {format_instant(end)}) in "
                 f"{table.path} are not those that the statistics were fitted on: candles, "
-                "`start`, `max_fill` or a feature has changed since; train again, or restore "
-                "what it was trained on"
+                "`start`, `max_fill`, `purge`, a feature or how holes are filled (in 0.2) has "
+                "changed since; train again, or restore what it was trained on"
             )
-
-
-def find_train_runs(table: Table, fold: Fold, embargo: int) -> list[tuple[int, int]]:
-    """The rows of a table that statistics may see, as half-open runs.
-
-    They are what a train window can have as input: of a span that does not begin with the table
-    the first rows are left out, whose features are made of bars before it.
-    """
-    runs = []
-    for span in fold.train:
-        low, high = (min(max(table.find_row(when), 0), table.rows) for when in span)
-        low += table.warm_up + (embargo if fold.is_after_evaluation(span) else 0)
-        runs.append((min(low, high), high))
-    return runs
 
 
 @dataclass(frozen=True, eq=False)

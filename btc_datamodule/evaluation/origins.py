@@ -8,12 +8,17 @@ holds:
 
     end       a + H > e: its last target bars belong to the next stage
     purge     a + H > e - purge
-    history   it would need bars from before the table, or, where a stage keeps ``inside`` its
-              span, from before b
-    embargo   or from before b + embargo
-    target    a bar of the target, or one that the target is measured from, lies in an outage
-    origin    the origin is not observed
+    history   it would need bars from before the table, or from before the wall of its span
+    embargo   or from before the end of the embargo (see ``walls``)
+    target    a bar of the target, or one that the target is measured from, lies in an outage: it
+              cannot be measured
+    origin    there is no candle for the origin, or it is not observed
     inputs    less than ``min_observed`` of its input rows are observed
+
+Of these only ``target`` depends on what comes after the origin, apart from where the span ends. A
+filled row is no origin: of samples at the third row of a hole with ``max_fill`` 3 those would be
+left whose next bar trades, as the fourth row cannot be measured, and that could be forecast from
+the hole. From a candle on, how long the next hole will be is not known to anybody.
 
 Eligible origins are runs: memory and time grow with the number of holes, not with the length of
 history. All functions are pure.
@@ -62,25 +67,19 @@ class Origins:
     """The origins a stage may see, in order, as runs taken at a stride.
 
     Position p counts them from 0; ``origins[p]`` gives rows. Run i holds positions
-    [starts[i], starts[i + 1]); its position p stands for row ``offsets[i] + p * stride``, or, where
-    ``lasts`` is given, for ``lasts[i]`` if that lies past it.
+    [starts[i], starts[i + 1]); its position p stands for row ``offsets[i] + p * stride``.
     """
 
     stride: int
     starts: NDArray[np.int64]
     offsets: NDArray[np.int64]
-    lasts: NDArray[np.int64] | None
 
     @classmethod
-    def of(cls, runs: Runs, stride: int, *, last: bool) -> "Origins":
-        """Every ``stride``-th origin of each run, from its first; with ``last``, its last too."""
-        length = runs[:, 1] - runs[:, 0]
-        count = (length - 1) // stride + 1
-        if last:
-            count = count + ((length - 1) % stride > 0)
+    def of(cls, runs: Runs, stride: int) -> "Origins":
+        """Every ``stride``-th origin of each run, from its first."""
+        count = (runs[:, 1] - runs[:, 0] - 1) // stride + 1
         starts = np.concatenate([[0], np.cumsum(count)]).astype(np.int64)
-        offsets = runs[:, 0] - starts[:-1] * stride
-        return cls(stride, starts, offsets, runs[:, 1] - 1 if last and stride > 1 else None)
+        return cls(stride, starts, runs[:, 0] - starts[:-1] * stride)
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -97,9 +96,9 @@ class Origins:
         """Rows of the origins at ``positions``, which must lie in [0, len)."""
         run = None if len(self.offsets) == 1 else self._find_runs(positions)
         steps = positions if self.stride == 1 else positions * self.stride
-        rows = steps + (self.offsets if run is None else self.offsets.take(run))
-        if self.lasts is not None:
-            np.minimum(rows, self.lasts if run is None else self.lasts.take(run), out=rows)
+        rows: NDArray[np.int64] = steps + (
+            self.offsets if run is None else self.offsets.take(run)
+        )
         return rows
 
     def _find_runs(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -155,10 +154,11 @@ def find_origins(
     rows: int,
     warm_up: int,
     min_observed: float,
+    holes: Runs,
     outages: Runs,
     unobserved: Runs,
     purge: int = 0,
-    inside: bool = False,
+    wall: int = 0,
     embargo: int = 0,
     need_target: bool = True,
 ) -> FoundOrigins:
@@ -170,11 +170,12 @@ def find_origins(
         rows: T, rows in the table.
         warm_up: W, rows that features need before the first input row.
         min_observed: least share of observed input rows.
+        holes: runs of rows without a candle.
         outages: runs of rows whose bar is not known.
         unobserved: runs of rows not observed as input.
         purge: bars to leave out before the end of the span.
-        inside: whether inputs, warm-up included, must lie in the span too.
-        embargo: bars to leave out at the beginning of the span; counts only with ``inside``.
+        wall: first row that a sample may be made of.
+        embargo: likewise, once the embargo is over.
         need_target: False to take origins whose future is not known (predict): their target may
             reach past the span.
     """
@@ -187,8 +188,8 @@ def find_origins(
         highs = [min(high, rows - lead), fits, fits - purge]
     else:
         highs = [min(high, rows)] * 3
-    lows = [low, max(low, back, span[0] + back if inside else 0)]
-    lows.append(max(lows[1], span[0] + back + embargo if inside else 0))
+    lows = [low, max(low, wall + back)]
+    lows.append(max(lows[1], embargo + back))
     steps = [(low, top) for top in highs] + [(bottom, highs[2]) for bottom in lows[1:]]
     counts = [max(0, top - bottom) for bottom, top in steps]
     runs = np.array([steps[-1]] if counts[-1] else [], dtype=np.int64).reshape(-1, 2)
@@ -196,12 +197,39 @@ def find_origins(
         shift = np.array([lead + shape.horizon - 1, lead - shape.reference_bars])
         runs = subtract_runs(runs, outages - shift)
     counts.append(count_rows(runs))
-    runs = subtract_runs(runs, unobserved)
+    runs = subtract_runs(subtract_runs(runs, unobserved), holes)
     counts.append(count_rows(runs))
     allowed = int(np.floor((1 - min_observed) * shape.lookback + 1e-9))
     runs = subtract_runs(runs, find_sparse_origins(unobserved, shape.lookback, allowed))
     counts.append(count_rows(runs))
     return FoundOrigins(runs, counts[0], Dropped(*(-np.diff(counts)).tolist()))
+
+
+def space_runs(runs: Runs, stride: int) -> Runs:
+    """Runs that begin at least ``stride`` after the last origin taken of the run before.
+
+    What begins sooner is left out, so that every ``stride``-th origin of each run, from its first,
+    are nowhere closer together than ``stride``.
+    """
+    if stride == 1:
+        return runs
+    spaced, free = [], 0
+    for start, end in runs.tolist():
+        first = max(start, free)
+        if first < end:
+            spaced.append((first, end))
+            free = first + (end - 1 - first) // stride * stride + stride
+    return np.array(spaced, dtype=np.int64).reshape(-1, 2)
+
+
+def count_target_bars(origins: Origins, horizon: int) -> int:
+    """How many bars are one of the ``horizon`` target bars of one or more of ``origins``."""
+    if not len(origins):
+        return 0
+    first, last = origins[origins.starts[:-1]], origins[origins.starts[1:] - 1]
+    of_run = (last - first) // origins.stride * min(origins.stride, horizon) + horizon
+    twice = last[:-1] + horizon - first[1:]  # of the last of a run and the first of the next
+    return int(of_run.sum() - np.maximum(twice, 0).sum())
 
 
 def find_sparse_origins(unobserved: Runs, lookback: int, allowed: int) -> Runs:

@@ -31,8 +31,8 @@ from btc_datamodule.candles.timeline import (
     ceil_to,
     format_instant,
     format_interval,
+    parse_duration,
     parse_instant,
-    parse_interval,
     subtract,
 )
 from btc_datamodule.errors import ConfigError
@@ -82,10 +82,6 @@ class Fold:
         """The spans of a stage."""
         spans: Spans = getattr(self, stage)
         return spans
-
-    def is_after_evaluation(self, span: Span) -> bool:
-        """Whether a val or test span ends where ``span`` begins."""
-        return any(end == span[0] for _, end in (*self.val, *self.test))
 
 
 @public
@@ -274,7 +270,8 @@ class WalkForward(Split):
 class CombinatorialPurged(Split):
     """Combinatorial purged cross-validation (Lopez de Prado, 2018, chapter 12).
 
-    Time is cut into ``n_groups`` groups of equal length. Each fold tests one choice of
+    Time is cut into ``n_groups`` groups of equal length, to within a bar: where ``n_groups`` does
+    not divide the bars, the edges between groups are rounded down to the grid. Each fold tests one choice of
     ``n_test_groups`` of them and trains on all others, before and after; there is no validation.
     A train sample keeps clear of every test group with its full span: its target ends before the
     group, or its inputs, warm-up of the features included, begin after it (and after
@@ -387,11 +384,11 @@ def _parse_duration(value: int | str, interval: int, name: str) -> int:
     if isinstance(value, int):
         return value * interval
     try:
-        seconds = parse_interval(value)
+        seconds = parse_duration(value)
     except ConfigError:
         raise ConfigError(
-            f"split.{name} is {value!r}: give a duration such as 60d or 12h, or a whole number "
-            "of bars"
+            f"split.{name} is {value!r}: give a duration such as 60d or 12h (of at most a "
+            "million days), or a whole number of bars"
         ) from None
     if seconds < interval:
         raise ConfigError(

@@ -49,7 +49,7 @@ class Recipe:
 
     Attributes:
         features: the columns of ``x``.
-        max_fill: longest hole, in bars, that is taken as time without trades.
+        max_fill: bars of each hole, from its first, that are taken as time without trades.
         span: candles outside it (epoch seconds) are left out.
     """
 
@@ -165,7 +165,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
             check()
         segments = (*zip(*moments, strict=True), stack_digests(digests))
         small = {
-            "outages": grid.outages.astype("<i8"),
+            "holes": grid.holes.astype("<i8"),
             "unobserved": join_runs(unobserved).astype("<i8"),
             **{
                 name: np.array(items, dtype=code)
@@ -192,8 +192,7 @@ def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str,
         "features": json.dumps([feature.name for feature in recipe.features]),
         "warm_up": count_warm_up(recipe.features),
         "present": grid.present,
-        "no_trade": grid.no_trade,
-        "holes": grid.holes,
+        "max_fill": grid.max_fill,
     }
 
 

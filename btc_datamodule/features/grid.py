@@ -1,10 +1,12 @@
-"""The regular grid: every bar from a series' first to its last, holes judged.
+"""The regular grid: every bar from a series' first to its last, holes filled or left.
 
-Owns what becomes of absent bars. A hole of at most ``max_fill`` bars means that nobody traded:
-its bars are filled flat at the previous close with volume 0, which is a true observation. A
-longer hole is an *outage*: its bars stay NaN, nobody knows what the price was. Whether a hole is
-the one or the other is known only when it ends; as no sample has its origin or a target in an
-outage, this decides which samples exist and never a value inside one.
+Owns what becomes of absent bars. A bar that is absent while at most ``max_fill`` bars have been so
+in a row is taken for time without trades: it is filled flat at the last close, with volume 0. The
+bars of a hole after those are an *outage*: they stay NaN, nobody knows what the price was.
+
+So what stands in a row depends on that row and the ones before it, never on how long the hole
+turns out to be. That a hole will end soon is news from the future: were its first bars filled only
+then, a window with the third of them in it would tell that the next bar trades.
 
 Memory does not depend on the length of the series, only on its number of holes and the rows
 asked for at a time.
@@ -12,6 +14,7 @@ asked for at a time.
 
 import time
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,18 +37,15 @@ class Grid:
         interval: seconds.
         rows: T.
         present: bars that the candle file has among them.
-        outages: runs of rows that were not observed.
-        no_trade: number of rows filled as bars without trades.
-        holes: number of holes, of either kind.
+        holes: runs of rows whose bars it does not have.
+        max_fill: rows of each hole that are filled, from its first.
     """
 
     first: int
     interval: int
     rows: int
     present: int
-    outages: Runs
-    no_trade: int
-    holes: int
+    holes: Runs
     max_fill: int
 
     @classmethod
@@ -74,18 +74,19 @@ class Grid:
                 f"{reader.path} has {has if reader.header.rows else 'none'}; "
                 "change `start` or `end`"
             )
-        gaps = (np.concatenate(found) - first) // interval
-        length = gaps[:, 1] - gaps[:, 0]
         return cls(
             first=first,
             interval=interval,
             rows=(last - first) // interval + 1,
             present=present,
-            outages=gaps[length > max_fill],
-            no_trade=int(length[length <= max_fill].sum()),
-            holes=len(gaps),
+            holes=(np.concatenate(found) - first) // interval,
             max_fill=max_fill,
         )
+
+    @cached_property
+    def outages(self) -> Runs:
+        """Runs of rows that stay NaN."""
+        return find_outages(self.holes, self.max_fill)
 
     def times(self, low: int, high: int) -> NDArray[np.int64]:
         """Open times of rows [low, high)."""
@@ -95,8 +96,8 @@ class Grid:
         self, reader: CandleReader, low: int, high: int
     ) -> dict[str, NDArray[np.float64]]:
         """Float64 columns of rows [low, high): filled where nobody traded, NaN in outages."""
-        # The bar before a filled hole lies at most max_fill + 1 rows back.
-        early = max(0, low - self.max_fill - 1)
+        # The bar that a filled one repeats lies at most max_fill rows back.
+        early = max(0, low - self.max_fill)
         candles = reader.slice(
             self.first + early * self.interval, self.first + high * self.interval
         )
@@ -105,7 +106,7 @@ class Grid:
         source = np.full(count, -1, dtype=np.int64)
         source[rows] = np.arange(len(candles))
         fill = (source < 0) & ~mark_runs(self.outages, early, high)
-        # The rows before the first bar read are never asked for: `early` reaches back to a bar.
+        # Rows before the first bar read are none of [low, high), or of an outage.
         before = np.maximum.accumulate(source)
         columns: dict[str, NDArray[np.float64]] = {}
         for name in candles.columns:
@@ -121,6 +122,13 @@ class Grid:
         for name in OPTIONAL:
             columns.setdefault(name, np.full(high - low, np.nan))
         return columns
+
+
+def find_outages(holes: Runs, max_fill: int) -> Runs:
+    """Runs of the rows of ``holes`` that are not filled: each hole's after its first ``max_fill``."""
+    longer: Runs = holes[holes[:, 1] - holes[:, 0] > max_fill]
+    longer[:, 0] += max_fill
+    return longer
 
 
 def _split_span(reader: CandleReader, span: Span) -> list[Span]:

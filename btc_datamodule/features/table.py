@@ -3,19 +3,19 @@
 Owns the layout, the memory map and the digest of ``features-<key>.h5``; how one is built is told
 in ``build``. It is disposable, as it can always be built again.
 
-Layout, schema 3 (all datasets contiguous and unfiltered, little-endian)::
+Layout, schema 4 (all datasets contiguous and unfiltered, little-endian)::
 
     /x               (T, F) float32   features; 0 where the row was not observed
     /observed        (T,)   uint8     1 where the bar was observed and every feature has a value
     /<column>        (T,)   float64   open, high, low, close, volume, for targets; NaN in outages
-    /outages         (n, 2) int64     runs of rows that were not observed
+    /holes           (n, 2) int64     runs of rows for which there is no candle
     /unobserved      (m, 2) int64     runs of rows where ``observed`` is 0
     /segment_count   (s,)   int64     observed rows in each segment
     /segment_mean    (s, F) float64   mean of each feature over the observed rows of a segment
     /segment_squares (s, F) float64   sum of the squared deviations from that mean
     /segment_digest  (s, 7, 32) uint8 SHA-256 of the bytes of x, observed, open, ... volume
     attributes       schema, key, candles (digest of the candle file), first, interval, features,
-                     warm_up, present, no_trade, holes, digest (see ``combine_digests``)
+                     warm_up, present, max_fill, digest (see ``combine_digests``)
 
 What is known of segments spares reading them: statistics and the digest of any run of rows are made
 of the segments that lie inside it and of the bytes at its two ends (``fitted``). Segments are cut
@@ -32,13 +32,14 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs
+from btc_datamodule.candles.runs import Runs, count_rows
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.hdf5 import (
     check_schema,
@@ -48,12 +49,13 @@ from btc_datamodule.disk.hdf5 import (
     read_attribute,
 )
 from btc_datamodule.errors import StoreError
+from btc_datamodule.features.grid import find_outages
 from btc_datamodule.features.moments import Moments
 
 if TYPE_CHECKING:
     import h5py
 
-SCHEMA = 3
+SCHEMA = 4
 SEGMENT_ROWS = 1 << 18
 """Rows of a segment: built at once, with moments and a digest of their own."""
 
@@ -84,11 +86,10 @@ class Table:
         rows: T.
         features: names of the columns of ``x``.
         warm_up: rows at the start whose features lack history.
-        outages: runs of rows whose bars were not observed.
+        holes: runs of rows whose bars the candle file does not have.
+        max_fill: rows of each hole that are filled, from its first; the others are an outage.
         unobserved: runs of rows where ``observed`` is 0.
         present: rows whose bar the candle file has.
-        no_trade: rows filled as bars without trades.
-        holes: holes in the candles, of either kind.
         moments: of the observed rows of ``x`` in each segment.
         digests: (s, 7, 32) uint8, SHA-256 of each segment of the arrays of ``DTYPES``.
     """
@@ -100,11 +101,10 @@ class Table:
     rows: int
     features: tuple[str, ...]
     warm_up: int
-    outages: Runs
+    holes: Runs
+    max_fill: int
     unobserved: Runs
     present: int
-    no_trade: int
-    holes: int
     moments: tuple[Moments, ...]
     digests: NDArray[np.uint8]
     offsets: dict[str, int]
@@ -146,15 +146,14 @@ class Table:
                 offsets=offsets,
                 moments=tuple(map(Moments, count.tolist(), mean, squares)),
                 digests=digests,
-                outages=find_dataset(path, file, "outages")[()],
+                holes=find_dataset(path, file, "holes")[()],
+                max_fill=read_attribute(path, file, "max_fill", int),
                 unobserved=find_dataset(path, file, "unobserved")[()],
                 key=read_attribute(path, file, "key", str),
                 first=first,
                 interval=interval,
                 warm_up=read_attribute(path, file, "warm_up", int),
                 present=read_attribute(path, file, "present", int),
-                no_trade=read_attribute(path, file, "no_trade", int),
-                holes=read_attribute(path, file, "holes", int),
             )
 
     def __reduce__(self) -> tuple[Any, tuple[Path]]:
@@ -228,6 +227,21 @@ class Table:
     def span(self) -> Span:
         """From the first bar's opening to the last bar's close."""
         return self.first, self.find_time(self.rows)
+
+    @cached_property
+    def outages(self) -> Runs:
+        """Runs of rows of which no bar is known: NaN in the columns of bars."""
+        return find_outages(self.holes, self.max_fill)
+
+    @property
+    def filled(self) -> int:
+        """Rows without a candle that are filled as time without trades."""
+        return count_rows(self.holes) - count_rows(self.outages)
+
+    def find_present(self, row: int) -> int:
+        """The first row at or after ``row`` whose bar the candle file has, or one past the end."""
+        hole = int(np.searchsorted(self.holes[:, 0], row, side="right")) - 1
+        return max(row, int(self.holes[hole, 1])) if hole >= 0 else row
 
     def find_row(self, instant: int) -> int:
         """The first row that opens at or after an instant; may lie outside the table."""
@@ -317,7 +331,7 @@ def compute_digest(path: Path, file: "h5py.File") -> str:
         [hash_array(dataset[rows]) for dataset in data.values()]
         for rows in split_segments(first, interval, 0, data["x"].shape[0])
     ]
-    small = (*SEGMENT_DTYPES, "outages", "unobserved")
+    small = (*SEGMENT_DTYPES, "holes", "unobserved")
     return combine_digests(
         stack_digests(digests),
         data["x"].shape,

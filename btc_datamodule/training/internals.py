@@ -20,7 +20,7 @@ from lightning.pytorch.loops.evaluation_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
-from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 from torch import Tensor
 
@@ -46,6 +46,15 @@ def is_fitting(trainer: Trainer) -> bool:
     them ``validate`` and ``test`` would be taken for fits.
     """
     return trainer.state.fn == TrainerFn.FITTING
+
+
+def is_running(trainer: Trainer) -> bool:
+    """Whether a Trainer is at work: it keeps its arguments, and its datamodule, when it is done.
+
+    Relies on ``Trainer.state.status``. Without it loaders that are made by hand after a fit with
+    ``overfit_batches`` would be in order of time.
+    """
+    return trainer.state.status == TrainerStatus.RUNNING
 
 
 def is_sigterm(exception: BaseException) -> bool:

@@ -240,7 +240,12 @@ class WindowDataset(Dataset[Batch]):
         parts = [column[known].view(np.float64).reshape(-1, length, 1) for column in columns]
         future = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         if beyond:
-            future[first != known] = np.nan
+            at = np.flatnonzero(first != known)
+            rows = first[at, np.newaxis] + np.arange(length)
+            inside = (rows >= 0) & (rows < self.table.rows)
+            for number, name in enumerate(self.target.columns):
+                bars = self.table.bars(name)[np.where(inside, rows, 0)]
+                future[at, :, number] = np.where(inside, bars, np.nan)
         return future
 
     def _get_views(self) -> "_Views":

@@ -126,7 +126,7 @@ class DeviceGather:
         return cls(
             WindowDataset(
                 one.table,
-                Origins.of(runs, 1, last=False),
+                Origins.of(runs, 1),
                 one.shape,
                 one.target,
                 one.scaler,

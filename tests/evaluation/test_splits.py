@@ -307,7 +307,7 @@ def test_tests_between_bars_take_the_bars_that_open_in_them() -> None:
         ({"test": 0}, r"split\.test is 0: it must be longer"),
         ({"step": 0}, r"split\.step is 0: it must be longer"),
         ({"val": -1}, r"split\.val is -1: it must be longer"),
-        ({"val": "0d"}, r"split\.val is '0d': give a duration such as 60d or 12h, or a whole"),
+        ({"val": "0d"}, r"split\.val is '0d': give a duration such as 60d or 12h \(of"),
         ({"train": "a year"}, r"split\.train is 'a year': give a duration such as 60d"),
         ({"train": 1.5}, r"split\.train is 1\.5: give a duration such as 60d"),
         ({"test": True}, r"split\.test is True: give a duration such as 60d, or bars"),

@@ -126,6 +126,15 @@ def get_callbacks(folder: Path) -> None:
 
 
 @check
+def is_running(folder: Path) -> None:
+    runner = trainer(folder)
+    assert not internals.is_running(runner)
+    assert fit(folder, "on_train_batch_start", internals.is_running) == [True] * 2 * BATCHES
+    runner.fit(Tiny(), loader(1), loader(1))
+    assert not internals.is_running(runner)
+
+
+@check
 def is_fitting(folder: Path) -> None:
     assert fit(folder, "on_validation_start", internals.is_fitting) == [True, True]
     spy = In("on_validation_start", internals.is_fitting)
