@@ -148,6 +148,7 @@ class BTCDataModule(LightningDataModule):
         self._fitted: Fitted | None = None
         self._stages: Stages | None = None
         self._verified_key: str | None = None
+        self._is_twin = False  # with fewer bars than there are, a stage may have no windows
         self._device_gather: DeviceGather | None = None
         for doubt in list_doubts(self._given, self.settings):
             rank_zero_warn(doubt)
@@ -238,7 +239,8 @@ class BTCDataModule(LightningDataModule):
         """
         stages = Stages.open(self.settings, self._fitted, verified_key=self._verified_key)
         self._use(stages)
-        stages.check(self.batch_size * count_ranks(self.trainer)[0])
+        if not self._is_twin:
+            stages.check(self.batch_size * count_ranks(self.trainer)[0])
         if self.trainer is not None and is_fitting(self.trainer):
             callbacks = get_callbacks(self.trainer)
             given = {type(each) for each in callbacks}
@@ -338,18 +340,27 @@ class BTCDataModule(LightningDataModule):
         """
         return self.stages.describe()
 
-    def audit(self) -> "Audit":
+    def audit(self, *, ask_source: bool = True) -> "Audit":
         """Check on these very candles and settings that nothing of the future leaks.
 
-        Asks no source and changes nothing; builds the feature file if need be. Before there are
-        candles it raises ``NotPreparedError``, and ``ConfigError`` if a stage has no windows.
+        Changes nothing; builds the feature file if need be. Before there are candles it raises
+        ``NotPreparedError``, and ``ConfigError`` if a stage has no windows.
+
+        Args:
+            ask_source: whether to ask the source again for some of its bars.
 
         Returns:
             What was found: ``passed``, ``findings``, and as text a report. See ``audit.report``.
         """
         from btc_datamodule.audit.report import audit
 
-        return audit(self.settings, self._fitted, self._serve, verified_key=self._verified_key)
+        return audit(
+            self.settings,
+            self._fitted,
+            self._serve,
+            verified_key=self._verified_key,
+            ask_source=ask_source,
+        )
 
     def inverse_transform(self, y: Tensor) -> Tensor:
         """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
@@ -382,8 +393,8 @@ class BTCDataModule(LightningDataModule):
         """The one factory of loaders: whole batches of positions in, whole batches out."""
         windows, train = self.dataset(stage), stage == "train"
         on_device = self.gather == "device" and self.settings.scaling != "window"
-        trainer = self.trainer
-        overfits = trainer is not None and is_running(trainer) and trainer.overfit_batches > 0
+        running = self.trainer is not None and is_running(self.trainer)
+        overfits = running and bool(getattr(self.trainer, "overfit_batches", 0))
         pays = not on_device and trains_on_gpu(self.trainer)
         pinned = pays if self.pin_memory is None else self.pin_memory
         loader = make_loader(
@@ -419,7 +430,7 @@ class BTCDataModule(LightningDataModule):
         other.settings, other.trainer = stages.settings, None
         other.num_workers, other.pin_memory = 0, False
         other._use(stages)
-        stages.check(self.batch_size)
+        other._is_twin = True
         if type(self).setup is not BTCDataModule.setup:  # one of its own may take statistics
             other.setup()
         return other

@@ -2,22 +2,28 @@
 
 ``btc-datamodule audit`` and ``BTCDataModule.audit()``. Nothing is taken on trust. The way from
 the candle file to the batches is gone again, by the same code, on candles in which every bar that
-must not matter has other values: what may not depend on them must come out unchanged, whatever
-happens inside (``twins``). What can be counted is counted again from the rows, by other code.
+must not matter is another, or is not there: what may not depend on them must come out unchanged,
+whatever happens inside (``blindness``). What can be counted is counted again from the rows, by
+other code (``recount``). Every row of the feature file is made again and tested (``rows``), features
+of the user's own are computed in a process that has seen nothing (``fresh``), and the source is
+asked again for less (``asking``).
 
-On a long history only the bars around the boundaries of the stages are looked at, with the spans
-of the stages cut to fit; the report says how many.
+Windows are looked at on all of a history of up to ``BARS``; of a longer one around the boundaries
+of the stages, with the spans of the stages cut to fit. The report says how many.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from btc_datamodule.audit import guarantees
-from btc_datamodule.audit.twins import Piece, Serve, choose_spans, open_piece
+from btc_datamodule.audit import blindness, recount, rows
+from btc_datamodule.audit.asking import UncheckedError, check_source
+from btc_datamodule.audit.fresh import check_feature_is_function
+from btc_datamodule.audit.handing import Serve
+from btc_datamodule.audit.twins import Piece, choose_spans, is_exact, open_piece
 from btc_datamodule.errors import BTCDataError, ConfigError, LookAheadError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.features.build import build
@@ -27,15 +33,31 @@ from btc_datamodule.stages import Stages
 BARS = 200_000
 """Bars looked at: most of a fold of hourly bars of any length, or 140 days of minutes."""
 
-Check = Callable[[Piece], Counter[str]]
-"""Counts what it looked at in a piece; raises a ``BTCDataError`` where the guarantee breaks."""
+OfPiece = Callable[[Piece], Counter[str]]
+OfAll = Callable[[Stages], Counter[str]]
+"""Counts what it looked at; raises a ``BTCDataError`` where the guarantee breaks."""
+
+
+class Guarantee(NamedTuple):
+    """A guarantee: its name, what to say of what was counted, and its check.
+
+    The check looks at each piece, or at the stages under audit as a whole; or at both.
+    """
+
+    name: str
+    words: str
+    of_piece: OfPiece | None = None
+    of_all: OfAll | None = None
 
 
 class Finding(NamedTuple):
-    """Whether one guarantee holds, and what was looked at or what breaks it."""
+    """Whether one guarantee holds, and what was looked at or what breaks it.
+
+    ``passed`` is None where it could not be checked; the detail says why.
+    """
 
     guarantee: str
-    passed: bool
+    passed: bool | None
     detail: str
 
 
@@ -53,25 +75,39 @@ class Audit:
 
     @property
     def passed(self) -> bool:
-        """Whether every guarantee holds."""
-        return all(finding.passed for finding in self.findings)
+        """Whether no guarantee was found to be broken."""
+        return not self.failed
 
     @property
     def failed(self) -> tuple[str, ...]:
         """The guarantees that do not hold."""
-        return tuple(finding.guarantee for finding in self.findings if not finding.passed)
+        return tuple(each.guarantee for each in self.findings if each.passed is False)
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """The guarantees that could not be checked."""
+        return tuple(each.guarantee for each in self.findings if each.passed is None)
 
     def __str__(self) -> str:
         width = max(len(finding.guarantee) for finding in self.findings)
         lines = [f"audit of {self.scope}"]
+        words = {True: "pass", False: "FAIL", None: "????"}
         for guarantee, passed, detail in self.findings:
-            lines.append(f"{'pass' if passed else 'FAIL'}  {guarantee:<{width}}   {detail}")
-        held = len(self.findings) - len(self.failed)
-        return "\n".join([*lines, f"{held} of {len(self.findings)} guarantees hold"])
+            lines.append(f"{words[passed]}  {guarantee:<{width}}   {detail}")
+        held = len(self.findings) - len(self.failed) - len(self.unchecked)
+        last = f"{held} of {len(self.findings)} guarantees hold"
+        if self.unchecked:
+            last += f", {len(self.unchecked)} could not be checked"
+        return "\n".join([*lines, last])
 
 
 def audit(
-    settings: Settings, fitted: Fitted | None, serve: Serve, *, verified_key: str | None = None
+    settings: Settings,
+    fitted: Fitted | None,
+    serve: Serve,
+    *,
+    verified_key: str | None = None,
+    ask_source: bool = True,
 ) -> Audit:
     """Check the guarantees on the candles of some settings; see the module.
 
@@ -82,6 +118,7 @@ def audit(
         fitted: what training has fixed; None to fit it.
         serve: gives the loaders and hooks that a Trainer would use over some stages.
         verified_key: key of the feature file whose train rows are known to be those of ``fitted``.
+        ask_source: whether to ask the source for some bars again.
 
     Raises:
         NotPreparedError: if there are no candles yet.
@@ -92,16 +129,17 @@ def audit(
         try:
             build(settings.candle_path, settings.recipe)
             used = Stages.open(settings, fitted, verified_key=verified_key)
-            serve(used)
+            used.check(serve(used).batch_size)
             pieces = list(_open_pieces(used, serve, stack))
         except LookAheadError as error:
             finding = Finding("no feature reads a later bar", False, str(error))
             return Audit(str(settings.candle_path), (finding,))
         bars = sum(len(piece.candles) for piece in pieces)
-        scope = f"{settings.candle_path}: {bars:,} of {used.table.present:,} bars"
+        scope = f"{settings.candle_path}: {used.table.present:,} bars"
         if bars < used.table.present:
-            scope += ", those around the boundaries of the stages"
-        return Audit(scope, tuple(_check(pieces, *each) for each in _list_guarantees(used)))
+            scope += f"; windows on {bars:,} of them, around the boundaries of the stages"
+        guarantees = list(_list_guarantees(used, ask_source=ask_source))
+        return Audit(scope, tuple(_check(pieces, used, each) for each in _show(guarantees)))
 
 
 def _open_pieces(used: Stages, serve: Serve, stack: ExitStack) -> Iterator[Piece]:
@@ -117,71 +155,109 @@ def _open_pieces(used: Stages, serve: Serve, stack: ExitStack) -> Iterator[Piece
                 raise
 
 
-def _list_guarantees(used: Stages) -> Iterator[tuple[str, Check, str]]:
-    """The guarantees: the name of each, its check, and what to say of what was counted."""
+def _show(guarantees: Sequence[Guarantee]) -> Iterator[Guarantee]:
+    """Pass the guarantees on, with a bar on a terminal of how many are checked and which is."""
+    from tqdm import tqdm
+
+    with tqdm(guarantees, desc="audit", unit="", disable=None, dynamic_ncols=True) as bar:
+        for guarantee in bar:
+            bar.set_postfix_str(guarantee.name)
+            yield guarantee
+
+
+def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:
+    """What is promised of some stages."""
     settings, shape = used.settings, used.settings.shape
-    filled = settings.max_fill + 1  # a filled bar repeats one before it
+    filled = settings.max_fill  # a filled bar repeats one before it
     inputs = (1 - shape.lookback - used.table.warm_up - filled, 1)
     targets = (1 + shape.gap - shape.reference_bars - filled, shape.reach)
     blind = "{windows:,} windows, {rows:,} rows of features and the statistics unchanged {how}"
-    alone = "{samples:,} samples unchanged with all bars but their own corrupted"
-    yield (
+    others = "others, or none"
+    alone = f"{{samples:,}} samples unchanged with all bars but their own {others}"
+    yield Guarantee(
         "train is blind to val and test",
-        guarantees.check_train_is_blind,
-        f"{blind} with {{bars:,}} bars of val, test and after corrupted",
+        f"{blind} with {{bars:,}} bars of val, test and after {others}",
+        blindness.check_train_is_blind,
     )
     if used.fold.val:
-        yield (
+        yield Guarantee(
             "val is blind to test",
-            guarantees.check_val_is_blind,
-            f"{blind} with {{bars:,}} bars of test and after corrupted",
+            f"{blind} with {{bars:,}} bars of test and after {others}",
+            blindness.check_val_is_blind,
         )
-    yield (
+    yield Guarantee(
         "inputs end at the origin",
-        partial(guarantees.check_fields_are_own, False, inputs),
         f"x and observed of {alone}",
+        partial(blindness.check_fields_are_own, False, inputs),
     )
-    yield (
+    yield Guarantee(
         "targets are made of their own bars",
-        partial(guarantees.check_fields_are_own, True, targets),
         f"y of {alone}",
+        partial(blindness.check_fields_are_own, True, targets),
+    )
+    yield Guarantee(
+        "targets are not known at the origin",
+        "each number of y of {samples:,} samples takes another value with other bars after it",
+        partial(blindness.check_targets_are_unknown, inputs),
     )
     for feature in settings.features:
         bars = "last bar" if feature.lookback == 1 else f"last {feature.lookback} bars"
-        yield (
+        yield Guarantee(
             f"{feature.name} reads no later bar",
-            partial(guarantees.check_feature, feature),
-            f"{{rows:,}} rows unchanged with all bars but their {bars} corrupted",
+            f"{{tested:,}} of {{rows:,}} rows ({{share}}) unchanged with all bars but their {bars} "
+            f"{others}",
+            of_all=partial(rows.check_feature, feature),
         )
-    yield (
+        if not is_exact(feature):
+            yield Guarantee(
+                f"{feature.name} is a function of its bars",
+                "{rows:,} rows the same in {process} that has seen no later bar; opens no file",
+                of_all=partial(check_feature_is_function, feature),
+            )
+    yield Guarantee(
         "stages share no target bar",
-        guarantees.check_stages_are_apart,
         "none of {targets:,} val and test target bars is a target, input or warm-up bar of train",
+        recount.check_stages_are_apart,
     )
-    yield (
+    yield Guarantee(
         "windows are those allowed",
-        guarantees.check_windows,
-        "{windows:,} windows, no other ones; {scored:,} of {bars:,} val and test bars are targets, "
-        "and the others cannot be (`describe()` says why)",
+        "{windows:,} windows, no other ones; of {bars:,} val and test bars {scored:,} are scored, "
+        "each once unless `eval_stride` is less than the horizon (`describe()` counts the others)",
+        recount.check_windows,
     )
-    yield (
+    yield Guarantee(
         "statistics are those of train",
-        guarantees.check_statistics,
         "{rows:,} train rows and {targets:,} scaled train targets give the same in plain numpy",
+        lambda piece: recount.check_statistics(piece.clean.stages),
+        recount.check_statistics,
     )
-    yield (
+    yield Guarantee(
         "the table is that of the candles",
-        guarantees.check_table,
         "{rows:,} rows of features, mask and bars come out the same when built again",
+        of_all=rows.check_table,
     )
+    if ask_source:
+        yield Guarantee(
+            "the source tells the same when asked for less",
+            "{bars:,} stored bars come again, asked for up to each of {ends:,} times alone",
+            of_all=check_source,
+        )
 
 
-def _check(pieces: Iterable[Piece], guarantee: str, check: Check, words: str) -> Finding:
+def _check(pieces: Iterable[Piece], used: Stages, guarantee: Guarantee) -> Finding:
     total: Counter[str] = Counter()
     try:
-        for piece in pieces:
-            total.update(check(piece))
+        if guarantee.of_piece is not None:
+            for piece in pieces:
+                total.update(guarantee.of_piece(piece))
+        if guarantee.of_all is not None:
+            total = guarantee.of_all(used)
+    except UncheckedError as error:
+        return Finding(guarantee.name, None, str(error))
     except BTCDataError as error:
-        return Finding(guarantee, False, str(error))
-    how = "up to rounding" if total["rounded"] else "bit for bit"
-    return Finding(guarantee, True, words.format_map(defaultdict(int, total, how=how)))
+        return Finding(guarantee.name, False, str(error))
+    said = defaultdict[str, object](int, total)
+    said["how"] = "up to rounding" if total["rounded"] else "bit for bit"
+    said["share"] = f"{total['tested'] / max(1, total['rows']):.0%}"
+    said["process"] = "this process" if total["here"] else "a fresh process"
+    return Finding(guarantee.name, True, guarantee.words.format_map(said))

@@ -24,6 +24,7 @@ from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features.causality import check_lookback, choose_rows
 from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.grid import Grid
+from btc_datamodule.features.memory import capture_state, check_memory
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import (
     BAR_COLUMNS,
@@ -205,7 +206,9 @@ def _compute_segment(
     table = make_frame(grid.times(early, high), bars)
     x = np.empty((high - low, len(features)), dtype=np.float32)
     for column, feature in enumerate(features):
+        before = capture_state(feature.compute)
         values = feature(table)
+        check_memory(feature, before)
         rows = choose_rows(grid, early, low, high, values, bars["close"])
         check_lookback(feature, table, values, rows)
         with np.errstate(over="ignore"):  # too large for float32 counts as not observed

@@ -1,0 +1,268 @@
+"""Guarantees of what must not change: the real way again, with other bars where none may matter.
+
+A check looks at a ``Piece``, gives back counts of what it looked at, and raises a ``BTCDataError``
+that says where the guarantee breaks.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice, zip_longest
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.audit.compare import (
+    ROUNDING,
+    Arrays,
+    LeakError,
+    compare,
+    find_differences,
+    is_target,
+)
+from btc_datamodule.audit.handing import Twin
+from btc_datamodule.audit.recount import compare_statistics, find_first_rows
+from btc_datamodule.audit.twins import EVALUATED, Piece, choose_samples
+from btc_datamodule.candles.runs import Mask, mark_intervals
+from btc_datamodule.evaluation.splits import Stage
+
+ROUNDS = 2
+"""How often other samples are taken out of their surroundings."""
+
+ALONE = 32
+"""How many of them are also taken out of their batch."""
+
+WINDOW_BYTES = 1 << 28
+"""Windows of a stage that are compared, in bytes; those at the ends of runs come on top."""
+
+FEWEST = 8
+"""Samples of which one at least must have a target that what follows the origin decides."""
+
+HANDED: tuple[Stage, ...] = (*EVALUATED, "predict")
+
+
+def check_train_is_blind(piece: Piece) -> Counter[str]:
+    """Nothing that train sees depends on the bars of val and test, nor on later ones."""
+    fold, times = piece.fold, piece.times
+    others = times >= fold.train[-1][1]
+    for start, stop in (*fold.val, *fold.test):
+        others |= (times >= start) & (times < stop)
+    return _compare_blind(piece, "train", others)
+
+
+def check_val_is_blind(piece: Piece) -> Counter[str]:
+    """Nothing that val sees depends on the bars after it."""
+    if not piece.fold.val:
+        return Counter()
+    return _compare_blind(piece, "val", piece.times >= piece.fold.val[-1][1])
+
+
+def _compare_blind(piece: Piece, stage: Stage, others: Mask) -> Counter[str]:
+    """Nothing that a stage sees depends on the bars ``others``: a twin without them agrees."""
+    clean, spans = piece.clean, piece.fold.spans(stage)
+    # With all that is earlier as it was, even a running sum is the same, bit for bit.
+    later = not others[: piece.find_row(spans[-1][1])].any()
+    exact = piece.exact | later
+    firsts = [piece.find_row(start) for start, _ in spans]
+    if not later:
+        firsts = [row + piece.table.warm_up for row in find_first_rows(clean.stages, stage)]
+    count = Counter(bars=int((others & piece.present).sum()), rounded=int(not exact.all()))
+    with piece.open_twin(others) as twin:
+        for low, (_, stop) in zip(firsts, spans, strict=True):
+            rows = slice(low, max(low, piece.find_row(stop)))
+            when = piece.times[rows]
+            ours, theirs = (each.stages.table for each in (clean, twin))
+            compare(
+                f"observed in the rows of {stage}", ours.observed[rows], theirs.observed[rows], when
+            )
+            for column, feature in enumerate(piece.settings.features):
+                what = f"{feature.name} in the rows of {stage}"
+                one, other = (table.x[rows, column] for table in (ours, theirs))
+                compare(what, one, other, when, exact=bool(exact[column]))
+            count["rows"] += len(when)
+        tolerance = 0 if exact.all() else ROUNDING
+        before, after = clean.stages.fitted, twin.stages.fitted
+        compare_statistics("scaler", before.scaler, after.scaler, tolerance)
+        compare_statistics("target_scaler", before.target_scaler, after.target_scaler, tolerance)
+        if exact.all() and before.train_digest != after.train_digest:
+            raise LeakError("the digest of the train rows changes")
+        count["windows"] = _compare_windows(clean, twin, stage, exact=bool(exact.all()))
+    return count
+
+
+def _compare_windows(clean: Twin, twin: Twin, stage: Stage, *, exact: bool) -> int:
+    """What a stage hands out is the same, batch by batch; how many samples were looked at."""
+    seen = 0
+    for one, other in zip_longest(_sample_windows(clean, stage), _sample_windows(twin, stage)):
+        if one is None or other is None or one.keys() != other.keys():
+            raise LeakError(f"the number of {stage} windows, or what they hold, changes")
+        for name in one:
+            what = f"{name} of {stage} windows"
+            compare(what, one[name], other[name], one.get("origin_time"), exact=exact)
+        seen += max(map(len, one.values()), default=0)
+    return seen
+
+
+def _sample_windows(twin: Twin, stage: Stage) -> Iterator[Arrays]:
+    """Batches of a stage's loader, ``WINDOW_BYTES`` of them, then the windows at ends of runs."""
+    windows, settings = twin.stages.windows(stage), twin.stages.settings
+    size = settings.shape.lookback * (4 * settings.n_features + 1) + 8
+    batch = twin.server.batch_size
+    most = max(1, WINDOW_BYTES // (batch * size))
+    yield from (handed.arrays for handed in islice(twin.hand_batches(stage), most))
+    starts = windows.origins.starts
+    edges = np.concatenate([starts + shift for shift in range(-4, 4)])
+    edges = np.unique(edges[(edges >= 0) & (edges < len(windows))])
+    for low in range(0, min(len(edges), most * batch), batch):
+        yield twin.hand_samples(stage, windows.origins[edges[low : low + batch]])
+
+
+def check_fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece) -> Counter[str]:
+    """Inputs, or targets, of samples depend on no bar but those of their own sample.
+
+    Args:
+        of_target: whether the targets are meant; else all that is handed out beside them.
+        extent: the bars of a sample that they are made of, counted from its origin.
+        piece: what to look at.
+    """
+    clean, stages, found = piece.clean, piece.clean.stages, Counter[str]()
+    exact = of_target or bool(piece.exact.all())
+    for seed in range(ROUNDS):
+        chosen = choose_samples(stages, extent, seed, EVALUATED if of_target else HANDED)
+        others = ~_mark_own(piece, chosen, extent)
+        with piece.open_twin(others, stages.fitted) as twin:
+            for stage, origins in chosen.items():
+                ours = _hand_repeatable(clean, stage, origins)
+                theirs = twin.hand_samples(stage, origins)
+                when = piece.times[origins]
+                if "origin_time" in ours:
+                    what = f"origin_time of {stage} samples"
+                    compare(what, ours["origin_time"], when, when)
+                if ours.keys() != theirs.keys():
+                    raise LeakError(f"what {stage} samples hold changes")
+                names = _choose_fields(ours, of_target)
+                for name in names:
+                    what = _name_field(name, stage)
+                    compare(what, ours[name], theirs[name], when, exact=exact)
+                if seed == 0:
+                    _compare_alone(clean, stage, origins[:ALONE], names, when)
+                found["samples"] += len(origins)
+        if seed == 0 and any(map(clean.overrides_loader, chosen)):
+            with piece.open_twin(others, stages.fitted, holes=False) as twin:
+                for stage in filter(clean.overrides_loader, chosen):
+                    _compare_loaders(clean, twin, stage, chosen[stage], of_target, exact=exact)
+    return found
+
+
+def check_targets_are_unknown(extent: tuple[int, int], piece: Piece) -> Counter[str]:
+    """No number of a target is a function of the bars of the inputs alone.
+
+    Args:
+        extent: the bars that the inputs of a sample are made of, counted from its origin.
+        piece: what to look at.
+    """
+    stages = piece.clean.stages
+    chosen = choose_samples(stages, extent, 0)
+    ours: list[NDArray[np.float32]] = []
+    theirs: list[NDArray[np.float32]] = []
+    with piece.open_twin(~_mark_own(piece, chosen, extent), stages.fitted) as twin:
+        for stage, origins in chosen.items():
+            for of, into in ((stages, ours), (twin.stages, theirs)):
+                into.append(of.windows(stage).gather_outputs(origins)[0].numpy())
+    one, other = (np.concatenate(each) for each in (ours, theirs))
+    one, other = (each.reshape(len(each), -1) for each in (one, other))
+    known = ((one == other) | (np.isnan(one) & np.isnan(other))).all(axis=0)
+    known &= (one != one[:1]).any(axis=0)  # a label that is always the same tells nothing
+    if len(one) >= FEWEST and known.any():
+        which = ", ".join(map(str, np.flatnonzero(known)[:FEWEST].tolist()))
+        raise LeakError(
+            f"y is known at the origin: of {len(one):,} samples none has another target (number "
+            f"{which} of {one.shape[1]}) when every bar after its origin is another. A target "
+            "must be made of bars after the reference bars"
+        )
+    return Counter(samples=len(one))
+
+
+def _mark_own(
+    piece: Piece, chosen: dict[Stage, NDArray[np.int64]], extent: tuple[int, int]
+) -> Mask:
+    """(T,) the rows that samples with these origins are made of."""
+    own = np.zeros(piece.table.rows, dtype=np.bool_)
+    for origins in chosen.values():
+        own |= mark_intervals(len(own), origins + extent[0], extent[1] - extent[0])
+    return own
+
+
+def _choose_fields(arrays: Arrays, of_target: bool) -> list[str]:
+    return [name for name in arrays if name != "origin_time" and is_target(name) == of_target]
+
+
+def _name_field(name: str, stage: Stage, beside: str = "") -> str:
+    """How a message calls a field, and for inputs what would make it a target."""
+    hint = "" if is_target(name) else " (an input, as it is not called y, target or label)"
+    return f"{name} of {stage} samples{beside}{'' if name in ('x', 'observed') else hint}"
+
+
+def _hand_repeatable(twin: Twin, stage: Stage, origins: NDArray[np.int64]) -> Arrays:
+    """Some samples as the model would get them, which must be the same for the same seed."""
+    one, other = (twin.hand_samples(stage, origins) for _ in range(2))
+    for name, values in one.items():
+        if not np.array_equal(values, other[name], equal_nan=values.dtype.kind == "f"):
+            raise LeakError(
+                f"{name} of {stage} samples comes out different each time, whatever the seed of "
+                "torch, numpy and random: chance cannot be told from a leak. Draw from those"
+            )
+    return one
+
+
+def _compare_alone(
+    twin: Twin, stage: Stage, origins: NDArray[np.int64], names: list[str], when: NDArray[np.int64]
+) -> None:
+    """Fields of samples are the same whatever batch they are in, unless chance decides them."""
+    together, again = (twin.hand_samples(stage, origins, seed) for seed in (0, 1))
+    each = list(twin.hand_one_by_one(stage, origins))
+    for name in names:
+        one = together[name]
+        if np.array_equal(one, again[name], equal_nan=one.dtype.kind == "f"):
+            alone = np.concatenate([arrays[name] for arrays in each])
+            what = _name_field(name, stage, ", each without the rest of its batch,")
+            compare(what, one, alone, when[: len(alone)], exact=False)
+
+
+def _compare_loaders(
+    clean: Twin,
+    twin: Twin,
+    stage: Stage,
+    chosen: NDArray[np.int64],
+    of_target: bool,
+    *,
+    exact: bool,
+) -> None:
+    """Samples come out of a loader of the user's own the same, with other bars around them.
+
+    Where its batches do not say which samples they hold, as many of them must come out unchanged
+    as were left their own bars.
+    """
+    unchanged, unknown, size = 0, False, 0
+    for one, other in zip_longest(clean.hand_batches(stage), twin.hand_batches(stage)):
+        if one is None or other is None or one.arrays.keys() != other.arrays.keys():
+            raise LeakError(f"what the loader of {stage} hands out changes")
+        names = _choose_fields(one.arrays, of_target)
+        mine = None if one.origins is None else np.isin(one.origins, chosen)
+        for name in names:
+            ours, theirs = one.arrays[name], other.arrays[name]
+            if mine is not None and len(ours) == len(mine):
+                compare(_name_field(name, stage), ours[mine], theirs[mine], None, exact=exact)
+        if mine is None and names:
+            unknown = True
+            same = [
+                ~find_differences(one.arrays[name], other.arrays[name], exact=exact)
+                for name in names
+                if one.arrays[name].shape == other.arrays[name].shape
+            ]
+            size = max(map(len, same), default=0)
+            unchanged += int(np.all([each[: min(map(len, same))] for each in same], axis=0).sum())
+    if unknown and unchanged < len(chosen) - size:
+        raise LeakError(
+            f"what the loader of {stage} hands out: {len(chosen):,} samples had their own bars as "
+            f"they were, and only {unchanged:,} come out the same"
+        )

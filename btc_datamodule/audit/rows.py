@@ -1,0 +1,93 @@
+"""Guarantees of every row of the feature file: made of the candles, and of no later one.
+
+The whole history is gone through, a segment of the feature file at a time: memory does not depend
+on its length, and how many rows are tested is bound by ``SCAN_WORK`` for each feature.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+
+import numpy as np
+
+from btc_datamodule.audit.compare import LeakError, compare
+from btc_datamodule.audit.twins import EVALUATED, is_exact
+from btc_datamodule.candles.runs import find_runs, join_runs
+from btc_datamodule.candles.series import Columns
+from btc_datamodule.features.causality import SCAN_WORK, check_every_row
+from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
+from btc_datamodule.features.grid import Grid
+from btc_datamodule.features.table import BAR_COLUMNS
+from btc_datamodule.stages import Stages
+from btc_datamodule.store.candle_file import CandleReader
+
+BEYOND = 64
+"""Rows after a segment that a feature is given beside it, for it to look at if it does."""
+
+
+def check_feature(feature: Feature, used: Stages) -> Counter[str]:
+    """A feature depends on the bars of its lookback alone, row by row.
+
+    Every row of a history for which the work suffices; else rows at the ends of stages, and others
+    at random.
+    """
+    table, total = used.table, Counter[str]()
+    edges = [
+        table.find_row(start) - 1 for stage in EVALUATED for start, _ in used.fold.spans(stage)
+    ]
+    for rows, early, columns in _read_segments(used, feature.lookback - 1, BEYOND):
+        size = len(columns["close"])
+        tested = check_every_row(
+            feature,
+            table.first + table.interval * np.arange(early, early + size),
+            columns,
+            work=SCAN_WORK * size // table.rows,
+            first=[edge - early for edge in edges if early <= edge < early + size],
+            exact=is_exact(feature),
+        )
+        total["tested"] += int(tested[rows.start - early : rows.stop - early].sum())
+        total["rows"] += rows.stop - rows.start
+    return total
+
+
+def check_table(used: Stages) -> Counter[str]:
+    """The feature file has the rows that the stored candles give when it is made again."""
+    table, features = used.table, used.settings.features
+    warm = count_warm_up(features)
+    unobserved, count = [], Counter[str]()
+    for rows, early, columns in _read_segments(used, warm, 0):
+        times = table.first + table.interval * np.arange(early, rows.stop)
+        frame = make_frame(times, columns)
+        own, when = slice(rows.start - early, None), times[rows.start - early :]
+        with np.errstate(over="ignore"):
+            x = np.stack([feature(frame)[own] for feature in features], axis=1).astype(np.float32)
+        observed = np.isfinite(x).all(axis=1) & np.isfinite(columns["close"][own])
+        observed[: max(0, warm - rows.start)] = False
+        x[~observed] = 0
+        what = "{} in the feature file".format
+        compare(what("observed"), observed.astype("u1"), table.observed[rows], when)
+        for name in BAR_COLUMNS:
+            compare(what(name), columns[name][own], np.array(table.bars(name)[rows]), when)
+        for column, feature in enumerate(features):
+            ours, theirs = x[:, column], np.array(table.x[rows, column])
+            compare(what(feature.name), ours, theirs, when, exact=is_exact(feature))
+        unobserved.append(find_runs(~observed, rows.start))
+        count["rows"] += len(when)
+    if not np.array_equal(join_runs(unobserved), table.unobserved):
+        raise LeakError("the runs of unobserved rows in the feature file are others")
+    return count
+
+
+def _read_segments(used: Stages, before: int, after: int) -> Iterator[tuple[slice, int, Columns]]:
+    """The segments of the table: its rows, the first row that is read, and the columns from it on.
+
+    Args:
+        used: whose candles.
+        before: rows to read before each.
+        after: rows to read after each.
+    """
+    table, settings = used.table, used.settings
+    with CandleReader(settings.candle_path) as reader:
+        grid = Grid.of(reader, table.span, settings.max_fill)
+        for rows in table.segments(0, table.rows):
+            early, late = max(0, rows.start - before), min(table.rows, rows.stop + after)
+            yield rows, early, grid.read_bars(reader, early, late)
