@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.feature import Compute, Feature
 from btc_datamodule.features.language import is_expression, parse
+from btc_datamodule.features.methods import compute_rolling_mean
 
 if TYPE_CHECKING:
     import polars as pl
@@ -43,6 +44,16 @@ def _register(lookback: int, *needs: str) -> Callable[[Compute], Compute]:
 
 def _log_ratio(upper: "pl.Series", lower: "pl.Series") -> "pl.Series":
     return (upper / lower).log()
+
+
+def _average(values: "pl.Series") -> "pl.Series":
+    """Mean of the last 24 values, NaN where one is missing.
+
+    Not polars' own, a running sum whose rounding depends on all that came before.
+    """
+    import polars as pl
+
+    return pl.Series(compute_rolling_mean(values.to_numpy(), TRAILING_BARS))
 
 
 @_register(2)
@@ -85,7 +96,7 @@ def log_volume(bars: "pl.DataFrame") -> "pl.Series":
 def relative_volume(bars: "pl.DataFrame") -> "pl.Series":
     """ln(1 + volume) less its mean over the last 24 bars."""
     volume = bars["volume"].log1p()
-    return volume - volume.rolling_mean(TRAILING_BARS)
+    return volume - _average(volume)
 
 
 @_register(1)
@@ -112,7 +123,7 @@ def rogers_satchell(bars: "pl.DataFrame") -> "pl.Series":
 @_register(TRAILING_BARS + 1)
 def volatility(bars: "pl.DataFrame") -> "pl.Series":
     """Root mean square of the last 24 log returns."""
-    return (log_return(bars) ** 2).rolling_mean(TRAILING_BARS).clip(lower_bound=0).sqrt()
+    return _average(log_return(bars) ** 2).sqrt()
 
 
 @_register(TRAILING_BARS + 1)

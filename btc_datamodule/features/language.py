@@ -16,9 +16,10 @@ longest of its operands; ``shift(n)``, ``diff(n)`` and ``pct_change(n)`` n more;
 off at ``bars``, which must be given.
 
 What is not defined (a bar that was not observed, ln 0, a division by 0) is NaN, and so is all that
-is made of it, each window with such a bar included. A window is computed from its own bars alone,
-never by adding to and taking from a running sum, so that what came before leaves no rounding
-behind; in a market that stands still its deviation is 0, not almost 0.
+is made of it, each window with such a bar included. A window is computed from its own bars alone
+and always in the same steps: a value has the same bits in every frame that holds its lookback, and
+what came before leaves no rounding behind. In a market that stands still the deviation is 0, not
+almost 0.
 """
 
 import ast

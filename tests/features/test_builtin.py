@@ -37,9 +37,24 @@ def test_a_built_in_feature_needs_exactly_the_bars_that_it_declares(name: str) -
     feature, bars = FEATURES[name], make_frame(*real_grid())
     row = 500 + int(np.argmax(np.isfinite(references(*real_grid())["volatility"][500:])))
     enough = feature(bars[row - feature.lookback + 1 : row + 1])[-1]
-    assert enough == pytest.approx(feature(bars)[row], rel=1e-9)
+    assert enough == feature(bars)[row]
     if feature.lookback > 1:
         assert math.isnan(feature(bars[row - feature.lookback + 2 : row + 1])[-1])
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_built_in_feature_has_the_same_bits_in_every_frame_that_holds_its_lookback(
+    name: str,
+) -> None:
+    feature, bars = FEATURES[name], make_frame(*real_grid())
+    whole, before, rng = feature(bars), feature.lookback - 1, np.random.default_rng(0)
+    for row in rng.integers(before, len(whole), 200).tolist():
+        start, end = rng.integers(0, row - before + 1), rng.integers(row + 1, len(whole) + 1)
+        for first, last in ((row - before, row + 1), (start, end)):
+            part, wanted = feature(bars[first:last])[before:], whole[first + before : last]
+            np.testing.assert_array_equal(np.isnan(part), np.isnan(wanted))
+            defined = ~np.isnan(wanted)
+            assert (part.view(np.int64)[defined] == wanted.view(np.int64)[defined]).all()
 
 
 def test_the_markets_have_outages_and_bars_without_trades(market: Market) -> None:

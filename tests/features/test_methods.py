@@ -6,10 +6,14 @@ import statistics
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from btc_datamodule.features import methods
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import make_frame
-from btc_datamodule.features.methods import METHODS
+from btc_datamodule.features.methods import METHODS, Floats
 from tests.factories import HOUR
 
 NAN = math.nan
@@ -22,6 +26,17 @@ def on(right: str, **columns: list[float]) -> list[float]:
     (feature,) = resolve([f"x = {right}"])
     values: list[float] = feature(make_frame(np.arange(rows) * HOUR, arrays)).tolist()
     return values
+
+
+def call(inner: str, name: str, bars: int) -> str:
+    """The text of a method of something."""
+    numbers = {"n": bars, "bars": bars, "span": 7, "low": -0.5, "high": 1.5}
+    return f"({inner}).{name}({', '.join(str(numbers[each]) for each in METHODS[name].takes)})"
+
+
+def bits(values: Floats | list[float]) -> NDArray[np.int64]:
+    """The bits of values; NaN is one value."""
+    return np.where(np.isnan(values), np.nan, values).view(np.int64)
 
 
 def same(found: list[float], wanted: list[float]) -> None:
@@ -131,3 +146,150 @@ def test_windows_of_any_length_are_those_of_numpy(bars: int) -> None:
         found = on(f"close.rolling_{name}({bars})", close=values.tolist())
         assert np.isnan(found[: bars - 1]).all()
         np.testing.assert_allclose(found[bars - 1 :], of_windows, rtol=1e-12)
+
+
+WINDOWED = [name for name, method in METHODS.items() if "bars" in method.takes]
+
+
+@pytest.mark.parametrize("bars", [7, 24, 61])
+def test_medians_between_holes_are_those_of_numpy(bars: int) -> None:
+    values = np.random.default_rng(bars).normal(size=2000)
+    values[np.random.default_rng(1).random(2000) < 0.02] = NAN
+    views = np.lib.stride_tricks.sliding_window_view(values, bars)
+    found = on(f"close.rolling_median({bars})", close=values.tolist())
+    np.testing.assert_allclose(found[bars - 1 :], np.median(views, axis=1), 1e-15, 1e-17)
+
+
+# --- the same bits in every frame ---------------------------------------------------------------
+
+MADE_OF = ["close", "close - open", "close.log().diff()", "(close > open) / 3"]
+MADE_INTO = ["{}", "({}).sign()", "{} > 0", "{} <= close", "(open - {}).rolling_std(5)"]
+MADE_INTO += ["min({}, open) ** close", "({}).rolling_mean(24).sign()", "({}).ewm_mean(3, 6) * 3"]
+
+
+@st.composite
+def closes(draw: st.DrawFn) -> dict[str, list[float]]:
+    """Two columns of positive values: some repeat, some are huge, some are not defined."""
+    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    rows = draw(st.integers(1, 150))
+    columns = np.exp(rng.normal(0, draw(st.sampled_from([0.01, 1, 20])), (2, rows)))
+    columns[0, rng.random(rows) < draw(st.sampled_from([0, 0.5]))] = columns[0, 0]
+    columns[:, rng.random(rows) < draw(st.sampled_from([0, 0.02]))] = NAN
+    return {"close": columns[0].tolist(), "open": columns[1].tolist()}
+
+
+@pytest.mark.parametrize("name", METHODS)
+@given(closes(), st.data())
+@settings(max_examples=20, deadline=None)
+def test_a_value_has_the_same_bits_in_every_frame_that_holds_its_lookback(
+    name: str, columns: dict[str, list[float]], data: st.DataObject
+) -> None:
+    rows = len(columns["close"])
+    inner, outer = (data.draw(st.sampled_from(texts)) for texts in (MADE_OF, MADE_INTO))
+    bars = data.draw(st.one_of(st.integers(2, 70), st.just(max(2, rows))))
+    text = outer.format(call(inner, name, bars))
+    (feature,) = resolve([f"x = {text}"])
+    whole = bits(on(text, **columns))
+    before = feature.lookback - 1
+    for _ in range(5):
+        row = data.draw(st.integers(min(before, rows - 1), rows - 1))
+        start = max(0, row - before)
+        alone = on(text, **{key: values[start : row + 1] for key, values in columns.items()})
+        assert bits(alone)[-1] == whole[row]
+        start, end = data.draw(st.integers(0, start)), data.draw(st.integers(row + 1, rows))
+        part = bits(on(text, **{key: values[start:end] for key, values in columns.items()}))
+        known = 0 if start == 0 else before  # the first rows of a frame are those of the whole
+        np.testing.assert_array_equal(part[known:], whole[start:end][known:])
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+@pytest.mark.parametrize("bars", [2, 6, 24, 200])
+def test_rows_computed_some_at_a_time_have_the_same_bits(
+    name: str, bars: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = np.random.default_rng(0).lognormal(0, 5, 500).tolist()
+    whole = bits(on(call("close", name, bars), close=close))
+    monkeypatch.setattr(methods, "BLOCK_ROWS", 7)
+    np.testing.assert_array_equal(bits(on(call("close", name, bars), close=close)), whole)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+@pytest.mark.parametrize("spoilt", [NAN, 1e300, -1e20])
+def test_a_value_leaves_no_trace_outside_its_windows(name: str, spoilt: float) -> None:
+    close = np.random.default_rng(0).normal(0, 1, 300)
+    clean = bits(on(call("close", name, 24), close=close.tolist()))
+    close[100] = spoilt
+    found = np.array(on(call("close", name, 24), close=close.tolist()))
+    outside = np.r_[0:100, 124:300]
+    np.testing.assert_array_equal(bits(found)[outside], clean[outside])
+    assert np.isnan(found[100:124]).all() or not math.isnan(spoilt)
+
+
+# --- how exact windows are, and the shortest and longest of them --------------------------------
+
+
+def make_hard() -> dict[str, Floats]:
+    rng = np.random.default_rng(7)
+    huge = rng.lognormal(0, 1, 300)
+    huge[::50] = 1e15
+    return {
+        "returns": rng.standard_t(3, 300),
+        "large": 1e9 + 1e-3 * rng.normal(size=300),
+        "huge": huge,
+        "decades": rng.lognormal(0, 30, 300),
+        "falling": np.exp(-np.arange(300) / 2),
+        "still": np.repeat(rng.lognormal(9, 1, 10), 30),
+    }
+
+
+HARD = make_hard()
+
+
+@pytest.mark.parametrize("case", HARD)
+@pytest.mark.parametrize("bars", [2, 24, 61, 300])
+def test_windows_are_exact_to_a_few_roundings(case: str, bars: int) -> None:
+    values = HARD[case]
+    close, windows = values.tolist(), np.lib.stride_tricks.sliding_window_view(values, bars)
+    found = {
+        name: np.array(on(call("close", name, bars), close=close))[bars - 1 :] for name in WINDOWED
+    }
+    rounding = 2.0**-53 * math.log2(2 * bars)
+    size = np.array([math.fsum(abs(window)) for window in windows])
+    total = np.array([math.fsum(window) for window in windows])
+    assert (abs(found["rolling_sum"] - total) <= rounding * size).all()
+    assert (abs(found["rolling_mean"] - total / bars) <= 2 * rounding * size / bars).all()
+    variance = np.array([statistics.variance(window) for window in windows.tolist()])
+    np.testing.assert_allclose(found["rolling_var"], variance, rtol=4 * bars * 2.0**-53)
+    np.testing.assert_allclose(found["rolling_std"], variance**0.5, rtol=4 * bars * 2.0**-53)
+    assert (found["rolling_var"][variance == 0] == 0).all()
+    weights = (1 - 2 / 8) ** np.arange(bars)[::-1]
+    faded = np.array([math.fsum(window * weights) for window in windows]) / math.fsum(weights)
+    sizes = np.array([math.fsum(abs(window) * weights) for window in windows]) / math.fsum(weights)
+    assert (abs(found["ewm_mean"] - faded) <= 4 * rounding * sizes).all()
+    np.testing.assert_array_equal(found["rolling_min"], windows.min(1))
+    np.testing.assert_array_equal(found["rolling_max"], windows.max(1))
+
+
+@pytest.mark.parametrize("bars", [2, 3, 24, 61, 100])
+def test_a_market_that_stands_still_has_its_price_as_mean_and_no_deviation(bars: int) -> None:
+    for price in (0.1, 1 / 3, 29_123.45, 1e-300, 1e300):
+        still = [price] * 100
+        for name in ("rolling_mean", "ewm_mean", "rolling_median", "rolling_min", "rolling_max"):
+            assert on(call("close", name, bars), close=still)[bars - 1 :] == still[bars - 1 :]
+        for name in ("rolling_var", "rolling_std"):
+            assert on(call("close", name, bars), close=still)[bars - 1 :] == [0] * (101 - bars)
+
+
+@pytest.mark.parametrize("name", WINDOWED)
+def test_the_shortest_and_the_longest_windows(name: str) -> None:
+    least = METHODS[name].least
+    close = np.random.default_rng(0).normal(size=9).tolist()
+    assert on(call("close", name, 5), close=[]) == []
+    assert np.isnan(on(call("close", name, 10), close=close)).all()
+    longest = on(call("close", name, 9), close=close)
+    assert np.isnan(longest).tolist() == [True] * 8 + [False]
+    assert on(call("close", name, least), close=close[:least])[-1] == on(
+        call("close", name, least), close=close
+    )[least - 1]  # fmt: skip
+    if least == 1:
+        assert on(call("close", name, 1), close=close) == close
