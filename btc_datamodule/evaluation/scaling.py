@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.moments import Moments
 
 Scaling = Literal["train", "robust", "window", "none"]
@@ -120,7 +121,20 @@ class Scaler:
         return x
 
     def invert(self, x: Tensor) -> Tensor:
-        """Undo ``apply_`` of any method but "window": a new tensor in the features' own units."""
+        """Undo ``apply_``: a new tensor in the features' own units.
+
+        Args:
+            x: (..., F), scaled.
+
+        Raises:
+            ConfigError: the method is "window".
+        """
+        if self.method == "window":
+            raise ConfigError(
+                "scaling 'window' cannot be undone: each sample is scaled by the mean and "
+                "deviation of its own input bars, which are not kept: "
+                "set `scaling` to train or robust"
+            )
         return x * x.new_tensor(self.scale) + x.new_tensor(self.center)
 
 

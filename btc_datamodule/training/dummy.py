@@ -12,6 +12,10 @@ from btc_datamodule.windows.dataset import Batch
 class DummyModule(LightningModule):
     """One linear layer from the inputs to the target. For trying things out, not for profit.
 
+    Logs ``train_loss`` of each step, and ``val_loss`` and ``test_loss`` of each epoch: mean squared
+    errors over the windows of all ranks, however these share them. The latter two are there from
+    ``on_validation_end`` and ``on_test_end`` of callbacks on.
+
     Args:
         n_features: F of the inputs.
         lookback: L, input bars.
@@ -34,6 +38,7 @@ class DummyModule(LightningModule):
         outputs = int(torch.Size(self.target_shape).numel())
         self.linear = nn.Linear(lookback * n_features, outputs)
         self.learning_rate = learning_rate
+        self._forget_errors()
 
     def forward(self, x: Tensor) -> Tensor:
         """Forecasts (B, *target_shape) for inputs x (B, L, F)."""
@@ -41,16 +46,34 @@ class DummyModule(LightningModule):
         return forecast.reshape(-1, *self.target_shape)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean squared error of a batch."""
-        return self._log_loss("train", batch)
+        """Mean squared error of a batch; log that of all ranks, whose batches are as long."""
+        loss = nn.functional.mse_loss(self(batch.x), batch.y)
+        self.log("train_loss", loss, batch_size=len(batch.x), prog_bar=True, sync_dist=True)
+        return loss
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget what a sanity check, or an epoch that was cut short, has added up."""
+        self._forget_errors()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the mean squared error of a batch."""
-        self._log_loss("val", batch)
+        """Add up the squared errors of a batch."""
+        self._add_errors(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the mean squared error of all windows."""
+        self._log_mean_error("val")
+
+    def on_test_epoch_start(self) -> None:
+        """Forget what an epoch that was cut short has added up."""
+        self._forget_errors()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Log the mean squared error of a batch."""
-        self._log_loss("test", batch)
+        """Add up the squared errors of a batch."""
+        self._add_errors(batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the mean squared error of all windows."""
+        self._log_mean_error("test")
 
     def predict_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Forecasts of a batch with the times that identify them."""
@@ -60,7 +83,28 @@ class DummyModule(LightningModule):
         """Plain SGD."""
         return torch.optim.SGD(self.parameters(), lr=self.learning_rate)
 
-    def _log_loss(self, stage: str, batch: Batch) -> Tensor:
-        loss = nn.functional.mse_loss(self(batch.x), batch.y)
-        self.log(f"{stage}_loss", loss, batch_size=len(batch.x), prog_bar=True)
-        return loss
+    def _forget_errors(self) -> None:
+        on_mps = self.device.type == "mps"  # which has no float64
+        where = torch.device("cpu") if on_mps else self.device
+        self._errors = torch.zeros((), dtype=torch.float64, device=where)  # in no state_dict
+        self._values = 0
+
+    def _add_errors(self, batch: Batch) -> None:
+        forecast, y = (
+            each.to(self._errors.device).double() for each in (self(batch.x).detach(), batch.y)
+        )
+        self._errors = self._errors + nn.functional.mse_loss(forecast, y, reduction="sum")
+        self._values += y.numel()
+
+    def _log_mean_error(self, stage: str) -> None:
+        """Log the mean of what all ranks have added up; nothing if that is nothing.
+
+        Each rank logs its share, and Lightning adds the shares up. Were each to log its own mean,
+        Lightning would weight it by a number of windows that it averages over ranks and rounds
+        down (issue 21859). Runs on ranks without a batch too: none waits for another.
+        """
+        mine = torch.tensor(self._values, device=self.device)
+        values = int(self.trainer.strategy.reduce(mine, reduce_op="sum"))
+        if values:
+            share = self._errors / values
+            self.log(f"{stage}_loss", share, reduce_fx="sum", sync_dist=True, prog_bar=True)

@@ -3,11 +3,13 @@
 import tracemalloc
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from btc_datamodule.evaluation.scaling import NORMAL_IQR, TILED_ROWS, Scaler
+from btc_datamodule import ConfigError
+from btc_datamodule.evaluation.scaling import NORMAL_IQR, TILED_ROWS, Scaler, Scaling
 
 PRICE_LIKE = np.random.default_rng(0).normal(60_000, 20, (50_000, 1)).astype(np.float32)
 
@@ -69,9 +71,26 @@ def test_inverting_gives_the_features_back() -> None:
     np.testing.assert_allclose(scaler.invert(scaler.apply_(x.clone())), x, atol=1e-6)
 
 
+@pytest.mark.parametrize("method", ["train", "robust"])
+def test_what_is_fitted_on_rows_is_undone(method: Scaling) -> None:
+    rows = np.random.default_rng(6).normal(60_000, 20, (500, 2)).astype(np.float32)
+    scaler = Scaler.fit(method, lambda: [rows], 2)
+    scaled = scaler.apply_(torch.from_numpy(rows.copy()))
+    np.testing.assert_allclose(scaler.invert(scaled), rows, rtol=1e-6)
+
+
+def test_window_scaling_cannot_be_undone_and_says_what_can() -> None:
+    rows = np.random.default_rng(7).normal(60_000, 20, (500, 2)).astype(np.float32)
+    scaler = Scaler.fit("window", lambda: [rows], 2)
+    scaled = scaler.apply_(torch.from_numpy(rows[:60].reshape(5, 12, 2).copy()))
+    with pytest.raises(ConfigError, match=r"its own input bars.* set `scaling` to train or robust"):
+        scaler.invert(scaled)
+
+
 def test_the_identity_changes_nothing() -> None:
     x = torch.randn(5, 4, 2)
     assert torch.equal(Scaler.identity(2).apply_(x.clone()), x)
+    assert torch.equal(Scaler.identity(2).invert(x), x)
 
 
 FLOATS = st.floats(-1e6, 1e6, width=32)
