@@ -106,9 +106,7 @@ class Stages:
         rows = find_train_runs(
             self.table, self.fold, embargo=settings.embargo, purge=settings.purge
         )
-        self.fitted.verify(
-            compute_digest(self.table, rows, settings.target.columns), self.table
-        )
+        self.fitted.verify(compute_digest(self.table, rows, settings.target.columns), self.table)
 
     def windows(self, stage: Stage) -> WindowDataset:
         """The windows of a stage, inputs and targets scaled.
@@ -186,7 +184,8 @@ class Stages:
                     }
                 )
         instants = pl.from_epoch(pl.col("from", "to")).dt.replace_time_zone("UTC")
-        return pl.DataFrame(rows).with_columns(instants)
+        # Of all rows: by default polars takes the types of the first 100, train's `scored` is null.
+        return pl.DataFrame(rows, infer_schema_length=None).with_columns(instants)
 
     def inverse_transform(self, y: Tensor) -> Tensor:
         """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""

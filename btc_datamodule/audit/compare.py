@@ -56,13 +56,13 @@ def find_differences(one: NDArray[Any], other: NDArray[Any], *, exact: bool) -> 
     """(n,) which items of two arrays (n, ...) of one shape and type differ; see ``compare``."""
     bits = (np.ascontiguousarray(each).view(np.uint8) for each in (one, other))
     mine, theirs = (each.reshape(len(one), -1) for each in bits)
-    differs: NDArray[np.bool_] = np.any(mine != theirs, axis=1)
+    differs: NDArray[np.bool_] = np.logical_or.reduce(mine != theirs, axis=1)
     if exact or one.dtype.kind != "f" or not differs.any():
         return differs
     columns = [each.reshape(-1, each.shape[-1]).astype(np.float64) for each in (one, other)]
     spread = np.array([measure_spread(column) for column in columns[0].T])
     like = np.isclose(columns[1], columns[0], ROUNDING, ROUNDING * spread, equal_nan=True)
-    unlike: NDArray[np.bool_] = ~like.reshape(len(one), -1).all(axis=1)
+    unlike: NDArray[np.bool_] = np.logical_or.reduce(~like.reshape(len(one), -1), axis=1)
     return unlike
 
 

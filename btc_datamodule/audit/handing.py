@@ -215,13 +215,14 @@ def _list_batches(loaders: Any, stage: Stage) -> Iterable[tuple[Any, int]]:
 @contextmanager
 def seed_random_numbers(seed: int = 0) -> Iterator[None]:
     """Have torch, numpy and Python draw the same random numbers; then go on as before."""
-    kept = np.random.get_state(), random.getstate()  # noqa: NPY002  # what transforms may use
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        np.random.seed(seed)  # noqa: NPY002
-        random.seed(seed)
-        try:
-            yield
-        finally:
-            np.random.set_state(kept[0])  # noqa: NPY002
-            random.setstate(kept[1])
+    generator = torch.default_generator  # torch.manual_seed would note the stack for each device
+    kept = generator.get_state(), np.random.get_state(), random.getstate()  # noqa: NPY002
+    generator.manual_seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  # what transforms may use
+    random.seed(seed)
+    try:
+        yield
+    finally:
+        generator.set_state(kept[0])
+        np.random.set_state(kept[1])  # noqa: NPY002
+        random.setstate(kept[2])

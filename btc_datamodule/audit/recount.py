@@ -40,7 +40,7 @@ def find_first_rows(stages: Stages, stage: Stage) -> list[int]:
 
 
 def _find_candle(stages: Stages, instant: int) -> int:
-    """The row of the first candle at or after an instant; where the candles end if there is none."""
+    """The row of the first candle at or after an instant; the instant's own if there is none."""
     table = stages.table
     with CandleReader(stages.settings.candle_path) as reader:
         for low in range(max(instant, table.first), table.span[1], SEARCHED * table.interval):

@@ -4,9 +4,9 @@
 the candle file to the batches is gone again, by the same code, on candles in which every bar that
 must not matter is another, or is not there: what may not depend on them must come out unchanged,
 whatever happens inside (``blindness``). What can be counted is counted again from the rows, by
-other code (``recount``). Every row of the feature file is made again and tested (``rows``), features
-of the user's own are computed in a process that has seen nothing (``fresh``), and the source is
-asked again for less (``asking``).
+other code (``recount``). Every row of the feature file is made again and tested (``rows``),
+features of the user's own are computed in a process that has seen nothing (``fresh``), and the
+source is asked again for less (``asking``).
 
 Windows are looked at on all of a history of up to ``BARS``; of a longer one around the boundaries
 of the stages, with the spans of the stages cut to fit. The report says how many.
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from btc_datamodule.audit import blindness, recount, rows
 from btc_datamodule.audit.asking import UncheckedError, check_source
-from btc_datamodule.audit.fresh import check_feature_is_function
+from btc_datamodule.audit.fresh import check_features_are_functions
 from btc_datamodule.audit.handing import Serve
 from btc_datamodule.audit.twins import Piece, choose_spans, is_exact, open_piece
 from btc_datamodule.errors import BTCDataError, ConfigError, LookAheadError
@@ -172,7 +172,7 @@ def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:
     inputs = (1 - shape.lookback - used.table.warm_up - filled, 1)
     targets = (1 + shape.gap - shape.reference_bars - filled, shape.reach)
     blind = "{windows:,} windows, {rows:,} rows of features and the statistics unchanged {how}"
-    others = "others, or none"
+    others = "changed, removed or added"
     alone = f"{{samples:,}} samples unchanged with all bars but their own {others}"
     yield Guarantee(
         "train is blind to val and test",
@@ -208,12 +208,13 @@ def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:
             f"{others}",
             of_all=partial(rows.check_feature, feature),
         )
-        if not is_exact(feature):
-            yield Guarantee(
-                f"{feature.name} is a function of its bars",
-                "{rows:,} rows the same in {process} that has seen no later bar; opens no file",
-                of_all=partial(check_feature_is_function, feature),
-            )
+    if not all(map(is_exact, settings.features)):
+        yield Guarantee(
+            "features are functions of their bars",
+            "{rows:,} rows the same where no later bar was seen ({elsewhere} features of your own "
+            "in a fresh process, {here} in this one), and no file opened",
+            of_all=check_features_are_functions,
+        )
     yield Guarantee(
         "stages share no target bar",
         "none of {targets:,} val and test target bars is a target, input or warm-up bar of train",
@@ -259,5 +260,4 @@ def _check(pieces: Iterable[Piece], used: Stages, guarantee: Guarantee) -> Findi
     said = defaultdict[str, object](int, total)
     said["how"] = "up to rounding" if total["rounded"] else "bit for bit"
     said["share"] = f"{total['tested'] / max(1, total['rows']):.0%}"
-    said["process"] = "this process" if total["here"] else "a fresh process"
     return Finding(guarantee.name, True, guarantee.words.format_map(said))

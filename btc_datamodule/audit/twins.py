@@ -232,7 +232,7 @@ def open_twin(
             compress=False,
         )
         # Not Stages.open, which would find that the train rows are not those fitted on.
-        table = Table.open(build(here.candle_path, here.recipe))
+        table = Table.open(build(here.candle_path, here.recipe, check=False))
         stages = Stages(here, table, fit(here, table) if fitted is None else fitted)
         yield Twin(stages, serve(stages))
 

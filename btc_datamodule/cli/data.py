@@ -40,6 +40,10 @@ def run_on_data(command: str, arguments: list[str]) -> None:
             parser.add_argument(f"--{key}", type=kind, help="passed over by this command")
     if command == "info":
         parser.add_argument("--provenance", type=bool, default=False, help="name every origin")
+    if command == "audit":
+        parser.add_argument(
+            "--ask_source", type=bool, default=True, help="ask the source for some bars again"
+        )
     if command in OUTPUTS:
         parser.add_argument("--output", default=OUTPUTS[command], help="file to write")
     config = parser.parse_args(arguments)
@@ -98,8 +102,8 @@ def _verify(data: "BTCDataModule", _: Any) -> None:
     print(f"{data.candle_path.parent}: nothing is wrong")
 
 
-def _audit(data: "BTCDataModule", _: Any) -> None:
-    found = data.audit()
+def _audit(data: "BTCDataModule", config: Any) -> None:
+    found = data.audit(ask_source=config.ask_source)
     print(found)
     if not found.passed:
         raise AuditError(f"{len(found.failed)} guarantees do not hold: {'; '.join(found.failed)}")

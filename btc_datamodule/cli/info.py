@@ -71,10 +71,7 @@ def _describe_stages(data: "BTCDataModule") -> str:
     frame = data.describe()
     for name in ("from", "to"):
         frame = frame.with_columns(frame[name].dt.strftime("%Y-%m-%dT%H:%M:%SZ"))
-    cells = [
-        ["-" if value is None else f"{value:,}" if isinstance(value, int) else value for value in row]
-        for row in frame.rows()
-    ]
+    cells = [[_format_cell(value) for value in row] for row in frame.rows()]
     table = [frame.columns, *cells]
     widths = [max(len(row[i]) for row in table) for i in range(len(frame.columns))]
     lines = [
@@ -85,6 +82,12 @@ def _describe_stages(data: "BTCDataModule") -> str:
         for row in table
     ]
     return "\n".join([*lines, LEFT_OUT])
+
+
+def _format_cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def _format_range(span: Span) -> str:

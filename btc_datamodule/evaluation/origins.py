@@ -96,9 +96,7 @@ class Origins:
         """Rows of the origins at ``positions``, which must lie in [0, len)."""
         run = None if len(self.offsets) == 1 else self._find_runs(positions)
         steps = positions if self.stride == 1 else positions * self.stride
-        rows: NDArray[np.int64] = steps + (
-            self.offsets if run is None else self.offsets.take(run)
-        )
+        rows: NDArray[np.int64] = steps + (self.offsets if run is None else self.offsets.take(run))
         return rows
 
     def _find_runs(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:

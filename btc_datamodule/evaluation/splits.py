@@ -271,10 +271,10 @@ class CombinatorialPurged(Split):
     """Combinatorial purged cross-validation (Lopez de Prado, 2018, chapter 12).
 
     Time is cut into ``n_groups`` groups of equal length, to within a bar: where ``n_groups`` does
-    not divide the bars, the edges between groups are rounded down to the grid. Each fold tests one choice of
-    ``n_test_groups`` of them and trains on all others, before and after; there is no validation.
-    A train sample keeps clear of every test group with its full span: its target ends before the
-    group, or its inputs, warm-up of the features included, begin after it (and after
+    not divide the bars, the edges between groups are rounded down to the grid. Each fold tests one
+    choice of ``n_test_groups`` of them and trains on all others, before and after; there is no
+    validation. A train sample keeps clear of every test group with its full span: its target ends
+    before the group, or its inputs, warm-up of the features included, begin after it (and after
     ``embargo`` more bars). The test forecasts of all folds join to ``n_paths`` histories in which
     every group is forecast once.
 

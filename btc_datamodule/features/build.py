@@ -73,11 +73,17 @@ class Recipe:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
 
-def build(candle_path: Path, recipe: Recipe) -> Path:
+def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
     """Build the feature file of a recipe unless it is there; give the path of the file.
 
     Feature files that were made from candles as they no longer are, and that nobody has opened
     for ``KEPT_SECONDS``, are removed: a series that is updated for months must not fill the disk.
+
+    Args:
+        candle_path: the candle file.
+        recipe: what to make of it.
+        check: whether to check each feature for look-ahead; False only for features that are
+            being checked by other means.
 
     Raises:
         LookAheadError: if a feature breaks its law on the real rows.
@@ -93,7 +99,7 @@ def build(candle_path: Path, recipe: Recipe) -> Path:
         if not _is_whole(path, key):
             _check_columns(recipe.features, reader.header)
             _remove_stale(candle_path, reader.header)
-            _write(path, reader, recipe, key)
+            _write(path, reader, recipe, key, check=check)
     return path
 
 
@@ -131,7 +137,7 @@ def _remove_stale(candle_path: Path, header: Header) -> None:
             path.unlink()
 
 
-def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
+def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check: bool) -> None:
     grid = Grid.of(reader, recipe.span, recipe.max_fill)
     warm = count_warm_up(recipe.features)
     if grid.rows <= warm:
@@ -142,7 +148,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
     unobserved: list[Runs] = []
     moments: list[Moments] = []
     digests: list[list[bytes]] = []
-    with replace_hdf5(path) as (file, check):
+    with replace_hdf5(path) as (file, check_disk):
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
         shapes["x"] = (grid.rows, len(recipe.features))
         data = {
@@ -151,7 +157,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
         }
         for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
             low, high = rows.start, rows.stop
-            x, bars = _compute_segment(reader, grid, recipe.features, low, high)
+            x, bars = _compute_segment(reader, grid, recipe.features, low, high, check=check)
             observed = np.isfinite(x).all(axis=1)
             observed &= ~mark_runs(grid.outages, low, high)
             observed[: max(0, warm - low)] = False
@@ -163,7 +169,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str) -> None:
             digests.append([hash_array(values) for values in stored.values()])
             moments.append(Moments.of(x[observed]))
             unobserved.append(find_runs(~observed, low))
-            check()
+            check_disk()
         segments = (*zip(*moments, strict=True), stack_digests(digests))
         small = {
             "holes": grid.holes.astype("<i8"),
@@ -198,7 +204,13 @@ def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str,
 
 
 def _compute_segment(
-    reader: CandleReader, grid: Grid, features: Sequence[Feature], low: int, high: int
+    reader: CandleReader,
+    grid: Grid,
+    features: Sequence[Feature],
+    low: int,
+    high: int,
+    *,
+    check: bool,
 ) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float64]]]:
     """Features and bars of rows [low, high), the features checked for look-ahead."""
     early = max(0, low - count_warm_up(features))
@@ -209,8 +221,9 @@ def _compute_segment(
         before = capture_state(feature.compute)
         values = feature(table)
         check_memory(feature, before)
-        rows = choose_rows(grid, early, low, high, values, bars["close"])
-        check_lookback(feature, table, values, rows)
+        if check:
+            rows = choose_rows(grid, early, low, high, values, bars["close"])
+            check_lookback(feature, table, values, rows)
         with np.errstate(over="ignore"):  # too large for float32 counts as not observed
             x[:, column] = values[low - early :]
     return x, {name: bars[name][low - early :] for name in BAR_COLUMNS}

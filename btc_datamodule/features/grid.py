@@ -125,7 +125,7 @@ class Grid:
 
 
 def find_outages(holes: Runs, max_fill: int) -> Runs:
-    """Runs of the rows of ``holes`` that are not filled: each hole's after its first ``max_fill``."""
+    """Runs of rows of ``holes`` that are not filled: those after each one's first ``max_fill``."""
     longer: Runs = holes[holes[:, 1] - holes[:, 0] > max_fill]
     longer[:, 0] += max_fill
     return longer
