@@ -424,14 +424,17 @@ class BTCDataModule(LightningDataModule):
         self._stages, self._fitted = stages, stages.fitted
         self._verified_key, self._device_gather = stages.table.key, None
 
-    def _serve(self, stages: Stages) -> Self:
-        """The same loaders and hooks over other stages, in this process and without a Trainer."""
-        other = copy(self)
+    def _serve(self, stages: Stages, fitted: Self | None = None) -> Self:
+        """The same loaders and hooks over other stages, in this process and without a Trainer.
+
+        What a ``setup`` of the user's own has fitted is that of ``fitted``, or is fitted anew.
+        """
+        other = copy(self if fitted is None else fitted)
         other.settings, other.trainer = stages.settings, None
         other.num_workers, other.pin_memory = 0, False
         other._use(stages)
         other._is_twin = True
-        if type(self).setup is not BTCDataModule.setup:  # one of its own may take statistics
+        if fitted is None and type(self).setup is not BTCDataModule.setup:
             other.setup()
         return other
 

@@ -146,10 +146,10 @@ def check_fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece)
                 if seed == 0:
                     _compare_alone(clean, stage, origins[:ALONE], names, when)
                 found["samples"] += len(origins)
-        if seed == 0 and any(map(clean.overrides_loader, chosen)):
-            with piece.open_twin(others, stages.fitted, holes=False) as twin:
-                for stage in filter(clean.overrides_loader, chosen):
-                    _compare_loaders(clean, twin, stage, chosen[stage], of_target, exact=exact)
+    for stage in filter(clean.overrides_loader, HANDED):
+        chosen = choose_samples(stages, extent, 0, (stage,))
+        with piece.open_twin(~_mark_own(piece, chosen, extent), stages.fitted, holes=False) as twin:
+            _compare_loaders(clean, twin, chosen, of_target, exact=exact)
     return found
 
 
@@ -229,40 +229,33 @@ def _compare_alone(
 
 
 def _compare_loaders(
-    clean: Twin,
-    twin: Twin,
-    stage: Stage,
-    chosen: NDArray[np.int64],
-    of_target: bool,
-    *,
-    exact: bool,
+    clean: Twin, twin: Twin, chosen: dict[Stage, NDArray[np.int64]], of_target: bool, *, exact: bool
 ) -> None:
     """Samples come out of a loader of the user's own the same, with other bars around them.
 
     Where its batches do not say which samples they hold, as many of them must come out unchanged
     as were left their own bars.
     """
-    unchanged, unknown, size = 0, False, 0
-    for one, other in zip_longest(clean.hand_batches(stage), twin.hand_batches(stage)):
-        if one is None or other is None or one.arrays.keys() != other.arrays.keys():
-            raise LeakError(f"what the loader of {stage} hands out changes")
-        names = _choose_fields(one.arrays, of_target)
-        mine = None if one.origins is None else np.isin(one.origins, chosen)
-        for name in names:
-            ours, theirs = one.arrays[name], other.arrays[name]
-            if mine is not None and len(ours) == len(mine):
-                compare(_name_field(name, stage), ours[mine], theirs[mine], None, exact=exact)
-        if mine is None and names:
-            unknown = True
-            same = [
-                ~find_differences(one.arrays[name], other.arrays[name], exact=exact)
-                for name in names
-                if one.arrays[name].shape == other.arrays[name].shape
-            ]
-            size = max(map(len, same), default=0)
-            unchanged += int(np.all([each[: min(map(len, same))] for each in same], axis=0).sum())
-    if unknown and unchanged < len(chosen) - size:
-        raise LeakError(
-            f"what the loader of {stage} hands out: {len(chosen):,} samples had their own bars as "
-            f"they were, and only {unchanged:,} come out the same"
-        )
+    for stage, origins in chosen.items():
+        handed = unchanged = 0
+        for one, other in zip_longest(clean.hand_batches(stage), twin.hand_batches(stage)):
+            if one is None or other is None or one.arrays.keys() != other.arrays.keys():
+                raise LeakError(f"what the loader of {stage} hands out changes")
+            same: list[Mask] = []
+            for name in _choose_fields(one.arrays, of_target):
+                ours, theirs, what = one.arrays[name], other.arrays[name], _name_field(name, stage)
+                if one.origins is not None and len(ours) == len(one.origins):
+                    mine = np.isin(one.origins, origins)
+                    compare(what, ours[mine], theirs[mine], None, exact=exact)
+                elif ours.shape == theirs.shape and ours.ndim:
+                    same.append(~find_differences(ours, theirs, exact=exact))
+            if one.origins is None and same:
+                fewest = min(map(len, same))
+                handed += fewest
+                unchanged += int(np.logical_and.reduce([each[:fewest] for each in same]).sum())
+        missing = len(clean.stages.windows(stage)) - handed
+        if handed and unchanged < len(origins) - max(0, missing):
+            raise LeakError(
+                f"what the loader of {stage} hands out: {len(origins):,} samples had their own "
+                f"bars as they were, and only {unchanged:,} come out the same"
+            )

@@ -7,7 +7,7 @@ for every twin. Hooks find a Trainer that is in the stage, but runs nothing and 
 
 import logging
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -54,8 +54,18 @@ class Server(Protocol):
         """Lightning's hook."""
 
 
-Serve = Callable[[Stages], Server]
-"""Gives the loaders and hooks of the datamodule under audit over other stages."""
+class Serve(Protocol):
+    """Gives the loaders and hooks of the datamodule under audit over other stages."""
+
+    def __call__(self, stages: Stages, fitted: Any = None) -> Server:
+        """Serve some stages.
+
+        Args:
+            stages: what each stage may see.
+            fitted: a server whose ``setup`` has been called, to keep what that has fitted; None to
+                call it on these stages.
+        """
+
 
 HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 

@@ -10,6 +10,7 @@ values, some are taken out, and some are put in where there were none.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.audit.handing import Serve, Twin
-from btc_datamodule.candles.runs import Mask
+from btc_datamodule.candles.runs import Mask, find_runs
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, unite
 from btc_datamodule.errors import ConfigError
@@ -119,7 +120,8 @@ class Piece:
         else:
             columns = change_bars(self.candles.columns, strength, rows[self.present])
             candles = Candles(self.candles.interval, columns)
-        with open_twin(self.used.settings, self.fold, candles, self.serve, fitted) as twin:
+        serve = self.serve if fitted is None else partial(self.serve, fitted=self.clean.server)
+        with open_twin(self.used.settings, self.fold, candles, serve, fitted) as twin:
             yield twin
 
 
@@ -143,7 +145,10 @@ def vary_candles(candles: Candles, strength: float, rows: Mask, max_fill: int) -
     there = (candles.open_time - first) // interval
     rng = np.random.default_rng(0)
     marked = np.flatnonzero(rows)
-    starts = marked[rng.uniform(size=len(marked)) < HOLES]
+    # Every other stretch begins with a hole, at a wall for instance.
+    starts = np.concatenate(
+        [marked[rng.uniform(size=len(marked)) < HOLES], find_runs(rows)[::2, 0]]
+    )
     lengths = rng.integers(1, max_fill + 3, len(starts))
     gone = np.zeros(len(rows) + 1, dtype=np.int64)
     np.add.at(gone, starts, 1)

@@ -46,7 +46,7 @@ def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def unchecked_interior(monkeypatch: pytest.MonkeyPatch) -> None:
     unchecked(monkeypatch)
-    monkeypatch.setattr(audit, "BARS", 100)
+    monkeypatch.setattr(audit, "BARS", 250)
 
 
 def of_feature(

@@ -61,7 +61,7 @@ class Standardising(BTCDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         super().setup(stage)
-        self.level = float(np.log(self.table.bars("close")).mean())
+        self.level = float(np.nanmean(np.log(self.table.bars("close"))))
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         return batch._replace(x=batch.x - self.level)

@@ -228,7 +228,7 @@ INSIDE: dict[str, Leak] = {
     "strict context is ignored": Leak(
         (ALLOWED,), {"context": "strict"}, plant=eligible_with(wall=0)
     ),
-    "outages are forgotten": Leak((ALLOWED,), plant=eligible_with(outages=NONE)),
+    "outages are forgotten": Leak((ALLOWED,), {"horizon": 5}, plant=eligible_with(outages=NONE)),
     "filled rows are origins": Leak((ALLOWED,), plant=eligible_with(holes=NONE)),
     "holes are judged by their length": Leak(
         (TRAIN_BLIND, ALLOWED),
