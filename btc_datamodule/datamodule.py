@@ -29,7 +29,7 @@ from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
 from btc_datamodule.sources.base import Source
 from btc_datamodule.stages import Stages, View, prepare
-from btc_datamodule.training.internals import get_callbacks, is_fitting, is_running
+from btc_datamodule.training.internals import get_callbacks, is_fitting, is_overfitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stop_checkpoint import silence_advice
@@ -336,31 +336,24 @@ class BTCDataModule(LightningDataModule):
             One row for each span: ``stage``, ``from``, ``to`` (UTC), ``bars``, ``windows`` (at
             the stage's stride), ``eligible`` (origins that may be used), and how many were left
             out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``
-            (see ``evaluation.origins``).
+            (see ``evaluation.origins``). Of val and test: ``scored`` bars, which are a target of
+            one window, and ``unscored``, which could be and are of none.
         """
         return self.stages.describe()
 
     def audit(self, *, ask_source: bool = True) -> "Audit":
         """Check on these very candles and settings that nothing of the future leaks.
 
-        Changes nothing; builds the feature file if need be. Before there are candles it raises
+        Changes nothing; builds the feature file if need be, and asks the source again for some of
+        its bars unless ``ask_source`` is False. Before there are candles it raises
         ``NotPreparedError``, and ``ConfigError`` if a stage has no windows.
-
-        Args:
-            ask_source: whether to ask the source again for some of its bars.
 
         Returns:
             What was found: ``passed``, ``findings``, and as text a report. See ``audit.report``.
         """
         from btc_datamodule.audit.report import audit
 
-        return audit(
-            self.settings,
-            self._fitted,
-            self._serve,
-            verified_key=self._verified_key,
-            ask_source=ask_source,
-        )
+        return audit(self.settings, self._fitted, self._serve, ask_source=ask_source)
 
     def inverse_transform(self, y: Tensor) -> Tensor:
         """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
@@ -393,14 +386,12 @@ class BTCDataModule(LightningDataModule):
         """The one factory of loaders: whole batches of positions in, whole batches out."""
         windows, train = self.dataset(stage), stage == "train"
         on_device = self.gather == "device" and self.settings.scaling != "window"
-        running = self.trainer is not None and is_running(self.trainer)
-        overfits = running and bool(getattr(self.trainer, "overfit_batches", 0))
         pays = not on_device and trains_on_gpu(self.trainer)
         pinned = pays if self.pin_memory is None else self.pin_memory
         loader = make_loader(
             windows,
             self,
-            shuffle=self.shuffle if train and not overfits else "none",
+            shuffle=self.shuffle if train and not is_overfitting(self.trainer) else "none",
             drop_last=train,
             ranks=count_ranks(self.trainer),
             stride=self.settings.stride,
@@ -414,9 +405,7 @@ class BTCDataModule(LightningDataModule):
     def _get_device_gather(self) -> DeviceGather:
         """The gather of all stages on the device, made anew after setup and load_state_dict."""
         if self._device_gather is None:
-            self._device_gather = DeviceGather.from_stages(
-                [self.dataset(stage) for stage in STAGES]
-            )
+            self._device_gather = DeviceGather.from_stages(list(map(self.dataset, STAGES)))
         return self._device_gather
 
     def _use(self, stages: Stages) -> None:
@@ -425,10 +414,7 @@ class BTCDataModule(LightningDataModule):
         self._verified_key, self._device_gather = stages.table.key, None
 
     def _serve(self, stages: Stages, fitted: Self | None = None) -> Self:
-        """The same loaders and hooks over other stages, in this process and without a Trainer.
-
-        What a ``setup`` of the user's own has fitted is that of ``fitted``, or is fitted anew.
-        """
+        """The same loaders and hooks over other stages, in this process; see ``handing.Serve``."""
         other = copy(self if fitted is None else fitted)
         other.settings, other.trainer = stages.settings, None
         other.num_workers, other.pin_memory = 0, False

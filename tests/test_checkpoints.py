@@ -183,8 +183,9 @@ def test_a_train_candle_that_was_altered_in_the_file_is_refused(trained: Trained
     with pytest.raises(
         StoreError,
         match=r"the train rows \(2020-01-01T00:00:00Z to 2020-04-19T\d\d:00:00Z\) in .*features-.*"
-        r" are not those that the statistics were fitted on: candles, `start`, `max_fill` or a "
-        "feature has changed since; train again, or restore what it was trained on",
+        r" are not those that the statistics were fitted on: candles, `start`, `max_fill`, "
+        r"`purge`, a feature or how holes are filled \(in 0\.2\) has changed since; train again, "
+        "or restore what it was trained on",
     ):
         trainer(trained.folder).test(
             recorder(dm), datamodule=dm, ckpt_path=trained.checkpoint, verbose=False
@@ -200,10 +201,15 @@ def test_a_test_candle_may_change(trained: Trained) -> None:
     assert not same(model.seen, trained.seen)
 
 
-def test_another_start_or_feature_of_the_same_name_is_refused(trained: Trained) -> None:
+def test_other_train_rows_or_a_feature_of_the_same_name_are_refused(trained: Trained) -> None:
     state = torch.load(trained.checkpoint, weights_only=True)["BTCDataModule"]
     wider = Feature("log_range", 1, lambda bars: (bars["high"] / bars["low"]).log() * 2)
-    for arguments in ({"start": "2020-01-02"}, {"features": ["log_return", wider]}):
+    for arguments in (
+        {"start": "2020-01-02"},
+        {"features": ["log_return", wider]},
+        {"purge": 2},
+        {"max_fill": 1},
+    ):
         other = datamodule(trained.folder, **arguments)
         other.prepare_data()
         other.setup()
@@ -253,7 +259,7 @@ def test_the_checkpoint_of_another_fold_is_refused(tmp_path: Path) -> None:
 
 def test_settings_that_change_nothing_fitted_may_be_others(trained: Trained) -> None:
     free = {"batch_size": 7, "stride": 3, "eval_stride": 1, "seed": 5, "context": "strict"}
-    dm = datamodule(trained.folder, **free, purge=2, shuffle="none")
+    dm = datamodule(trained.folder, **free, shuffle="none")
     runner = trainer(trained.folder)
     runner.test(recorder(dm), datamodule=dm, ckpt_path=trained.checkpoint, verbose=False)
     assert (dm.fold, dm.scaler) == (trained.dm.fold, trained.dm.scaler)

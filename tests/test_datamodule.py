@@ -181,6 +181,27 @@ def test_the_trainer_advances_the_epoch_of_the_sampler(tmp_path: Path) -> None:
     assert next(iter(loader)).origin_time.tolist() == seen[2]
 
 
+def test_after_a_fit_that_overfits_a_loader_made_by_hand_is_shuffled_again(tmp_path: Path) -> None:
+    def first_epoch(loader: Any) -> list[int]:
+        return [time for batch in loader for time in batch.origin_time.tolist()]
+
+    seen: list[int] = []
+
+    class Recorder(DummyModule):
+        def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+            seen.extend(batch.origin_time.tolist())
+            return super().training_step(batch, batch_idx)
+
+    dm = prepared(tmp_path)
+    before = first_epoch(dm.train_dataloader())
+    assert before != sorted(before)
+    runner = trainer(tmp_path, max_epochs=1, overfit_batches=2, enable_checkpointing=False)
+    runner.fit(make_model(dm, Recorder), datamodule=dm)
+    assert seen == dm.dataset("train")[np.arange(64)].origin_time.tolist(), "in order of time"
+    assert dm.trainer is runner
+    assert first_epoch(dm.train_dataloader()) == before
+
+
 def dm_again(dm: BTCDataModule) -> BTCDataModule:
     dm.setup()
     return dm

@@ -106,7 +106,6 @@ def audit(
     fitted: Fitted | None,
     serve: Serve,
     *,
-    verified_key: str | None = None,
     ask_source: bool = True,
 ) -> Audit:
     """Check the guarantees on the candles of some settings; see the module.
@@ -117,7 +116,6 @@ def audit(
         settings: which windows there are.
         fitted: what training has fixed; None to fit it.
         serve: gives the loaders and hooks that a Trainer would use over some stages.
-        verified_key: key of the feature file whose train rows are known to be those of ``fitted``.
         ask_source: whether to ask the source for some bars again.
 
     Raises:
@@ -128,7 +126,7 @@ def audit(
     with ExitStack() as stack:
         try:
             build(settings.candle_path, settings.recipe)
-            used = Stages.open(settings, fitted, verified_key=verified_key)
+            used = Stages.open(settings, fitted)
             used.check(serve(used).batch_size)
             pieces = list(_open_pieces(used, serve, stack))
         except LookAheadError as error:

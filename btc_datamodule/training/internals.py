@@ -48,13 +48,14 @@ def is_fitting(trainer: Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING
 
 
-def is_running(trainer: Trainer) -> bool:
-    """Whether a Trainer is at work: it keeps its arguments, and its datamodule, when it is done.
+def is_overfitting(trainer: Trainer | None) -> bool:
+    """Whether a Trainer is at work on a few batches again and again (``overfit_batches``).
 
-    Relies on ``Trainer.state.status``. Without it loaders that are made by hand after a fit with
-    ``overfit_batches`` would be in order of time.
+    Relies on ``Trainer.state.status``: a Trainer keeps its arguments, and its datamodule, when it
+    is done. Without it a loader made by hand after such a fit would be in order of time.
     """
-    return trainer.state.status == TrainerStatus.RUNNING
+    at_work = trainer is not None and trainer.state.status == TrainerStatus.RUNNING
+    return at_work and bool(getattr(trainer, "overfit_batches", 0))
 
 
 def is_sigterm(exception: BaseException) -> bool:

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from btc_datamodule import CandleFile, Candles, Simulator, read_candles
 from btc_datamodule.candles.series import concatenate
@@ -174,9 +176,34 @@ def test_info_agrees_with_the_simulator_that_leaves_known_holes(
     said = capsys.readouterr().out
     stored = read_candles(next(Path("data").rglob("candles.h5")))
     holes = stored.holes()
-    absent = int((holes[:, 1] - holes[:, 0]).sum()) // HOUR
-    assert f"{len(holes)} holes, {absent} bars absent" in said
-    assert re.search(r"train +2020-01-01T00:00:00Z +2021-05-26T17:00:00Z +12,281 +12,129", said)
+    lengths = (holes[:, 1] - holes[:, 0]) // HOUR
+    filled, unseen = np.minimum(lengths, 3).sum(), np.maximum(lengths - 3, 0)
+    assert f"{len(holes)} holes, {lengths.sum()} bars absent" in said
+    assert f"{filled} bars filled flat (the first 3 of a hole)" in said
+    assert f"{(unseen > 0).sum()} outages (longer holes): {unseen.sum()} bars not observed" in said
+    train, val, test = (
+        count_by_definition(stored.open_time, *bounds)
+        for bounds in ((0, 12281), (12281, 14913), (14913, 17544))
+    )
+    span = "2020-01-01T00:00:00Z +2021-05-26T17:00:00Z"
+    assert re.search(rf"train +{span} +12,281 +{train:,} +{train:,} .* -  +-\n", said)
+    for stage, eligible in (("val", val), ("test", test)):
+        assert re.search(rf"{stage} .* [\d,]+ +[\d,]+ +{eligible:,} .* [\d,]+ +[\d,]+\n", said)
+
+
+def count_by_definition(times: NDArray[np.int64], start: int, end: int) -> int:
+    """Eligible origins of the rows [start, end) of the dummy config, tried one by one."""
+    rows = np.arange(17544)
+    present = np.isin(rows, (times - times[0]) // HOUR)
+    unknown = rows - np.maximum.accumulate(np.where(present, rows, 0)) > 3
+    # relative_volume takes 24 bars, and is the feature that takes the most.
+    seen = [row >= 23 and not unknown[row - 23 : row + 1].any() for row in rows.tolist()]
+    return sum(
+        bool(present[origin])
+        and all(seen[origin - 47 : origin + 1])
+        and not unknown[origin : origin + 5].any()
+        for origin in range(max(start - 1, 47), end - 4)
+    )
 
 
 def test_plot_writes_a_picture() -> None:

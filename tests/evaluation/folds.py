@@ -1,14 +1,15 @@
 """Candles with holes, datamodules over them, and what each of their samples reads."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from btc_datamodule import (
-    BTCDataModule,
-)
-from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule import BTCDataModule, Split
+from btc_datamodule.candles.timeline import Span
+from btc_datamodule.evaluation.splits import Fold, Stage
 from tests.factories import InMemory, random_hourly
 
 ROWS = 240
@@ -22,6 +23,48 @@ def holed(seed: int) -> list[bool]:
     for start in random.integers(1, ROWS - 7, size=4 * (seed > 0)):
         present[start : start + random.integers(1, 7)] = False
     return present.tolist()
+
+
+def repeated_rows(present: Sequence[bool]) -> list[int]:
+    """For each row the one whose bar it shows, if it is filled: the last present one up to it."""
+    rows: list[int] = []
+    for row, here in enumerate(present):
+        rows.append(row if here else rows[-1])
+    return rows
+
+
+def outages_of(present: Sequence[bool], max_fill: int) -> NDArray[np.bool_]:
+    """The rows of an outage: absent, and more than ``max_fill`` rows after the last present one."""
+    rows = np.arange(len(present))
+    known: NDArray[np.bool_] = rows - np.array(repeated_rows(present)) <= max_fill
+    return ~known
+
+
+def next_present(present: Sequence[bool], row: int) -> int:
+    """The first row at or after ``row`` that has a candle."""
+    return next(later for later in range(row, len(present) + 1) if all(present[later:][:1]))
+
+
+@dataclass(frozen=True)
+class Gapped(Split):
+    """Trains on both sides of val and test; some bars after each of them belong to no stage."""
+
+    after_train: int = 0
+    after_val: int = 0
+    after_test: int = 0
+
+    def folds(self, span: Span, interval: int) -> tuple[Fold, ...]:
+        start, end = span
+        bars = (end - start) // interval
+        val, test, late = (start + bars * tenths // 10 * interval for tenths in (3, 5, 7))
+        return (
+            Fold.of(
+                [(start, val), (late + self.after_test * interval, end)],
+                [(val + self.after_train * interval, test)],
+                [(test + self.after_val * interval, late)],
+                end,
+            ),
+        )
 
 
 PRESENT = [holed(seed) for seed in range(4)]

@@ -26,6 +26,7 @@ from btc_datamodule import (
     FractionSplit,
     Split,
     WalkForward,
+    read_candles,
 )
 from btc_datamodule.candles.timeline import Span, format_instant
 from btc_datamodule.cli.commands import main
@@ -37,9 +38,13 @@ from tests.evaluation.folds import (
     ROWS,
     SOURCES,
     STAGES,
+    Gapped,
     Sample,
     first_targets,
+    next_present,
     opened,
+    outages_of,
+    repeated_rows,
     samples,
 )
 from tests.factories import HOUR, START, InMemory, make_trainer
@@ -49,7 +54,9 @@ CONFIG = str(Path(__file__).parents[2] / "configs" / "dummy.yaml")
 
 @st.composite
 def splits(draw: st.DrawFn) -> Split:
-    kind = draw(st.sampled_from(["fraction", "walk", "combinatorial", "combinatorial"]))
+    kind = draw(st.sampled_from(["fraction", "walk", "gapped", "combinatorial", "combinatorial"]))
+    if kind == "gapped":
+        return Gapped(*(draw(st.integers(0, 9)) for _ in range(3)))
     if kind == "fraction":
         return FractionSplit(draw(st.floats(0.15, 0.35)), draw(st.floats(0.15, 0.35)))
     if kind == "walk":
@@ -91,44 +98,45 @@ def spans_of(dm: BTCDataModule, stage: Stage) -> list[tuple[int, int]]:
     return [((a - START) // HOUR, (b - START) // HOUR) for a, b in dm.fold.spans(stage)]
 
 
-def outages_of(present: list[bool], max_fill: int) -> NDArray[np.bool_]:
-    """The absent bars of holes longer than ``max_fill``, hole by hole."""
-    outage = np.zeros(ROWS, dtype=bool)
-    row = 0
-    while row < ROWS:
-        end = row
-        while end < ROWS and not present[end]:
-            end += 1
-        outage[row:end] = end - row > max_fill
-        row = max(end, row + 1)
-    return outage
+def wall_of(case: dict[str, Any], span: tuple[int, int]) -> int:
+    """The first row of a span whose bar is its own: those before repeat one from outside."""
+    return next_present(PRESENT[case["source"]], span[0])
+
+
+def embargo_of(dm: BTCDataModule, case: dict[str, Any], span: tuple[int, int]) -> int:
+    """The first row after all embargoes of what is evaluated before a train span."""
+    present = PRESENT[case["source"]]
+    ends = [end for stage in ("val", "test") for _, end in spans_of(dm, stage)]
+    past = [next_present(present, end) for end in ends if end <= span[0]]
+    return max([0, *(row + dm.settings.embargo for row in past)])
 
 
 def fates(
     dm: BTCDataModule, case: dict[str, Any], stage: Stage, span: tuple[int, int]
 ) -> list[str]:
     """What becomes of each bar of a span as the first target bar, in order."""
-    outage = outages_of(PRESENT[case["source"]], case["max_fill"])
+    present = PRESENT[case["source"]]
+    outage = outages_of(present, case["max_fill"])
     unseen = dm.table.observed[:] == 0
     allowed = (1 - dm.settings.min_observed) * dm.lookback + 1e-9
     purge = dm.settings.purge if stage != "test" else 0
-    after = any(end == span[0] for other in ("val", "test") for _, end in spans_of(dm, other))
-    embargo = dm.settings.embargo if stage == "train" and after else 0
     inside = stage == "train" or dm.settings.context == "strict"
+    wall = wall_of(case, span) if inside else 0
+    embargo = embargo_of(dm, case, span) if stage == "train" else 0
 
     def fate(sample: Sample) -> str:  # noqa: PLR0911
         if sample.last_target >= span[1]:
             return "end"
         if sample.last_target >= span[1] - purge:
             return "purge"
-        if sample.first_read < (span[0] if inside else 0):
+        if sample.first_read < wall:
             return "history"
-        if inside and sample.first_read < span[0] + embargo:
+        if sample.first_read < embargo:
             return "embargo"
         measured = sample.first_target - dm.target.reference_bars
         if outage[measured : sample.last_target + 1].any():
             return "target"
-        if unseen[sample.origin]:
+        if unseen[sample.origin] or not present[sample.origin]:
             return "origin"
         if unseen[sample.origin - dm.lookback + 1 : sample.origin + 1].sum() > allowed:
             return "inputs"
@@ -137,14 +145,23 @@ def fates(
     return [fate(Sample(dm, target - 1 - dm.shape.gap)) for target in range(*span)]
 
 
-def check_that_nothing_leaks(dm: BTCDataModule) -> None:
-    """No train sample touches a val or test target; what is later waits for the embargo."""
+def check_that_nothing_leaks(dm: BTCDataModule, case: dict[str, Any]) -> None:
+    """No train sample touches a val or test target; what is later waits for the embargo.
+
+    What a sample is made of begins with the bar that its first row repeats.
+    """
+    present = PRESENT[case["source"]]
+    shown = repeated_rows(present)
     evaluation = spans_of(dm, "val") + spans_of(dm, "test")
+    for stage in STAGES:
+        assert all(present[sample.origin] for sample in samples(dm, stage))
     for sample in samples(dm, "train"):
         for start, end in evaluation:
-            assert sample.last_target < start or sample.first_read >= end + dm.settings.embargo
+            after = next_present(present, end) + dm.settings.embargo
+            assert sample.last_target < start or sample.first_read >= after
+            assert sample.last_target < start or shown[sample.first_read] >= end
         assert any(
-            start <= sample.first_read and sample.last_target < end - dm.settings.purge
+            start <= shown[sample.first_read] and sample.last_target < end - dm.settings.purge
             for start, end in spans_of(dm, "train")
         )
     targets = {
@@ -157,14 +174,14 @@ def check_that_nothing_leaks(dm: BTCDataModule) -> None:
     }
     assert not targets["val"] & targets["test"]
     assert not targets["train"] & (targets["val"] | targets["test"])
-    if not isinstance(dm.split, CombinatorialPurged):
+    if not isinstance(dm.split, CombinatorialPurged | Gapped):
         assert max(targets["train"]) < min(targets["val"] | targets["test"])
         assert not targets["val"] or max(targets["val"]) < min(targets["test"])
     if dm.settings.context == "strict":
         for stage in STAGES:
             for sample in samples(dm, stage):
                 assert any(
-                    start <= sample.first_read and sample.last_target < end
+                    start <= shown[sample.first_read] and sample.last_target < end
                     for start, end in spans_of(dm, stage)
                 )
 
@@ -186,15 +203,45 @@ def check_that_the_numbers_add_up(dm: BTCDataModule, case: dict[str, Any]) -> No
                 == span[1] - span[0]
                 == sum(row[name] for name in reasons) + row["eligible"]
             )
+            targets = [span[0] + at for at, why in enumerate(found) if why == "eligible"]
+            check_what_is_scored(dm, stage, targets, row)
         assert rows["windows"].sum() == len(dm.dataset(stage))
     for row in dm.describe().filter(pl.col("stage") == "predict").iter_rows(named=True):
+        assert (row["scored"], row["unscored"]) == (None, None)
         unknown = 1 + dm.shape.gap if row["to"].timestamp() == dm.table.span[1] else 0
         counted = sum(row[name] for name in reasons) + row["eligible"]
         assert counted == row["bars"] + unknown
 
 
+def check_what_is_scored(
+    dm: BTCDataModule, stage: Stage, targets: list[int], row: dict[str, Any]
+) -> None:
+    """The windows of a span, told from the first targets of its eligible origins."""
+    if stage == "train":
+        assert (row["scored"], row["unscored"]) == (None, None)
+        return
+    stride = dm.settings.eval_stride
+    taken: list[int] = []
+    for target in targets:
+        if not taken or target >= taken[-1] + stride:
+            taken.append(target)
+    assert row["windows"] == len(taken)
+    span = range(*((int(row[name].timestamp()) - START) // HOUR for name in ("from", "to")))
+    assert [t for t in first_targets(dm, stage) if t in span] == taken
+    scored, could_be = (
+        {bar for target in chosen for bar in range(target, target + dm.horizon)}
+        for chosen in (taken, targets)
+    )
+    assert (row["scored"], row["unscored"]) == (len(scored), len(could_be) - len(scored))
+    if stride >= dm.horizon:
+        assert row["scored"] == row["windows"] * dm.horizon, "no bar is scored twice"
+
+
 def check_that_every_bar_is_scored(dm: BTCDataModule) -> None:
-    """Without holes, val and test targets cover their spans, but for what lacks history."""
+    """Without holes, val and test targets cover their spans from the first that has a history.
+
+    At a stride of the horizon each once, but for less than a horizon at the end.
+    """
     back = Sample(dm, 0).first_target - Sample(dm, 0).first_read
     for stage in ("val", "test"):
         purge = dm.settings.purge if stage == "val" else 0
@@ -203,12 +250,17 @@ def check_that_every_bar_is_scored(dm: BTCDataModule) -> None:
             for sample in samples(dm, stage)
             for row in range(sample.first_target, sample.last_target + 1)
         ]
-        expected = set()
+        expected: list[int] = []
         for start, end in spans_of(dm, stage):
             first = start + back if dm.settings.context == "strict" else max(start, back)
-            if first + dm.horizon <= end - purge:
-                expected |= set(range(first, end - purge))
-        assert set(targets) == expected
+            most = end - purge - first
+            if dm.settings.eval_stride > 1:
+                most -= most % dm.horizon
+            if most >= dm.horizon:
+                expected += range(first, first + most)
+        assert sorted(set(targets)) == expected
+        if dm.settings.eval_stride > 1:
+            assert sorted(targets) == expected
 
 
 def check(folder: str, case: dict[str, Any]) -> bool:
@@ -219,7 +271,7 @@ def check(folder: str, case: dict[str, Any]) -> bool:
         if "leaves a stage without windows" not in str(error):
             raise
         return False
-    check_that_nothing_leaks(dm)
+    check_that_nothing_leaks(dm, case)
     check_that_the_numbers_add_up(dm, case)
     if all(PRESENT[case["source"]]):
         check_that_every_bar_is_scored(dm)
@@ -296,7 +348,7 @@ def returns_of(candles: Candles) -> NDArray[np.float32]:
     return np.concatenate([[np.nan], np.log(close[1:] / close[:-1])]).astype(np.float32)
 
 
-@pytest.mark.parametrize("embargo", [0, 5])
+@pytest.mark.parametrize(("embargo", "purge"), [(0, 0), (5, 0), (0, 3), (5, 7)])
 @pytest.mark.parametrize(
     "split",
     [
@@ -308,11 +360,17 @@ def returns_of(candles: Candles) -> NDArray[np.float32]:
     ids=str,
 )
 def test_each_fold_has_the_statistics_of_its_own_train_rows(
-    folder: str, split: Split, embargo: int
+    folder: str, split: Split, embargo: int, purge: int
 ) -> None:
     shared: dict[str, Any] = {"source": SOURCES[0], "features": FEATURES[0], "max_fill": 0}
     base = opened(
-        folder, split=split, embargo=embargo, lookback=4, target_scaling="train", **shared
+        folder,
+        split=split,
+        embargo=embargo,
+        purge=purge,
+        lookback=4,
+        target_scaling="train",
+        **shared,
     )
     returns = returns_of(SOURCES[0].candles).astype(np.float64)
     seen = set()
@@ -323,7 +381,7 @@ def test_each_fold_has_the_statistics_of_its_own_train_rows(
         ends = [end for stage in ("val", "test") for _, end in spans_of(dm, stage)]
         for start, end in spans_of(dm, "train"):
             # The first return of a span is made of the bar before it.
-            rows += range(start + 1 + (embargo if start in ends else 0), end)
+            rows += range(start + 1 + (embargo if start in ends else 0), end - purge)
         np.testing.assert_allclose(dm.scaler.center, returns[rows].mean(), rtol=1e-9)
         np.testing.assert_allclose(dm.scaler.scale, returns[rows].std(), rtol=1e-9)
         targets = first_targets(dm, "train")
@@ -443,6 +501,7 @@ def test_five_folds_of_real_minutes_are_fitted(real_data: Path, tmp_path: Path) 
     base.prepare_data()
     base.setup()
     assert base.n_folds == 5
+    opens = read_candles(base.candle_path).open_time
     scores: list[Any] = []
     tests: list[Span] = []
     for k in range(base.n_folds):
@@ -456,7 +515,11 @@ def test_five_folds_of_real_minutes_are_fitted(real_data: Path, tmp_path: Path) 
         tests += dm.fold.test
         (row,) = dm.describe().filter(pl.col("stage") == "test").iter_rows(named=True)
         assert row["bars"] == 60 * 1440
-        # Thousands of minutes of these months are absent, most of them one or two at a time.
-        assert 0.95 * row["bars"] < row["eligible"] < row["bars"]
+        # Thousands of minutes of these months are absent, most of them one or two at a time: no
+        # forecast is made there. All but a few others are origins of one.
+        start, end = (int(row[name].timestamp()) - 60 for name in ("from", "to"))
+        present = int(((opens >= start) & (opens < end)).sum())
+        assert 0.9 * row["bars"] < present < row["bars"]
+        assert 0.98 * present < row["eligible"] <= present
     assert np.isfinite([score["test_loss"] for score in scores]).all()
     assert all(one[1] == other[0] for one, other in pairwise(tests))

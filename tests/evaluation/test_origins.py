@@ -1,5 +1,7 @@
 """Which samples a stage may see, against brute force over rows."""
 
+from itertools import pairwise
+
 import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,8 +12,10 @@ from btc_datamodule.evaluation.origins import (
     TABLE_LIMIT,
     Origins,
     SampleShape,
+    count_target_bars,
     find_origins,
     find_sparse_origins,
+    space_runs,
 )
 
 
@@ -22,9 +26,11 @@ def rows_of(runs: NDArray[np.int64]) -> list[int]:
 @st.composite
 def cases(draw: st.DrawFn) -> dict[str, object]:
     rows = draw(st.integers(1, 60))
-    outage = np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows))) & (
+    absent = np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows))) & (
         np.array(draw(st.lists(st.integers(0, 3), min_size=rows, max_size=rows))) == 0
     )
+    filled = np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows)))
+    outage = absent & ~filled
     extra = np.array(draw(st.lists(st.integers(0, 9), min_size=rows, max_size=rows))) == 0
     start = draw(st.integers(0, rows))
     return {
@@ -35,13 +41,14 @@ def cases(draw: st.DrawFn) -> dict[str, object]:
             reference_bars=draw(st.integers(1, 3)),
         ),
         "rows": rows,
+        "absent": absent,
         "outage": outage,
         "unobserved": outage | extra,
         "span": (start, draw(st.integers(start, rows + 3))),
         "warm_up": draw(st.integers(0, 5)),
         "purge": draw(st.integers(0, 3)),
-        "inside": draw(st.booleans()),
-        "embargo": draw(st.integers(0, 4)),
+        "wall": draw(st.sampled_from([0, start]) | st.integers(0, rows + 3)),
+        "embargo": draw(st.just(0) | st.integers(0, rows + 3)),
         "min_observed": draw(st.sampled_from([1.0, 0.9, 0.5, 0.1, 0.01])),
         "need_target": draw(st.booleans()),
     }
@@ -60,14 +67,14 @@ def fate(case: dict, origin: int) -> str | None:  # type: ignore[type-arg]  # no
         return "end"
     if need and target + shape.horizon > min(end, rows) - case["purge"]:
         return "purge"
-    if first_raw < (begin if case["inside"] else 0):
+    if first_raw < case["wall"]:
         return "history"
-    if case["inside"] and first_raw < begin + case["embargo"]:
+    if first_raw < case["embargo"]:
         return "embargo"
     if need and case["outage"][target - shape.reference_bars : target + shape.horizon].any():
         return "target"
     inputs = case["unobserved"][origin - shape.lookback + 1 : origin + 1]
-    if inputs[-1]:
+    if inputs[-1] or case["absent"][origin]:
         return "origin"
     if inputs.sum() > (1 - case["min_observed"]) * shape.lookback + 1e-9:
         return "inputs"
@@ -83,9 +90,10 @@ def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) ->
         rows=case["rows"],
         warm_up=case["warm_up"],
         purge=case["purge"],
-        inside=case["inside"],
+        wall=case["wall"],
         embargo=case["embargo"],
         min_observed=case["min_observed"],
+        holes=find_runs(case["absent"]),
         outages=find_runs(case["outage"]),
         unobserved=find_runs(case["unobserved"]),
         need_target=case["need_target"],
@@ -102,7 +110,7 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
     none = np.zeros((0, 2), dtype=np.int64)
     shape = SampleShape(lookback=4, horizon=3, gap=2)
 
-    def first_inputs(span: tuple[int, int], *, inside: bool = False) -> list[int]:
+    def first_inputs(span: tuple[int, int], **bounds: int) -> list[int]:
         runs = find_origins(
             shape,
             span=span,
@@ -110,15 +118,18 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
             warm_up=5,
             purge=1,
             min_observed=1.0,
+            holes=none,
             outages=none,
             unobserved=none,
-            inside=inside,
+            **bounds,
         ).runs
         return [origin - 3 for origin in rows_of(runs)]
 
     assert first_inputs((0, 60)) == list(range(0 + 5, 60 - 1 - 4 - 2 - 3 + 1))
     assert first_inputs((60, 80)) == list(range(60 - 4 - 2, 80 - 1 - 4 - 2 - 3 + 1))
-    assert first_inputs((60, 80), inside=True) == list(range(60 + 5, 80 - 1 - 4 - 2 - 3 + 1))
+    assert first_inputs((60, 80), wall=60) == list(range(60 + 5, 80 - 1 - 4 - 2 - 3 + 1))
+    late = list(range(63 + 5, 80 - 1 - 4 - 2 - 3 + 1))
+    assert first_inputs((60, 80), wall=63) == first_inputs((60, 80), wall=60, embargo=63) == late
 
 
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 10), st.integers(0, 10))
@@ -137,47 +148,81 @@ def test_too_sparse_windows_are_found_exactly(
 
 
 def test_positions_count_origins_through_runs_at_a_stride() -> None:
-    origins = Origins.of(np.array([[2, 9], [20, 21], [30, 34]]), stride=3, last=False)
+    origins = Origins.of(np.array([[2, 10], [20, 21], [30, 34]]), stride=3)
     assert origins[np.arange(len(origins))].tolist() == [2, 5, 8, 20, 30, 33]
-
-
-def test_the_last_origin_of_each_run_can_be_asked_for() -> None:
-    origins = Origins.of(np.array([[2, 10], [20, 21], [30, 34]]), stride=3, last=True)
-    assert origins[np.arange(len(origins))].tolist() == [2, 5, 8, 9, 20, 30, 33]
 
 
 @given(
     lengths=st.lists(st.integers(1, 40) | st.integers(1, 5000), min_size=1, max_size=60),
     stride=st.integers(1, 7),
-    last=st.booleans(),
 )
 @settings(max_examples=200, deadline=None)
-def test_any_positions_are_found_in_runs_however_uneven(
-    lengths: list[int], stride: int, last: bool
-) -> None:
+def test_any_positions_are_found_in_runs_however_uneven(lengths: list[int], stride: int) -> None:
     starts = np.cumsum([0, *(length + 3 for length in lengths[:-1])])
     runs = np.stack([starts, starts + lengths], axis=1)
-    origins = Origins.of(runs, stride, last=last)
-    expected = [
-        row
-        for start, end in runs.tolist()
-        for row in sorted({*range(start, end, stride), *([end - 1] if last else [])})
-    ]
+    origins = Origins.of(runs, stride)
+    expected = [row for start, end in runs.tolist() for row in range(start, end, stride)]
     shuffled = np.random.default_rng(0).permutation(len(origins))
     assert len(origins) == len(expected)
     assert origins[shuffled].tolist() == np.array(expected)[shuffled].tolist()
     assert origins[np.zeros(0, dtype=np.int64)].tolist() == []
 
 
+# --- which of them are handed out -----------------------------------------------------------------
+
+MASKS = st.lists(st.booleans(), max_size=80).map(lambda rows: np.array(rows, dtype=bool))
+
+
+def taken(origins: Origins) -> list[int]:
+    rows: list[int] = origins[np.arange(len(origins))].tolist()
+    return rows
+
+
+@given(MASKS, st.integers(1, 12))
+@settings(max_examples=300, deadline=None)
+def test_spaced_origins_are_never_closer_than_the_stride_and_none_is_passed_over(
+    eligible: NDArray[np.bool_], stride: int
+) -> None:
+    """The first eligible origin at a stride after the one before, whichever run it lies in."""
+    found = taken(Origins.of(space_runs(find_runs(eligible), stride), stride))
+    expected, free = [], 0
+    for row in np.flatnonzero(eligible).tolist():
+        if row >= free:
+            expected.append(row)
+            free = row + stride
+    assert found == expected
+    assert all(later - row >= stride for row, later in pairwise(found))
+
+
+def test_of_runs_closer_than_a_stride_some_begin_later_and_some_are_left_out() -> None:
+    runs = np.array([[0, 6], [7, 12], [14, 15], [16, 30]])
+    assert space_runs(runs, 5).tolist() == [[0, 6], [10, 12], [16, 30]]
+    assert space_runs(runs, 1).tolist() == runs.tolist()
+    assert space_runs(runs[:0], 5).shape == (0, 2)
+
+
+@given(MASKS, st.integers(1, 9), st.integers(1, 9), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_target_bars_are_counted_once_however_many_windows_have_them(
+    eligible: NDArray[np.bool_], stride: int, horizon: int, spaced: bool
+) -> None:
+    runs = find_runs(eligible)
+    origins = Origins.of(space_runs(runs, stride) if spaced else runs, stride)
+    bars = [row + 1 + ahead for row in taken(origins) for ahead in range(horizon)]
+    assert count_target_bars(origins, horizon) == len(set(bars))
+    if spaced and stride >= horizon:
+        assert len(bars) == len(set(bars)), "none is scored twice"
+
+
 def test_the_table_of_runs_stays_small_however_many_there_are() -> None:
     starts = np.arange(200_000) * 10
-    origins = Origins.of(np.stack([starts, starts + 4], axis=1), stride=1, last=False)
+    origins = Origins.of(np.stack([starts, starts + 4], axis=1), stride=1)
     positions = np.array([0, 3, 4, 799_999])
     assert origins[positions].tolist() == [0, 3, 10, 1_999_993]
     assert len(origins._table[1]) <= TABLE_LIMIT
 
 
 def test_a_billion_origins_cost_no_memory() -> None:
-    origins = Origins.of(np.array([[0, 10**9]]), stride=1, last=False)
+    origins = Origins.of(np.array([[0, 10**9]]), stride=1)
     assert len(origins) == 10**9
     assert origins[np.array([10**9 - 1, 0])].tolist() == [10**9 - 1, 0]

@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import h5py
 import numpy as np
@@ -18,17 +19,18 @@ from numpy.typing import NDArray
 from btc_datamodule import BTCDataModule, Candles, FractionSplit, LogReturn, Simulator
 from btc_datamodule.audit.verify import verify_table
 from btc_datamodule.candles.timeline import format_instant, parse_instant
-from btc_datamodule.evaluation.fitted import ObservedRows, compute_digest, find_train_runs
+from btc_datamodule.evaluation.fitted import ObservedRows, compute_digest
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.features import table as layout
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.causality import change_bars
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import BAR_COLUMNS, DTYPES, SEGMENT_DTYPES, Table
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import WindowSampler
-from tests.factories import HOUR, T0, candles_of, changed
+from tests.factories import HOUR, T0, InMemory, candles_of, changed, make_datamodule
 from tests.helpers import write
 
 BLOCK = 64
@@ -165,24 +167,57 @@ def test_a_block_that_reaches_past_a_boundary_is_never_used(table: Table, runs: 
     assert compute_digest(poisoned, runs, ["close"]) == compute_digest(table, runs, ["close"])
 
 
+@pytest.mark.parametrize("purge", [0, 1, 200])
 @pytest.mark.parametrize("method", ["train", "window"])
-def test_the_scaler_of_a_datamodule_is_that_of_its_train_rows(tmp_path: Path, method: str) -> None:
+def test_the_scaler_of_a_datamodule_is_that_of_its_train_rows(
+    tmp_path: Path, method: str, purge: int
+) -> None:
     dm = BTCDataModule(
         source=Simulator(seed=1, no_trade=0.01, outages_per_year=100),
         start="2020-01-01",
         end="2020-06-01",
         scaling=method,  # type: ignore[arg-type]
+        purge=purge,
         data_dir=str(tmp_path),
     )
     dm.prepare_data()
     dm.setup()
-    runs = find_train_runs(dm.table, dm.fold, 0)
-    rows = rows_in(dm.table, runs)
+    ((start, end),) = dm.fold.train
+    assert start == dm.table.first
+    rows = rows_in(dm.table, [(0, (end - start) // HOUR - purge)])
     center = rows.mean(axis=0) if method == "train" else np.zeros(3)
     np.testing.assert_allclose(dm.scaler.center, center, rtol=1e-12, atol=1e-17)
     np.testing.assert_allclose(dm.scaler.scale, rows.std(axis=0), rtol=1e-12)
     direct = Scaler.fit(dm.settings.scaling, lambda: [rows.astype(np.float32)], 3)
     np.testing.assert_allclose(dm.scaler.scale, direct.scale, rtol=1e-12)
+
+
+@pytest.mark.parametrize("scaling", ["train", "robust"])
+def test_what_is_purged_is_in_no_statistic_nor_in_the_digest_and_the_row_before_is(
+    tmp_path: Path, scaling: Literal["train", "robust"]
+) -> None:
+    def fitted(first: int, end: int) -> dict[str, Any]:
+        """With other bars in rows [first, end)."""
+        rows = np.arange(400)
+        candles = candles_of(rows >= 0)
+        columns = change_bars(candles.columns, 2.0, (rows >= first) & (rows < end))
+        dm = make_datamodule(
+            tmp_path / f"{first}-{end}",
+            source=InMemory(Candles(HOUR, columns)),
+            split=FractionSplit(0.2, 0.3),  # train owns rows 0 to 199
+            purge=7,
+            scaling=scaling,
+            target_scaling=scaling,
+        )
+        assert dm.fold.train == ((T0, T0 + 200 * HOUR),)
+        return {**dm.state_dict(), "settings": None}
+
+    clean = fitted(0, 0)
+    assert fitted(193, 200) == fitted(193, 194) == fitted(200, 400) == clean
+    assert fitted(192, 193)["train_digest"] != clean["train_digest"]
+    other = fitted(150, 193)
+    for name in ("train_digest", "scaler", "target_scaler"):
+        assert other[name] != clean[name]
 
 
 @given(
@@ -305,7 +340,7 @@ def test_a_pass_over_windows_takes_the_same_memory_however_long_the_history_is(
     def peak(rows: int) -> int:
         (block,) = Simulator().blocks(60, (T0, T0 + rows * 60))
         table = table_of(tmp_path / str(rows), block.candles)
-        origins = Origins.of(np.array([[100, rows - 2]], dtype=np.int64), 1, last=False)
+        origins = Origins.of(np.array([[100, rows - 2]], dtype=np.int64), 1)
         shape = SampleShape(lookback=64, horizon=1)
         dataset = WindowDataset(
             table, origins, shape, LogReturn(), Scaler.identity(3), ahead_bytes=0
@@ -346,7 +381,7 @@ def test_a_file_of_another_schema_is_made_again_and_the_train_rows_are_the_same(
         file.attrs["schema"] = 1
         for name in SEGMENT_DTYPES:
             del file[name]
-    assert "schema 3 (it has 1)" in verify_table(dm.table.path)[0]
+    assert "schema 4 (it has 1)" in verify_table(dm.table.path)[0]
     dm.prepare_data()
     assert verify_table(dm.table.path) == []
     again.setup()

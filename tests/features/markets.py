@@ -95,25 +95,21 @@ class Market(NamedTuple):
 
 
 def by_hand(candles: Candles, max_fill: int) -> tuple[NDArray[np.int64], dict[str, Floats]]:
-    """The regular grid, one bar after the other: short holes flat at the close before."""
+    """The regular grid, one bar after the other: the first of a hole flat at the close before."""
     opens, interval = candles.open_time.tolist(), candles.interval
     known = [name for name in COLUMNS[1:] if name in candles.columns]
     find_row = {time: row for row, time in enumerate(opens)}
     times = list(range(opens[0], opens[-1] + interval, interval))
     bars = {name: np.full(len(times), np.nan) for name in COLUMNS[1:]}
-    at = 0
-    while at < len(times):
-        if times[at] in find_row:
-            for name in known:
-                bars[name][at] = candles[name][find_row[times[at]]]
-            at += 1
-            continue
-        hole = next(n for n in range(1, len(times)) if times[at + n] in find_row)
-        if hole <= max_fill:
-            for name in known:
+    absent = 0
+    for at, time in enumerate(times):
+        absent = 0 if time in find_row else absent + 1
+        for name in known:
+            if not absent:
+                bars[name][at] = candles[name][find_row[time]]
+            elif absent <= max_fill:
                 price = name in ("open", "high", "low", "close")
-                bars[name][at : at + hole] = bars["close"][at - 1] if price else 0.0
-        at += hole
+                bars[name][at] = bars["close"][at - 1] if price else 0.0
     return np.array(times), bars
 
 

@@ -1,4 +1,4 @@
-"""A small series with holes of both kinds, and recipes of feature files."""
+"""A small series with a hole that is filled and one that is not to its end, and recipes."""
 
 import numpy as np
 
@@ -10,8 +10,10 @@ from tests.factories import candles_of
 
 EVER = (0, 2**40)
 ROWS = 120
-OUTAGE = slice(60, 70)
 NO_TRADE = slice(30, 32)
+LONG = slice(60, 70)
+OUTAGE = slice(63, 70)
+"""What ``recipe`` leaves of the longer hole: it fills three bars."""
 
 
 def recipe(*names: str | Feature, max_fill: int = 3, span: tuple[int, int] = EVER) -> Recipe:
@@ -20,5 +22,5 @@ def recipe(*names: str | Feature, max_fill: int = 3, span: tuple[int, int] = EVE
 
 def series() -> Candles:
     present = np.ones(ROWS, dtype=bool)
-    present[OUTAGE] = present[NO_TRADE] = False
+    present[LONG] = present[NO_TRADE] = False
     return candles_of(present, optional=["trades"])

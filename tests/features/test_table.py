@@ -19,10 +19,12 @@ from btc_datamodule.features.build import build
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.table import DTYPES, SCHEMA, SEGMENT_DTYPES, Table, locate_table
 from btc_datamodule.sources.files.source import CandleFile
-from btc_datamodule.store.candle_file import read_header
+from btc_datamodule.store.candle_file import read_candles, read_header
 from btc_datamodule.store.update import update
 from tests.factories import HOUR, T0
-from tests.features.tables import NO_TRADE, OUTAGE, ROWS, recipe, series
+from tests.features.tables import LONG, NO_TRADE, OUTAGE, ROWS, recipe, series
+
+FILLED = slice(LONG.start, OUTAGE.start)
 
 # --- content ------------------------------------------------------------------------------------
 
@@ -33,9 +35,10 @@ def test_the_table_says_what_it_holds(table: Table, candles: Path) -> None:
     assert table.path.name == f"features-{table.key}.h5"
     assert (table.first, table.interval, table.rows) == (T0, HOUR, ROWS)
     assert table.features == ("log_return", "log_volume")
-    assert (table.warm_up, table.present, table.no_trade, table.holes) == (1, ROWS - 12, 2, 2)
-    assert table.outages.tolist() == [[60, 70]]
-    assert table.unobserved.tolist() == [[0, 1], [60, 71]]
+    assert (table.warm_up, table.present, table.max_fill, table.filled) == (1, ROWS - 12, 3, 2 + 3)
+    assert table.holes.tolist() == [[30, 32], [60, 70]]
+    assert table.outages.tolist() == [[63, 70]]
+    assert table.unobserved.tolist() == [[0, 1], [63, 71]]
 
 
 def test_values_are_those_of_the_features_and_zero_where_not_observed(table: Table) -> None:
@@ -43,7 +46,8 @@ def test_values_are_those_of_the_features_and_zero_where_not_observed(table: Tab
     volume = np.full(ROWS, np.nan)
     at = (series().open_time - T0) // HOUR
     close[at], volume[at] = series()["close"], series()["volume"]
-    close[NO_TRADE], volume[NO_TRADE] = close[29], 0
+    for filled, before in ((NO_TRADE, 29), (FILLED, 59)):
+        close[filled], volume[filled] = close[before], 0
     x = np.stack([np.log(close / np.roll(close, 1)), np.log1p(volume)], axis=1)
     x[0] = np.nan
     seen = np.isfinite(x).all(axis=1)
@@ -53,15 +57,17 @@ def test_values_are_those_of_the_features_and_zero_where_not_observed(table: Tab
 
 def test_warm_up_outage_and_the_first_return_after_it_are_not_observed(table: Table) -> None:
     unseen = np.flatnonzero(table.observed == 0).tolist()
-    assert unseen == [0, *range(60, 71)]
+    assert unseen == [0, *range(63, 71)]
     assert not table.x[unseen].any()
     assert table.x[71, 0] != 0
     assert table.x[70, 1] == 0  # one feature without a value hides the row for all
 
 
-def test_bars_without_trades_are_observed_as_flat(table: Table) -> None:
-    assert table.observed[NO_TRADE].tolist() == [1, 1]
-    assert table.x[NO_TRADE].tolist() == [[0, 0], [0, 0]]
+def test_filled_bars_are_observed_as_flat_in_a_hole_of_any_length(table: Table) -> None:
+    for filled in (NO_TRADE, FILLED):
+        count = filled.stop - filled.start
+        assert table.observed[filled].tolist() == [1] * count
+        assert table.x[filled].tolist() == [[0, 0]] * count
     assert table.x[32, 0] == pytest.approx(np.log(series()["close"][30] / series()["close"][29]))
 
 
@@ -69,19 +75,19 @@ def test_without_history_even_a_defined_value_is_not_observed(candles: Path) -> 
     loose = Feature("loose", 20, lambda bars: bars["close"].log())
     table = Table.open(build(candles, recipe("log_volume", loose)))
     assert table.warm_up == 19
-    assert table.unobserved.tolist() == [[0, 19], [60, 70]]
+    assert table.unobserved.tolist() == [[0, 19], [63, 70]]
     assert not table.x[:19].any()
 
 
 def test_bars_are_the_prices_in_full_precision(table: Table) -> None:
     names = ("open", "high", "low", "close", "volume")
     at = (series().open_time - T0) // HOUR
-    before = series()["close"][29]
     for name in names:
         np.testing.assert_array_equal(table.bars(name)[at], series()[name])
         assert np.isnan(table.bars(name)[OUTAGE]).all()
-        flat = 0 if name == "volume" else before
-        assert table.bars(name)[NO_TRADE].tolist() == [flat, flat]
+        for filled in (NO_TRADE, FILLED):
+            flat = 0 if name == "volume" else table.bars("close")[filled.start - 1]
+            assert table.bars(name)[filled].tolist() == [flat] * (filled.stop - filled.start)
 
 
 @pytest.mark.parametrize(("name", "dtype"), [("x", "<f4"), ("observed", "|u1"), ("low", "<f8")])
@@ -121,10 +127,17 @@ def test_infinite_and_too_large_values_are_not_observed(candles: Path) -> None:
         return bars["close"] / scale
 
     table = Table.open(build(candles, recipe("log_volume", Feature("odd", 1, odd))))
-    runs = [[40, 41], [45, 46], [50, 51], [60, 70]]
+    runs = [[40, 41], [45, 46], [50, 51], [63, 70]]
     assert table.unobserved.tolist() == runs
     assert not table.x[[40, 45, 50]].any()
     assert np.isfinite(table.x).all()
+
+
+def test_the_first_present_row_from_any_row_on_is_the_end_of_its_hole(table: Table) -> None:
+    absent = {*range(30, 32), *range(60, 70)}
+    for row in range(-3, ROWS + 3):
+        wanted = next(later for later in range(row, ROWS + 4) if later not in absent)
+        assert table.find_present(row) == wanted
 
 
 def test_rows_and_instants_convert(table: Table) -> None:
@@ -203,7 +216,7 @@ def array(dtype: str, *shape: int) -> NDArray[Any]:
 
 
 SPOILS: dict[str, tuple[Callable[["h5py.File"], None], str]] = {
-    "another schema": (set_attribute("schema", 9), r"no.* feature file of schema 3 \(it has 9\)"),
+    "another schema": (set_attribute("schema", 9), r"no.* feature file of schema 4 \(it has 9\)"),
     "x in float64": (swap("x", data=array("<f8", ROWS, 2)), "'x' is not a contiguous"),
     "x big-endian": (swap("x", data=array(">f4", ROWS, 2)), "'x' is not a contiguous"),
     "x in chunks": (swap("x", data=array("<f4", ROWS, 2), chunks=(10, 2)), "'x' is not a contig"),
@@ -220,7 +233,8 @@ SPOILS: dict[str, tuple[Callable[["h5py.File"], None], str]] = {
     "short close": (swap("close", data=array("<f8", ROWS - 1)), "'close' is not a contiguous"),
     "features as text": (set_attribute("features", "log_return,"), "damaged"),
     "no key": (lambda file: file.attrs.pop("key"), "no attribute 'key'"),
-    "no outages": (lambda file: file.pop("outages"), "no dataset 'outages'"),
+    "no holes": (lambda file: file.pop("holes"), "no dataset 'holes'"),
+    "no max_fill": (lambda file: file.attrs.pop("max_fill"), "no attribute 'max_fill'"),
     "soft link": (soft_link, "no dataset 'x'"),
     "no means": (lambda file: file.pop("segment_mean"), "no dataset 'segment_mean'"),
     "two blocks": (
@@ -245,7 +259,7 @@ def test_a_file_that_is_not_as_built_is_refused(table: Table, what: str) -> None
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", [*DTYPES, *SEGMENT_DTYPES, "outages", "unobserved"])
+@pytest.mark.parametrize("name", [*DTYPES, *SEGMENT_DTYPES, "holes", "unobserved"])
 def test_one_other_byte_in_any_dataset_gives_another_digest(
     name: str, candles: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,7 +277,7 @@ def test_one_other_byte_in_any_dataset_gives_another_digest(
     assert verify_table(path) == []
 
 
-@pytest.mark.parametrize("name", ["key", "candles", "warm_up", "present", "digest"])
+@pytest.mark.parametrize("name", ["key", "candles", "warm_up", "present", "max_fill", "digest"])
 def test_another_attribute_gives_another_digest(table: Table, name: str) -> None:
     with h5py.File(table.path, "r+") as file:
         file.attrs[name] = file.attrs[name] + type(file.attrs[name])(1)
@@ -310,9 +324,10 @@ def test_the_holes_of_real_candles_are_counted(real_data: Path, tmp_path: Path) 
     table = Table.open(build(path, recipe("log_return", "volatility", max_fill=6)))
     assert header.rows == table.present == 70_253
     assert table.rows - table.present == 10_856
-    assert table.holes == 3_254
-    outages = int((table.outages[:, 1] - table.outages[:, 0]).sum())
-    assert table.no_trade + outages == 10_856
-    assert (table.outages[:, 1] - table.outages[:, 0] > 6).all()
-    assert np.isnan(table.bars("close")).sum() == outages
+    length = np.diff(read_candles(path).open_time) // HOUR - 1
+    assert len(table.holes) == (length > 0).sum() == 3_254
+    assert table.filled == np.minimum(length, 6).sum()
+    assert np.isnan(table.bars("close")).sum() == np.maximum(length - 6, 0).sum()
+    assert table.filled + np.isnan(table.bars("close")).sum() == 10_856
+    assert (table.outages[:, 1] - table.outages[:, 0]).tolist() == (length[length > 6] - 6).tolist()
     assert np.isfinite(table.x).all()

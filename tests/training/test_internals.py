@@ -126,12 +126,15 @@ def get_callbacks(folder: Path) -> None:
 
 
 @check
-def is_running(folder: Path) -> None:
-    runner = trainer(folder)
-    assert not internals.is_running(runner)
-    assert fit(folder, "on_train_batch_start", internals.is_running) == [True] * 2 * BATCHES
-    runner.fit(Tiny(), loader(1), loader(1))
-    assert not internals.is_running(runner)
+def is_overfitting(folder: Path) -> None:
+    runner, spy = trainer(folder, overfit_batches=2), In("on_train_start", internals.is_overfitting)
+    assert not internals.is_overfitting(runner)
+    trainer(folder, spy, overfit_batches=2).fit(Tiny(), loader(), loader(2))
+    assert spy.found == [True]
+    runner.fit(Tiny(), loader(), loader(2))
+    assert not internals.is_overfitting(runner)
+    assert fit(folder, "on_train_start", internals.is_overfitting) == [False]
+    assert not internals.is_overfitting(None)
 
 
 @check
