@@ -223,13 +223,16 @@ def _compute_statistics(method: Scaling, columns: list[NDArray[np.float32]]) -> 
 
 def list_origins(piece: Piece, stage: Stage) -> NDArray[np.int64]:
     """Rows of a stage's origins, for all but train as its loader says, if it says."""
-    windows = piece.clean.stages.windows(stage)
-    if stage != "train":
-        handed = [batch.origins for batch in piece.clean.hand_batches(stage)]
-        told = [rows for rows in handed if rows is not None]
-        if len(told) == len(handed):
-            return np.concatenate([np.zeros(0, dtype=np.int64), *told])
-    return windows.origins[np.arange(len(windows), dtype=np.int64)]
+    if stage not in piece.origins:
+        windows = piece.clean.stages.windows(stage)
+        origins = windows.origins[np.arange(len(windows), dtype=np.int64)]
+        if stage != "train":
+            handed = [batch.origins for batch in piece.clean.hand_batches(stage)]
+            told = [rows for rows in handed if rows is not None]
+            if len(told) == len(handed):
+                origins = np.concatenate([np.zeros(0, dtype=np.int64), *told])
+        piece.origins[stage] = origins
+    return piece.origins[stage]
 
 
 def compare_statistics(name: str, one: Scaler, other: Scaler, tolerance: float) -> None:

@@ -9,7 +9,7 @@ values, some are taken out, and some are put in where there were none.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,6 +63,7 @@ class Piece:
         candles: the candles.
         clean: the twin on these very candles.
         serve: gives what a Trainer would hand to a model of other stages.
+        origins: those of stages that have been listed so far; see ``recount.list_origins``.
     """
 
     used: Stages
@@ -70,6 +71,7 @@ class Piece:
     candles: Candles
     clean: Twin
     serve: Serve
+    origins: dict[Stage, NDArray[np.int64]] = field(default_factory=dict)
 
     @property
     def settings(self) -> Settings:

@@ -67,7 +67,7 @@ def check_lookback(
         values: the feature's values on all of ``bars``.
         rows: the rows to test.
     """
-    spread = measure_spread(values)
+    spread = measure_spread(values) if len(rows) else 0.0
     for row in rows:
         own = bars[max(0, row - feature.lookback + 1) : row + 1]
         alone = feature(own)[-1]
