@@ -31,6 +31,8 @@ from tests.factories import HOUR, START, InMemory, random_hourly
 
 FEATURES = ["log_return", "log_open", "garman_klass", "day_sin", "relative_volume", "volatility"]
 ROWS = 200
+INNER = set(range(1, ROWS - 1))
+SEEN = np.zeros(ROWS, dtype=bool)
 EVALUATED: tuple[Stage, ...] = ("val", "test")
 
 
@@ -62,16 +64,14 @@ def combinations(draw: st.DrawFn) -> Split:
 
 
 @st.composite
-def masks(draw: st.DrawFn, edges: list[int]) -> NDArray[np.bool_]:
-    """Which bars there are: all but some holes, of which some lie next to an edge of a span."""
+def absences(draw: st.DrawFn, edges: list[int]) -> list[int]:
+    """The rows of some holes, neither the first nor the last row, some next to an edge."""
     starts = st.integers(1, ROWS - 2)
     if edges:
         near = st.tuples(st.sampled_from(edges), st.integers(-4, 1)).map(sum)
         starts |= near.filter(lambda row: 1 <= row <= ROWS - 2)
-    present = np.ones(ROWS, dtype=bool)
-    for start, length in draw(st.lists(st.tuples(starts, st.integers(1, 6)), max_size=5)):
-        present[start : min(start + length, ROWS - 1)] = False
-    return present
+    holes = draw(st.lists(st.tuples(starts, st.integers(1, 6)), max_size=5))
+    return sorted({row for start, length in holes for row in range(start, start + length)} & INNER)
 
 
 @st.composite
@@ -86,8 +86,8 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         edges = []
     return {
         "seed": draw(st.integers(0, 1000)),
-        "present": draw(masks(edges)),
-        "others": draw(masks(edges)),
+        "absent": draw(absences(edges)),
+        "absent_instead": draw(absences(edges)),
         "arguments": {
             "split": split,
             "features": draw(
@@ -111,21 +111,19 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def candles_of(case: dict[str, Any], blind: NDArray[np.bool_] | bool = False) -> Candles:
+def candles_of(case: dict[str, Any], blind: NDArray[np.bool_]) -> Candles:
     """The candles of a case. In the ``blind`` rows all bars are others, and others are there.
 
     The first and the last bar are always there: the grid is the same.
     """
     whole = random_hourly([True] * ROWS, case["seed"])
-    rows = np.full(ROWS, False) | blind
-    present = np.where(rows, case["others"], case["present"])
-    columns = change_bars(whole.columns, 2.0, rows)
+    columns = change_bars(whole.columns, 2.0, blind)
+    absent, instead = (np.isin(np.arange(ROWS), case[f"absent{or_}"]) for or_ in ("", "_instead"))
+    present = ~np.where(blind, instead, absent)
     return Candles(HOUR, {name: values[present] for name, values in columns.items()})
 
 
-def built(
-    case: dict[str, Any], folder: str, blind: NDArray[np.bool_] | bool = False
-) -> BTCDataModule:
+def built(case: dict[str, Any], folder: str, blind: NDArray[np.bool_] = SEEN) -> BTCDataModule:
     """A datamodule of the candles of a case.
 
     With blind rows val and test may be left without any window: train is there all the same.
@@ -136,7 +134,7 @@ def built(
     try:
         dm.setup()
     except ConfigError as error:
-        if blind is False or "leaves a stage without windows" not in str(error):
+        if not blind.any() or "leaves a stage without windows" not in str(error):
             raise
     return dm
 
@@ -171,12 +169,12 @@ def input_rows(dm: BTCDataModule, stage: Stage) -> list[range]:
 
 def next_present(case: dict[str, Any], row: int) -> int:
     """The first row at or after ``row`` that has a candle."""
-    return row + int(np.argmax(case["present"][row:])) if row < ROWS else row
+    return next(later for later in range(row, ROWS + 1) if later not in case["absent"])
 
 
 def first_shown(case: dict[str, Any], rows: range) -> int:
     """The first bar that rows show: that of the row itself, or the one that it repeats."""
-    return int(np.flatnonzero(case["present"][: rows[0] + 1])[-1])
+    return next(row for row in range(rows[0], -1, -1) if row not in case["absent"])
 
 
 def union(ranges: list[range]) -> set[int]:
@@ -257,7 +255,7 @@ def test_every_bar_of_val_and_test_is_a_target_at_stride_1_and_once_at_the_horiz
     case: dict[str, Any],
 ) -> None:
     """But for less than a horizon at the end of each span, where no bar is to count twice."""
-    case["present"] = np.ones(ROWS, dtype=bool)
+    case["absent"] = []
     case["arguments"] |= {"purge": 0, "context": "allow"}
     for stride in (1, None):
         case["arguments"]["eval_stride"] = stride
@@ -285,12 +283,11 @@ def test_the_probe_finds_a_leak_that_is_there(tmp_path: Path) -> None:
     """The same comparison with a boundary one bar too late fails: it can find something."""
     val, test = (format_instant(START + row * HOUR) for row in (80, 110))
     settings = {"split": DateSplit(val, test), "features": ["log_return"], "lookback": 4}
-    every = np.ones(ROWS, dtype=bool)
-    for number, others in enumerate((every, every & (np.arange(ROWS) != 79))):  # other, or absent
-        case: dict[str, Any] = {"seed": 3, "present": every, "others": others}
-        case["arguments"] = settings | {"batch_size": 2, "target_scaling": "train"}
-        clean = built(case, str(tmp_path / f"clean{number}"))
-        leaked = built(case, str(tmp_path / f"leaked{number}"), np.arange(ROWS) >= 79)
+    arguments = settings | {"batch_size": 2, "target_scaling": "train"}
+    for instead in ([], [79]):  # another bar there, or none
+        case = {"seed": 3, "absent": [], "absent_instead": instead, "arguments": arguments}
+        clean = built(case, str(tmp_path / f"clean{instead}"))
+        leaked = built(case, str(tmp_path / f"leaked{instead}"), np.arange(ROWS) >= 79)
         assert not same(batches(clean, "train"), batches(leaked, "train"))
         assert clean.scaler != leaked.scaler
         assert clean.target_scaler != leaked.target_scaler

@@ -96,8 +96,16 @@ class WindowSampler(DistributedSampler[Positions]):
             yield from batches(full * whole + start, 1, end - start)
 
     def __len__(self) -> int:
+        """Batches of this rank; 1 for one that has none beside others that have one.
+
+        A Trainer refuses a loader of length 0 on one rank alone, and takes no harm from one that
+        ends early.
+        """
         full, rest = divmod(self.size, self.batch_size * self.num_replicas)
-        return full + (not self.drop_last and self._split_rest(rest)[0] < self._split_rest(rest)[1])
+        if self.drop_last:
+            return full
+        start, end = self._split_rest(rest)
+        return full + (start < end or 0 < self.size < self.num_replicas)
 
     def _choose_order(self) -> Callable[[int, int, int], Iterable[Positions]]:
         """The order of this epoch.

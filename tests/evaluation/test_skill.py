@@ -123,7 +123,7 @@ def measure_skill(folder: Path, **arguments: Any) -> float:
     for number in range(y.shape[1]):
         weights = np.linalg.solve(gram, x.T @ rank(y[:, number]))
         agreement = rank(x_test @ weights) @ rank(y_test[:, number]) / len(y_test)
-        size = math.atanh(min(abs(agreement), 0.999)) * math.sqrt(max(len(y_test) - 3, 0))
+        size = math.atanh(min(float(abs(agreement)), 0.999)) * math.sqrt(max(len(y_test) - 3, 0))
         p = math.erfc(size / math.sqrt(2))
         least = min(least, p * y.shape[1])
     return least

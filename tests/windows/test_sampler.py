@@ -60,7 +60,8 @@ def test_evaluation_ranks_see_every_window_exactly_once(
     ]
     for sampler in samplers:
         batches = list(sampler)
-        assert len(batches) == len(sampler)
+        # Of fewer windows than ranks some have none, but say 1: a Trainer refuses a length of 0.
+        assert len(sampler) == (len(batches) if size >= ranks else 1)
         assert all(0 < len(batch) <= per_rank for batch in batches)
         assert order(sampler) == sorted(order(sampler))
     assert sorted(position for s in samplers for position in order(s)) == list(range(size))
