@@ -118,8 +118,8 @@ def candles_of(case: dict[str, Any], blind: NDArray[np.bool_]) -> Candles:
     """
     whole = random_hourly([True] * ROWS, case["seed"])
     columns = change_bars(whole.columns, 2.0, blind)
-    absent, instead = (np.isin(np.arange(ROWS), case[f"absent{or_}"]) for or_ in ("", "_instead"))
-    present = ~np.where(blind, instead, absent)
+    kinds = ("absent_instead", "absent")
+    present = ~np.where(blind, *(np.isin(np.arange(ROWS), case[kind]) for kind in kinds))
     return Candles(HOUR, {name: values[present] for name, values in columns.items()})
 
 

@@ -110,7 +110,7 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
     none = np.zeros((0, 2), dtype=np.int64)
     shape = SampleShape(lookback=4, horizon=3, gap=2)
 
-    def first_inputs(span: tuple[int, int], **bounds: int) -> list[int]:
+    def first_inputs(span: tuple[int, int], wall: int = 0, embargo: int = 0) -> list[int]:
         runs = find_origins(
             shape,
             span=span,
@@ -121,7 +121,8 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
             holes=none,
             outages=none,
             unobserved=none,
-            **bounds,
+            wall=wall,
+            embargo=embargo,
         ).runs
         return [origin - 3 for origin in rows_of(runs)]
 
