@@ -138,7 +138,7 @@ class MaximumDrawdown(Target):
     """A target of one's own that looks at highs and lows, and back at a day."""
 
     columns = ("high", "low", "close")
-    reference_bars = 24  # type: ignore[assignment]
+    reference_bars = 24
 
     def shape(self, horizon: int) -> tuple[int, ...]:
         return (2,)

@@ -78,8 +78,8 @@ def test_a_twin_has_other_bars_fewer_and_more_where_it_may_and_the_same_elsewher
     split = START + 300 * HOUR
     assert other.span == candles.span
     for name in candles.columns:
-        before = [each[name][each.open_time < split] for each in (candles, other)]
-        assert np.array_equal(*before)
+        one, two = (each[name][each.open_time < split] for each in (candles, other))
+        assert np.array_equal(one, two)
     both = np.intersect1d(candles.open_time, other.open_time)
     later = both[both >= split]
     closes = [each["close"][np.searchsorted(each.open_time, later)] for each in (candles, other)]

@@ -52,8 +52,8 @@ def contents(path: Path) -> list[Any]:
         table = Table.open(path)
         maps: list[Any] = [table.x, table.observed, *map(table.bars, BAR_COLUMNS)]
         facts = [table.key, table.first, table.interval, table.features, table.warm_up]
-        facts += [table.outages.tolist(), table.unobserved.tolist(), table.present, table.no_trade]
-        return [*facts, table.holes, *(array.tobytes() for array in maps)]
+        facts += [table.outages.tolist(), table.unobserved.tolist(), table.present, table.max_fill]
+        return [*facts, table.holes.tolist(), *(array.tobytes() for array in maps)]
     except StoreError as error:
         return [str(error)]
 

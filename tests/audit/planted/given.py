@@ -23,7 +23,7 @@ class Altered(Source):
     inner: Source = field(default_factory=lambda: InMemory(make_candles((FIRST_VAL_ROW - 2, 4))))
 
     name: ClassVar[str] = "altered"
-    series: ClassVar[str] = "memory"  # type: ignore[assignment]
+    series: ClassVar[str] = "memory"
 
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
         for block in self.inner.blocks(interval, span):
@@ -72,7 +72,7 @@ for described, alter in {"smoothed": smooth, "shifted": shift, "interpolated": i
 class OwnSign(Target):
     """The sign of the return of the origin itself."""
 
-    reference_bars: ClassVar[int] = 2  # type: ignore[assignment]
+    reference_bars: ClassVar[int] = 2
 
     def shape(self, horizon: int) -> tuple[int, ...]:
         return (1,)

@@ -15,6 +15,7 @@ from btc_datamodule.candles.timeline import Span
 from btc_datamodule.evaluation.fitted import ObservedRows
 from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origins
 from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule.evaluation.walls import find_train_runs, find_wall
 from btc_datamodule.features import grid, table
 from btc_datamodule.features.table import Table
 from btc_datamodule.settings import Settings
@@ -51,7 +52,7 @@ def scaler_sees_val(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def scaler_sees_purged_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    found = wiring.find_train_runs
+    found = find_train_runs
     monkeypatch.setattr(
         wiring,
         "find_train_runs",
@@ -173,7 +174,7 @@ def embargo_of_neighbours_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def adjacent(table: Table, fold: Fold, span: Span, embargo: int) -> int:
         follows = any(end == span[0] for _, end in (*fold.val, *fold.test))
-        return wiring.find_wall(table, span) + embargo * follows
+        return find_wall(table, span) + embargo * follows
 
     monkeypatch.setattr(wiring, "find_embargo", adjacent)
 
