@@ -269,10 +269,10 @@ def make_windows(
 def take_origins(settings: Settings, stage: Stage, found: Sequence[FoundOrigins]) -> Origins:
     """Those of the eligible origins of some spans that a stage hands out.
 
-    Of train every ``stride``-th of each run. Of val and test such that no two are closer together
-    than ``eval_stride``: at a stride of the horizon, the default, no bar is scored twice. What is
-    left over at the end of an unbroken stretch, less than a horizon, is in no window. Of predict
-    all.
+    Of train every ``stride``-th of each run. Of val and test such that no two of a span are closer
+    together than ``eval_stride``: at a stride of the horizon, the default, no bar is scored twice.
+    What is left over at the end of an unbroken stretch, less than a horizon, is in no window. Of
+    predict all.
     """
     stride = {"train": settings.stride, "predict": 1}.get(stage, settings.eval_stride)
     runs = [each.runs for each in found]

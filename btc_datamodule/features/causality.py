@@ -22,6 +22,7 @@ from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import LookAheadError
 from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.grid import Grid
+from btc_datamodule.features.memory import capture_state, check_memory
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,7 +41,10 @@ STRONG, MILD = 1.0, 0.1
 running sum, as in polars' rolling means, carries rounding from them along."""
 
 SHOWN = 1e-7
-"""Differences beside a value that float32 shows."""
+"""A difference beside a value that float32 shows: what every row is tested for."""
+
+NOTED = 1e-10
+"""One beside a value that a row is judged by, once it is looked at by itself."""
 
 LEAST_SPREAD = 1e-13
 CARRIED = 1e-9
@@ -114,7 +118,7 @@ def measure_spread(values: NDArray[np.floating]) -> float:
 def _agree(one: float, other: float, rounding: float) -> bool:
     if not (np.isfinite(one) and np.isfinite(other)):
         return not (np.isfinite(one) or np.isfinite(other))
-    return bool(abs(one - other) <= SHOWN * abs(one) + rounding)
+    return bool(abs(one - other) <= NOTED * abs(one) + rounding)
 
 
 def _is_rounding(feature: Feature, own: "pl.DataFrame", value: float, alone: float) -> bool:
@@ -202,7 +206,9 @@ def check_every_row(
     """
     table = make_frame(times, bars)
     others = make_frame(times, vary_rows(bars))
+    before = capture_state(feature.compute)
     values = feature(table)
+    check_memory(feature, before)
     tested = np.zeros(len(times), dtype=np.bool_)
     for rows in _choose_scans(feature.lookback, len(times), work, first):
         kept = mark_intervals(len(times), rows - feature.lookback + 1, feature.lookback)

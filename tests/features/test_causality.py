@@ -12,7 +12,7 @@ from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.errors import LookAheadError
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES, resolve
-from btc_datamodule.features.causality import check_lookback
+from btc_datamodule.features.causality import check_lookback, vary_rows
 from btc_datamodule.features.feature import Compute, Feature, make_frame
 from btc_datamodule.features.table import Table
 from tests.factories import HOUR, T0, candles_of, changed
@@ -248,3 +248,68 @@ def test_the_check_looks_at_the_rows_it_is_told() -> None:
     check_lookback(feature, bars, values, [row - 1, row + 1])
     with pytest.raises(LookAheadError, match="'peek'"):
         check_lookback(feature, bars, values, [row])
+
+
+# --- running sums, other rows ---------------------------------------------------------------------
+
+
+def running_mean(bars: pl.DataFrame) -> pl.Series:
+    """A mean of 24 returns, by a running sum."""
+    total = bars["close"].log().diff().fill_null(0.0).cum_sum()
+    return (total - total.shift(24)) / 24
+
+
+def running_sign(bars: pl.DataFrame) -> pl.Series:
+    return running_mean(bars).sign()
+
+
+def test_what_turns_on_the_rounding_of_a_running_sum_is_told_so() -> None:
+    """Its sign, where the price comes back to where it was a window ago."""
+    moves = np.random.default_rng(3).normal(0, 0.01, 400)
+    moves[200:224] -= moves[200:224].mean()
+    moves[224:296] = np.tile(moves[200:224], 3)
+    bars = make_frame(np.arange(400) * HOUR, {"close": np.exp(np.cumsum(moves)) * 7000})
+    sign = Feature("s", 26, running_sign)
+    with pytest.raises(LookAheadError, match="a running sum, as polars' rolling functions keep"):
+        check_lookback(sign, bars, sign(bars), range(230, 290))
+    mean = Feature("m", 26, running_mean)
+    check_lookback(mean, bars, mean(bars), range(100, 400))
+    (text,) = resolve(["s = close.log().diff().rolling_mean(24).sign()"])
+    check_lookback(text, bars, text(bars), range(24, 400))
+    short = Feature("f", 24, CLOSE / CLOSE.shift(30))
+    with pytest.raises(LookAheadError, match="it reads further back than its lookback of 24"):
+        check_lookback(short, bars, short(bars), [100])
+
+
+@pytest.mark.parametrize("sentinel", [-999.0, -1e6, 1e12])
+def test_a_number_that_stands_for_something_else_hides_no_peek(sentinel: float) -> None:
+    rng = np.random.default_rng(4)
+    close = np.exp(np.cumsum(rng.normal(0, 0.01, 500))) * 7000
+    marked = rng.random(500) < 0.3
+    bars = make_frame(np.arange(500) * HOUR, {"close": close, "volume": np.where(marked, 0.0, 1.0)})
+    ahead = pl.when(pl.col("volume") == 0).then(sentinel).otherwise(CLOSE.shift(-1) / CLOSE - 1)
+    feature = Feature("a", 1, ahead)
+    rows = np.flatnonzero(~marked)[:5].tolist()
+    with pytest.raises(LookAheadError, match="it looks ahead"):
+        check_lookback(feature, bars, feature(bars), rows)
+
+
+def test_other_rows_are_without_trades_or_unknown_wherever_those_before_were() -> None:
+    columns = {
+        name: values.copy()
+        for name, values in candles_of(np.ones(4000, dtype=bool), optional=OPTIONAL).columns.items()
+        if name != "open_time"
+    }
+    columns["volume"][::2] = 0
+    for values in columns.values():
+        values[1::7] = np.nan
+    others = vary_rows(columns)
+    unknown, quiet = np.isnan(others["close"]), others["volume"] == 0
+    for rows in (slice(0, None, 2), slice(1, None, 7), slice(3, None, 2)):
+        assert 0.02 < unknown[rows].mean() < 0.09
+        assert 0.06 < quiet[rows].mean() < 0.14
+    known = ~unknown
+    assert (others["high"] >= np.maximum(others["open"], others["close"]))[known].all()
+    assert (others["low"] <= np.minimum(others["open"], others["close"]))[known].all()
+    for name in ("open", "high", "low"):
+        assert (others[name] == others["close"])[quiet & known].all()
