@@ -266,6 +266,7 @@ def running_sign(bars: pl.DataFrame) -> pl.Series:
 def test_what_turns_on_the_rounding_of_a_running_sum_is_told_so() -> None:
     """Its sign, where the price comes back to where it was a window ago."""
     moves = np.random.default_rng(3).normal(0, 0.01, 400)
+    moves[:200] = 0.05
     moves[200:224] -= moves[200:224].mean()
     moves[224:296] = np.tile(moves[200:224], 3)
     bars = make_frame(np.arange(400) * HOUR, {"close": np.exp(np.cumsum(moves)) * 7000})
