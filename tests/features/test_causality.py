@@ -254,9 +254,9 @@ def test_the_check_looks_at_the_rows_it_is_told() -> None:
 
 
 def running_mean(bars: pl.DataFrame) -> pl.Series:
-    """A mean of 24 returns, by a running sum."""
-    total = bars["close"].log().diff().fill_null(0.0).cum_sum()
-    return (total - total.shift(24)) / 24
+    """The mean of 24 closes, less the last one, by a running sum."""
+    total = bars["close"].cum_sum()
+    return (total - total.shift(24)) / 24 - bars["close"]
 
 
 def running_sign(bars: pl.DataFrame) -> pl.Series:
@@ -264,18 +264,16 @@ def running_sign(bars: pl.DataFrame) -> pl.Series:
 
 
 def test_what_turns_on_the_rounding_of_a_running_sum_is_told_so() -> None:
-    """Its sign, where the price comes back to where it was a window ago."""
-    moves = np.random.default_rng(3).normal(0, 0.01, 400)
-    moves[:200] = 0.05
-    moves[200:224] -= moves[200:224].mean()
-    moves[224:296] = np.tile(moves[200:224], 3)
-    bars = make_frame(np.arange(400) * HOUR, {"close": np.exp(np.cumsum(moves)) * 7000})
-    sign = Feature("s", 26, running_sign)
+    """Its sign, where the market has stood still for a window."""
+    close = 7000 * np.exp(np.cumsum(np.random.default_rng(3).normal(0, 0.01, 400)))
+    close[200:300] = close[200]
+    bars = make_frame(np.arange(400) * HOUR, {"close": close})
+    sign = Feature("s", 25, running_sign)
     with pytest.raises(LookAheadError, match="a running sum, as polars' rolling functions keep"):
-        check_lookback(sign, bars, sign(bars), range(230, 290))
-    mean = Feature("m", 26, running_mean)
+        check_lookback(sign, bars, sign(bars), range(225, 299))
+    mean = Feature("m", 25, running_mean)
     check_lookback(mean, bars, mean(bars), range(100, 400))
-    (text,) = resolve(["s = close.log().diff().rolling_mean(24).sign()"])
+    (text,) = resolve(["s = (close.rolling_mean(24) - close).sign()"])
     check_lookback(text, bars, text(bars), range(24, 400))
     short = Feature("f", 24, CLOSE / CLOSE.shift(30))
     with pytest.raises(LookAheadError, match="it reads further back than its lookback of 24"):
