@@ -259,21 +259,21 @@ def running_mean(bars: pl.DataFrame) -> pl.Series:
     return (total - total.shift(24)) / 24 - bars["close"]
 
 
-def running_sign(bars: pl.DataFrame) -> pl.Series:
-    return running_mean(bars).sign()
+def running_flag(bars: pl.DataFrame) -> pl.Series:
+    return running_mean(bars) > -1e-11
 
 
 def test_what_turns_on_the_rounding_of_a_running_sum_is_told_so() -> None:
-    """Its sign, where the market has stood still for a window."""
+    """A comparison, where the market has stood still for a window."""
     close = 7000 * np.exp(np.cumsum(np.random.default_rng(3).normal(0, 0.01, 400)))
     close[200:300] = close[200]
     bars = make_frame(np.arange(400) * HOUR, {"close": close})
-    sign = Feature("s", 25, running_sign)
+    flag = Feature("s", 25, running_flag)
     with pytest.raises(LookAheadError, match="a running sum, as polars' rolling functions keep"):
-        check_lookback(sign, bars, sign(bars), range(225, 299))
+        check_lookback(flag, bars, flag(bars), range(225, 299))
     mean = Feature("m", 25, running_mean)
     check_lookback(mean, bars, mean(bars), range(100, 400))
-    (text,) = resolve(["s = (close.rolling_mean(24) - close).sign()"])
+    (text,) = resolve(["s = close.rolling_mean(24) - close > 0 - 0.00000000001"])
     check_lookback(text, bars, text(bars), range(24, 400))
     short = Feature("f", 24, CLOSE / CLOSE.shift(30))
     with pytest.raises(LookAheadError, match="it reads further back than its lookback of 24"):
