@@ -21,6 +21,7 @@ from btc_datamodule.audit.handing import Serve, Twin
 from btc_datamodule.candles.runs import Mask, find_runs
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, unite
+from btc_datamodule.disk.atomic import forgo_sync
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.splits import Fold, Split, Stage
@@ -226,20 +227,21 @@ def open_twin(
     """
     with TemporaryDirectory(prefix="btc-datamodule-audit-", ignore_cleanup_errors=True) as folder:
         here = replace(settings, data_dir=Path(folder), split=_Pinned(fold), start=None, end=None)
-        write_candles(
-            here.candle_path,
-            [candles],
-            source=settings.source.name,
-            series=settings.source.series,
-            interval=candles.interval,
-            columns=candles.columns,
-            covered=[candles.span],
-            revision="",
-            provenance=[],
-            compress=False,
-        )
-        # Not Stages.open, which would find that the train rows are not those fitted on.
-        table = Table.open(build(here.candle_path, here.recipe, check=False))
+        with forgo_sync():
+            write_candles(
+                here.candle_path,
+                [candles],
+                source=settings.source.name,
+                series=settings.source.series,
+                interval=candles.interval,
+                columns=candles.columns,
+                covered=[candles.span],
+                revision="",
+                provenance=[],
+                compress=False,
+            )
+            # Not Stages.open, which would find that the train rows are not those fitted on.
+            table = Table.open(build(here.candle_path, here.recipe, check=False))
         stages = Stages(here, table, fit(here, table) if fitted is None else fitted)
         yield Twin(stages, serve(stages))
 

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 
 from btc_datamodule.errors import StoreError
@@ -21,6 +22,19 @@ DISK_TROUBLE = frozenset(
     }
 )
 """Error numbers by which the system says that a file cannot be written, whatever its content."""
+
+
+_lasting: ContextVar[bool] = ContextVar("lasting", default=True)
+
+
+@contextmanager
+def forgo_sync() -> Iterator[None]:
+    """Write files meanwhile that need not outlive a loss of power: they are not synced."""
+    token = _lasting.set(False)
+    try:
+        yield
+    finally:
+        _lasting.reset(token)
 
 
 @contextmanager
@@ -36,9 +50,11 @@ def replace_file(path: Path) -> Iterator[Path]:
     try:
         with explain_write_errors(path):
             yield temporary
-            _sync(temporary)
+            if _lasting.get():
+                _sync(temporary)
             temporary.replace(path)
-            _sync(path.parent)
+            if _lasting.get():
+                _sync(path.parent)
     finally:
         with suppress(OSError):  # a disk that has become read-only keeps it
             temporary.unlink(missing_ok=True)

@@ -5,12 +5,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from btc_datamodule.audit.verify import verify_series
+from btc_datamodule.disk.atomic import forgo_sync, replace_file
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
@@ -135,3 +137,15 @@ def test_a_disk_that_has_become_read_only_is_named(tmp_path: Path) -> None:
 
 def test_prepare_on_a_full_disk_prints_one_line(tmp_path: Path) -> None:
     on_own_disk(tmp_path, "16m", command_line, "")
+
+
+def test_files_that_need_not_last_are_not_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    for lasting in (False, True):
+        with nullcontext() if lasting else forgo_sync(), replace_file(tmp_path / "a") as temporary:
+            temporary.write_text(str(lasting))
+        assert (tmp_path / "a").read_text() == str(lasting)
+        assert len(synced) == 2 * lasting
