@@ -65,13 +65,13 @@ class BTCDataModule(LightningDataModule):
         split: how time is divided: FractionSplit, DateSplit, WalkForward, CombinatorialPurged,
             or a Split of yours.
         purge: bars to leave out at the end of train and of val, beyond what the target needs.
-        embargo: bars to leave out where train follows a val or test span.
+        embargo: bars after each val or test span that no later train sample may read.
         context: whether inputs of val and test may reach back over the start of their span
             (allow) or not (strict). Those of train never do.
         batch_size: windows in a batch of one device.
         stride: bars from one train sample to the next.
-        eval_stride: likewise for val and test; none for the horizon, so that each bar is scored
-            once. The last window of every unbroken stretch is always among them.
+        eval_stride: likewise for val and test; none for the horizon, so that no bar is scored
+            twice. What is left over at the end of an unbroken stretch ``describe`` counts.
         shuffle: order of train windows: full (random, anew each epoch), block (likewise, but
             mixed only within a million windows at a time: for files larger than memory) or none
             (by time).
@@ -79,8 +79,8 @@ class BTCDataModule(LightningDataModule):
         scaling: of x: train (z-score with statistics of the train rows), robust (median and
             quartiles of the train rows), window (each sample by itself) or none.
         target_scaling: of y: train or robust, with statistics of the train targets, or none.
-        max_fill: longest hole, in bars, that is taken as time without trades and filled flat;
-            longer ones are outages, which no target touches.
+        max_fill: absent bars in a row that are taken as time without trades and filled flat;
+            those after them are an outage, which no target touches.
         min_observed: least share of a sample's input bars that must be observed, in (0, 1].
         num_workers: processes that load batches; 0, in this process, is the fastest for most.
         start_method: how these processes start: fork, spawn or forkserver; none for the

@@ -57,13 +57,13 @@ class Settings:
         shape: extent of a sample in bars: lookback, horizon, gap.
         split: how time is divided.
         purge: bars left out at the end of train and of val.
-        embargo: bars left out where train follows a val or test span.
+        embargo: bars after each val or test span that no later train sample may read.
         context: whether inputs of val and test may reach back over the start of their span.
         stride: bars from one train sample to the next.
         eval_stride: bars from one val or test sample to the next.
         scaling: method for ``x``.
         target_scaling: method for ``y``.
-        max_fill: longest hole, in bars, that is filled.
+        max_fill: bars of each hole, from its first, that are filled.
         min_observed: least share of observed input bars.
         data_dir: folder of the HDF5 files.
 
@@ -210,6 +210,7 @@ class Settings:
             "horizon": self.shape.horizon,
             "gap": self.shape.gap,
             "split": describe(self.split),
+            "purge": self.purge,
             "embargo": self.embargo,
             "scaling": self.scaling,
             "target_scaling": self.target_scaling,

@@ -207,7 +207,6 @@ def test_other_train_rows_or_a_feature_of_the_same_name_are_refused(trained: Tra
     for arguments in (
         {"start": "2020-01-02"},
         {"features": ["log_return", wider]},
-        {"purge": 2},
         {"max_fill": 1},
     ):
         other = datamodule(trained.folder, **arguments)
@@ -230,6 +229,7 @@ def test_other_train_rows_or_a_feature_of_the_same_name_are_refused(trained: Tra
         ({"scaling": "train"}, "scaling was 'robust', is 'train'[.]"),
         ({"target_scaling": "none"}, "target_scaling was 'robust', is 'none'[.]"),
         ({"embargo": 5}, "embargo was 0, is 5[.]"),
+        ({"purge": 2}, "purge was 0, is 2[.]"),
         ({"interval": "30m"}, "interval was '1h', is '30m'[.]"),
         (
             {"split": FractionSplit(0.1, 0.2)},

@@ -6,7 +6,7 @@ tests as many rows as it is given the work for, by changing every bar that a val
 on, and which bars there are (``vary_rows``).
 
 What a value may differ by is bound by what was promised, not by the feature's own largest values:
-float32 is what a model is given, so a difference that float32 shows is one. Only where bars of the
+float32 is what a model is given, so a difference that it could show is one. Only where bars of the
 past are changed there is room for the rounding that running sums carry along.
 """
 
@@ -40,11 +40,8 @@ STRONG, MILD = 1.0, 0.1
 """Standard deviation of the log factors of changed bars. Mild where earlier bars are changed: a
 running sum, as in polars' rolling means, carries rounding from them along."""
 
-SHOWN = 1e-7
-"""A difference beside a value that float32 shows: what every row is tested for."""
-
 NOTED = 1e-10
-"""One beside a value that a row is judged by, once it is looked at by itself."""
+"""A difference beside a value: far below what float32 shows, far above what float64 rounds."""
 
 LEAST_SPREAD = 1e-13
 CARRIED = 1e-9
@@ -251,7 +248,7 @@ def _find_suspects(
     exact: bool,
 ) -> list[int]:
     """Rows whose two values differ: the largest differences, and the largest beside the value."""
-    like = np.isclose(again, values, 0.0 if exact else SHOWN, 0.0, equal_nan=True)
+    like = np.isclose(again, values, 0.0 if exact else NOTED, 0.0, equal_nan=True)
     unlike = np.flatnonzero(~like)
     if not len(unlike):
         return []

@@ -244,9 +244,8 @@ class _Compiler:
 
     def _compile_function(self, node: ast.Call, name: str) -> Operand:
         if name in METHODS and node.args:
-            raise self._refuse(
-                node, f"{name} is a method: write {ast.unparse(node.args[0])}.{name}(...)"
-            )
+            call = ast.Attribute(node.args[0], name)  # in parentheses where there must be some
+            raise self._refuse(node, f"{name} is a method: write {ast.unparse(call)}(...)")
         if name not in FUNCTIONS:
             known = _suggest(name, FUNCTIONS)
             raise self._refuse(node, f"there is no function {name!r}{known}; the rest are methods")
