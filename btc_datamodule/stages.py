@@ -145,10 +145,11 @@ class Stages:
             )
         if not all(counts.values()):
             raise ConfigError(
-                f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars): "
-                "give it more time in `split`, shorten `lookback`, `horizon` or what `target` is "
-                "measured from, or, if holes are the cause, raise `max_fill` or lower "
-                "`min_observed`"
+                f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars; in "
+                f"{count_rows(table.unobserved):,} of them a feature has no value): give it more "
+                "time in `split`, shorten `lookback`, `horizon` or what `target` is measured from, "
+                "or, if holes are the cause, raise `max_fill` or lower `min_observed`, or leave "
+                "out a feature that is seldom defined"
             )
         if counts["train"] < batch:
             raise ConfigError(

@@ -5,6 +5,7 @@ for a span that ends earlier. One that keeps what it once computed, or a file th
 before, cannot be told from the truth by asking.
 """
 
+import time
 from collections import Counter
 
 import numpy as np
@@ -19,8 +20,11 @@ from btc_datamodule.store.candle_file import CandleReader
 ASKED = 500
 """Bars that a source is asked for again before each of some ends."""
 
-ENDS = 4
-"""At how many ends, those of stages first."""
+ENDS = 30
+"""At how many ends, those of stages first, then others at random."""
+
+SECONDS = 10.0
+"""Not at more of them once so much time has gone."""
 
 
 class UncheckedError(BTCDataError):
@@ -35,7 +39,10 @@ def check_source(used: Stages) -> Counter[str]:
         UncheckedError: if the source does not answer, or has other bars now than are stored.
     """
     count = Counter[str]()
+    started = time.monotonic()
     for span in _choose_spans(used):
+        if count["ends"] and time.monotonic() - started > SECONDS:
+            break
         with CandleReader(used.settings.candle_path) as reader:
             stored = reader.slice(*span)
         again = _ask(used, span)
@@ -56,14 +63,18 @@ def check_source(used: Stages) -> Counter[str]:
 
 
 def _choose_spans(used: Stages) -> list[Span]:
-    """Where stages begin, and the end: the span up to there, no longer than ``ASKED`` bars."""
+    """The spans of ``ASKED`` bars, or fewer, up to where stages begin and up to other bars."""
     table, fold = used.table, used.fold
     low, high = table.span
     starts = {start for start, _ in (*fold.train, *fold.val, *fold.test)}
-    ends = sorted(end for end in starts if low < end <= high)[:ENDS]
-    if used.settings.source.revision is not None:  # it gives all it has, whatever it is asked
+    rng = np.random.default_rng(0)
+    ends = rng.permutation([end for end in starts if low < end <= high]).astype(np.int64).tolist()
+    if used.settings.source.revision is None:
+        ends += [table.find_time(row) for row in rng.integers(1, table.rows, ENDS).tolist()]
+    else:  # it gives all it has, whatever it is asked
         ends = ends[:1]
-    return [(max(low, end - ASKED * table.interval), end) for end in ends or [high]]
+    spans = [(max(low, end - ASKED * table.interval), end) for end in ends[:ENDS]]
+    return spans or [(max(low, high - ASKED * table.interval), high)]
 
 
 def _ask(used: Stages, span: Span) -> Candles:
@@ -75,8 +86,9 @@ def _ask(used: Stages, span: Span) -> Candles:
     interval = used.table.interval
     try:
         blocks = list(used.settings.source.blocks(interval, span))
-    except SourceError as error:
-        raise UncheckedError(f"the source does not answer: {error}") from error
+    except Exception as error:  # a source of the user's own may raise anything
+        name = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
+        raise UncheckedError(f"the source does not answer: {name}{error}") from error
     return concatenate([make_empty(interval), *(each.candles for each in blocks)]).slice(*span)
 
 

@@ -24,6 +24,9 @@ from btc_datamodule.audit.recount import compare_statistics, find_first_rows
 from btc_datamodule.audit.twins import EVALUATED, Piece, choose_samples
 from btc_datamodule.candles.runs import Mask, mark_intervals
 from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule.features.memory import capture_state
+
+COUNTED_AT_ONCE = 1 << 13
 
 ROUNDS = 2
 """How often other samples are taken out of their surroundings."""
@@ -36,6 +39,9 @@ WINDOW_BYTES = 1 << 28
 
 FEWEST = 8
 """Samples of which one at least must have a target that what follows the origin decides."""
+
+LEAST_MOVE = 1e-4
+"""Share of the variance of a target that what follows the origin must decide, at least."""
 
 HANDED: tuple[Stage, ...] = (*EVALUATED, "predict")
 
@@ -53,7 +59,10 @@ def check_val_is_blind(piece: Piece) -> Counter[str]:
     """Nothing that val sees depends on the bars after it."""
     if not piece.fold.val:
         return Counter()
-    return _compare_blind(piece, "val", piece.times >= piece.fold.val[-1][1])
+    others = piece.times >= piece.fold.val[-1][1]
+    for start, stop in piece.fold.train:  # whose statistics scale val, wherever it lies
+        others &= (piece.times < start) | (piece.times >= stop)
+    return _compare_blind(piece, "val", others)
 
 
 def _compare_blind(piece: Piece, stage: Stage, others: Mask) -> Counter[str]:
@@ -154,32 +163,38 @@ def check_fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece)
 
 
 def check_targets_are_unknown(extent: tuple[int, int], piece: Piece) -> Counter[str]:
-    """No number of a target is a function of the bars of the inputs alone.
+    """No number of a target is a function of the bars of the inputs alone, or nearly so.
 
     Args:
         extent: the bars that the inputs of a sample are made of, counted from its origin.
         piece: what to look at.
     """
-    stages = piece.clean.stages
-    chosen = choose_samples(stages, extent, 0)
-    ours: list[NDArray[np.float32]] = []
-    theirs: list[NDArray[np.float32]] = []
-    with piece.open_twin(~_mark_own(piece, chosen, extent), stages.fitted) as twin:
-        for stage, origins in chosen.items():
-            for of, into in ((stages, ours), (twin.stages, theirs)):
-                into.append(of.windows(stage).gather_outputs(origins)[0].numpy())
-    one, other = (np.concatenate(each) for each in (ours, theirs))
-    one, other = (each.reshape(len(each), -1) for each in (one, other))
-    known = ((one == other) | (np.isnan(one) & np.isnan(other))).all(axis=0)
-    known &= (one != one[:1]).any(axis=0)  # a label that is always the same tells nothing
-    if len(one) >= FEWEST and known.any():
-        which = ", ".join(map(str, np.flatnonzero(known)[:FEWEST].tolist()))
-        raise LeakError(
-            f"y is known at the origin: of {len(one):,} samples none has another target (number "
-            f"{which} of {one.shape[1]}) when every bar after its origin is another. A target "
-            "must be made of bars after the reference bars"
+    clean, count = piece.clean, Counter[str]()
+    chosen = choose_samples(clean.stages, extent, 0)
+    with piece.open_twin(~_mark_own(piece, chosen, extent), clean.stages.fitted) as twin:
+        pairs = [
+            [each.hand_samples(stage, origins) for each in (clean, twin)]
+            for stage, origins in chosen.items()
+        ]
+    names = _choose_fields(pairs[0][0], of_target=True) if pairs else []
+    for name in names:
+        one, other = (
+            np.concatenate([pair[side][name].reshape(len(pair[side][name]), -1) for pair in pairs])
+            for side in (0, 1)
         )
-    return Counter(samples=len(one))
+        fixed = (one == one[:1]).all(axis=0)  # a label that is always the same tells nothing
+        with np.errstate(invalid="ignore"):
+            moved = np.nanmean((other - one) ** 2, axis=0) > LEAST_MOVE * np.nanvar(one, axis=0)
+        known = ~fixed & ~moved & ~np.isnan(other).any(axis=0)
+        if len(one) >= FEWEST and known.any():
+            which = ", ".join(map(str, np.flatnonzero(known)[:FEWEST].tolist()))
+            raise LeakError(
+                f"{name} is known at the origin: of {len(one):,} samples none has a target worth "
+                f"mentioning that differs (number {which} of {one.shape[1]}) when every bar after "
+                "its origin does. A target must be made of bars after the reference bars"
+            )
+        count.update(samples=len(one), numbers=one.shape[1], fixed=int(fixed.sum()))
+    return count
 
 
 def _mark_own(
@@ -204,7 +219,13 @@ def _name_field(name: str, stage: Stage, beside: str = "") -> str:
 
 def _hand_repeatable(twin: Twin, stage: Stage, origins: NDArray[np.int64]) -> Arrays:
     """Some samples as the model would get them, which must be the same for the same seed."""
+    before = capture_state(twin.server.transform)
     one, other = (twin.hand_samples(stage, origins) for _ in range(2))
+    if capture_state(twin.server.transform) != before:
+        raise LeakError(
+            "transform keeps something from one batch to the next: bars of a later batch could "
+            "come back in an earlier one, an epoch later. Make it a function of its batch alone"
+        )
     for name, values in one.items():
         if not np.array_equal(values, other[name], equal_nan=values.dtype.kind == "f"):
             raise LeakError(
@@ -253,9 +274,24 @@ def _compare_loaders(
                 fewest = min(map(len, same))
                 handed += fewest
                 unchanged += int(np.logical_and.reduce([each[:fewest] for each in same]).sum())
+        due = _count_unchanged(clean, twin, stage, of_target, exact=exact)
         missing = len(clean.stages.windows(stage)) - handed
-        if handed and unchanged < len(origins) - max(0, missing):
+        if handed and unchanged < due - max(0, missing):
             raise LeakError(
-                f"what the loader of {stage} hands out: {len(origins):,} samples had their own "
-                f"bars as they were, and only {unchanged:,} come out the same"
+                f"what the loader of {stage} hands out: {due:,} samples have their own bars as "
+                f"they were, and only {unchanged:,} come out the same, batch by batch. Something "
+                "else is in them, or bars of other samples decide which are chosen. Hand out "
+                "origin_time as well to have samples compared one by one"
             )
+
+
+def _count_unchanged(clean: Twin, twin: Twin, stage: Stage, of_target: bool, *, exact: bool) -> int:
+    """How many samples of a stage the dataset itself gives the same, with other bars."""
+    windows = [each.stages.windows(stage) for each in (clean, twin)]
+    count = 0
+    for low in range(0, len(windows[0]), COUNTED_AT_ONCE):
+        rows = np.arange(low, min(low + COUNTED_AT_ONCE, len(windows[0])), dtype=np.int64)
+        batches = [each[rows] for each in windows]
+        one, other = ((b.y if of_target else b.x).numpy() for b in batches)
+        count += int((~find_differences(one, other, exact=exact)).sum())
+    return count

@@ -3,8 +3,10 @@
 What a feature keeps from one call to the next, or reads from a file, can hold the future, and no
 change of its bars shows that. So features of the user's own are computed in a process that has
 seen nothing (``process``), of frames that end early before any that end later, and what they open
-meanwhile is noted. What a module reads when it is imported, or numbers that somebody typed in,
-cannot be told from a constant.
+meanwhile is noted. Those that no other process can load, as they stand in a script or a notebook,
+are computed in this one. What a module reads when it is imported, or numbers that somebody typed
+in, cannot be told from a constant: a feature that gives the same bars another value at another time
+is said to be one that could not be checked.
 """
 
 import json
@@ -14,6 +16,7 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -23,7 +26,13 @@ from numpy.typing import NDArray
 
 from btc_datamodule.audit.asking import UncheckedError
 from btc_datamodule.audit.compare import LeakError
-from btc_datamodule.audit.process import Frames, compute_last
+from btc_datamodule.audit.process import (
+    WATCHED,
+    Frames,
+    compute_last,
+    compute_later,
+    note_opened,
+)
 from btc_datamodule.audit.twins import is_exact
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.features.causality import measure_spread
@@ -40,9 +49,6 @@ SPREAD_ROWS = 100_000
 PATIENCE = 600
 """Seconds that the process may take."""
 
-LATER = 7 * 86_400 * 10_000
-"""Seconds: weeks that leave the time of day and of the week as they are."""
-
 TOLERATED = 1e-5
 """Beside a value and beside the spread of all: a running sum over another past rounds otherwise."""
 
@@ -52,7 +58,7 @@ def check_features_are_functions(used: Stages) -> Counter[str]:
 
     Raises:
         LeakError: if one gives others, or opens a file.
-        UncheckedError: if one cannot be sent to another process, and depends on the time.
+        UncheckedError: if one depends on the time beyond the hour and the day of the week.
     """
     count = Counter[str]()
     features = [feature for feature in used.settings.features if not is_exact(feature)]
@@ -63,13 +69,14 @@ def check_features_are_functions(used: Stages) -> Counter[str]:
     for feature, told, (frames, rows) in zip(features, found, cut, strict=True):
         here = "unknown" in told
         count["here" if here else "elsewhere"] += 1
-        count["rows"] += _check_values(
-            feature, used, rows, _compute_here(feature, frames, unsure) if here else told
-        )
+        result = _compute_here(feature, frames) if here else told
+        count["rows"] += _check_values(feature, used, rows, result)
+        if not np.allclose(result["values"], result["later"], TOLERATED, 0.0, equal_nan=True):
+            unsure.append(feature.name)
     if unsure:
         raise UncheckedError(
-            f"{', '.join(unsure)} depend on the time, and no other process can compute them: "
-            "whether they look up what they once computed cannot be told. Put them into a module"
+            f"the same bars at another time give another value of {', '.join(unsure)}: whether a "
+            "table is looked up by time, and what that knows, cannot be told"
         )
     return count
 
@@ -149,19 +156,32 @@ def _compute_elsewhere(features: list[bytes], frames: list[Frames]) -> list[dict
     return found
 
 
-def _compute_here(feature: Feature, frames: Frames, unsure: list[str]) -> dict[str, Any]:
-    """Likewise in this process, of the same bars at two times: a look-up would tell them apart.
+def _compute_here(feature: Feature, frames: Frames) -> dict[str, Any]:
+    """Likewise in this process, for a feature that no other can load."""
+    opened: list[str] = []
+    _watchers.append(opened)
+    try:
+        _watch_this_process()
+        values = [compute_last(feature, frame) for frame in frames]
+    finally:
+        _watchers.remove(opened)
+    return {
+        "values": values,
+        "later": compute_later(feature, frames),
+        "opened": sorted(set(opened)),
+    }
 
-    The feature's name is added to ``unsure`` if it does.
-    """
-    values, later = [], []
-    for frame in frames:
-        try:
-            moved = {**frame, "open_time": frame["open_time"] + LATER}
-            later.append(compute_last(feature, moved))
-        except Exception:  # of a look-up that finds nothing, for instance
-            later.append(np.nan)
-        values.append(compute_last(feature, frame))
-    if not np.allclose(values, later, TOLERATED, 0.0, equal_nan=True):
-        unsure.append(feature.name)
-    return {"values": values, "opened": []}
+
+_watchers: list[list[str]] = []
+
+
+@cache
+def _watch_this_process() -> None:
+    """Have what is opened told to those who watch; Python has no way to end that again."""
+
+    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+        if _watchers and event in WATCHED:
+            for opened in _watchers:
+                note_opened(event, arguments, opened)
+
+    sys.addaudithook(watch)

@@ -7,7 +7,7 @@ for every twin. Hooks find a Trainer that is in the stage, but runs nothing and 
 
 import logging
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -108,7 +108,7 @@ class Twin:
     def hand_batches(self, stage: Stage) -> Iterator[Handed]:
         """The batches of a stage's loader, as the model would get them."""
         with seed_random_numbers():
-            batches = iter(_list_batches(self._call("the loader", stage), stage))
+            batches = _list_batches(self._call("the loader", stage))
         for number in count():
             with seed_random_numbers(number):
                 raw, loader = next(batches, (None, 0))
@@ -210,16 +210,18 @@ def _is_foreign(server: Server, name: str) -> bool:
     return not method.__module__.startswith(("btc_datamodule.", "lightning."))
 
 
-def _list_batches(loaders: Any, stage: Stage) -> Iterable[tuple[Any, int]]:
-    """The batches of a loader, or of several as a Trainer combines them, and of which each is."""
-    several = loaders.values() if isinstance(loaders, Mapping) else loaders
-    if isinstance(loaders, list | tuple | Mapping) and all(
-        isinstance(each, DataLoader) for each in several
-    ):
-        loaders = CombinedLoader(loaders, "max_size_cycle" if stage == "train" else "sequential")
-    if isinstance(loaders, CombinedLoader):
-        return ((batch, loader) for batch, _, loader in loaders)
-    return ((batch, 0) for batch in loaders)
+def _list_batches(given: Any) -> Iterator[tuple[Any, int]]:
+    """The batches of a loader, or of each of several, and of which each is."""
+    loaders = [given]
+    if isinstance(given, CombinedLoader):
+        loaders = given.flattened
+    elif isinstance(given, Mapping):
+        loaders = list(given.values())
+    elif isinstance(given, list | tuple) and any(isinstance(each, DataLoader) for each in given):
+        loaders = list(given)
+    for number, loader in enumerate(loaders):
+        for batch in loader:
+            yield batch, number
 
 
 @contextmanager

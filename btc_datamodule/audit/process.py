@@ -19,9 +19,9 @@ from btc_datamodule.features.feature import Feature, make_frame
 Frames = list[dict[str, NDArray[Any]]]
 """Columns of the bars up to some row each, ``open_time`` among them."""
 
-CODE = (".py", ".pyc", ".pyi", ".so", ".pyd", ".dll")
+CODE = (".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".zip")
 SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/")
-WATCHED = ("open", "socket.connect", "subprocess.Popen")
+WATCHED = ("open", "socket.connect", "subprocess.Popen", "os.system", "sqlite3.connect")
 """What Python tells of: an opened file, a connection, another process."""
 
 
@@ -29,6 +29,21 @@ def compute_last(feature: Feature, frame: dict[str, NDArray[Any]]) -> float:
     """The value of a feature at the last row of a frame."""
     bars = {name: values for name, values in frame.items() if name != "open_time"}
     return float(feature(make_frame(frame["open_time"], bars))[-1])
+
+
+LATER = 7 * 86_400 * 10_000
+"""Seconds: weeks that leave the time of day and of the week as they are."""
+
+
+def compute_later(feature: Feature, frames: Frames) -> list[float]:
+    """The values of the same bars at another time; NaN where the feature fails."""
+    values = []
+    for frame in frames:
+        value = float("nan")
+        with contextlib.suppress(Exception):  # a look-up that finds nothing, for instance
+            value = compute_last(feature, {**frame, "open_time": frame["open_time"] + LATER})
+        values.append(value)
+    return values
 
 
 def compute_watched(feature: Feature, frames: Frames, opened: list[str]) -> dict[str, Any]:
@@ -40,7 +55,18 @@ def compute_watched(feature: Feature, frames: Frames, opened: list[str]) -> dict
         return {"failed": f"{type(error).__name__}: {error}"}
     if not opened and _needs_files(feature, frames[-1]):
         opened.append("a file or a connection")
-    return {"values": values, "opened": sorted(set(opened))}
+    names = sorted(set(opened))
+    return {"values": values, "later": compute_later(feature, frames), "opened": names}
+
+
+def note_opened(event: str, arguments: tuple[Any, ...], opened: list[str]) -> None:
+    """Add to ``opened`` what Python tells that it opens, unless it is code or the system's own."""
+    name = arguments[1 if event == "socket.connect" else 0]
+    if isinstance(name, int):  # a handle that is open already
+        return
+    text = str(name)
+    if not text.endswith(CODE) and not text.startswith((*SYSTEM, sys.prefix, sys.base_prefix)):
+        opened.append(text)
 
 
 def _needs_files(feature: Feature, frame: dict[str, NDArray[Any]]) -> bool:
@@ -76,9 +102,7 @@ def main(path: str) -> None:
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if event in WATCHED:
-            name = str(arguments[1 if event == "socket.connect" else 0])
-            if not name.endswith(CODE) and not name.startswith((*SYSTEM, sys.prefix)):
-                opened.append(name)
+            note_opened(event, arguments, opened)
 
     compute_last(Feature("first", 1, _first_close), frames_of[0][0])  # polars begins its threads
     sys.addaudithook(watch)

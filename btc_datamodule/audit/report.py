@@ -122,11 +122,11 @@ def audit(
         NotPreparedError: if there are no candles yet.
         ConfigError: if the settings leave a stage without windows.
     """
-    settings.read_candle_header()
+    key = settings.recipe.compute_key(settings.read_candle_header())
     with ExitStack() as stack:
         try:
             build(settings.candle_path, settings.recipe)
-            used = Stages.open(settings, fitted)
+            used = Stages.open(settings, fitted, verified_key=key)  # it is checked in detail below
             used.check(serve(used).batch_size)
             pieces = list(_open_pieces(used, serve, stack))
         except LookAheadError as error:
@@ -195,7 +195,8 @@ def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:
     )
     yield Guarantee(
         "targets are not known at the origin",
-        "each number of y of {samples:,} samples takes another value with other bars after it",
+        "of {numbers:,} numbers of y {fixed:,} are always the same in {samples:,} samples, and the "
+        "others take other values with other bars after the origin",
         partial(blindness.check_targets_are_unknown, inputs),
     )
     for feature in settings.features:
@@ -251,8 +252,8 @@ def _check(pieces: Iterable[Piece], used: Stages, guarantee: Guarantee) -> Findi
                 total.update(guarantee.of_piece(piece))
         if guarantee.of_all is not None:
             total = guarantee.of_all(used)
-    except UncheckedError as error:
-        return Finding(guarantee.name, None, str(error))
+    except (UncheckedError, ConfigError) as error:  # a feature fails where bars are not known
+        return Finding(guarantee.name, None, f"could not be checked: {error}")
     except BTCDataError as error:
         return Finding(guarantee.name, False, str(error))
     said = defaultdict[str, object](int, total)
