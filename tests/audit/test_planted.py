@@ -48,12 +48,12 @@ def test_a_planted_leak_is_found_by_whom_it_must_be_found(
 
 
 def list_twins() -> Iterator[Any]:
-    """The clean twin of each leak, of those that share one one; most of them run with ``stress``."""
+    """The clean twins, one for all leaks that share it; most of them run with ``stress``."""
     seen: list[tuple[Any, ...]] = []
     for name, leak in LEAKS.items():
         twin = (leak.clean_kind, {k: id(v) for k, v in list_clean_arguments(leak).items()})
         if twin not in seen:
-            marks = [] if len(seen) % 4 == 0 else pytest.mark.stress
+            marks = () if len(seen) % 4 == 0 else (pytest.mark.stress,)
             yield pytest.param(leak, id=name, marks=marks)
             seen.append(twin)
 
