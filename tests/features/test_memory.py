@@ -125,6 +125,8 @@ def test_what_is_kept_is_found_by_the_first_call(compute: Compute) -> None:
         check_memory(feature, before)
     with pytest.raises(AssertionError, match="keeps something"):
         assert_causal(feature)
+    with pytest.raises(LookAheadError, match="keeps something"):  # has all that it keeps by now
+        check_memory(feature, capture_state(feature.compute))
 
 
 @pytest.mark.parametrize("compute", PURE.values(), ids=PURE)
