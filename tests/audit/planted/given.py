@@ -95,6 +95,15 @@ class OwnReturnBesideNext(OwnSign):
 
 
 @dataclass(frozen=True)
+class NearlyKnown(OwnSign):
+    """The return of the origin, and next to nothing of the next bar."""
+
+    def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
+        returns: NDArray[np.float64] = np.log(bars[:, 1:3, 0] / bars[:, :2, 0])
+        return returns[:, :1] + 1e-6 * returns[:, 1:]
+
+
+@dataclass(frozen=True)
 class Mixed(Target):
     """Takes what a sample's target is from the batch around it."""
 
@@ -113,6 +122,9 @@ GIVEN |= {
     ),
     "a target half of which is known": Leak(
         (UNKNOWN,), {"target": OwnReturnBesideNext()}, {"target": LogReturn()}
+    ),
+    "a target that is nearly known": Leak(
+        (UNKNOWN,), {"target": NearlyKnown()}, {"target": LogReturn()}
     ),
     "a target that mixes the samples of a batch": Leak(
         (TARGETS,), {"target": Mixed()}, {"target": LogReturn()}

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader, default_collate
 
 from btc_datamodule import Batch, BTCDataModule
 from btc_datamodule.evaluation.splits import Stage
-from tests.audit.planted.leak import ALLOWED, INPUTS, TRAIN_BLIND, Kind, Leak
+from tests.audit.planted.leak import ALLOWED, INPUTS, TRAIN_BLIND, UNKNOWN, Kind, Leak
 
 
 def put_target_into_inputs(batch: Batch) -> Batch:
@@ -18,6 +18,22 @@ def put_target_into_inputs(batch: Batch) -> Batch:
 
 def centre_by_batch(batch: Batch) -> Batch:
     return batch._replace(x=batch.x - batch.x.mean())
+
+
+def take_target_from_inputs(batch: Batch) -> Batch:
+    """What is to be forecast is the last input."""
+    return batch._replace(y=batch.x[..., -1:, :1])
+
+
+class Remembering:
+    """A transform that keeps the batches that it has seen."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def __call__(self, batch: Batch) -> Batch:
+        self.seen.append(int(batch.origin_time.max()))
+        return batch
 
 
 class BeforeTransfer(BTCDataModule):
@@ -131,6 +147,14 @@ class CollatingPairs(OwnLoader):
         return collate_pairs(samples)
 
 
+class SecondLoader(OwnLoader):
+    """The first of two test loaders is honest."""
+
+    def test_dataloader(self) -> Any:
+        leaking = DataLoader(self.dataset("test"), batch_size=16, collate_fn=collate)
+        return {"honest": self.make("test"), "leaking": leaking}
+
+
 class CollatingPredict(BTCDataModule):
     def predict_dataloader(self) -> Any:
         return DataLoader(self.dataset("predict"), batch_size=16, collate_fn=collate)
@@ -147,6 +171,9 @@ HANDED = {
         {"transform": put_target_into_inputs, "gather": "device"},
         {"transform": None, "gather": "device"},
     ),
+    "a transform that makes y of x": of(UNKNOWN, transform=take_target_from_inputs),
+    "a transform that remembers": of(INPUTS, transform=Remembering()),
+    "y into x in the second of two loaders": of(INPUTS, SecondLoader, OwnLoader),
     "a transform that mixes a batch": of(INPUTS, transform=centre_by_batch),
     "y into x before the transfer": of(INPUTS, BeforeTransfer),
     "y into x in the transfer": of(INPUTS, InTransfer),
