@@ -19,7 +19,6 @@ import numpy as np
 from btc_datamodule.errors import LookAheadError
 from btc_datamodule.features.feature import Feature
 
-
 _refused: list[Any] = []
 """Functions that were found to keep something: called again, they may have all that they keep."""
 
