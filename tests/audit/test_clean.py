@@ -276,7 +276,13 @@ CLEAN: dict[str, tuple[Kind | Callable[..., BTCDataModule], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize(("kind", "arguments"), CLEAN.values(), ids=CLEAN)
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        pytest.param(*each, id=name, marks=[pytest.mark.stress] if number % 3 == 2 else [])
+        for number, (name, each) in enumerate(CLEAN.items())
+    ],
+)
 def test_what_leaks_nothing_passes(kind: Any, arguments: dict[str, Any], tmp_path: Path) -> None:
     dm = make(tmp_path, kind, **arguments)
     dm.prepare_data()

@@ -59,7 +59,10 @@ def live(folder: Path, last: int, **arguments: Any) -> BTCDataModule:
     )
 
 
-@pytest.mark.parametrize(("max_fill", "gap"), [(0, 0), (1, 0), (3, 0), (3, 2)])
+@pytest.mark.parametrize(
+    ("max_fill", "gap"),
+    [(0, 0), (3, 2), *(pytest.param(fill, 0, marks=pytest.mark.stress) for fill in (1, 3))],
+)
 def test_predict_has_the_origins_and_inputs_that_a_run_at_each_bars_close_has(
     tmp_path: Path, max_fill: int, gap: int
 ) -> None:
