@@ -44,7 +44,7 @@ NOTED = 1e-10
 """A difference beside a value: far below what float32 shows, far above what float64 rounds."""
 
 LEAST_SPREAD = 1e-13
-CARRIED = 1e-9
+CARRIED = 1e-6
 """What rounding may come to beside the spread of a feature's values: of one and the same sum, and
 of a running one that was fed other bars before."""
 
