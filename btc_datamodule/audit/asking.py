@@ -10,10 +10,10 @@ from collections import Counter
 
 import numpy as np
 
-from btc_datamodule.audit.compare import LeakError
+from btc_datamodule.audit.compare import LeakError, UncheckedError
 from btc_datamodule.candles.series import Candles, concatenate, make_empty
 from btc_datamodule.candles.timeline import Span, format_instant
-from btc_datamodule.errors import BTCDataError, SourceError
+from btc_datamodule.errors import SourceError
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 
@@ -25,10 +25,6 @@ ENDS = 30
 
 SECONDS = 10.0
 """Not at more of them once so much time has gone."""
-
-
-class UncheckedError(BTCDataError):
-    """A guarantee could not be checked; the message says why."""
 
 
 def check_source(used: Stages) -> Counter[str]:

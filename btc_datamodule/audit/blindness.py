@@ -157,8 +157,10 @@ def check_fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece)
                 found["samples"] += len(origins)
     for stage in filter(clean.overrides_loader, HANDED):
         chosen = choose_samples(stages, extent, 0, (stage,))
-        with piece.open_twin(~_mark_own(piece, chosen, extent), stages.fitted, holes=False) as twin:
-            _compare_loaders(clean, twin, chosen, of_target, exact=exact)
+        if chosen:
+            others = ~_mark_own(piece, chosen, extent)
+            with piece.open_twin(others, stages.fitted, holes=False) as twin:
+                _compare_loaders(clean, twin, stage, chosen[stage], of_target, exact=exact)
     return found
 
 
@@ -250,39 +252,44 @@ def _compare_alone(
 
 
 def _compare_loaders(
-    clean: Twin, twin: Twin, chosen: dict[Stage, NDArray[np.int64]], of_target: bool, *, exact: bool
+    clean: Twin,
+    twin: Twin,
+    stage: Stage,
+    origins: NDArray[np.int64],
+    of_target: bool,
+    *,
+    exact: bool,
 ) -> None:
     """Samples come out of a loader of the user's own the same, with other bars around them.
 
     Where its batches do not say which samples they hold, as many of them must come out unchanged
     as were left their own bars.
     """
-    for stage, origins in chosen.items():
-        handed = unchanged = 0
-        for one, other in zip_longest(clean.hand_batches(stage), twin.hand_batches(stage)):
-            if one is None or other is None or one.arrays.keys() != other.arrays.keys():
-                raise LeakError(f"what the loader of {stage} hands out changes")
-            same: list[Mask] = []
-            for name in _choose_fields(one.arrays, of_target):
-                ours, theirs, what = one.arrays[name], other.arrays[name], _name_field(name, stage)
-                if one.origins is not None and len(ours) == len(one.origins):
-                    mine = np.isin(one.origins, origins)
-                    compare(what, ours[mine], theirs[mine], None, exact=exact)
-                elif ours.shape == theirs.shape and ours.ndim:
-                    same.append(~find_differences(ours, theirs, exact=exact))
-            if one.origins is None and same:
-                fewest = min(map(len, same))
-                handed += fewest
-                unchanged += int(np.logical_and.reduce([each[:fewest] for each in same]).sum())
-        due = _count_unchanged(clean, twin, stage, of_target, exact=exact)
-        missing = len(clean.stages.windows(stage)) - handed
-        if handed and unchanged < due - max(0, missing):
-            raise LeakError(
-                f"what the loader of {stage} hands out: {due:,} samples have their own bars as "
-                f"they were, and only {unchanged:,} come out the same, batch by batch. Something "
-                "else is in them, or bars of other samples decide which are chosen. Hand out "
-                "origin_time as well to have samples compared one by one"
-            )
+    handed = unchanged = 0
+    for one, other in zip_longest(clean.hand_batches(stage), twin.hand_batches(stage)):
+        if one is None or other is None or one.arrays.keys() != other.arrays.keys():
+            raise LeakError(f"what the loader of {stage} hands out changes")
+        same: list[Mask] = []
+        for name in _choose_fields(one.arrays, of_target):
+            ours, theirs, what = one.arrays[name], other.arrays[name], _name_field(name, stage)
+            if one.origins is not None and len(ours) == len(one.origins):
+                mine = np.isin(one.origins, origins)
+                compare(what, ours[mine], theirs[mine], None, exact=exact)
+            elif ours.shape == theirs.shape and ours.ndim:
+                same.append(~find_differences(ours, theirs, exact=exact))
+        if one.origins is None and same:
+            fewest = min(map(len, same))
+            handed += fewest
+            unchanged += int(np.logical_and.reduce([each[:fewest] for each in same]).sum())
+    due = _count_unchanged(clean, twin, stage, of_target, exact=exact)
+    missing = len(clean.stages.windows(stage)) - handed
+    if handed and unchanged < due - max(0, missing):
+        raise LeakError(
+            f"what the loader of {stage} hands out: {due:,} samples have their own bars as "
+            f"they were, and only {unchanged:,} come out the same, batch by batch. Something "
+            "else is in them, or bars of other samples decide which are chosen. Hand out "
+            "origin_time as well to have samples compared one by one"
+        )
 
 
 def _count_unchanged(clean: Twin, twin: Twin, stage: Stage, of_target: bool, *, exact: bool) -> int:

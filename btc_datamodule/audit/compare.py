@@ -23,6 +23,10 @@ class LeakError(BTCDataError):
     """Something depends on bars that it must not see; the message says what and where."""
 
 
+class UncheckedError(BTCDataError):
+    """A guarantee could not be checked; the message says why."""
+
+
 def compare(
     what: str,
     one: NDArray[Any],

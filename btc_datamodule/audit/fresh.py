@@ -16,7 +16,6 @@ import subprocess
 import sys
 from collections import Counter
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,15 +23,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.audit.asking import UncheckedError
-from btc_datamodule.audit.compare import LeakError
-from btc_datamodule.audit.process import (
-    WATCHED,
-    Frames,
-    compute_last,
-    compute_later,
-    note_opened,
-)
+from btc_datamodule.audit.compare import LeakError, UncheckedError
+from btc_datamodule.audit.process import Frames, compute_watched
 from btc_datamodule.audit.twins import is_exact
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.features.causality import measure_spread
@@ -45,6 +37,7 @@ ROWS = 48
 """Rows at which a feature is computed in a fresh process."""
 
 SPREAD_ROWS = 100_000
+"""Rows that the spread of a feature is taken of."""
 
 PATIENCE = 600
 """Seconds that the process may take."""
@@ -62,14 +55,13 @@ def check_features_are_functions(used: Stages) -> Counter[str]:
     """
     count = Counter[str]()
     features = [feature for feature in used.settings.features if not is_exact(feature)]
-    cut = [_cut_frames(feature, used) for feature in features]
-    sent = [_pickle(feature) for feature in features]
-    found = _compute_elsewhere(sent, [frames for frames, _ in cut])
+    cut, rows = _cut_frames(features, used)
+    found = _compute_elsewhere([_pickle(feature) for feature in features], cut)
     unsure: list[str] = []
-    for feature, told, (frames, rows) in zip(features, found, cut, strict=True):
+    for feature, told, frames in zip(features, found, cut, strict=True):
         here = "unknown" in told
         count["here" if here else "elsewhere"] += 1
-        result = _compute_here(feature, frames) if here else told
+        result = compute_watched(feature, frames, forbid=False) if here else told
         count["rows"] += _check_values(feature, used, rows, result)
         if not np.allclose(result["values"], result["later"], TOLERATED, 0.0, equal_nan=True):
             unsure.append(feature.name)
@@ -107,19 +99,18 @@ def _check_values(
     return int(known.sum())
 
 
-def _cut_frames(feature: Feature, used: Stages) -> tuple[Frames, NDArray[np.int64]]:
-    """The bars of a feature's lookback up to some rows, and those rows, in order."""
+def _cut_frames(features: list[Feature], used: Stages) -> tuple[list[Frames], NDArray[np.int64]]:
+    """For each feature the bars of its lookback up to some rows, and those rows, in order."""
     table = used.table
     low = min(table.warm_up, table.rows - 1)
     rows = np.unique(np.random.default_rng(0).integers(low, table.rows, ROWS))
-    frames: Frames = []
+    cut: list[Frames] = []
     with CandleReader(used.settings.candle_path) as reader:
         grid = Grid.of(reader, table.span, used.settings.max_fill)
-        for row in rows.tolist():
-            early = max(0, row - feature.lookback + 1)
-            bars = grid.read_bars(reader, early, row + 1)
-            frames.append({"open_time": grid.times(early, row + 1), **bars})
-    return frames, rows
+        for feature in features:
+            spans = [(max(0, row - feature.lookback + 1), row + 1) for row in rows.tolist()]
+            cut.append([(grid.times(*span), grid.read_bars(reader, *span)) for span in spans])
+    return cut, rows
 
 
 def _pickle(feature: Feature) -> bytes:
@@ -154,34 +145,3 @@ def _compute_elsewhere(features: list[bytes], frames: list[Frames]) -> list[dict
     for number, told in zip(known, json.loads(ran.stdout.splitlines()[-1]), strict=True):
         found[number] = told
     return found
-
-
-def _compute_here(feature: Feature, frames: Frames) -> dict[str, Any]:
-    """Likewise in this process, for a feature that no other can load."""
-    opened: list[str] = []
-    _watchers.append(opened)
-    try:
-        _watch_this_process()
-        values = [compute_last(feature, frame) for frame in frames]
-    finally:
-        _watchers.remove(opened)
-    return {
-        "values": values,
-        "later": compute_later(feature, frames),
-        "opened": sorted(set(opened)),
-    }
-
-
-_watchers: list[list[str]] = []
-
-
-@cache
-def _watch_this_process() -> None:
-    """Have what is opened told to those who watch; Python has no way to end that again."""
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if _watchers and event in WATCHED:
-            for opened in _watchers:
-                note_opened(event, arguments, opened)
-
-    sys.addaudithook(watch)

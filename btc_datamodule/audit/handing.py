@@ -67,9 +67,6 @@ class Serve(Protocol):
         """
 
 
-HOOKS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
-
-
 class Handed(NamedTuple):
     """A batch as a model gets it.
 
@@ -95,20 +92,14 @@ class Twin:
     server: Server
 
     def overrides_loader(self, stage: Stage) -> bool:
-        """Whether the loader of a stage is one of the user's own."""
-        return _is_foreign(self.server, f"{stage}_dataloader")
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether batches come out as the dataset makes them: no transform, no hook of a user."""
-        return self.server.transform is None and not any(
-            _is_foreign(self.server, name) for name in (*HOOKS, "setup", "dataset")
-        )
+        """Whether the loader of a stage is none of this package's own."""
+        made_by: str = getattr(self.server, f"{stage}_dataloader").__module__
+        return not made_by.startswith(("btc_datamodule.", "lightning."))
 
     def hand_batches(self, stage: Stage) -> Iterator[Handed]:
         """The batches of a stage's loader, as the model would get them."""
-        with seed_random_numbers():
-            batches = _list_batches(self._call("the loader", stage))
+        with seed_random_numbers(), _explain(f"the loader of {stage}"):
+            batches = _list_batches(getattr(self.server, f"{stage}_dataloader")())
         for number in count():
             with seed_random_numbers(number):
                 raw, loader = next(batches, (None, 0))
@@ -144,15 +135,6 @@ class Twin:
         table = self.stages.table
         rows: NDArray[np.int64] = (times.astype(np.int64) - table.first) // table.interval
         return rows
-
-    def _call(self, what: str, stage: Stage) -> Any:
-        """What the user's loader of a stage is.
-
-        Raises:
-            LeakError: if the method that makes it fails.
-        """
-        with _explain(f"{what} of {stage}"):
-            return getattr(self.server, f"{stage}_dataloader")()
 
     def _transfer(self, batch: Any, stage: Stage, loader: int = 0) -> Any:
         """What the hooks of batches, and the transfer to a device, make of a batch.
@@ -202,12 +184,6 @@ def _explain(what: str) -> Iterator[None]:
             f"{what} cannot be checked, as they fail outside a fit "
             f"({type(error).__name__}: {get_first_line(error)})"
         ) from error
-
-
-def _is_foreign(server: Server, name: str) -> bool:
-    """Whether a method is none of this package's own."""
-    method = getattr(server, name)
-    return not method.__module__.startswith(("btc_datamodule.", "lightning."))
 
 
 def _list_batches(given: Any) -> Iterator[tuple[Any, int]]:

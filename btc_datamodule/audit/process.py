@@ -5,19 +5,22 @@ each audit starts it.
 """
 
 import contextlib
+import functools
 import json
 import os
 import pickle
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.features.feature import Feature, make_frame
 
-Frames = list[dict[str, NDArray[Any]]]
-"""Columns of the bars up to some row each, ``open_time`` among them."""
+Frames = list[tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]]
+"""Open times and columns of the bars up to some row each."""
 
 CODE = (".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".zip")
 SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/")
@@ -25,51 +28,71 @@ WATCHED = ("open", "socket.connect", "subprocess.Popen", "os.system", "sqlite3.c
 """What Python tells of: an opened file, a connection, another process."""
 
 
-def compute_last(feature: Feature, frame: dict[str, NDArray[Any]]) -> float:
-    """The value of a feature at the last row of a frame."""
-    bars = {name: values for name, values in frame.items() if name != "open_time"}
-    return float(feature(make_frame(frame["open_time"], bars))[-1])
-
-
 LATER = 7 * 86_400 * 10_000
 """Seconds: weeks that leave the time of day and of the week as they are."""
 
-
-def compute_later(feature: Feature, frames: Frames) -> list[float]:
-    """The values of the same bars at another time; NaN where the feature fails."""
-    values = []
-    for frame in frames:
-        value = float("nan")
-        with contextlib.suppress(Exception):  # a look-up that finds nothing, for instance
-            value = compute_last(feature, {**frame, "open_time": frame["open_time"] + LATER})
-        values.append(value)
-    return values
+_watchers: list[list[str]] = []
 
 
-def compute_watched(feature: Feature, frames: Frames, opened: list[str]) -> dict[str, Any]:
-    """The values of a feature at the last rows of some frames, and what it opens meanwhile."""
-    opened.clear()
-    try:
-        values = [compute_last(feature, frame) for frame in frames]
-    except Exception as error:  # a user's own code, which may raise anything
-        return {"failed": f"{type(error).__name__}: {error}"}
-    if not opened and _needs_files(feature, frames[-1]):
+def compute_watched(feature: Feature, frames: Frames, *, forbid: bool) -> dict[str, Any]:
+    """What a feature gives at the last rows of some frames.
+
+    Args:
+        feature: the feature.
+        frames: what it is computed of.
+        forbid: whether to try it where nothing can be opened, too; for a process of its own.
+
+    Returns:
+        ``values``; ``later``, those of the same bars at another time, NaN where it fails; and
+        ``opened``, the names of what it opens meanwhile.
+    """
+    with watch_opened() as opened:
+        values = [_compute_last(feature, times, bars) for times, bars in frames]
+    if not opened and forbid and _needs_files(feature, frames):
         opened.append("a file or a connection")
-    names = sorted(set(opened))
-    return {"values": values, "later": compute_later(feature, frames), "opened": names}
+    later = [float("nan")] * len(frames)
+    for number, (times, bars) in enumerate(frames):
+        with contextlib.suppress(Exception):  # of a look-up that finds nothing, for instance
+            later[number] = _compute_last(feature, times + LATER, bars)
+    return {"values": values, "later": later, "opened": sorted(set(opened))}
 
 
-def note_opened(event: str, arguments: tuple[Any, ...], opened: list[str]) -> None:
-    """Add to ``opened`` what Python tells that it opens, unless it is code or the system's own."""
-    name = arguments[1 if event == "socket.connect" else 0]
-    if isinstance(name, int):  # a handle that is open already
-        return
-    text = str(name)
-    if not text.endswith(CODE) and not text.startswith((*SYSTEM, sys.prefix, sys.base_prefix)):
-        opened.append(text)
+def _compute_last(
+    feature: Feature, times: NDArray[np.int64], bars: dict[str, NDArray[np.float64]]
+) -> float:
+    return float(feature(make_frame(times, bars))[-1])
 
 
-def _needs_files(feature: Feature, frame: dict[str, NDArray[Any]]) -> bool:
+@contextlib.contextmanager
+def watch_opened() -> Iterator[list[str]]:
+    """Give a list of what Python opens meanwhile, without code and what belongs to the system."""
+    _watch()
+    opened: list[str] = []
+    _watchers.append(opened)
+    try:
+        yield opened
+    finally:
+        _watchers.pop()
+
+
+@functools.cache
+def _watch() -> None:
+    """Have what is opened told to those who watch; Python has no way to end that again."""
+
+    def note(event: str, arguments: tuple[Any, ...]) -> None:
+        if not _watchers or event not in WATCHED:
+            return
+        name = arguments[1 if event == "socket.connect" else 0]
+        known = str(name).endswith(CODE) or str(name).startswith(
+            (*SYSTEM, sys.prefix, sys.base_prefix)
+        )
+        if not known and not isinstance(name, int):  # a number is a handle that is open already
+            _watchers[-1].append(str(name))
+
+    sys.addaudithook(note)
+
+
+def _needs_files(feature: Feature, frames: Frames) -> bool:
     """Whether a feature fails where nothing can be opened, as one does whose library reads files.
 
     Python is told of what Python opens; what polars or h5py open by themselves it is not.
@@ -84,7 +107,7 @@ def _needs_files(feature: Feature, frame: dict[str, NDArray[Any]]) -> bool:
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
     try:
         with contextlib.suppress(Exception):
-            compute_last(feature, frame)
+            _compute_last(feature, *frames[-1])
             return False
         return True
     finally:
@@ -98,22 +121,18 @@ def _first_close(bars: Any) -> Any:
 def main(path: str) -> None:
     """Compute the features of a task in a file, and print what came of each as a line of JSON."""
     features, frames_of = pickle.loads(Path(path).read_bytes())
-    opened: list[str] = []
-
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
-        if event in WATCHED:
-            note_opened(event, arguments, opened)
-
-    compute_last(Feature("first", 1, _first_close), frames_of[0][0])  # polars begins its threads
-    sys.addaudithook(watch)
-    found = []
+    _compute_last(Feature("first", 1, _first_close), *frames_of[0][0])  # polars begins its threads
+    found: list[dict[str, Any]] = []
     for sent, frames in zip(features, frames_of, strict=True):
         try:
             feature = pickle.loads(sent)
         except (AttributeError, ImportError):  # it stands in the script itself
             found.append({"unknown": True})
-        else:
-            found.append(compute_watched(feature, frames, opened))
+            continue
+        try:
+            found.append(compute_watched(feature, frames, forbid=True))
+        except Exception as error:  # a user's own code, which may raise anything
+            found.append({"failed": f"{type(error).__name__}: {error}"})
     print(json.dumps(found))
 
 

@@ -20,7 +20,8 @@ from functools import partial
 from typing import NamedTuple
 
 from btc_datamodule.audit import blindness, recount, rows
-from btc_datamodule.audit.asking import UncheckedError, check_source
+from btc_datamodule.audit.asking import check_source
+from btc_datamodule.audit.compare import UncheckedError
 from btc_datamodule.audit.fresh import check_features_are_functions
 from btc_datamodule.audit.handing import Serve
 from btc_datamodule.audit.twins import Piece, choose_spans, is_exact, open_piece

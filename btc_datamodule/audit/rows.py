@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from btc_datamodule.audit.compare import LeakError, compare
 from btc_datamodule.audit.twins import EVALUATED, is_exact
@@ -34,11 +35,11 @@ def check_feature(feature: Feature, used: Stages) -> Counter[str]:
     edges = [
         table.find_row(start) - 1 for stage in EVALUATED for start, _ in used.fold.spans(stage)
     ]
-    for rows, early, columns in _read_segments(used, feature.lookback - 1, BEYOND):
-        size = len(columns["close"])
+    for rows, times, columns in _read_segments(used, feature.lookback - 1, BEYOND):
+        early, size = table.find_row(int(times[0])), len(times)
         tested = check_every_row(
             feature,
-            table.first + table.interval * np.arange(early, early + size),
+            times,
             columns,
             work=SCAN_WORK * size // table.rows,
             first=[edge - early for edge in edges if early <= edge < early + size],
@@ -54,10 +55,10 @@ def check_table(used: Stages) -> Counter[str]:
     table, features = used.table, used.settings.features
     warm = count_warm_up(features)
     unobserved, count = [], Counter[str]()
-    for rows, early, columns in _read_segments(used, warm, 0):
-        times = table.first + table.interval * np.arange(early, rows.stop)
+    for rows, times, columns in _read_segments(used, warm, 0):
         frame = make_frame(times, columns)
-        own, when = slice(rows.start - early, None), times[rows.start - early :]
+        own = slice(rows.start - rows.stop, None)
+        when = times[own]
         with np.errstate(over="ignore"):
             x = np.stack([feature(frame)[own] for feature in features], axis=1).astype(np.float32)
         observed = np.isfinite(x).all(axis=1) & np.isfinite(columns["close"][own])
@@ -77,8 +78,10 @@ def check_table(used: Stages) -> Counter[str]:
     return count
 
 
-def _read_segments(used: Stages, before: int, after: int) -> Iterator[tuple[slice, int, Columns]]:
-    """The segments of the table: its rows, the first row that is read, and the columns from it on.
+def _read_segments(
+    used: Stages, before: int, after: int
+) -> Iterator[tuple[slice, NDArray[np.int64], Columns]]:
+    """The segments of the table: their rows, and open times and columns of what is read for them.
 
     Args:
         used: whose candles.
@@ -90,4 +93,4 @@ def _read_segments(used: Stages, before: int, after: int) -> Iterator[tuple[slic
         grid = Grid.of(reader, table.span, settings.max_fill)
         for rows in table.segments(0, table.rows):
             early, late = max(0, rows.start - before), min(table.rows, rows.stop + after)
-            yield rows, early, grid.read_bars(reader, early, late)
+            yield rows, grid.times(early, late), grid.read_bars(reader, early, late)

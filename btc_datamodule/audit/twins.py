@@ -10,7 +10,7 @@ values, some are taken out, and some are put in where there were none.
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.audit.handing import Serve, Twin
-from btc_datamodule.candles.runs import Mask, find_runs
+from btc_datamodule.candles.runs import Mask, find_runs, mark_runs
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, unite
 from btc_datamodule.disk.atomic import forgo_sync
@@ -33,7 +33,7 @@ from btc_datamodule.features.language import Expression
 from btc_datamodule.features.table import Table
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages, fit
-from btc_datamodule.store.candle_file import CandleReader, write_candles
+from btc_datamodule.store.candle_file import CandleReader, write_series
 
 SAMPLES = 256
 """Samples of a stage that are taken out of their surroundings together, at most."""
@@ -84,20 +84,18 @@ class Piece:
         """The feature file of the clean twin."""
         return self.clean.stages.table
 
-    @property
+    @cached_property
     def times(self) -> NDArray[np.int64]:
         """(T,) open times of the rows."""
         first, interval = self.table.first, self.table.interval
         return first + interval * np.arange(self.table.rows, dtype=np.int64)
 
-    @property
+    @cached_property
     def present(self) -> Mask:
         """(T,) which rows have a candle."""
-        present = np.zeros(self.table.rows, dtype=np.bool_)
-        present[(self.candles.open_time - self.table.first) // self.table.interval] = True
-        return present
+        return mark_candles(self.candles)
 
-    @property
+    @cached_property
     def exact(self) -> Mask:
         """(F,) which features must be the same bits whatever bars came before their lookback."""
         return np.array([is_exact(feature) for feature in self.settings.features])
@@ -134,6 +132,12 @@ def is_exact(feature: Feature) -> bool:
     return isinstance(feature.compute, Expression) or (own is not None and own == feature)
 
 
+def mark_candles(candles: Candles) -> Mask:
+    """(T,) which rows of their grid have a candle, from the first one to the last."""
+    rows = (candles.open_time - candles.open_time[0]) // candles.interval
+    return np.bincount(rows) > 0
+
+
 def vary_candles(candles: Candles, strength: float, rows: Mask, max_fill: int) -> Candles:
     """Candles with other ones in some rows of their grid, fewer there and more.
 
@@ -144,28 +148,23 @@ def vary_candles(candles: Candles, strength: float, rows: Mask, max_fill: int) -
             and the last candle stay in any case, so that the grid does.
         max_fill: holes are made shorter than, as long as and longer than this.
     """
-    first, interval = int(candles.open_time[0]), candles.interval
-    there = (candles.open_time - first) // interval
-    rng = np.random.default_rng(0)
+    present, rng = mark_candles(candles), np.random.default_rng(0)
     marked = np.flatnonzero(rows)
     # Every other stretch begins with a hole, at a wall for instance.
     starts = np.concatenate(
         [marked[rng.uniform(size=len(marked)) < HOLES], find_runs(rows)[::2, 0]]
     )
     lengths = rng.integers(1, max_fill + 3, len(starts))
-    gone = np.zeros(len(rows) + 1, dtype=np.int64)
-    np.add.at(gone, starts, 1)
-    np.add.at(gone, np.minimum(starts + lengths, len(rows)), -1)
-    present = np.zeros(len(rows), dtype=np.bool_)
-    present[there] = True
+    gone = rows & mark_runs(np.stack([starts, starts + lengths], axis=1), 0, len(rows))
     added = rows & ~present & (rng.uniform(size=len(rows)) < 1 / 2)  # of holes: a half
-    kept = (present & ~(rows & (np.cumsum(gone[:-1]) > 0))) | added
+    kept = (present & ~gone) | added
     kept[[0, -1]] = True
     at = np.flatnonzero(kept)
-    before = np.searchsorted(there, at, side="right") - 1  # a new bar begins as the one before it
+    before = np.cumsum(present)[at] - 1  # a new bar begins as the one before it
     columns = {name: values[before] for name, values in candles.columns.items()}
     changed = change_bars(columns, strength, rows[at])
-    return Candles(interval, {**changed, "open_time": first + at * interval})
+    times = candles.open_time[0] + at * candles.interval
+    return Candles(candles.interval, {**changed, "open_time": times})
 
 
 def choose_spans(stages: Stages, read_bars: int) -> list[Span]:
@@ -228,18 +227,8 @@ def open_twin(
     with TemporaryDirectory(prefix="btc-datamodule-audit-", ignore_cleanup_errors=True) as folder:
         here = replace(settings, data_dir=Path(folder), split=_Pinned(fold), start=None, end=None)
         with forgo_sync():
-            write_candles(
-                here.candle_path,
-                [candles],
-                source=settings.source.name,
-                series=settings.source.series,
-                interval=candles.interval,
-                columns=candles.columns,
-                covered=[candles.span],
-                revision="",
-                provenance=[],
-                compress=False,
-            )
+            source = settings.source
+            write_series(here.candle_path, candles, source=source.name, series=source.series)
             # Not Stages.open, which would find that the train rows are not those fitted on.
             table = Table.open(build(here.candle_path, here.recipe, check=False))
         stages = Stages(here, table, fit(here, table) if fitted is None else fitted)

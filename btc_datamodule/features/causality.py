@@ -293,7 +293,7 @@ def change_bars(columns: Columns, strength: float, rows: Mask) -> dict[str, NDAr
     return {name: np.where(rows, new[name], old[name]) for name in columns}
 
 
-def vary_rows(columns: Columns, seed: int = 0) -> dict[str, NDArray[Any]]:
+def vary_rows(columns: Columns) -> dict[str, NDArray[Any]]:
     """Other columns for all rows of a grid: other bars, and others without trades or not known.
 
     Which rows are without trades, or not known, has nothing to do with which were before: what
@@ -301,10 +301,9 @@ def vary_rows(columns: Columns, seed: int = 0) -> dict[str, NDArray[Any]]:
 
     Args:
         columns: (T,) each, as ``Grid.read_bars`` gives them.
-        seed: of which rows they are.
     """
     size = len(columns["close"])
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     every, draw = np.ones(size, dtype=np.bool_), rng.uniform(size=size)
     known = np.flatnonzero(np.isfinite(columns["close"]) & (columns["volume"] > 0))
     if not len(known):

@@ -92,7 +92,7 @@ def _(function: types.FunctionType) -> Iterable[Any]:
     known = function.__globals__
     named = [
         (name, known[name])
-        for name in _find_names(function.__code__)
+        for name in find_names(function.__code__)
         if name in known and isinstance(known[name], (*_PLAIN, types.FunctionType))
     ]
     own = [function.__code__, function.__defaults__, function.__kwdefaults__]
@@ -137,9 +137,10 @@ def _serialize(expression: Any) -> bytes:
     return written
 
 
-def _find_names(code: types.CodeType) -> list[str]:
+def find_names(code: types.CodeType) -> list[str]:
+    """The names that code reads beside its own variables, those of functions inside included."""
     inner = [const for const in code.co_consts if isinstance(const, types.CodeType)]
-    return [*code.co_names, *(name for each in inner for name in _find_names(each))]
+    return [*code.co_names, *(name for each in inner for name in find_names(each))]
 
 
 def hash_source(thing: Any) -> bytes:

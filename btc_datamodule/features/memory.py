@@ -18,6 +18,7 @@ import numpy as np
 
 from btc_datamodule.errors import LookAheadError
 from btc_datamodule.features.feature import Feature
+from btc_datamodule.features.fingerprint import find_names
 
 _refused: list[Any] = []
 """Functions that were found to keep something: called again, they may have all that they keep."""
@@ -103,14 +104,9 @@ def _list_parts_of_function(function: types.FunctionType) -> list[Any]:
         except ValueError:  # not filled yet
             cells.append(None)
     known = function.__globals__
-    named = [known[name] for name in sorted(_list_names(function.__code__)) if name in known]
+    named = [known[name] for name in find_names(function.__code__) if name in known]
     kept = [function.__defaults__, function.__kwdefaults__, vars(function)]
     return [*cells, *kept, *(each for each in named if not isinstance(each, types.ModuleType))]
-
-
-def _list_names(code: types.CodeType) -> set[str]:
-    inner = (const for const in code.co_consts if isinstance(const, types.CodeType))
-    return set(code.co_names).union(*map(_list_names, inner))
 
 
 def _get_package(thing: Any) -> str:

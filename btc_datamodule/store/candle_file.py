@@ -182,6 +182,22 @@ def check_series(path: Path, header: Header, source: str, series: str, interval:
         )
 
 
+def write_series(path: Path, candles: Candles, *, source: str, series: str) -> None:
+    """Write a candle file of candles that nobody was asked for: uncompressed, for a short while."""
+    write_candles(
+        path,
+        [candles],
+        source=source,
+        series=series,
+        interval=candles.interval,
+        columns=candles.columns,
+        covered=[candles.span],
+        revision="",
+        provenance=[],
+        compress=False,
+    )
+
+
 def write_candles(
     path: Path,
     chunks: Iterable[Candles],

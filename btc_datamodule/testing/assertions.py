@@ -14,7 +14,7 @@ from btc_datamodule.features.causality import check_every_row
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import CandleReader, write_candles
+from btc_datamodule.store.candle_file import CandleReader, write_series
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
@@ -47,18 +47,7 @@ def assert_causal(
         (resolved,) = resolve([feature])
         with TemporaryDirectory() as folder:
             path = Path(folder) / "candles.h5"
-            write_candles(
-                path,
-                [series],
-                source="test",
-                series="test",
-                interval=series.interval,
-                columns=series.columns,
-                covered=[series.span],
-                revision="",
-                provenance=[],
-                compress=False,
-            )
+            write_series(path, series, source="test", series="test")
             with CandleReader(path) as reader:
                 grid = Grid.of(reader, series.span, max_fill)
                 bars = grid.read_bars(reader, 0, grid.rows)

@@ -6,7 +6,6 @@ depends on what comes next.
 """
 
 import math
-from collections.abc import Callable
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -32,11 +31,9 @@ from btc_datamodule import (
     TripleBarrier,
     WalkForward,
 )
-from btc_datamodule import stages as wiring
 from btc_datamodule.candles.timeline import format_instant
-from btc_datamodule.evaluation.origins import find_origins
 from btc_datamodule.evaluation.splits import Stage
-from btc_datamodule.features import grid, table
+from tests.audit.planted.inside import NONE, eligible_with, holes_are_judged_by_their_length
 from tests.factories import HOUR, START, InMemory
 
 BARS = 20_000
@@ -154,26 +151,11 @@ def test_nothing_can_be_forecast_where_nothing_can_be_known(
     assert p * len(CASES) > LEVEL
 
 
-def judge_by_length(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Holes as before version 0.2, when they were filled as a whole or not at all."""
-
-    def whole(holes: NDArray[np.int64], max_fill: int) -> NDArray[np.int64]:
-        longer: NDArray[np.int64] = holes[holes[:, 1] - holes[:, 0] > max_fill]
-        return longer
-
-    find: Callable[..., Any] = find_origins
-    none = np.zeros((0, 2), dtype=np.int64)
-    monkeypatch.setattr(grid, "find_outages", whole)
-    monkeypatch.setattr(table, "find_outages", whole)
-    monkeypatch.setattr(
-        wiring, "find_origins", lambda shape, **given: find(shape, **given | {"holes": none})
-    )
-
-
 def test_the_same_test_finds_skill_where_the_length_of_a_hole_is_known(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judge_by_length(monkeypatch)
+    holes_are_judged_by_their_length(monkeypatch)
+    eligible_with(holes=NONE)(monkeypatch)
     source = InMemory(make_walk(False))
     p = measure_skill(tmp_path, source=source, target=RealisedVolatility(), max_fill=1)
     assert p * len(CASES) < LEVEL
