@@ -21,20 +21,18 @@ if TYPE_CHECKING:
     import polars as pl
 
 PRICES = ("open", "high", "low", "close")
-REQUIRED = ("open_time", *PRICES, "volume")
-OPTIONAL = ("quote_volume", "trades", "taker_buy_volume")
+REQUIRED = ("open_time", *PRICES)
+OPTIONAL = ("volume", "quote_volume", "trades", "taker_buy_volume")
 COLUMNS = REQUIRED + OPTIONAL
 """Every column a candle can have, in stored order.
 
 ``open_time``: int64, epoch seconds UTC at which the bar opens. The others float64: prices in the
 quote currency, ``volume`` and ``taker_buy_volume`` in the base currency (BTC), ``quote_volume``
-in the quote currency, ``trades`` a count. An optional column may hold NaN: not known.
+in the quote currency, ``trades`` a count. An optional column may hold NaN: not known. Nearly all
+sources have ``volume``; some files do not.
 """
 
 Columns = Mapping[str, NDArray[Any]]
-
-CONTRADICTION = 0.1
-"""Rows of one open time may differ by rounding; closes further apart than this are an error."""
 
 _JOINED: dict[str, np.ufunc] = {
     "high": np.maximum,
@@ -51,7 +49,7 @@ class Candles:
 
     Attributes:
         interval: length of a bar in seconds.
-        columns: the six of ``REQUIRED`` and any of ``OPTIONAL``, each of shape (N,).
+        columns: those of ``REQUIRED`` and any of ``OPTIONAL``, each of shape (N,).
 
     Raises:
         CandleError: naming the first row and time that breaks the contract.
@@ -61,7 +59,7 @@ class Candles:
     columns: Columns
 
     def __post_init__(self) -> None:
-        present = _convert_columns(self.columns, "candles")
+        present = convert_columns(self.columns, "candles")
         check_candles(present, self.interval, "candles")
         object.__setattr__(self, "columns", present)
 
@@ -89,7 +87,7 @@ class Candles:
     def slice(self, start: int, end: int) -> "Candles":
         """The bars that open in [start, end)."""
         low, high = np.searchsorted(self.open_time, [start, end])
-        return _trust(self.interval, {k: v[low:high] for k, v in self.columns.items()})
+        return trust(self.interval, {k: v[low:high] for k, v in self.columns.items()})
 
     def holes(self) -> NDArray[np.int64]:
         """(n, 2) int64: the absent runs between first and last bar, as [first absent, next bar)."""
@@ -131,7 +129,7 @@ class Candles:
             columns["close"] = closed["close"][starts + count - 1]
         else:
             columns |= {name: np.zeros(0) for name in closed.columns if name != "open_time"}
-        return _trust(interval, {name: columns[name] for name in closed.columns}), count
+        return trust(interval, {name: columns[name] for name in closed.columns}), count
 
     def to_polars(self) -> "pl.DataFrame":
         """A polars frame of the columns, ``open_time`` in epoch seconds."""
@@ -178,19 +176,19 @@ def check_candles(
         ordered: whether open times must strictly increase.
     """
     time = columns["open_time"]
-    faults = [*_find_faults(columns)]
+    faults = [*find_faults(columns)]
     grid = format_interval(interval)
     off_grid = f"the bar does not open on the {grid} grid: is `interval` right?"
-    faults.append(_Fault(time % interval != 0, off_grid))
+    faults.append(Fault(time % interval != 0, off_grid))
     if ordered:
         falling = np.concatenate([[False], np.diff(time) <= 0])
-        faults.append(_Fault(falling, "open times must increase, each bar once"))
+        faults.append(Fault(falling, "open times must increase, each bar once"))
     for fault in faults:
         if fault.bad.any():
             raise CandleError(fault.describe_first(columns, where, rows))
 
 
-class _Fault(NamedTuple):
+class Fault(NamedTuple):
     """A way in which rows fail to be candles: (N,) which rows, the problem, columns to show."""
 
     bad: NDArray[np.bool_]
@@ -208,92 +206,20 @@ class _Fault(NamedTuple):
         )
 
 
-def _find_faults(columns: Columns) -> Iterator[_Fault]:
+def find_faults(columns: Columns) -> Iterator[Fault]:
     """Yield each way in which the values of rows can fail to be candles."""
     opened, high, low, close = (columns[name] for name in PRICES)
     for name in PRICES:
-        yield _Fault(~np.isfinite(columns[name]), f"{name} is not a number")
-        yield _Fault(columns[name] <= 0, f"{name} is not above zero", (name,))
-    yield _Fault(~np.isfinite(columns["volume"]), "volume is not a number")
-    for name in ("volume", *OPTIONAL):
+        yield Fault(~np.isfinite(columns[name]), f"{name} is not a number")
+        yield Fault(columns[name] <= 0, f"{name} is not above zero", (name,))
+    for name in OPTIONAL:
         if name in columns:
-            yield _Fault(columns[name] < 0, f"{name} is negative", (name,))
-            yield _Fault(np.isinf(columns[name]), f"{name} is infinite")
-    yield _Fault(high < low, "high is below low", ("high", "low"))
+            yield Fault(columns[name] < 0, f"{name} is negative", (name,))
+            yield Fault(np.isinf(columns[name]), f"{name} is infinite")
+    yield Fault(high < low, "high is below low", ("high", "low"))
     above, below = np.maximum(opened, close), np.minimum(opened, close)
-    yield _Fault(high < above, "high is below open or close", ("open", "high", "close"))
-    yield _Fault(low > below, "low is above open or close", ("open", "low", "close"))
-
-
-def tidy(
-    columns: Columns,
-    interval: int,
-    where: str,
-    rows: NDArray[np.int64] | None = None,
-    *,
-    drop_invalid: bool = False,
-) -> tuple[Candles, tuple[str, ...]]:
-    """Put rows as they came into order, each bar once; say what was repaired.
-
-    Rows are sorted by open time. Of rows with the same open time the one that knows the most
-    columns stays, and of equals the first; the notes count them and give the largest difference
-    in close, so that nothing is settled in silence.
-
-    Args:
-        columns: as ``Candles.columns``, in any order, with repeats.
-        interval: seconds.
-        where: what errors name, a file for instance.
-        rows: (N,) numbers to call the rows by in errors.
-        drop_invalid: leave out rows whose values are no candle, with a note that counts them,
-            in place of an error.
-
-    Raises:
-        CandleError: naming the first row that is no candle.
-    """
-    columns = _convert_columns(columns, where)
-    notes: tuple[str, ...] = ()
-    if drop_invalid:
-        columns, rows, notes = _drop_invalid(columns, where, rows)
-    check_candles(columns, interval, where, rows, ordered=False)
-    time = columns["open_time"]
-    if (time[1:] > time[:-1]).all():  # as most files come: nothing to sort, nothing to copy
-        return _trust(interval, columns), notes
-    unknown = sum(np.isnan(columns[name]).astype(np.int64) for name in OPTIONAL if name in columns)
-    order = np.lexsort((np.broadcast_to(unknown, time.shape), time))
-    ordered = {name: values[order] for name, values in columns.items()}
-    first = np.concatenate([[True], np.diff(ordered["open_time"]) > 0])[: len(time)]
-    if not first.all():
-        kept = np.flatnonzero(first)[np.cumsum(first) - 1]
-        gap = np.abs(ordered["close"] / ordered["close"][kept] - 1)
-        worst = int(np.argmax(gap))
-        if gap[worst] > CONTRADICTION:
-            raise CandleError(
-                f"{where}: two rows for {format_instant(ordered['open_time'][worst])} close at "
-                f"{ordered['close'][kept[worst]]:.10g} and {ordered['close'][worst]:.10g}: "
-                "remove the wrong one"
-            )
-        notes += (
-            f"{where}: {int((~first).sum())} rows repeat an open time; the most complete of each "
-            f"was kept (closes differ by at most {gap[worst]:.3%}"
-            + (f", at {format_instant(ordered['open_time'][worst])})" if gap[worst] else ")"),
-        )
-    return _trust(interval, {k: v[first] for k, v in ordered.items()}), notes
-
-
-def _drop_invalid(
-    columns: dict[str, NDArray[Any]], where: str, rows: NDArray[np.int64] | None
-) -> tuple[dict[str, NDArray[Any]], NDArray[np.int64], tuple[str, ...]]:
-    """The rows that are candles, the numbers of these rows, and a note about the rows left out."""
-    numbers = np.arange(len(columns["open_time"])) if rows is None else rows
-    faults = [fault for fault in _find_faults(columns) if fault.bad.any()]
-    if not faults:
-        return columns, numbers, ()
-    good = ~np.logical_or.reduce([fault.bad for fault in faults])
-    note = (
-        f"{int((~good).sum())} rows that are no candles were left out, "
-        f"such as {faults[0].describe_first(columns, where, rows)}"
-    )
-    return {name: values[good] for name, values in columns.items()}, numbers[good], (note,)
+    yield Fault(high < above, "high is below open or close", ("open", "high", "close"))
+    yield Fault(low > below, "low is above open or close", ("open", "low", "close"))
 
 
 def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, NDArray[np.int64]]:
@@ -322,7 +248,7 @@ def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, ND
             differs |= (old != new) & ~np.isnan(old) & ~np.isnan(new)
             ours[at_first] = np.where(np.isnan(old), new, old)
             columns[name] = np.concatenate([ours, theirs[extra]])[order]
-    return _trust(stored.interval, columns), both[differs]
+    return trust(stored.interval, columns), both[differs]
 
 
 def concatenate(parts: Sequence[Candles]) -> Candles:
@@ -336,7 +262,7 @@ def concatenate(parts: Sequence[Candles]) -> Candles:
 
 def make_empty(interval: int) -> Candles:
     """A series without bars."""
-    return _trust(interval, _convert_columns({name: [] for name in REQUIRED}, "candles"))
+    return trust(interval, convert_columns({name: [] for name in REQUIRED}, "candles"))
 
 
 class ContentDigest:
@@ -345,7 +271,7 @@ class ContentDigest:
     def __init__(self, interval: int) -> None:
         self._interval = interval
         self._columns = {name: hashlib.sha256() for name in COLUMNS}
-        self._known = dict.fromkeys(OPTIONAL, False)
+        self._known = dict.fromkeys(OPTIONAL[1:], False)  # of a series without volume: NaN
 
     def update(self, candles: Candles) -> None:
         """Take the next bars in order of time."""
@@ -367,7 +293,7 @@ class ContentDigest:
         return whole.hexdigest()
 
 
-def _convert_columns(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
+def convert_columns(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:
     """The columns of a candle as int64 and float64 arrays of one length, in stored order."""
     missing = [name for name in REQUIRED if name not in columns]
     if missing:
@@ -389,7 +315,7 @@ def _convert_columns(columns: Mapping[str, Any], where: str) -> dict[str, NDArra
     return arrays
 
 
-def _trust(interval: int, columns: dict[str, NDArray[Any]]) -> Candles:
+def trust(interval: int, columns: dict[str, NDArray[Any]]) -> Candles:
     """Make ``Candles`` of columns that are known to be valid, without checking them again."""
     candles = object.__new__(Candles)
     object.__setattr__(candles, "interval", interval)

@@ -86,13 +86,13 @@ def log_range(bars: "pl.DataFrame") -> "pl.Series":
     return _log_ratio(bars["high"], bars["low"])
 
 
-@_register(1)
+@_register(1, "volume")
 def log_volume(bars: "pl.DataFrame") -> "pl.Series":
     """ln(1 + volume)."""
     return bars["volume"].log1p()
 
 
-@_register(TRAILING_BARS)
+@_register(TRAILING_BARS, "volume")
 def relative_volume(bars: "pl.DataFrame") -> "pl.Series":
     """ln(1 + volume) less its mean over the last 24 bars."""
     volume = bars["volume"].log1p()
@@ -132,7 +132,7 @@ def momentum(bars: "pl.DataFrame") -> "pl.Series":
     return _log_ratio(bars["close"], bars["close"].shift(TRAILING_BARS))
 
 
-@_register(1, "taker_buy_volume")
+@_register(1, "taker_buy_volume", "volume")
 def taker_share(bars: "pl.DataFrame") -> "pl.Series":
     """Share of the volume that takers bought; 0.5 where nothing traded."""
     return (bars["taker_buy_volume"] / bars["volume"]).fill_nan(0.5)

@@ -282,7 +282,9 @@ def change_bars(columns: Columns, strength: float, rows: Mask) -> dict[str, NDAr
     rng = np.random.default_rng(0)
     factor = {name: np.exp(strength * rng.normal(size=len(rows))) for name in columns}
     if "taker_buy_volume" in factor:  # still no more than the volume
-        factor["taker_buy_volume"] = np.minimum(factor["volume"], 1) * rng.uniform(0, 1, len(rows))
+        factor["taker_buy_volume"] = np.minimum(factor.get("volume", 1.0), 1) * rng.uniform(
+            0, 1, len(rows)
+        )
     old, new = columns, dict(columns)
     for name in columns.keys() - {"open_time"}:
         new[name] = columns[name] * factor[name]
@@ -305,7 +307,7 @@ def vary_rows(columns: Columns) -> dict[str, NDArray[Any]]:
     size = len(columns["close"])
     rng = np.random.default_rng(0)
     every, draw = np.ones(size, dtype=np.bool_), rng.uniform(size=size)
-    known = np.flatnonzero(np.isfinite(columns["close"]) & (columns["volume"] > 0))
+    known = np.flatnonzero(np.isfinite(columns["close"]) & (columns["volume"] != 0))
     if not len(known):
         return change_bars(columns, MILD, every)
     # Each row takes the shape and volume of the nearest traded bar before it: prices stay alike.

@@ -19,7 +19,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.series import Candles, tidy
+from btc_datamodule.candles.series import Candles
+from btc_datamodule.candles.tidying import tidy
 from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
 from btc_datamodule.errors import SourceError
 from btc_datamodule.public import public

@@ -15,7 +15,8 @@ from collections.abc import Iterator
 from io import BytesIO
 from typing import TYPE_CHECKING
 
-from btc_datamodule.candles.series import Candles, make_empty, tidy
+from btc_datamodule.candles.series import Candles, make_empty
+from btc_datamodule.candles.tidying import tidy
 from btc_datamodule.candles.timeline import Span, format_instant
 from btc_datamodule.errors import SourceError, get_first_line
 from btc_datamodule.sources.columns import LAYOUTS, recognise
@@ -169,7 +170,7 @@ def _strip_header(lines: bytes, url: str) -> bytes:
         return lines
     header, _, rest = lines.partition(b"\n")
     fields = header.decode("utf-8", "replace").strip("\ufeff\r ").split(",")
-    if tuple(recognise(fields, [False] * len(fields))) != LAYOUTS["binance"]:
+    if tuple(recognise(fields)) != LAYOUTS["binance"]:
         raise SourceError(f"{url}, row 1: no row of a candle and no header, but {quote(header)}")
     return rest
 

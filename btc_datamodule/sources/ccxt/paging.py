@@ -25,7 +25,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from btc_datamodule.candles.series import Candles, tidy
+from btc_datamodule.candles.series import Candles
+from btc_datamodule.candles.tidying import tidy
 from btc_datamodule.candles.timeline import Span, floor_to, format_instant, format_interval
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, read_or_advise

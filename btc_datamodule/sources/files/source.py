@@ -8,66 +8,94 @@ row that makes no sense is an error with the file and the row's number (in a tex
     CandleFile("data/XBTUSD_60.csv", columns="kraken")
     CandleFile("data/BTCUSDT-1h-*.csv")                     # several files, one series
     CandleFile("data/candles.h5", dataset="BTC-USD/1h")
+
+docs/files.md says what is recognised by itself, and what to say where it is not.
 """
 
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-import numpy as np
-
-from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, tidy
-from btc_datamodule.candles.timeline import Span, format_interval
+from btc_datamodule.candles.series import COLUMNS, REQUIRED
+from btc_datamodule.candles.timeline import Span
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT
-from btc_datamodule.sources.files.tables import HDF5_SUFFIXES, SUFFIXES, has_suffix, read_table
-from btc_datamodule.sources.files.values import read_candle_columns
+from btc_datamodule.sources.files.joining import join_bars
+from btc_datamodule.sources.files.naming import TIME_NAMES, ColumnNames
+from btc_datamodule.sources.files.tables import (
+    HDF5_SUFFIXES,
+    SHOWN,
+    SUFFIXES,
+    has_suffix,
+    list_folder,
+    read_tables,
+)
+from btc_datamodule.sources.files.values import Reading, read_bars
 
-_ENOUGH_TO_JUDGE = 100
-"""Bars from which on their common spacing is the file's interval, not chance."""
+RULES = 2
+"""Of these modules; raised when the same file comes to mean something else, to read it again."""
+
+Columns = str | list[str] | dict[str, str]
 
 
 @public
 @dataclass(frozen=True)
 class CandleFile(Source):
-    """Candles from CSV (also gzipped), Feather, Arrow, Parquet or HDF5 files.
+    """Candles from CSV, JSON, Feather, Arrow, Parquet, Excel or HDF5 files, also packed.
 
     Attributes:
-        path: one file, a glob pattern, or several of them, read together as one series.
-        columns: order of the columns where the file does not name them: a list of names from
-            ``candles.series.COLUMNS``, "ignore" for a column to leave out, or the layout of an
-            exchange: kraken, bitfinex, coinbase or binance.
+        path: one file, a folder, a glob pattern, or several of them, read together as one series.
+        columns: which column is which, where the file does not say, or says something else: a list
+            of names from ``candles.series.COLUMNS`` in the order of the file, "ignore" for a column
+            to leave out; or such names by the file's own, ``{"Vol": "quote_volume"}``; or the
+            layout of an exchange: kraken, bitfinex, coinbase or binance.
         dataset: path of the dataset or group inside HDF5 files, such as "BTC-USD/1h".
         product: name of the folder for this series; by default the file's name and a digest of
-            path, columns and dataset, so that two files never mix.
+            path and settings, so that two files never mix.
+        symbol: which market, where a file holds several, such as "BTC/USD".
+        time_format: how times are written, as of ``strptime``, such as "%d/%m/%Y %H:%M".
+        timezone: of times that name none, such as "Europe/Berlin"; UTC by default.
+        stamp: whether a time is the open or the close of its bar; by default what names and times
+            tell, and else open.
+        drop_invalid: leave out bars that are no candles (high < low, a negative price), with a
+            note that counts them, in place of an error.
 
     Raises:
         ConfigError: if an argument is wrong.
     """
 
-    path: str | list[str]
-    columns: str | list[str] | None = None
+    path: str | os.PathLike[str] | list[str | os.PathLike[str]]
+    columns: Columns | None = None
     dataset: str | None = None
     product: str | None = None
+    symbol: str | None = None
+    time_format: str | None = None
+    timezone: str | None = None
+    stamp: Literal["open", "close"] | None = None
+    drop_invalid: bool = False
 
     name: ClassVar[str] = "file"
 
     def __post_init__(self) -> None:
-        if not self._patterns or not all(self._patterns):
+        given = self.path if isinstance(self.path, list | tuple) else [self.path]
+        if not given or not all(isinstance(one, str | os.PathLike) and str(one) for one in given):
             raise ConfigError("`path` is empty: name a file, a pattern such as data/*.csv, or both")
+        plain = [os.fspath(one) for one in given]  # as a checkpoint keeps them
+        several = isinstance(self.path, list | tuple)
+        object.__setattr__(self, "path", plain if several else plain[0])
         for pattern in self._patterns:
-            if Path(pattern).expanduser().is_dir():
-                raise ConfigError(f"path {pattern!r} is a folder: write {pattern}/*.csv or so")
-            if not has_suffix(pattern) and not _is_glob(pattern):
+            folder = Path(pattern).expanduser().is_dir()
+            if not has_suffix(pattern) and not _is_glob(pattern) and not folder:
                 raise ConfigError(
-                    f"path {pattern!r} is no file that can be read: it must end in "
-                    f"{', '.join(SUFFIXES)}"
+                    f"path {pattern!r} is no file that can be read: it must end in {SHOWN}, or be "
+                    "a folder"
                 )
         _parse_columns(self.columns)
         if self.dataset is not None and not any(
@@ -79,6 +107,15 @@ class CandleFile(Source):
             )
         if self.product is not None:
             check_path_part(self.product, "product")
+        if self.stamp not in (None, "open", "close"):
+            raise ConfigError(f"stamp is {self.stamp!r}: choose open or close")
+        if self.time_format is not None and "%" not in self.time_format:
+            raise ConfigError(
+                f"time_format {self.time_format!r} must be written as of strptime, such as "
+                '"%d/%m/%Y %H:%M"'
+            )
+        if self.timezone is not None:
+            _check_timezone(self.timezone)
 
     @property
     def series(self) -> str:
@@ -99,10 +136,12 @@ class CandleFile(Source):
     def revision(self) -> str:
         """SHA-256 over the content of all files and the settings that they are read with."""
         digests = [_hash_file(path) for path in self._find_files()]
-        return hashlib.sha256(self._encode_settings(digests)).hexdigest()
+        return hashlib.sha256(b"%d" % RULES + self._encode_settings(digests)).hexdigest()
 
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
         """Yield one block with every closed bar of all files; its span is theirs.
+
+        Shorter bars than asked for are joined to such.
 
         Args:
             interval: seconds.
@@ -113,35 +152,32 @@ class CandleFile(Source):
             CandleError: naming the first row that is no candle.
         """
         columns = _parse_columns(self.columns)
-        parts: list[Candles] = []
-        checksums: list[str] = []
-        notes: list[str] = []
-        for path in self._find_files():
-            table = read_table(path, columns, self.dataset)
-            values, rows, said = read_candle_columns(table, path.name, span[1])
-            candles, repaired = tidy(values, interval, path.name, rows)
-            parts.append(candles)
-            checksums.append(f"sha256:{_hash_file(path)}")
-            notes += [*said, *repaired]
-        candles, repaired = _merge_parts(parts, interval)
-        if not len(candles):
-            raise SourceError(
-                f"{self._label}: holds no closed bar: {'; '.join(notes) or 'no rows'}"
-            )
-        _check_spacing(candles, self._label)
-        origin = ", ".join(f"file {path.name}" for path in self._find_files())
-        yield Block(candles.span, candles, origin, (*notes, *repaired), ", ".join(checksums))
+        reading = Reading(columns, self.symbol, self.time_format, self.timezone, self.stamp)
+        files = self._find_files()
+        bars = [
+            read_bars(table, reading, interval, span[1], where)
+            for path in files
+            for where, table in read_tables(path, self.dataset)
+        ]
+        candles, notes = join_bars(bars, interval, self._label, drop_invalid=self.drop_invalid)
+        origin = ", ".join(f"file {path.name}" for path in files)
+        checksums = ", ".join(f"sha256:{_hash_file(path)}" for path in files)
+        yield Block(candles.span, candles, origin, notes, checksums)
 
     @property
     def _patterns(self) -> list[str]:
-        return [self.path] if isinstance(self.path, str) else list(self.path)
+        given = self.path if isinstance(self.path, list) else [self.path]
+        return [str(one) for one in given]
 
     @property
     def _label(self) -> str:
         return ", ".join(self._patterns)
 
     def _encode_settings(self, files: list[str]) -> bytes:
-        return json.dumps([files, _parse_columns(self.columns), self.dataset]).encode()
+        settings: list[object] = [files, _parse_columns(self.columns), self.dataset]
+        later = ("symbol", "time_format", "timezone", "stamp", "drop_invalid")
+        more = {name: getattr(self, name) for name in later if getattr(self, name)}
+        return json.dumps([*settings, more] if more else settings).encode()
 
     def _find_files(self) -> list[Path]:
         """Find the files that exist for ``path``, each once, those of a pattern sorted by name."""
@@ -149,11 +185,14 @@ class CandleFile(Source):
         for pattern in self._patterns:
             path = Path(pattern).expanduser()
             matches = [path]
-            if _is_glob(pattern) and not path.exists():
+            if path.is_dir():
+                matches = list_folder(path)
+            elif _is_glob(pattern) and not path.exists():
                 relative = str(path.relative_to(path.anchor))
                 matches = sorted(p for p in Path(path.anchor).glob(relative) if p.is_file())
             if not matches:
-                raise SourceError(f"{pattern}: no file matches this pattern, check `path`")
+                what = "this folder holds no file" if path.is_dir() else "no file matches"
+                raise SourceError(f"{pattern}: {what} that can be read, check `path`")
             for match in matches:
                 files.setdefault(match.resolve(), match)
         return list(files.values())
@@ -163,8 +202,8 @@ def _is_glob(pattern: str) -> bool:
     return any(sign in pattern for sign in "*?[")
 
 
-def _parse_columns(columns: str | list[str] | None) -> tuple[str, ...] | None:
-    """Parse ``columns`` into a name per column, ``LEFT_OUT`` for those to ignore."""
+def _parse_columns(columns: Columns | None) -> ColumnNames:
+    """Parse ``columns`` into names in order, or by the file's own; ``LEFT_OUT`` to ignore one."""
     if columns is None:
         return None
     if isinstance(columns, str):
@@ -174,21 +213,56 @@ def _parse_columns(columns: str | list[str] | None) -> tuple[str, ...] | None:
                 "list of the names of the columns in order"
             )
         return LAYOUTS[columns]
-    order = tuple(LEFT_OUT if name in {"", "ignore"} else name for name in columns)
-    named = [name for name in order if name != LEFT_OUT]
-    unknown = [name for name in named if name not in COLUMNS]
-    if unknown:
-        raise ConfigError(
-            f"columns: {unknown[0]!r} is no column of a candle: use {', '.join(COLUMNS)}, "
-            "or 'ignore'"
-        )
-    repeated = [name for name in named if named.count(name) > 1]
-    if repeated:
-        raise ConfigError(f"columns: {repeated[0]!r} stands there more than once")
+    if isinstance(columns, Mapping):
+        if not _are_names(columns.values()) and _are_names(columns):
+            columns = {old: new for new, old in columns.items()}
+        pairs = {str(old): _parse_name(new) for old, new in columns.items()}
+        _refuse_repeats([new for new in pairs.values()])
+        return pairs
+    order = tuple(map(_parse_name, columns))
+    _refuse_repeats(list(order))
+    named = ["open_time" if name in TIME_NAMES else name for name in order]
     missing = [name for name in REQUIRED if name not in named]
     if missing:
         raise ConfigError(f"columns: {', '.join(missing)} is missing from the list")
     return order
+
+
+def _are_names(names: object) -> bool:
+    """Whether all are names of columns of candles, or stand for none."""
+    known = {*COLUMNS, *TIME_NAMES, "ignore", ""}
+    return isinstance(names, Mapping | type({}.values())) and set(names) <= known
+
+
+def _parse_name(name: str) -> str:
+    """A name in ``columns``; ``ConfigError`` if it is none."""
+    if name in {"", "ignore"}:
+        return LEFT_OUT
+    if name not in COLUMNS and name not in TIME_NAMES:
+        raise ConfigError(
+            f"columns: {name!r} is no column of a candle: use {', '.join(COLUMNS)}, date and time "
+            "for a time in two columns, or 'ignore'"
+        )
+    return name
+
+
+def _refuse_repeats(names: list[str]) -> None:
+    repeated = [name for name in names if name != LEFT_OUT and names.count(name) > 1]
+    if repeated:
+        raise ConfigError(f"columns: {repeated[0]!r} stands there more than once")
+
+
+def _check_timezone(timezone: str) -> None:
+    """Raise ``ConfigError`` unless a time zone is known."""
+    import polars as pl
+
+    try:
+        pl.Series([0]).cast(pl.Datetime("us")).dt.replace_time_zone(timezone)
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
+        raise ConfigError(
+            f"timezone {timezone!r} is not known: write one such as Europe/Berlin, America/New_York "
+            "or Etc/GMT-8 (eight hours ahead of UTC)"
+        ) from None
 
 
 def _hash_file(path: Path) -> str:
@@ -199,24 +273,3 @@ def _hash_file(path: Path) -> str:
         raise SourceError(f"{path}: no such file, check `path`") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _merge_parts(parts: list[Candles], interval: int) -> tuple[Candles, tuple[str, ...]]:
-    """Merge several series into one; where they overlap the most complete bar stays, and a note."""
-    if len(parts) == 1:
-        return parts[0], ()
-    names = [name for name in COLUMNS if any(name in part.columns for part in parts)]
-    columns = {name: np.concatenate([part[name] for part in parts]) for name in names}
-    return tidy(columns, interval, f"{len(parts)} files together")
-
-
-def _check_spacing(candles: Candles, where: str) -> None:
-    """Raise if the bars are longer than asked for: hourly bars are minute bars full of holes."""
-    if len(candles) < _ENOUGH_TO_JUDGE:
-        return
-    spacing = int(np.gcd.reduce(np.diff(candles.open_time)))
-    if spacing > candles.interval:
-        raise SourceError(
-            f"{where}: its bars are {format_interval(spacing)} apart, not "
-            f"{format_interval(candles.interval)}: set `interval` to {format_interval(spacing)}"
-        )

@@ -1,20 +1,43 @@
-"""Tables of candles in files: from bytes to columns under the package's names.
+"""Tables of candles in files: from bytes to columns, in whatever format they are.
 
-``read_table`` opens a CSV, Arrow, Parquet or HDF5 file and gives back its columns with their
-values as they stand: times in whatever unit or spelling, empty cells empty. What the values mean
-is the business of ``values``. It promises that no row is lost or shifted on the way: a row with
-a field too few or too many is an error that names it.
+``read_tables`` opens a file and gives back its columns with their values as they stand. What the
+columns are is the business of ``naming``, what the values mean that of ``values``. It promises that
+no row is lost or shifted on the way: a row with a field too few or too many is an error that names
+it.
 """
 
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from btc_datamodule.errors import SourceError, get_first_line
-from btc_datamodule.sources.columns import FileTable, apply_names, name_columns
-from btc_datamodule.sources.files.csv_tables import read_csv
-from btc_datamodule.sources.files.hdf5_tables import read_hdf5
+from btc_datamodule.sources.files.containers import STREAMS, read_bytes, unzip
+from btc_datamodule.sources.files.foreign_hdf5 import read_hdf5
+from btc_datamodule.sources.files.json_tables import looks_like_json, read_json
+from btc_datamodule.sources.files.raw import RawTable, make_frame
+from btc_datamodule.sources.files.text_tables import read_text
 
-SUFFIXES = (".csv", ".csv.gz", ".feather", ".arrow", ".parquet", ".h5", ".hdf5")
-HDF5_SUFFIXES = (".h5", ".hdf5")
+if TYPE_CHECKING:
+    import polars as pl
+
+TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")
+ARROW_SUFFIXES = (".feather", ".arrow", ".ipc", ".parquet")
+SHEET_SUFFIXES = (".xlsx",)
+HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+PACKED = (*TEXT_SUFFIXES, *ARROW_SUFFIXES)
+SUFFIXES = (
+    *TEXT_SUFFIXES,
+    *(f"{plain}{packed}" for packed in STREAMS for plain in PACKED),
+    *(".zip", *ARROW_SUFFIXES, *SHEET_SUFFIXES, *HDF5_SUFFIXES),
+)
+"""Endings of the names of files that can be read."""
+
+SHOWN = (
+    ".csv, .txt, .tsv or .json, plain or packed (.gz, .bz2, .xz, .zst, .zip), .parquet, .feather, "
+    ".arrow, .xlsx, .h5 or .hdf5"
+)
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
 
 
 def has_suffix(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
@@ -22,49 +45,121 @@ def has_suffix(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     return path.lower().endswith(suffixes)
 
 
-def read_table(path: Path, columns: tuple[str, ...] | None, dataset: str | None) -> FileTable:
-    """Read the candle columns of one file.
+def read_tables(path: Path, dataset: str | None) -> list[tuple[str, RawTable]]:
+    """Read the tables of one file, with the name that errors call each by.
 
     Args:
         path: a file whose name ends in one of ``SUFFIXES``.
-        columns: a name per column of the file, in its order, ``LEFT_OUT`` for some; None to go
-            by the file's own names.
         dataset: path inside an HDF5 file; None where the file leaves no choice.
 
     Raises:
-        SourceError: if the file is missing, damaged, or its columns cannot be told.
+        SourceError: if the file is missing, damaged, or holds no table.
         CandleError: naming the first row with too few or too many fields.
     """
     if not path.is_file():
         raise SourceError(f"{path}: no such file, check `path`")
-    if path.stat().st_size == 0:
+    size = path.stat().st_size
+    if size == 0:
         raise SourceError(f"{path}: the file is empty")
-    if has_suffix(path.name, (".csv", ".csv.gz")):
-        return read_csv(path, columns)
+    with path.open("rb") as file:
+        head = file.read(len(_POINTER))
+    if head == _POINTER:
+        raise SourceError(
+            f"{path}: this is a Git LFS pointer, not the file itself: run `git lfs pull` where it "
+            "was cloned, or download the file"
+        )
     if has_suffix(path.name, HDF5_SUFFIXES):
-        return read_hdf5(path, columns, dataset)
-    if has_suffix(path.name):
-        return _read_arrow(path, columns)
-    raise SourceError(f"{path}: cannot tell its format, rename it to end in {', '.join(SUFFIXES)}")
+        return [(path.name, read_hdf5(path, dataset))]
+    if not has_suffix(path.name):
+        raise SourceError(f"{path}: cannot tell its format, rename it to end in {SHOWN}")
+    raw = read_bytes(path)
+    if has_suffix(path.name, (".zip",)):
+        members = unzip(raw, f"{path}", lambda name: has_suffix(name, PACKED))
+        return [(f"{path.name}: {name}", _read(data, name, str(path))) for name, data in members]
+    return [(path.name, _read(raw, path.name, str(path)))]
 
 
-def _read_arrow(path: Path, columns: tuple[str, ...] | None) -> FileTable:
-    """Read the candle columns of an Arrow, Feather or Parquet file."""
+def _read(raw: bytes, name: str, path: str) -> RawTable:
+    """Read a table in unpacked bytes, by the name of its file."""
+    for packed in STREAMS:
+        name = name[: -len(packed)] if name.lower().endswith(packed) else name
+    if raw.startswith(_POINTER):
+        raise SourceError(f"{path}: {name} in it is a Git LFS pointer, not the file itself")
+    if has_suffix(name, SHEET_SUFFIXES):
+        return _read_sheet(raw, path)
+    if has_suffix(name, ARROW_SUFFIXES):
+        return _read_arrow(raw, name, path)
+    if not raw or raw.isspace():
+        raise SourceError(f"{path}: the file is empty")
+    return read_json(raw, path) if looks_like_json(raw) else read_text(raw, name)
+
+
+def _read_arrow(raw: bytes, name: str, path: str) -> RawTable:
+    """Read every column of an Arrow, Feather or Parquet file."""
+    import polars as pl
+
+    if raw.startswith(b"FEA1"):
+        raise SourceError(
+            f"{path}: this is Feather of version 1, which is no longer read: write it anew with "
+            "`to_feather` of a present pandas, or as Parquet"
+        )
+    try:
+        if has_suffix(name, (".parquet",)):
+            frame = pl.read_parquet(BytesIO(raw))
+        elif raw.startswith(b"ARROW1"):
+            frame = pl.read_ipc(BytesIO(raw))
+        else:
+            frame = pl.read_ipc_stream(BytesIO(raw))
+    except (
+        _list_failures()
+    ) as error:  # polars panics, outside its own exceptions, on damaged footers
+        raise SourceError(
+            f"{path}: damaged, or not what its name says ({get_first_line(error)})"
+        ) from None
+    return _make_table(frame)
+
+
+def _read_sheet(raw: bytes, path: str) -> RawTable:
+    """Read the first sheet of a workbook."""
     import polars as pl
 
     try:
-        with path.open("rb") as file:
-            is_stream = not file.read(8).startswith(b"ARROW1")
-        with path.open("rb") as file:  # an open file: polars would take "[" in a path for a glob
-            if has_suffix(path.name, (".parquet",)):
-                frame = pl.read_parquet(file)
-            else:
-                frame = pl.read_ipc_stream(file) if is_stream else pl.read_ipc(file)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError) as error:
-        raise SourceError(  # polars panics, outside its own exceptions, on some damaged footers
-            f"{path}: damaged, or not what its name says ({get_first_line(error)})"
+        frame = pl.read_excel(BytesIO(raw))
+    except (ImportError, pl.exceptions.ModuleUpgradeRequiredError):
+        raise SourceError(
+            f'{path}: workbooks need fastexcel: pip install "btc-datamodule[files]", or save the '
+            "sheet as CSV"
         ) from None
-    is_text = [kind == pl.String for kind in frame.dtypes]
-    return FileTable(
-        apply_names(frame, name_columns(frame.columns, columns, path.name, is_text)), 1
+    except _list_failures() as error:
+        raise SourceError(f"{path}: no readable workbook ({get_first_line(error)})") from None
+    return _make_table(frame)
+
+
+def _make_table(frame: "pl.DataFrame") -> RawTable:
+    import polars as pl
+
+    series = [
+        column.cast(pl.String) if column.dtype in (pl.Categorical, pl.Enum) else column
+        for column in frame.get_columns()
+    ]
+    return RawTable(list(frame.columns), make_frame(series))
+
+
+def _list_failures() -> tuple[type[BaseException], ...]:
+    """What polars raises on a file that is damaged."""
+    import polars as pl
+
+    return (
+        *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
+        *(OSError, ValueError, MemoryError, RuntimeError),
+    )
+
+
+def list_folder(folder: Path) -> list[Path]:
+    """The files of a folder that can be read, in order of name."""
+
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.is_file() and has_suffix(path.name) and not path.name.startswith(".")
     )

@@ -1,203 +1,367 @@
-"""What stands in the columns of a file: which instant a time is, which row is a bar.
+"""What stands in the rows of a table: when a bar opens, which row is a bar, which is finished.
 
-Times may be numbers in seconds, milliseconds, microseconds or nanoseconds, told apart row by row
-since real files mix them, or ISO 8601 texts, or the instants of an Arrow file; UTC unless they
-say otherwise.
+Owns the meaning of rows. Receives a ``RawTable`` and what the user said of it, gives back columns
+of candles as they came, in any order, with repeats. What was left out or put right is told in
+notes.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import PRICES
-from btc_datamodule.errors import CandleError
-from btc_datamodule.sources.columns import FileTable
+from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.errors import CandleError, SourceError
+from btc_datamodule.sources.columns import normalise
+from btc_datamodule.sources.files.naming import ColumnNames, Roles, Stamp, find_roles
+from btc_datamodule.sources.files.numbers import NumberColumn, read_number_columns
+from btc_datamodule.sources.files.raw import RawTable
+from btc_datamodule.sources.files.times import (
+    MICRO,
+    RowError,
+    TimeReading,
+    Times,
+    read_times,
+    refuse_text,
+)
+from btc_datamodule.sources.files.volumes import settle_volumes
 
 if TYPE_CHECKING:
     import polars as pl
 
-_ISO_TIME = (
-    r"^(\d{4}-\d{2}-\d{2})(?:[T ](\d{2}:\d{2})(?::(\d{2}))?(?:\.(\d+))?)?"
-    r"(?: ?(?:Z|UTC|([+-])(\d{2}):?(\d{2})))?$"
-)
+ROUNDING = 1e-6
+"""The share of a price by which a high may lie below open or close, as some files round."""
+
+NEARLY_ALL = 0.95
+"""The share of rows from which on what is told of them is no repair: the file is another one."""
 
 
-class _RowError(CandleError):
-    """A value that cannot be read, and the number of its row: the first such row is reported."""
+@dataclass(frozen=True)
+class Reading:
+    """What a user says about a file.
 
-    def __init__(self, where: str, row: int, problem: str) -> None:
-        super().__init__(f"{where}, row {row}: {problem}")
-        self.row = row
+    Attributes:
+        columns: see ``naming.ColumnNames``.
+        symbol: of the market whose rows are wanted.
+        time_format: how times are written, as of ``strptime``.
+        timezone: of times that name none.
+        stamp: whether a time is a bar's opening or its close.
+    """
+
+    columns: ColumnNames = None
+    symbol: str | None = None
+    time_format: str | None = None
+    timezone: str | None = None
+    stamp: Stamp | None = None
 
 
-def read_candle_columns(
-    table: FileTable, where: str, end: int
-) -> tuple[dict[str, NDArray[np.generic]], NDArray[np.int64], list[str]]:
+class Bars(NamedTuple):
+    """The rows of a table that are bars, in the file's order.
+
+    Attributes:
+        columns: ``open_time`` int64 epoch seconds, the others float64; each (N,). No volume where
+            the file has none.
+        rows: (N,) int64, the number of each bar's row in the file.
+        spacing: seconds between most bars; 0 where there are less than two.
+        notes: what was left out or decided, one sentence each.
+        naive: whether the times name no zone and none was said.
+        label: the file, for errors.
+    """
+
+    columns: dict[str, NDArray[Any]]
+    rows: NDArray[np.int64]
+    spacing: int
+    notes: tuple[str, ...]
+    naive: bool
+    label: str
+
+
+def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where: str) -> Bars:
     """Read the bars of a table.
 
     Args:
-        table: columns as they stand in a file.
-        where: the file, for errors and notes.
+        table: as it stands in a file.
+        reading: what the user says about it.
+        interval: seconds between the bars that are wanted.
         end: epoch seconds; a bar that opens then or later is not closed yet.
-
-    Returns:
-        The columns, ``open_time`` int64 epoch seconds and the others float64, each (N,); (N,) int64
-        the number of each bar's row in the file; notes on what was left out.
-
-    Left out, with a note: rows without any price (nothing was traded, as some files spell it),
-    and bars that open at or after ``end``, which are not closed yet.
-    """
-    faults: list[_RowError] = []
-    columns: dict[str, NDArray[np.float64]] = {}
-    for name in table.frame.columns:
-        try:
-            if name == "open_time":
-                time, timed = _read_epoch_seconds(table.frame[name], where, table.first_row)
-            else:
-                columns[name] = _read_numbers(table.frame[name], where, table.first_row)
-        except _RowError as fault:
-            faults.append(fault)
-    if faults:
-        raise CandleError(str(min(faults, key=lambda fault: fault.row)))
-    rows = np.arange(len(time), dtype=np.int64) + table.first_row
-    unpriced = np.sum([np.isnan(columns[name]) for name in PRICES], axis=0)
-    empty = unpriced == len(PRICES)
-
-    def refuse(bad: NDArray[np.bool_], problem: str) -> None:
-        if bad.any():
-            raise CandleError(f"{where}, row {rows[np.argmax(bad)]}: {problem}")
-
-    refuse((unpriced > 0) & ~empty, "some of open, high, low and close are not known")
-    refuse(~timed & ~empty, "there are prices and no time")
-    refuse(empty & (columns["volume"] > 0), "there is a volume and no price")
-    late = timed & ~empty & (time >= end)
-    notes = [
-        f"{where}: {count} {text}"
-        for count, text in (
-            (int((empty & timed).sum()), "rows without any price were read as bars without trades"),
-            (int((empty & ~timed).sum()), "rows with neither time nor prices were left out"),
-            (int(late.sum()), "bars that are not closed yet were left out"),
-        )
-        if count
-    ]
-    if notes:
-        kept = ~empty & ~late
-        time, rows = time[kept], rows[kept]
-        columns = {name: values[kept] for name, values in columns.items()}
-    return {"open_time": time, **columns}, rows, notes
-
-
-def _read_numbers(series: "pl.Series", where: str, first_row: int) -> NDArray[np.float64]:
-    """Read a column of numbers: (N,) float64, NaN where the file has nothing."""
-    import polars as pl
-
-    if series.dtype == pl.String:
-        text = _strip_text(series)
-        numbers = text.cast(pl.Float64, strict=False)
-        _refuse_text(text, numbers.is_null(), "which is not a number", where, first_row)
-    elif series.dtype.is_numeric() or series.dtype == pl.Null:
-        numbers = series.cast(pl.Float64)
-    else:
-        raise CandleError(f"{where}: column {series.name} holds {series.dtype}, not numbers")
-    return numbers.fill_null(np.nan).to_numpy()
-
-
-def _read_epoch_seconds(
-    series: "pl.Series", where: str, first_row: int
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Read a column of times: (N,) int64 epoch seconds, and (N,) bool where the file has one.
+        where: the file, for errors and notes.
 
     Raises:
-        CandleError: naming the first time that is none, or is not on a whole second.
+        SourceError: if the columns cannot be told.
+        CandleError: naming the first row that is no bar.
     """
-    import polars as pl
-
-    kind = series.dtype
-    if kind == pl.String:
-        text = _strip_text(series)
-        seconds, whole = _parse_seconds(text)
-        _refuse_text(text, seconds.is_null(), "which is not a time", where, first_row)
-    elif kind == pl.Date:
-        seconds, whole = series.to_physical().cast(pl.Int64) * 86_400, None
-    elif isinstance(kind, pl.Datetime):
-        ticks = {"ms": 10**3, "us": 10**6, "ns": 10**9}[kind.time_unit]
-        count = series.to_physical()
-        seconds, whole = count // ticks, count % ticks == 0
-    elif kind.is_numeric() or kind == pl.Null:
-        seconds, whole = _scale_to_seconds(series)
+    roles = find_roles(table, reading.columns, reading.symbol, where)
+    frame = table.frame
+    numbers = np.arange(frame.height, dtype=np.int64) + table.first_row
+    kept, notes = _choose_series(frame, table, roles, reading.symbol, where)
+    if kept is not None:
+        frame, numbers = frame.filter(kept), numbers[kept]
+    columns = [frame[f"{place}"] for place in roles.time]
+    form = TimeReading(reading.time_format, reading.timezone, interval)
+    if kept is None:
+        times = read_times(columns, form, where, table.first_row)
     else:
-        raise CandleError(f"{where}: column open_time holds {kind}, not times")
-    if whole is not None and not whole.fill_null(True).all():
-        i = (~whole.fill_null(True)).arg_max() or 0
-        raise _RowError(where, first_row + i, f"open_time {series[i]} is not on a whole second")
-    known = seconds.is_not_null().to_numpy()
-    return seconds.fill_null(0).to_numpy(), known
+        times = _read_some_times(columns, form, where, numbers)
+    spacing = _find_spacing(times)
+    micros, stamp_notes = _find_openings(times, roles, reading.stamp, spacing or interval, where)
+    notes = (*roles.notes, *notes, *times.notes, *stamp_notes)
 
+    values = _read_values(frame, table, roles, where)
+    unpriced = np.sum([np.isnan(values[roles.prices[name]][0]) for name in PRICES], axis=0)
+    empty = unpriced == len(PRICES)
+    late = times.known & ~empty & (micros >= end * MICRO)
+    unfinished = _find_unfinished(frame, roles) & ~empty & ~late
+    wanted = ~late & ~unfinished
 
-def _scale_to_seconds(series: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
-    """Scale times in s, ms, us or ns, told apart by their size, to seconds.
+    def refuse(bad: NDArray[np.bool_], describe: Callable[[int], str]) -> None:
+        if (bad & wanted).any():
+            i = int(np.argmax(bad & wanted))
+            raise CandleError(f"{where}, row {numbers[i]}: {describe(i)}")
 
-    Until the year 5138 seconds stay below 1e11; from 1973 on, milliseconds are above it. The same
-    steps of a thousand part the finer units. Integers stay integers; in float64 each of these
-    units is exact on whole seconds.
+    _refuse_texts(values, roles, wanted, numbers, where)
+    volumes = {p: values[p][0] for p in (*roles.volumes, *roles.quotes)}
+    traded = np.any([v > 0 for v in volumes.values()] or [np.zeros(len(numbers), bool)], axis=0)
+    refuse((unpriced > 0) & ~empty, lambda _: "some of open, high, low and close are not known")
+    refuse(~times.known & ~empty, lambda _: "there are prices and no time")
+    refuse(empty & traded, lambda _: "there is a volume and no price")
+    split = times.known & ~empty & (micros % MICRO != 0)
+    refuse(split, lambda i: f"open_time {_show(columns[0], i)} is not on a whole second")
 
-    Returns:
-        Int64 epoch seconds, null where the time is; and whether each was a whole second.
-    """
-    import polars as pl
-
-    if not series.dtype.is_integer():
-        series = series.cast(pl.Float64).fill_nan(None)
-    values = series.to_numpy() if not series.null_count() else series.fill_null(0).to_numpy()
-    ticks = np.ones(len(values), dtype=np.int64)
-    for limit in (10**11, 10**14, 10**17):
-        ticks[values >= limit] *= 1000
-    with np.errstate(invalid="ignore"):  # an infinite time is no whole second
-        whole = values % ticks == 0
-        whole &= values < 2**63
-    seconds = np.where(whole, values, 0) // ticks
-    known = series.is_not_null()
-    return (
-        pl.Series(series.name, seconds.astype(np.int64)).set(~known, None),
-        pl.Series(series.name, whole),
+    counts = {
+        "rows without any price were read as bars without trades": empty & times.known,
+        "rows with neither time nor prices were left out": empty & ~times.known,
+        "bars that are not closed yet were left out": late,
+        "bars that the file itself calls unfinished were left out": unfinished,
+    }
+    notes += tuple(
+        f"{where}: {int(rows.sum())} {text}" for text, rows in counts.items() if rows.any()
+    )
+    _refuse_nearly_all(counts, len(numbers), where)
+    chosen = ~empty & wanted
+    bars = {name: values[roles.prices[name]][0][chosen] for name in PRICES}
+    told, volume_notes = settle_volumes(
+        {place: volume[chosen] for place, volume in volumes.items()},
+        {place: _name(table, place) for place in volumes},
+        roles, bars, spacing or interval, where,
+    )  # fmt: skip
+    others = {name: values[place][0][chosen] for name, place in roles.others.items()}
+    told, ticks_notes = _refuse_empty_volume(told, frame, table, chosen, where)
+    rounding = _mend_rounding(bars, where)
+    return Bars(
+        {"open_time": micros[chosen] // MICRO, **bars, **told, **others},
+        numbers[chosen],
+        spacing,
+        (*notes, *volume_notes, *ticks_notes, *rounding),
+        times.naive,
+        where,
     )
 
 
-def _parse_seconds(text: "pl.Series") -> tuple["pl.Series", "pl.Series"]:
-    """Parse texts that are numbers or ISO 8601 times.
+def _choose_series(
+    frame: "pl.DataFrame", table: RawTable, roles: Roles, symbol: str | None, where: str
+) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:
+    """Which rows are of the series that is wanted; None for all of them.
 
-    Returns:
-        Int64 epoch seconds, null for any other text; and whether each was a whole second.
+    Raises:
+        SourceError: if there are several series and none was chosen.
     """
     import polars as pl
 
-    integers, whole_integers = _scale_to_seconds(text.cast(pl.Int64, strict=False))
-    floats, whole_floats = _scale_to_seconds(text.cast(pl.Float64, strict=False))
-    parts = text.str.extract_groups(_ISO_TIME).struct.unnest()
-    day, minute, second, fraction, sign, hours, minutes = (parts[name] for name in parts.columns)
-    clock = day + "T" + minute.fill_null("00:00") + ":" + second.fill_null("00")
-    local = clock.str.to_datetime("%Y-%m-%dT%H:%M:%S", strict=False, time_unit="ms").dt.epoch("s")
-    offset = hours.cast(pl.Int64) * 3600 + minutes.cast(pl.Int64) * 60
-    offset = (offset * (sign + "1").cast(pl.Int64)).fill_null(0)
-    whole_clock = fraction.fill_null("0").str.contains(r"^0+$")
-    frame = pl.DataFrame({"i": integers, "f": floats, "l": local - offset})
-    seconds = frame.select(pl.coalesce("i", "f", "l")).to_series()
-    cut = pl.DataFrame({"i": whole_integers, "f": whole_floats, "c": whole_clock})
-    return seconds, cut.select(pl.all_horizontal("i", "f", "c")).to_series()
+    chosen: NDArray[np.bool_] | None = None
+    for label, place in roles.labels.items():
+        told = frame[f"{place}"].cast(pl.String, strict=False).fill_null("")
+        spelled = told.unique(maintain_order=True).to_list()
+        kinds = {normalise(text): text for text in reversed(spelled) if text}
+        if label == "symbol" and symbol is not None:
+            if normalise(symbol) not in kinds:
+                raise SourceError(
+                    f"{where}: no row is of `symbol` {symbol!r}: there are "
+                    f"{', '.join(list(kinds.values())[:10])}"
+                )
+            chosen = told.is_in(
+                [t for t in spelled if normalise(t) == normalise(symbol)]
+            ).to_numpy()
+        elif len(kinds) > 1:
+            shown = ", ".join(list(reversed(kinds.values()))[:5])
+            advice = f"choose one, such as `symbol: {next(reversed(kinds.values()))}`"
+            if label != "symbol":
+                advice = "make a file of each, and name one"
+            raise SourceError(
+                f"{where}: it holds rows of several series (column {_name(table, place)}: {shown}): "
+                f"{advice}"
+            )
+    if symbol is not None and chosen is None and table.names is not None:
+        known = {normalise(part) for name in table.names for part in name.split()}
+        if "symbol" not in roles.labels and not any(normalise(symbol) in name for name in known):
+            raise SourceError(f"{where}: it has no column of symbols: leave `symbol` out")
+    if chosen is None or chosen.all():
+        return None, ()
+    return chosen, ()
 
 
-def _strip_text(text: "pl.Series") -> "pl.Series":
-    """Strip spaces around texts; null where nothing is left, or "nan" or "nat" is."""
-    stripped = text.str.strip_chars()
-    return stripped.set(stripped.str.to_lowercase().is_in(["", "nan", "nat"]), None)
+def _read_some_times(
+    columns: "list[pl.Series]", form: TimeReading, where: str, numbers: NDArray[np.int64]
+) -> Times:
+    """Read the times of some rows of a file; an error gives the number of the row in the file."""
+    try:
+        return read_times(columns, form, where, 0)
+    except RowError as error:
+        problem = str(error).partition(": ")[2]
+        raise RowError(where, int(numbers[error.row]), problem) from None
 
 
-def _refuse_text(
-    text: "pl.Series", unread: "pl.Series", problem: str, where: str, first_row: int
+def _find_spacing(times: Times) -> int:
+    """Seconds between most bars, of two as frequent ones the more; 0 where there are none two."""
+    steps = np.diff(np.unique(times.micros[times.known]))
+    if not len(steps):
+        return 0
+    lengths, counts = np.unique(steps, return_counts=True)
+    return int(lengths[counts == counts.max()][-1] // MICRO)
+
+
+def _find_openings(
+    times: Times, roles: Roles, said: Stamp | None, spacing: int, where: str
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """When bars open, in microseconds since 1970, of times that may be those of their close."""
+    micros = times.micros
+    rest = micros[times.known] % MICRO
+    last = (micros[times.known] // MICRO) % 60 == 59
+    # A millisecond, or a second, before the next bar: nobody would open a bar then.
+    ends = (
+        len(rest) > 1 and spacing >= 60 and bool(((rest >= 990_000) | ((rest == 0) & last)).all())
+    )
+    stamp = said or roles.stamp or ("close" if ends else "open")
+    if stamp == "open":
+        return micros, ()
+    closes = -(-micros // MICRO)
+    closes += (micros % MICRO == 0) & (closes % 60 == 59) & (spacing >= 60)
+    note = (
+        f"{where}: times are those at which bars close, so each opens {spacing} seconds before "
+        "(`stamp: open` if they open then)"
+    )
+    return (closes - spacing) * MICRO, () if said else (note,)
+
+
+def _read_values(
+    frame: "pl.DataFrame", table: RawTable, roles: Roles, where: str
+) -> dict[int, tuple[NDArray[np.float64], NumberColumn]]:
+    """The columns of numbers by their places: float64, NaN where the file has nothing."""
+    places = list(
+        dict.fromkeys(
+            (*roles.prices.values(), *roles.volumes, *roles.quotes, *roles.others.values())
+        )
+    )
+    try:
+        read = read_number_columns([frame[f"{place}"] for place in places], table.separator)
+    except ValueError as error:
+        raise CandleError(f"{where}: numbers such as {error}: write all of them in one") from None
+    return {
+        place: (column.values.fill_null(np.nan).to_numpy(), column)
+        for place, column in zip(places, read, strict=True)
+    }
+
+
+def _refuse_texts(
+    values: dict[int, tuple[NDArray[np.float64], NumberColumn]],
+    roles: Roles,
+    wanted: NDArray[np.bool_],
+    numbers: NDArray[np.int64],
+    where: str,
 ) -> None:
-    """Raise ``CandleError`` for the first text that could not be read as what it should be."""
-    bad = unread & text.is_not_null()
-    if bad.any():
-        i = bad.arg_max() or 0
-        raise _RowError(where, first_row + i, f"{text.name} is {text[i][:60]!r}, {problem}")
+    """Raise for the first row with a text that is no number, of the rows that are wanted."""
+    import polars as pl
+
+    named = {place: name for name, place in (roles.prices | roles.others).items()}
+    faults: list[RowError] = []
+    for place, (_, column) in values.items():
+        if not column.bad.any():
+            continue
+        name = named.get(place, "volume")
+        if column.text.dtype != pl.String:
+            raise CandleError(f"{where}: column {name} holds {column.text.dtype}, not numbers")
+        try:
+            bad = column.bad & pl.Series(wanted)
+            refuse_text(column.text, bad, name, "which is not a number", where, 0)
+        except RowError as fault:
+            problem = str(fault).partition(": ")[2]
+            faults.append(RowError(where, int(numbers[fault.row]), problem))
+    if faults:
+        raise CandleError(str(min(faults, key=lambda fault: fault.row)))
+
+
+def _find_unfinished(frame: "pl.DataFrame", roles: Roles) -> NDArray[np.bool_]:
+    """Which rows a column of the file calls unfinished."""
+    import polars as pl
+
+    if roles.finished is None:
+        return np.zeros(frame.height, dtype=np.bool_)
+    told = frame[f"{roles.finished}"].cast(pl.String, strict=False).str.to_lowercase()
+    return told.is_in(["0", "0.0", "false", "no"]).fill_null(False).to_numpy()
+
+
+def _refuse_nearly_all(counts: dict[str, NDArray[np.bool_]], rows: int, where: str) -> None:
+    """Raise if what is told of odd rows is told of nearly all."""
+    for text, odd in counts.items():
+        if rows >= 20 and odd.sum() > NEARLY_ALL * rows and "closed" not in text:
+            raise SourceError(
+                f"{where}: {int(odd.sum())} of its {rows} rows are {text}: is it the file that you "
+                "mean, and are its columns those that `columns` says?"
+            )
+
+
+def _refuse_empty_volume(
+    told: dict[str, NDArray[np.float64]],
+    frame: "pl.DataFrame",
+    table: RawTable,
+    chosen: NDArray[np.bool_],
+    where: str,
+) -> tuple[dict[str, NDArray[np.float64]], tuple[str, ...]]:
+    """Leave out a volume of noughts beside which ticks were counted: it was not recorded."""
+    names = [normalise(name) for name in table.names or []]
+    if "tickvol" not in names and "tickvolume" not in names:
+        return told, ()
+    place = next(i for i, name in enumerate(names) if name in ("tickvol", "tickvolume"))
+    ticks = read_number_columns([frame[f"{place}"]])[0].values.fill_null(0).to_numpy()[chosen]
+    if "volume" in told and (np.nan_to_num(told["volume"]) > 0).any() or not (ticks > 0).any():
+        return told, ()
+    note = (
+        f"{where}: there is no volume, only ticks were counted: volume is not known "
+        f'(`columns: {{"{_name(table, place)}": volume}}` takes the ticks for it)'
+    )
+    return {}, (note,)
+
+
+def _mend_rounding(bars: dict[str, NDArray[np.float64]], where: str) -> tuple[str, ...]:
+    """Widen highs and lows that lie short of open or close by no more than rounding."""
+    above = np.maximum(bars["open"], bars["close"])
+    below = np.minimum(bars["open"], bars["close"])
+    slack = ROUNDING * above
+    high = (bars["high"] < above) & (bars["high"] >= above - slack)
+    low = (bars["low"] > below) & (bars["low"] <= below + slack)
+    count = int((high | low).sum())
+    if not count:
+        return ()
+    bars["high"] = np.where(high, above, bars["high"])
+    bars["low"] = np.where(low, below, bars["low"])
+    return (
+        f"{where}: in {count} rows high or low lies short of open or close by a rounding error, "
+        "and was put right",
+    )
+
+
+def _name(table: RawTable, place: int) -> str:
+    """What to call a column: its name, or its number in the file."""
+    return (table.names[place] if table.names else "") or f"column {place + 1}"
+
+
+def _show(column: "pl.Series", row: int) -> str:
+    """A time as it stands in the file."""
+    if column.dtype.is_temporal():
+        ticks = {"ms": 10**3, "us": 10**6, "ns": 10**9}.get(
+            getattr(column.dtype, "time_unit", ""), 1
+        )
+        return f"{format_instant(int(column.to_physical()[row]) // ticks)} and a part of a second"
+    return str(column[row])[:60]

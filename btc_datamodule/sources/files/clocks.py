@@ -1,0 +1,229 @@
+"""Times in words: what date and what time of day a text says, and in which zone.
+
+``parse_texts`` reads ISO 8601 and the ways in which people and programs write dates; ``localise``
+gives local times their instants, where clocks are put back by the order of the rows.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_CLOCK = (
+    r"(?:[T ,_]\s*(?P<hour>\d{1,2})(?::?(?P<minute>\d{2}))?(?::?(?P<second>\d{2}))?"
+    r"(?:[.,](?P<fraction>\d+))?(?:[ -]?(?P<half>[AaPp])\.?[Mm]\.?)?)?"
+)
+_ZONE = (
+    r"\s*(?P<zone>Z|z|UTC|GMT)?\s*(?:(?P<sign>[+-])(?P<east>\d{1,2})(?::?(?P<eastminute>\d{2}))?)?$"
+)
+_WEEKDAY = r"^(?:[A-Za-z]{3,9},? )?"
+_MONTH_NAME = r"(?P<name>[A-Za-z]{3,9})\.?"
+_DATES = (
+    r"^(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",
+    r"^(?P<one>\d{1,2})(?P<mark>[-/.])(?P<two>\d{1,2})[-/.](?P<year>\d{4}|\d{2})",
+    _WEEKDAY + _MONTH_NAME + r" (?P<day>\d{1,2})(?:st|nd|rd|th)?,? (?P<year>\d{4})",
+    _WEEKDAY + r"(?P<day>\d{1,2})[- ]" + _MONTH_NAME + r"[-, ]+(?P<year>\d{4}|\d{2})",
+    r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})",
+)
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+
+
+class Said(NamedTuple):
+    """What texts say, row by row.
+
+    Attributes:
+        seconds: Int64 seconds since 1970, null where a text is no time.
+        micros: Int64 microseconds beyond them, rounded up.
+        zoned: Boolean, whether the text names its zone.
+        notes: what had to be decided.
+        problem: why the texts cannot be read; "" if they can.
+    """
+
+    seconds: "pl.Series"
+    micros: "pl.Series"
+    zoned: "pl.Series"
+    notes: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def parse_texts(text: "pl.Series", form: str | None, interval: int) -> Said:
+    """Parse times in words.
+
+    Args:
+        text: texts, null where there is nothing.
+        form: as of ``strptime``, for all of them; None to go by what stands there.
+        interval: seconds between bars: of day/month and month/day the order in which bars follow
+            each other at this distance is right. 0 to take either.
+    """
+    import polars as pl
+
+    if form is not None:
+        return _parse_as_told(text, form)
+    seconds = pl.Series([None] * len(text), dtype=pl.Int64)
+    micros, zoned = seconds.fill_null(0), pl.Series([False] * len(text), dtype=pl.Boolean)
+    notes: tuple[str, ...] = ()
+    for pattern in _DATES:
+        left = text.set(seconds.is_not_null(), None)
+        if left.null_count() == len(left):
+            break
+        parts = left.str.extract_groups(pattern + _CLOCK + _ZONE).struct.unnest()
+        if parts["year"].null_count() == len(parts):
+            continue
+        if "one" in parts.columns:
+            parts, note, problem = _order_day_and_month(parts, interval)
+            if problem:
+                return Said(seconds, micros, zoned, notes, problem)
+            notes += note
+        read = parts.select(
+            seconds=_make_seconds(parts),
+            micros=(pl.col("fraction").fill_null("0") + "000000").str.slice(0, 6).cast(pl.Int64)
+            + pl.col("fraction").str.slice(6).str.contains("[1-9]").fill_null(False).cast(pl.Int64),
+            zoned=pl.col("zone").is_not_null() | pl.col("sign").is_not_null(),
+        )
+        new = read["seconds"].is_not_null()
+        seconds = seconds.zip_with(~new, read["seconds"])
+        micros = micros.zip_with(~new, read["micros"])
+        zoned = zoned.zip_with(~new, read["zoned"])
+    return Said(seconds, micros, zoned, notes)
+
+
+def parse_clock_texts(text: "pl.Series") -> "pl.Series":
+    """Times of day in words; digits HHMMSS, HHMM or a single 0 become HH:MM:SS."""
+    import polars as pl
+
+    digits = text.str.extract(r"^(\d{1,6})$")
+    long = digits.str.len_chars().max()
+    padded = digits.str.zfill(6) if long in (1, 5, 6) else digits.str.zfill(4) + "00"
+    spelled = padded.str.replace(r"^(\d\d)(\d\d)(\d\d)$", "${1}:${2}:${3}")
+    return pl.select(pl.coalesce(spelled, text)).to_series()
+
+
+def localise(micros: "pl.Series", timezone: str) -> "tuple[pl.Series, tuple[str, ...]]":
+    """Give local times their instants; null for one that no clock has shown.
+
+    Where clocks are put back an hour is shown twice: of two rows with one time the one that comes
+    first, in the direction of time, is the first.
+
+    Args:
+        micros: Int64 microseconds since 1970 as the clock shows them; null stays null.
+        timezone: such as "Europe/Berlin".
+
+    Returns:
+        Int64 microseconds since 1970, UTC; and notes on times that cannot be told for certain.
+    """
+    import polars as pl
+
+    shown = micros.cast(pl.Datetime("us"))
+    early, late = (
+        shown.dt.replace_time_zone(timezone, ambiguous=which, non_existent="null").dt.epoch("us")
+        for which in ("earliest", "latest")
+    )
+    twice = (early != late).fill_null(False)
+    if not twice.any():
+        return early, ()
+    steps = micros.diff().drop_nulls()
+    falling = int((steps < 0).sum()) > int((steps > 0).sum())
+    frame = pl.DataFrame({"shown": micros, "twice": twice})
+    rank = pl.col("shown").cum_count(reverse=falling).over("shown")
+    frame = frame.with_columns(rank=rank, count=pl.len().over("shown"))
+    second = frame["twice"] & (frame["rank"] > 1)
+    alone = int((frame["twice"] & (frame["count"] == 1)).sum())
+    notes = ()
+    if alone:
+        notes = (
+            f"{alone} times that the clocks in {timezone} showed twice stand there once, and were "
+            "taken for the first",
+        )
+    return early.zip_with(~second, late), notes
+
+
+def _parse_as_told(text: "pl.Series", form: str) -> Said:
+    import polars as pl
+
+    whole = any(f"%{letter}" in form for letter in "HIkslTRXcpM+")
+    zoned = any(f"%{letter}" in form for letter in "zZ+s")
+    if whole:
+        unit = "ns" if "f" in form else "us"
+        moments = text.str.to_datetime(form, strict=False, time_unit=unit)  # type: ignore[arg-type]
+        ticks = moments.dt.epoch("ns")
+    else:
+        ticks = text.str.to_date(form, strict=False).cast(pl.Datetime("us")).dt.epoch("ns")
+    micros = -(-ticks // 1000)
+    return Said(micros // 10**6, micros % 10**6, pl.Series([zoned] * len(text), dtype=pl.Boolean))
+
+
+def _order_day_and_month(
+    parts: "pl.DataFrame", interval: int
+) -> "tuple[pl.DataFrame, tuple[str, ...], str]":
+    """Tell which of two numbers is the day; say how, or why it cannot be told.
+
+    With points the day comes first everywhere. Otherwise a number over 12 tells, or the order in
+    which bars follow each other.
+    """
+    import polars as pl
+
+    one, two = (parts[name].cast(pl.Int64) for name in ("one", "two"))
+    by_day = parts.with_columns(day=pl.col("one"), month=pl.col("two"))
+    by_month = parts.with_columns(month=pl.col("one"), day=pl.col("two"))
+    if (parts["mark"].drop_nulls() == ".").all() or not interval:
+        return by_day if not (two > 12).any() else by_month, (), ""
+    day_tells, month_tells = bool((one > 12).any()), bool((two > 12).any())
+    shown = _quote(parts, (one > 12) if day_tells else one.is_not_null())
+    if day_tells and month_tells:
+        other = _quote(parts, two > 12)
+        return (
+            parts,
+            (),
+            f"the day comes first in {shown!r} and last in {other!r}: mend one of them",
+        )
+    if day_tells or month_tells:
+        return by_day if day_tells else by_month, (), ""
+    steps = [
+        int((order.select(s=_make_seconds(order))["s"].diff().abs() == interval).sum())
+        for order in (by_day, by_month)
+    ]
+    if max(steps) > 3 * min(steps) and max(steps) * 2 >= len(parts) - 1:
+        first, form = ("day", "%d/%m/%Y") if steps[0] > steps[1] else ("month", "%m/%d/%Y")
+        note = (
+            f"in dates such as {shown} the {first} comes first, as bars follow each other so "
+            f'(`time_format: "{form}"` and the time after it, if there is one, says so for certain)'
+        )
+        return by_day if first == "day" else by_month, (note,), ""
+    return parts, (), (
+        f"it cannot be told whether the day or the month comes first in {shown!r}: set "
+        '`time_format` to "%d/%m/%Y" or "%m/%d/%Y", with " %H:%M" after it if there is a time'
+    )  # fmt: skip
+
+
+def _quote(parts: "pl.DataFrame", rows: "pl.Series") -> str:
+    """The date in the first of some rows, as it stands there."""
+    row = parts.row(rows.fill_null(False).arg_max() or 0, named=True)
+    return f"{row['one']}{row['mark']}{row['two']}{row['mark']}{row['year']}"
+
+
+def _make_seconds(parts: "pl.DataFrame") -> "pl.Expr":
+    """Int64 seconds since 1970 of the parts of times; null where they are no time."""
+    import polars as pl
+
+    year = pl.when(pl.col("year").str.len_chars() == 2).then("20" + pl.col("year"))
+    if "name" in parts.columns:
+        name = pl.col("name").str.to_lowercase().str.slice(0, 3)
+        month = name.replace_strict(
+            list(_MONTHS), [f"{i}" for i in range(1, 13)], default=None, return_dtype=pl.String
+        )
+    else:
+        month = pl.col("month")
+    given = pl.col("hour").cast(pl.Int64)
+    half = pl.col("half").str.to_lowercase()
+    on_dial = pl.when(given.is_between(1, 12)).then(given % 12 + 12 * (half == "p").cast(pl.Int64))
+    hour = pl.when(half.is_not_null()).then(on_dial).otherwise(given)
+    hour = pl.when(pl.col("hour").is_null()).then(0).otherwise(hour)
+    clock = pl.concat_str(
+        year.otherwise(pl.col("year")), pl.lit("-"), month.str.zfill(2), pl.lit("-"),
+        pl.col("day").str.zfill(2), pl.lit("T"), hour.cast(pl.String).str.zfill(2), pl.lit(":"),
+        pl.col("minute").fill_null("00"), pl.lit(":"), pl.col("second").fill_null("00"),
+    )  # fmt: skip
+    local = clock.str.to_datetime("%Y-%m-%dT%H:%M:%S", strict=False, time_unit="ms").dt.epoch("s")
+    east = pl.col("east").cast(pl.Int64) * 3600
+    east += pl.col("eastminute").fill_null("0").cast(pl.Int64) * 60
+    return local - (east * (pl.col("sign") + "1").cast(pl.Int64)).fill_null(0)

@@ -1,0 +1,120 @@
+"""The order of columns in a table that names nothing, told by its rows.
+
+A high is the highest price of a bar and a low the lowest: of the orders in use (Kraken's and most
+others', Bitfinex's, Coinbase's) only one fits rows whose prices move.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.errors import SourceError
+from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT
+from btc_datamodule.sources.files.numbers import read_number_columns
+from btc_datamodule.sources.files.raw import RawTable
+from btc_datamodule.sources.files.times import classify
+
+if TYPE_CHECKING:
+    import polars as pl
+
+ORDERS = {
+    ("open", "high", "low", "close"): "kraken",
+    ("open", "close", "high", "low"): "bitfinex",
+    ("low", "high", "open", "close"): "coinbase",
+}
+"""Orders of prices in use, and a layout that has each."""
+
+
+def guess_order(table: RawTable, where: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Guess what the columns of a table without names are.
+
+    Returns:
+        A name per column, and a note on how they were told.
+
+    Raises:
+        SourceError: if no order, or more than one, fits the rows.
+    """
+    kinds = [classify(series) for series in table.frame.get_columns()]
+    if kinds and _is_kline(table):
+        return LAYOUTS["binance"], ()
+    times = 2 if kinds[:2] == ["date", "clock"] else int(kinds[0] in ("instant", "date"))
+    numbers = _read_numbers(table.frame, times)
+    if not times or len(numbers) < 4:
+        _refuse(table, where, "")
+    prices = np.array(numbers[:4])
+    moving = prices[:, np.ptp(prices, axis=0) > 0]
+    fits = {order: _fit(moving, order) for order in ORDERS}
+    best = max(fits, key=lambda order: fits[order])
+    others = max(fit for order, fit in fits.items() if order != best)
+    if not moving.shape[1] or fits[best] < 0.99 or others > 0.5:
+        _refuse(table, where, ", and its rows do not tell which column is which")
+    rest = len(kinds) - times - 4
+    names: tuple[str, ...] = (*("open_time",) * times, *best, *("volume",) * (rest > 0))
+    names += ("quote_volume" if _is_quote(prices, numbers) else LEFT_OUT,) * (rest > 1)
+    names += (LEFT_OUT,) * (len(kinds) - len(names))
+    told = ", ".join(name or "not read" for name in names)
+    layout = f" (`columns: {ORDERS[best]}` reads more)" * (ORDERS[best] == "kraken" and rest == 2)
+    note = (
+        f"{where}: has no header; the order of columns that its rows fit is {told}{layout}: "
+        "`columns` says it for certain"
+    )
+    return names, (note,)
+
+
+def describe_first_row(table: RawTable) -> str:
+    """The first row of a table, for an error."""
+    if not table.frame.height:
+        return "missing"
+    text = ",".join("" if value is None else f"{value}" for value in table.frame.row(0))
+    return repr(text if len(text) <= 100 else f"{text[:97]}...")
+
+
+def _refuse(table: RawTable, where: str, why: str) -> None:
+    raise SourceError(
+        f"{where}: no header; the first row is {describe_first_row(table)}{why}: set `columns` to "
+        f"the names of its {table.frame.width} columns in order, or to one of {', '.join(LAYOUTS)}"
+    )
+
+
+def _read_numbers(frame: "pl.DataFrame", times: int) -> list[NDArray[np.float64]]:
+    """The columns of numbers after the times, up to the first that is none."""
+    columns: list[NDArray[np.float64]] = []
+    for series in frame.get_columns()[times:]:
+        read = read_number_columns([series.head(100_000)])[0]
+        if read.bad.any() or read.values.null_count() == len(read.values):
+            break
+        columns.append(read.values.fill_null(np.nan).to_numpy())
+    return columns
+
+
+def _fit(prices: NDArray[np.float64], order: tuple[str, ...]) -> float:
+    """The share of bars that are candles if their prices stand in this order."""
+    if not prices.shape[1]:
+        return 0.0
+    opened, high, low, close = (prices[order.index(n)] for n in ("open", "high", "low", "close"))
+    fine = (low <= np.minimum(opened, close)) & (high >= np.maximum(opened, close))
+    return float(np.mean(fine))
+
+
+def _is_quote(prices: NDArray[np.float64], numbers: list[NDArray[np.float64]]) -> bool:
+    """Whether the second column after the prices is the first, in the quote currency."""
+    if len(numbers) < 6:
+        return False
+    volume, quote = numbers[4:6]
+    some = (volume > 0) & (quote > 0)
+    ratio = quote[some] / volume[some]
+    low, high = prices.min(axis=0)[some], prices.max(axis=0)[some]
+    inside = (ratio > low * 0.98) & (ratio < high * 1.02)
+    return bool(len(ratio)) and bool(inside.mean() > 0.9)
+
+
+def _is_kline(table: RawTable) -> bool:
+    """Whether rows are klines of Binance: 12 numbers, the 7th a time shortly after the 1st."""
+    if table.frame.width != len(LAYOUTS["binance"]) or not table.frame.height:
+        return False
+    try:
+        row: list[Any] = [float(value) for value in table.frame.row(0)]
+    except (TypeError, ValueError):
+        return False
+    return bool(1e9 < row[0] < row[6] < row[0] * 1.01)

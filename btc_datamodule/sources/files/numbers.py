@@ -1,0 +1,123 @@
+"""Numbers as people and programs write them: 28,935.9 and 28.935,9, 95.91K, $84 349.
+
+Which mark parts decimals is told by all columns of a file together: a text that could be read
+either way is read as the others are.
+"""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
+_NOTHING = ["", "nan", "-", "--", "<na>"]
+
+
+class NumberColumn(NamedTuple):
+    """A column read as numbers.
+
+    Attributes:
+        values: Float64, null where there is none.
+        bad: Boolean, where a text is no number.
+        text: the column as it stands.
+    """
+
+    values: "pl.Series"
+    bad: "pl.Series"
+    text: "pl.Series"
+
+
+def read_number_columns(columns: "list[pl.Series]", separator: str = "") -> list[NumberColumn]:
+    """Read columns of numbers, or of texts that are numbers.
+
+    Args:
+        columns: of one file, together.
+        separator: of the fields in the text that they come from; "" for none.
+
+    Raises:
+        ValueError: naming two texts that contradict each other on what parts decimals.
+    """
+    import polars as pl
+
+    read: list[NumberColumn | None] = []
+    spelled: list[pl.Series] = []
+    others: list[pl.Series] = []
+    for column in columns:
+        if column.dtype == pl.String:
+            text = column.str.strip_chars()
+            text = text.set(text.str.to_lowercase().is_in(_NOTHING), None)
+            plain = text.cast(pl.Float64, strict=False)
+            left = text.set(plain.is_not_null(), None)
+            if left.null_count() == len(left):
+                read.append(NumberColumn(plain, plain.is_null() & text.is_not_null(), column))
+                others.append(text)
+            else:
+                read.append(None)
+                spelled.append(text)
+        elif column.dtype.is_numeric() or column.dtype == pl.Null:
+            values = column.cast(pl.Float64).fill_nan(None)
+            read.append(NumberColumn(values, values.is_null() & False, column))
+            others.append(values.head(1000).cast(pl.String).str.strip_suffix(".0"))
+        else:
+            nothing = pl.Series([None] * len(column), dtype=pl.Float64)
+            read.append(NumberColumn(nothing, column.is_not_null(), column))
+    if spelled:
+        mark = _find_decimal_mark([*spelled, *others], separator)
+        again = iter(_read_spelled(text, mark) for text in spelled)
+        read = [each or next(again) for each in read]
+    return [each for each in read if each is not None]
+
+
+def _strip_signs(text: "pl.Series") -> "pl.Series":
+    """Texts without what stands around a number or between its groups beside points and commas."""
+    return text.str.replace_all(r"[\s\u00a0\u202f'’_$€£¥₿]", "")
+
+
+def _find_decimal_mark(columns: "list[pl.Series]", separator: str) -> str:
+    """Whether a comma or a point parts decimals."""
+    import polars as pl
+
+    text = _strip_signs(pl.concat(columns)).drop_nulls().unique(maintain_order=True)
+    number = text.str.replace(r"(?i)(?:[kmbt%]|e[+-]?\d+)$", "")
+    points, commas = number.str.count_matches(r"\."), number.str.count_matches(r",")
+    comma = _first(text, number.str.contains(r"\..*,") | (points > 1))
+    point = _first(text, number.str.contains(r",.*\.") | (commas > 1))
+    grouped = r"^[+-]?\d{1,3}(?:,\d{3})+$"
+    odd_comma = _first(text, (commas > 0) & (points == 0) & ~number.str.contains(grouped))
+    odd_point = _first(text, (points > 0) & (commas == 0))
+    if comma or (odd_comma and not point):
+        other = point or (odd_point if not comma else "")
+        if other:
+            raise ValueError(f"{comma or odd_comma!r} and {other!r} are written in different ways")
+        return ","
+    if point or odd_point or separator not in (";", "\t"):
+        return "."
+    return ","
+
+
+def _first(text: "pl.Series", found: "pl.Series") -> str:
+    """The first text that was found; "" if none was."""
+    place = found.arg_max() if found.any() else None
+    return "" if place is None else str(text[place])
+
+
+def _read_spelled(column: "pl.Series", mark: str) -> NumberColumn:
+    """Read numbers with groups of digits and suffixes, decimals parted by ``mark``."""
+    import polars as pl
+
+    group = "," if mark == "." else "."
+    text = _strip_signs(column)
+    suffix = text.str.extract(r"(?i)\d([kmbt])$").str.to_lowercase()
+    number = text.str.replace(r"(?i)(\d)[kmbt]$", "${1}")
+    grouped = number.str.contains(rf"^[+-]?\d{{1,3}}(?:\{group}\d{{3}})+(?:\{mark}\d*)?$")
+    number = number.zip_with(
+        ~grouped.fill_null(False), number.str.replace_all(group, "", literal=True)
+    )
+    plain = number.str.replace_all(mark, ".", literal=True) if mark == "," else number
+    values = plain.cast(pl.Float64, strict=False)
+    factor = suffix.replace_strict(
+        list(_SUFFIXES), list(_SUFFIXES.values()), default=1.0, return_dtype=pl.Float64
+    )
+    # 121.63 thousand are 121630, which no product of binary fractions is for certain.
+    scaled = values.zip_with(factor == 1.0, (values * factor).round_sig_figs(15))
+    return NumberColumn(scaled, scaled.is_null() & column.is_not_null(), column)

@@ -1,0 +1,34 @@
+"""``RawTable``: what every reader of files gives back, values as they stand in the file."""
+
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+class RawTable(NamedTuple):
+    """The columns of one table, before anyone has said what they are.
+
+    Attributes:
+        names: the file's own names in its order, "" for a column without one; levels of a name
+            that has several, joined by ``LEVELS``; None where the file names nothing.
+        frame: columns "0", "1", ... in that order, values as they stand, texts as texts.
+        first_row: what to call the first row in errors: its line in a text, 1 in any other file.
+        separator: what parts the fields of a text; "" in any other file.
+    """
+
+    names: list[str] | None
+    frame: "pl.DataFrame"
+    first_row: int = 1
+    separator: str = ""
+
+
+LEVELS = " | "
+"""Stands between the levels of a name: "Close | BTC-USD" of a header of two lines."""
+
+
+def make_frame(columns: "list[pl.Series]") -> "pl.DataFrame":
+    """Make the frame of a ``RawTable`` of columns in the file's order."""
+    import polars as pl
+
+    return pl.DataFrame([series.alias(f"{i}") for i, series in enumerate(columns)])
