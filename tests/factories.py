@@ -107,6 +107,7 @@ def candles_of(
         "volume": 0.1 + 50 * noise(4),
     }
     more = {
+        "volume": columns["volume"],
         "quote_volume": columns["volume"] * close,
         "trades": np.floor(1 + 100 * noise(5)),
         "taker_buy_volume": columns["volume"] * noise(6),

@@ -136,21 +136,21 @@ def _settle_repeats(
     )
     if odd.sum() > max(FEW, SHARE * bars):
         raise CandleError(
-            f"{where}: of its {bars} bars {len(set(times[repeats.rows[odd]].tolist()))} stand there "
+            f"{where}: of its {bars} bars {len(np.unique(times[repeats.rows[odd]]))} stand there "
             f"more than once with different values ({told}): is it more than one market or "
             "interval, or was the time of day lost?"
         )
     if odd.any() and repeats.gap[i] > CONTRADICTION:
         raise CandleError(f"{where}: {told}: remove the wrong one")
     parts = [
-        (repeats.earlier, "were of bars not finished yet, which stand there finished too"),
-        (repeats.same, "differ by rounding at most"),
+        (repeats.earlier, "are of bars not finished yet, which stand there finished too"),
+        (repeats.same, "differ from it by rounding at most"),
         (odd, f"do not agree with it ({told})"),
     ]
     kinds = "; ".join(f"{int(rows.sum())} {text}" for rows, text in parts if rows.any())
     return (
-        f"{where}: {len(repeats.rows)} rows repeat an open time, and one row of each was kept, the "
-        f"finished and most complete one: {kinds}"
+        f"{where}: {len(repeats.rows)} rows repeat an open time; the finished and most complete of "
+        f"each was kept: {kinds}"
     )
 
 
@@ -166,7 +166,8 @@ def _compare(ordered: dict[str, NDArray[Any]], first: NDArray[np.bool_]) -> _Rep
         ours, theirs = ordered[name][kept], ordered[name][rows]
         with np.errstate(invalid="ignore", divide="ignore"):
             found = (theirs - ours) / np.maximum(np.abs(ours), np.abs(theirs))
-        return np.nan_to_num(found, nan=0.0)
+        known: NDArray[np.float64] = np.nan_to_num(found, nan=0.0)
+        return known
 
     above = {name: share(name) for name in ("open", "high", "low", "close", "volume")}
     same = np.all([np.abs(values) <= ALIKE for values in above.values()], axis=0)

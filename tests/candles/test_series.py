@@ -19,7 +19,6 @@ from btc_datamodule.candles.series import (
     concatenate,
     make_empty,
     merge,
-    tidy,
 )
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import CandleError
@@ -46,7 +45,7 @@ def spoiled(name: str, row: int, value: float) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-@pytest.mark.parametrize("name", [*PRICES, "volume"])
+@pytest.mark.parametrize("name", PRICES)
 def test_a_value_that_is_no_number_is_found(name: str, value: float) -> None:
     with pytest.raises(CandleError) as caught:
         Candles(HOUR, spoiled(name, 3, value))
@@ -62,7 +61,7 @@ def test_a_price_must_be_above_zero(name: str, value: float) -> None:
     assert str(caught.value) == f"candles, row 2 (2020-01-01T02:00:00Z): {shown}"
 
 
-@pytest.mark.parametrize("name", ["volume", *OPTIONAL])
+@pytest.mark.parametrize("name", OPTIONAL)
 def test_amounts_must_not_be_negative(name: str) -> None:
     with pytest.raises(CandleError) as caught:
         Candles(HOUR, spoiled(name, 5, -1.5))
@@ -137,7 +136,7 @@ def test_a_missing_column_is_named_beside_those_that_are_there() -> None:
     there = "open_time, open, high, close, quote_volume, taker_buy_volume"
     with pytest.raises(CandleError) as caught:
         Candles(HOUR, columns)
-    assert str(caught.value) == f"candles: no column low, volume (there are: {there})"
+    assert str(caught.value) == f"candles: no column low (there are: {there})"
 
 
 def test_columns_of_different_lengths_are_refused() -> None:
@@ -195,94 +194,16 @@ def test_a_slice_holds_the_bars_that_open_inside(
 def test_no_bars_are_a_series_too() -> None:
     none = make_empty(HOUR)
     assert (len(none), none.span, none.holes().shape) == (0, (0, 0), (0, 2))
-    assert_same(none, candles_of(np.zeros(4, dtype=bool)))
+    assert_same(none, changed(candles_of(np.zeros(4, dtype=bool)), volume=None))
     assert len(concatenate([none, none])) == 0
 
 
 def test_a_polars_frame_has_the_same_columns() -> None:
     series = candles_of(np.ones(3, dtype=bool), optional=["trades"])
     frame = series.to_polars()
-    assert frame.columns == [*REQUIRED, "trades"]
+    assert frame.columns == [*REQUIRED, "volume", "trades"]
     assert frame["open_time"].to_list() == series.open_time.tolist()
     assert frame["close"].to_list() == series["close"].tolist()
-
-
-# --- repairs ------------------------------------------------------------------------------------
-
-
-def test_rows_in_any_order_come_out_sorted_without_a_word() -> None:
-    valid = candles_of(np.ones(6, dtype=bool), optional=["trades"])
-    order = [3, 0, 5, 1, 4, 2]
-    series, notes = tidy({k: v[order] for k, v in valid.columns.items()}, HOUR, "a.csv")
-    assert_same(series, valid)
-    assert notes == ()
-
-
-def test_exact_repeats_are_dropped_and_counted() -> None:
-    valid = candles_of(np.ones(4, dtype=bool))
-    rows = [0, 1, 1, 2, 2, 2, 3]
-    series, notes = tidy({k: v[rows] for k, v in valid.columns.items()}, HOUR, "a.csv")
-    assert_same(series, valid)
-    assert notes == (
-        "a.csv: 3 rows repeat an open time; the most complete of each was kept "
-        "(closes differ by at most 0.000%)",
-    )
-
-
-def test_of_rows_that_contradict_the_first_stays_and_the_largest_difference_is_told() -> None:
-    columns = {
-        "open_time": np.array([T0 + HOUR, T0, T0 + HOUR, T0, T0 + HOUR]),
-        **{name: np.array([100.0, 200.0, 101.0, 200.5, 98.0]) for name in PRICES},
-        "volume": np.array([1.0, 2.0, 3.0, 4.0, 5.0]),
-    }
-    series, notes = tidy(columns, HOUR, "a.csv")
-    assert series["close"].tolist() == [200.0, 100.0]
-    assert series["volume"].tolist() == [2.0, 1.0]
-    assert notes == (
-        "a.csv: 3 rows repeat an open time; the most complete of each was kept "
-        "(closes differ by at most 2.000%, at 2020-01-01T01:00:00Z)",
-    )
-
-
-def test_of_rows_with_one_open_time_the_one_that_knows_most_stays() -> None:
-    columns = {
-        "open_time": np.array([T0, T0, T0]),
-        **{name: np.array([100.0, 101.0, 102.0]) for name in PRICES},
-        "volume": np.array([1.0, 2.0, 3.0]),
-        "trades": np.array([math.nan, 7.0, 8.0]),
-        "quote_volume": np.array([5.0, 6.0, math.nan]),
-    }
-    series, _ = tidy(columns, HOUR, "a.csv")
-    assert {name: series[name].tolist() for name in ("close", "trades", "quote_volume")} == {
-        "close": [101.0],
-        "trades": [7.0],
-        "quote_volume": [6.0],
-    }
-
-
-def test_a_bad_row_is_named_as_it_came_not_as_it_was_sorted() -> None:
-    columns = {name: np.asarray(values)[::-1] for name, values in bars().items()}
-    columns["high"] = np.where(np.arange(6) == 1, 1.0, columns["high"])
-    with pytest.raises(CandleError, match=r"^a\.csv, row 31 \(2020-01-01T04:00:00Z\): high is"):
-        tidy(columns, HOUR, "a.csv", np.arange(30, 36))
-
-
-def test_tidying_nothing_gives_nothing() -> None:
-    series, notes = tidy(make_empty(HOUR).columns, HOUR, "a.csv")
-    assert (len(series), notes) == (0, ())
-
-
-@settings(max_examples=50)
-@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 2)), max_size=12))
-def test_each_open_time_comes_out_once(rows: list[tuple[int, int]]) -> None:
-    versions = [candles_of(np.ones(7, dtype=bool), seed=seed) for seed in range(3)]
-    columns = {name: np.array([versions[v][name][bar] for bar, v in rows]) for name in REQUIRED}
-    series, notes = tidy(columns, HOUR, "a.csv")
-    kept = dict(reversed(rows))  # of equals, the first
-    assert series.open_time.tolist() == [T0 + bar * HOUR for bar in sorted(kept)]
-    assert series["close"].tolist() == [versions[kept[b]]["close"][b] for b in sorted(kept)]
-    repeats = len(rows) - len(kept)
-    assert [note.split()[1] for note in notes] == ([str(repeats)] if repeats else [])
 
 
 # --- merging ------------------------------------------------------------------------------------
@@ -366,7 +287,7 @@ def test_a_column_that_one_side_lacks_is_nan_on_its_bars() -> None:
     first = candles_of([T0, T0 + HOUR], optional=["trades"])
     second = candles_of([T0 + 2 * HOUR], optional=["quote_volume"])
     for joined in (merge(first, second, False)[0], concatenate([first, second])):
-        assert set(joined.columns) == {*REQUIRED, "trades", "quote_volume"}
+        assert set(joined.columns) == {*REQUIRED, "volume", "trades", "quote_volume"}
         assert joined["trades"][:2].tolist() == first["trades"].tolist()
         assert joined["quote_volume"][2] == second["quote_volume"][0]
         assert np.isnan(joined["trades"]).tolist() == [False, False, True]
@@ -420,25 +341,3 @@ def test_times_and_interval_are_in_the_digest() -> None:
     finer = Candles(HOUR, series.columns)
     moved = changed(series, open_time=series.open_time + 86400)
     assert len({digest_of(series), digest_of(finer), digest_of(moved)}) == 3
-
-
-def test_rows_that_are_no_candles_can_be_left_out_and_are_counted() -> None:
-    columns = bars(6)
-    columns["close"][1] = math.nan
-    columns["high"][1] = -1.0
-    columns["volume"][4] = -2.0
-    candles, notes = tidy(columns, HOUR, "here", drop_invalid=True)
-    whole = candles_of(np.ones(6, dtype=bool), optional=OPTIONAL)
-    kept = [0, 2, 3, 5]
-    assert_same(candles, Candles(HOUR, {name: whole[name][kept] for name in COLUMNS}))
-    assert notes == (
-        "2 rows that are no candles were left out, such as here, row 1 "
-        "(2020-01-01T01:00:00Z): high is not above zero (high -1)",
-    )
-
-
-def test_leaving_out_what_is_no_candle_says_nothing_of_a_wrong_grid() -> None:
-    columns = bars(6)
-    columns["open_time"][2] += 60
-    with pytest.raises(CandleError, match=r"row 2 .*is `interval` right"):
-        tidy(columns, HOUR, "here", drop_invalid=True)

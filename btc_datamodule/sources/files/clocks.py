@@ -128,7 +128,7 @@ def localise(micros: "pl.Series", timezone: str) -> "tuple[pl.Series, tuple[str,
     frame = frame.with_columns(rank=rank, count=pl.len().over("shown"))
     second = frame["twice"] & (frame["rank"] > 1)
     alone = int((frame["twice"] & (frame["count"] == 1)).sum())
-    notes = ()
+    notes: tuple[str, ...] = ()
     if alone:
         notes = (
             f"{alone} times that the clocks in {timezone} showed twice stand there once, and were "

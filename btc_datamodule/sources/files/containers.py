@@ -32,11 +32,11 @@ MOST = 100
 FREE = 16 * 2**20
 """Bytes that any file may unpack to."""
 
-_OPENERS: dict[bytes, Callable[[Any], IO[bytes]]] = {
-    b"\x1f\x8b": lambda file: gzip.open(file),
-    b"BZh": lambda file: bz2.open(file),
-    b"\xfd7zXZ\x00": lambda file: lzma.open(file),
-    b"\x28\xb5\x2f\xfd": lambda file: zstd.open(file),
+_OPENERS: dict[bytes, tuple[str, Callable[[IO[bytes]], Any]]] = {
+    b"\x1f\x8b": ("gzip", gzip.open),
+    b"BZh": ("bzip2", bz2.open),
+    b"\xfd7zXZ\x00": ("xz", lzma.open),
+    b"\x28\xb5\x2f\xfd": ("Zstandard", zstd.open),
 }
 _DAMAGE = (
     *(OSError, EOFError, ValueError, RuntimeError, NotImplementedError),
@@ -59,15 +59,14 @@ def read_bytes(path: Path) -> bytes:
 
 def unpack_stream(raw: bytes, where: str) -> bytes:
     """Unpack bytes that are a packed stream; give others back as they are."""
-    for magic, opener in _OPENERS.items():
+    for magic, (kind, opener) in _OPENERS.items():
         if raw.startswith(magic):
             try:
                 with opener(BytesIO(raw)) as file:
                     return _read_limited(file, len(raw), where)
             except _DAMAGE as error:
-                kind = {b"\x1f\x8b": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}.get(magic)
                 raise SourceError(
-                    f"{where}: the {kind or 'Zstandard'} data is damaged or cut short "
+                    f"{where}: the {kind} data is damaged or cut short "
                     f"({get_first_line(error)}): get the file again"
                 ) from None
     return raw

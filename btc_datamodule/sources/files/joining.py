@@ -44,8 +44,8 @@ def join_bars(
     length = _choose_length(tables, interval)
     notes: list[str] = []
     parts: list[Candles] = []
-    for bars in tables:
-        bars, left_out = _leave_out_live(bars, length)
+    for table in tables:
+        bars, left_out = _leave_out_live(table, length)
         _refuse_local_times(bars)
         candles, repaired = _tidy(bars, length, drop_invalid)
         parts.append(candles)
@@ -92,7 +92,7 @@ def _choose_length(tables: Sequence[Bars], interval: int) -> int:
 
 
 def _find_length(bars: Bars, interval: int) -> int:
-    """The length of a table's bars, seconds; ``interval`` if not shorter, 0 if it cannot be told."""
+    """The length of a table's bars, seconds: ``interval`` if not shorter, 0 if not to be told."""
     if len(bars.rows) < 3 and not 0 < bars.spacing < interval:
         return 0
     if bars.spacing >= interval:

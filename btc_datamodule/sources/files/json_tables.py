@@ -62,9 +62,9 @@ def _find_table(content: Any, where: str, deepest: int) -> RawTable | None:
         if all(isinstance(row, list) for row in content):
             return _read_lists(content, where)
         if all(isinstance(row, dict) for row in content):
-            table = _read_objects(content)
-            if _is_named(table.names) or len(content) > 1 or not deepest:
-                return table
+            objects = _read_objects(content)
+            if _is_named(objects.names) or len(content) > 1 or not deepest:
+                return objects
     if isinstance(content, dict):
         table = _read_columns(content, where)
         if table is not None:

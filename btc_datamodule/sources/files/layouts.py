@@ -62,12 +62,20 @@ def guess_order(table: RawTable, where: str) -> tuple[tuple[str, ...], tuple[str
     return names, (note,)
 
 
-def describe_first_row(table: RawTable) -> str:
-    """The first row of a table, for an error."""
+def describe_first_row(table: RawTable, place: int | None = None) -> str:
+    """The first row of a table, or of one column, for an error."""
     if not table.frame.height:
         return "missing"
-    text = ",".join("" if value is None else f"{value}" for value in table.frame.row(0))
+    frame = table.frame.head(1)
+    frame = frame if place is None else frame.select(f"{place}")
+    text = ",".join(map(_show, frame.get_columns()))
     return repr(text if len(text) <= 100 else f"{text[:97]}...")
+
+
+def _show(series: "pl.Series") -> str:
+    """The first value of a column; an instant far out, which Python cannot show, as its number."""
+    value = series.to_physical()[0] if series.dtype.is_temporal() else series[0]
+    return "" if value is None else f"{value}"
 
 
 def _refuse(table: RawTable, where: str, why: str) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from btc_datamodule.candles.series import PRICES
 from btc_datamodule.errors import SourceError
-from btc_datamodule.sources.columns import ALIASES, LEFT_OUT, OPENING, normalise
+from btc_datamodule.sources.columns import ALIASES, OPENING, normalise
 from btc_datamodule.sources.files.layouts import describe_first_row, guess_order
 from btc_datamodule.sources.files.raw import LEVELS, RawTable
 from btc_datamodule.sources.files.times import Kind, classify
@@ -84,14 +84,22 @@ class _Name(NamedTuple):
     group: str
 
 
-def find_roles(table: RawTable, columns: ColumnNames, symbol: str | None, where: str) -> Roles:
+def find_roles(
+    table: RawTable,
+    columns: ColumnNames,
+    where: str,
+    *,
+    symbol: str | None = None,
+    time_format: str | None = None,
+) -> Roles:
     """Find which columns of a table are which.
 
     Args:
         table: as a file has it.
         columns: what the user says.
-        symbol: of the market that is wanted, where names of columns tell several.
         where: the file, for errors.
+        symbol: of the market that is wanted, where names of columns tell several.
+        time_format: how times are written; None to go by what stands there.
 
     Raises:
         SourceError: if a column is missing, there are several of one kind, or ``columns`` does not
@@ -123,7 +131,7 @@ def find_roles(table: RawTable, columns: ColumnNames, symbol: str | None, where:
     prices = {p: _find(readings, ALIASES[p], said, p, where) for p in PRICES}
     if prices["close"] is None and None not in (prices["open"], prices["high"], prices["low"]):
         prices["close"] = _find(readings, ("price",), said, "close", where)
-    times, stamp = _find_times(table, readings, said, where)
+    times, stamp = _find_times(table, readings, said, time_format, where)
     found = {name: place for name, place in prices.items() if place is not None}
     missing = [name for name in PRICES if name not in found]
     if not times:
@@ -300,7 +308,11 @@ def _find_volumes(
 
 
 def _find_times(
-    table: RawTable, readings: list[list[_Name]], said: dict[int, str], where: str
+    table: RawTable,
+    readings: list[list[_Name]],
+    said: dict[int, str],
+    time_format: str | None,
+    where: str,
 ) -> tuple[tuple[int, ...], Stamp | None]:
     """The places of the time, and whether its name says that a bar opens or closes then."""
     order = {name: i for i, name in enumerate(TIME_NAMES)}
@@ -317,6 +329,8 @@ def _find_times(
     for place, each in enumerate(readings):
         plain = [name.plain for name in each if name.plain in aliases]
         kind = _classify(table, place) if plain else "none"
+        if kind == "none" and plain and time_format is not None:
+            kind = "instant"
         if kind != "none":
             best = min(plain, key=aliases.index)
             clear = 0 if best in OPENING else 2 if best in _CLOSING else 1
@@ -366,6 +380,14 @@ def _refuse(table: RawTable, missing: list[str], readings: list[list[_Name]], wh
             f"the names of its {table.frame.width} columns in order"
         )
     held = ", ".join(name or "(no name)" for name in table.names)
+    for place, each in enumerate(readings):
+        if missing == ["open_time"] and any(name.plain in ALIASES["open_time"] for name in each):
+            series = table.frame[f"{place}"]
+            raise SourceError(
+                f"{where}: column {table.names[place]} holds {series.dtype} and no times, such as "
+                f"{describe_first_row(table, place)}: say how they are written, such as "
+                '`time_format: "%d/%m/%Y %H:%M"`, or which column it is in `columns`'
+            )
     if set(missing) >= {"open", "high", "low"} and "open_time" not in missing:
         raise SourceError(
             f"{where}: no open, high and low (the file has: {held}): one price a row makes no "

@@ -70,7 +70,7 @@ def read_number_columns(columns: "list[pl.Series]", separator: str = "") -> list
 
 def _strip_signs(text: "pl.Series") -> "pl.Series":
     """Texts without what stands around a number or between its groups beside points and commas."""
-    return text.str.replace_all(r"[\s\u00a0\u202f'’_$€£¥₿]", "")
+    return text.str.replace_all(r"[\s\u00a0\u202f'\u2019_$€£¥₿]", "")
 
 
 def _find_decimal_mark(columns: "list[pl.Series]", separator: str) -> str:

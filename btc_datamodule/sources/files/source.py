@@ -217,7 +217,7 @@ def _parse_columns(columns: Columns | None) -> ColumnNames:
         if not _are_names(columns.values()) and _are_names(columns):
             columns = {old: new for new, old in columns.items()}
         pairs = {str(old): _parse_name(new) for old, new in columns.items()}
-        _refuse_repeats([new for new in pairs.values()])
+        _refuse_repeats(list(pairs.values()))
         return pairs
     order = tuple(map(_parse_name, columns))
     _refuse_repeats(list(order))
@@ -260,8 +260,8 @@ def _check_timezone(timezone: str) -> None:
         pl.Series([0]).cast(pl.Datetime("us")).dt.replace_time_zone(timezone)
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
         raise ConfigError(
-            f"timezone {timezone!r} is not known: write one such as Europe/Berlin, America/New_York "
-            "or Etc/GMT-8 (eight hours ahead of UTC)"
+            f"timezone {timezone!r} is not known: write one such as Europe/Berlin, "
+            "America/New_York or Etc/GMT-8 (eight hours ahead of UTC)"
         ) from None
 
 

@@ -157,7 +157,6 @@ def _list_failures() -> tuple[type[BaseException], ...]:
 
 def list_folder(folder: Path) -> list[Path]:
     """The files of a folder that can be read, in order of name."""
-
     return sorted(
         path
         for path in folder.iterdir()

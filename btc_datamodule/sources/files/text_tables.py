@@ -87,7 +87,7 @@ def read_text(raw: bytes, where: str) -> RawTable:
 
 
 def _convert_to_utf8(raw: bytes, where: str) -> bytes:
-    """The text in UTF-8, without a byte order mark, its lines ended by "\\n"."""
+    """The text in UTF-8, without a byte order mark, its lines ended as on Unix."""
     head = raw[:4096]
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
         evens, odds = head[::2].count(0), head[1::2].count(0)

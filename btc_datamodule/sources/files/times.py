@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 MICRO = 10**6
 EARLIEST = parse_instant("1990-01-01")
-"""Epoch seconds that no time in numbers lies before: smaller numbers are no times, or other ones."""
+"""Epoch seconds that no time in numbers lies before: smaller numbers are something else."""
 
 _COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
 _CLOCK = r"^\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?$"
@@ -75,24 +75,30 @@ def classify(series: "pl.Series") -> Kind:
 
     told = series.drop_nulls().head(200)
     kind = told.dtype
-    if kind == pl.Date or isinstance(kind, pl.Datetime):
-        return "date" if kind == pl.Date else "instant"
-    if kind == pl.Time:
-        return "clock"
+    if kind.is_temporal():
+        kinds: dict[Any, Kind] = {pl.Date: "date", pl.Time: "clock", pl.Duration: "none"}
+        return kinds.get(kind.base_type(), "instant")
     if kind == pl.String:
-        told = strip_text(told).drop_nulls()
-        numbers = told.cast(pl.Float64, strict=False)
-        if not numbers.has_nulls() and len(told):
-            clocks = told.str.contains(r"^([01]\d|2[0-3])([0-5]\d){1,2}$").all()
-            return "clock" if clocks else _classify_numbers(numbers)
-        if told.str.contains(_CLOCK).all():
-            return "clock" if len(told) else "none"
-        read = parse_texts(told, None, 0).seconds
-        if not len(told) or read.null_count() == len(told):
-            return "none"
-        clock = r"\d:\d|\dT\d|\d{8} \d|[AaPp]\.?[Mm]"
-        return "instant" if told.str.contains(clock).any() else "date"
+        return _classify_texts(strip_text(told).drop_nulls())
     return _classify_numbers(told.cast(pl.Float64)) if kind.is_numeric() else "none"
+
+
+def _classify_texts(told: "pl.Series") -> Kind:
+    import polars as pl
+
+    numbers = told.cast(pl.Float64, strict=False)
+    if not len(told):
+        return "none"
+    if not numbers.has_nulls():
+        clocks = told.str.contains(r"^([01]\d|2[0-3])([0-5]\d){1,2}$").all()
+        return "clock" if clocks else _classify_numbers(numbers)
+    if told.str.contains(_CLOCK).all():
+        return "clock"
+    read = parse_texts(told, None, 0).seconds
+    if read.null_count() == len(told) and numbers.null_count() == len(told):
+        return "none"
+    clock = r"\d:\d|\dT\d|\d{8} \d|[AaPp]\.?[Mm]|^\d{9,}"
+    return "instant" if told.str.contains(clock).any() else "date"
 
 
 def _classify_numbers(numbers: "pl.Series") -> Kind:
@@ -219,7 +225,8 @@ def _read_instants(column: "pl.Series", reading: TimeReading, where: str, first:
     """Read dates and instants of an Arrow file."""
     import polars as pl
 
-    count, notes = column.to_physical().cast(pl.Int64), ()
+    count = column.to_physical().cast(pl.Int64)
+    notes: tuple[str, ...] = ()
     if column.dtype == pl.Date:
         limit, micros = 4_000_000, count * 86_400 * MICRO
     else:

@@ -93,7 +93,9 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         SourceError: if the columns cannot be told.
         CandleError: naming the first row that is no bar.
     """
-    roles = find_roles(table, reading.columns, reading.symbol, where)
+    roles = find_roles(
+        table, reading.columns, where, symbol=reading.symbol, time_format=reading.time_format
+    )
     frame = table.frame
     numbers = np.arange(frame.height, dtype=np.int64) + table.first_row
     kept, notes = _choose_series(frame, table, roles, reading.symbol, where)
@@ -190,8 +192,8 @@ def _choose_series(
             if label != "symbol":
                 advice = "make a file of each, and name one"
             raise SourceError(
-                f"{where}: it holds rows of several series (column {_name(table, place)}: {shown}): "
-                f"{advice}"
+                f"{where}: it holds rows of several series, {shown} in column "
+                f"{_name(table, place)}: {advice}"
             )
     if symbol is not None and chosen is None and table.names is not None:
         known = {normalise(part) for name in table.names for part in name.split()}
@@ -325,7 +327,7 @@ def _refuse_empty_volume(
         return told, ()
     place = next(i for i, name in enumerate(names) if name in ("tickvol", "tickvolume"))
     ticks = read_number_columns([frame[f"{place}"]])[0].values.fill_null(0).to_numpy()[chosen]
-    if "volume" in told and (np.nan_to_num(told["volume"]) > 0).any() or not (ticks > 0).any():
+    if ("volume" in told and (np.nan_to_num(told["volume"]) > 0).any()) or not (ticks > 0).any():
         return told, ()
     note = (
         f"{where}: there is no volume, only ticks were counted: volume is not known "

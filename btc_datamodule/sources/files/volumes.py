@@ -209,8 +209,8 @@ def _describe_contradiction(
     i = int(np.argmax(bad))
     coins, paid = names[match.volume], names[match.quote]
     return (
-        f"{where}: {paid} / {coins} is not the price in {int(bad.sum())} of {len(bad)} rows (of bar "
-        f"{i + 1} it is {found[match.quote][i] / found[match.volume][i]:.6g}, the bar's prices "
+        f"{where}: {paid} / {coins} is not the price in {int(bad.sum())} of {len(bad)} rows (of "
+        f"bar {i + 1} it is {found[match.quote][i] / found[match.volume][i]:.6g}, the bar's prices "
         f"{bars['low'][i]:.6g} to {bars['high'][i]:.6g}): one is in other units, contracts for "
         f'instance. Say which is the volume, `columns: {{"{coins}": volume, "{paid}": ignore}}` in '
         f'coins, or `columns: {{"{paid}": quote_volume, "{coins}": ignore}}` in the quote currency'
