@@ -382,11 +382,11 @@ def _refuse(table: RawTable, missing: list[str], readings: list[list[_Name]], wh
     held = ", ".join(name or "(no name)" for name in table.names)
     for place, each in enumerate(readings):
         if missing == ["open_time"] and any(name.plain in ALIASES["open_time"] for name in each):
-            series = table.frame[f"{place}"]
             raise SourceError(
-                f"{where}: column {table.names[place]} holds {series.dtype} and no times, such as "
-                f"{describe_first_row(table, place)}: say how they are written, such as "
-                '`time_format: "%d/%m/%Y %H:%M"`, or which column it is in `columns`'
+                f"{where}: column {table.names[place]} holds "
+                f"{table.frame[f'{place}'].dtype} and no times, such as "
+                f"{describe_first_row(table, place)}: say in `columns` which column the time is, or "
+                'how it is written, such as `time_format: "%d/%m/%Y %H:%M"`'
             )
     if set(missing) >= {"open", "high", "low"} and "open_time" not in missing:
         raise SourceError(

@@ -191,8 +191,10 @@ class CandleFile(Source):
                 relative = str(path.relative_to(path.anchor))
                 matches = sorted(p for p in Path(path.anchor).glob(relative) if p.is_file())
             if not matches:
-                what = "this folder holds no file" if path.is_dir() else "no file matches"
-                raise SourceError(f"{pattern}: {what} that can be read, check `path`")
+                what = "no file matches this pattern"
+                if path.is_dir():
+                    what = f"no file in this folder can be read (it must end in {SHOWN})"
+                raise SourceError(f"{pattern}: {what}, check `path`")
             for match in matches:
                 files.setdefault(match.resolve(), match)
         return list(files.values())

@@ -69,7 +69,8 @@ def read_tables(path: Path, dataset: str | None) -> list[tuple[str, RawTable]]:
             "was cloned, or download the file"
         )
     if has_suffix(path.name, HDF5_SUFFIXES):
-        return [(path.name, read_hdf5(path, dataset))]
+        where = f"{path.name}:{dataset.strip('/')}" if dataset else path.name
+        return [(where, read_hdf5(path, dataset))]
     if not has_suffix(path.name):
         raise SourceError(f"{path}: cannot tell its format, rename it to end in {SHOWN}")
     raw = read_bytes(path)

@@ -128,15 +128,8 @@ def _find_layout(raw: bytes, where: str) -> _Layout:
     separator = _find_separator(lines)
     fields = [_split_fields(line.text, separator, where, line.number) for line in lines]
     width = Counter(map(len, fields)).most_common(1)[0][0]
-    rows = [i for i, row in enumerate(fields) if len(row) == width and _is_row(row)]
-    if not rows:
-        rows = [i for i, row in enumerate(fields) if _is_row(row)]
-    first = rows[0] if rows else len(fields)
-    header = [i for i in range(first) if len(fields[i]) == width > 1]
-    above = [i for i in header if all(j in header for j in range(i, first))][-4:]
-    if not above:  # one of another width, which the check of lines will then name
-        above = [i for i in range(first) if sum(map(bool, recognise(fields[i]))) > 1][-1:]
-    if not rows:
+    above, first = _find_header(fields, width)
+    if first == len(fields):
         if above:
             raise SourceError(f"{where}: there is a header and no row under it")
         raise SourceError(f"{where}: no row of numbers in the first lines: this is no CSV text")
@@ -147,6 +140,28 @@ def _find_layout(raw: bytes, where: str) -> _Layout:
             names = texts
     mark = comments[0].text[0] if comments else ""
     return _Layout(names, lines[first], fields[first:], separator, mark)
+
+
+def _find_header(fields: list[list[str]], width: int) -> tuple[range, int]:
+    """The lines of the header, and the first line that is a row; every line after it is one.
+
+    The header is the line that names most columns, with lines of words as long right above and
+    below it. Where no line names any, it is what stands right above the first row.
+    """
+    known = [sum(map(bool, recognise(line))) for line in fields]
+    first = next((i for i, line in enumerate(fields) if _is_row(line)), len(fields))
+    top = max(range(len(fields)), key=lambda i: (known[i], -i))
+    if known[top] < 2 or _is_row(fields[top]):
+        top = first - 1
+        if top < 0 or len(fields[top]) != width or width < 2:
+            return range(0), first
+    length = len(fields[top])
+    first = top + 1
+    while first < len(fields) and len(fields[first]) == length and not _is_row(fields[first]):
+        first += 1
+    while top > 0 and len(fields[top - 1]) == length and not _is_row(fields[top - 1]):
+        top -= 1
+    return range(top, first), first
 
 
 def _read_first_lines(raw: bytes, where: str) -> tuple[list[_Line], list[_Line]]:

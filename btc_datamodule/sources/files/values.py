@@ -103,15 +103,18 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         frame, numbers = frame.filter(kept), numbers[kept]
     columns = [frame[f"{place}"] for place in roles.time]
     form = TimeReading(reading.time_format, reading.timezone, interval)
-    if kept is None:
-        times = read_times(columns, form, where, table.first_row)
-    else:
-        times = _read_some_times(columns, form, where, numbers)
+    values = _read_values(frame, table, roles, where)
+    try:
+        times = read_times(columns, form, where, 0)
+    except RowError as fault:
+        before = np.arange(len(numbers)) < fault.row
+        _refuse_texts(values, roles, before, numbers, where)
+        problem = str(fault).removeprefix(f"{where}, row {fault.row}: ")
+        raise CandleError(f"{where}, row {numbers[fault.row]}: {problem}") from None
     spacing = _find_spacing(times)
     micros, stamp_notes = _find_openings(times, roles, reading.stamp, spacing or interval, where)
     notes = (*roles.notes, *notes, *times.notes, *stamp_notes)
 
-    values = _read_values(frame, table, roles, where)
     unpriced = np.sum([np.isnan(values[roles.prices[name]][0]) for name in PRICES], axis=0)
     empty = unpriced == len(PRICES)
     late = times.known & ~empty & (micros >= end * MICRO)
@@ -204,17 +207,6 @@ def _choose_series(
     return chosen, ()
 
 
-def _read_some_times(
-    columns: "list[pl.Series]", form: TimeReading, where: str, numbers: NDArray[np.int64]
-) -> Times:
-    """Read the times of some rows of a file; an error gives the number of the row in the file."""
-    try:
-        return read_times(columns, form, where, 0)
-    except RowError as error:
-        problem = str(error).partition(": ")[2]
-        raise RowError(where, int(numbers[error.row]), problem) from None
-
-
 def _find_spacing(times: Times) -> int:
     """Seconds between most bars, of two as frequent ones the more; 0 where there are none two."""
     steps = np.diff(np.unique(times.micros[times.known]))
@@ -288,7 +280,7 @@ def _refuse_texts(
             bad = column.bad & pl.Series(wanted)
             refuse_text(column.text, bad, name, "which is not a number", where, 0)
         except RowError as fault:
-            problem = str(fault).partition(": ")[2]
+            problem = str(fault).removeprefix(f"{where}, row {fault.row}: ")
             faults.append(RowError(where, int(numbers[fault.row]), problem))
     if faults:
         raise CandleError(str(min(faults, key=lambda fault: fault.row)))

@@ -154,8 +154,8 @@ def test_bars_longer_than_asked_for_are_not_taken_for_holes(tmp_path: Path) -> N
     assert len(read(path).candles) == 100
     with pytest.raises(SourceError, match=r"bars are 1h apart, not 1m: set `interval` to 1h"):
         read(path, 60)
-    with pytest.raises(CandleError, match=r"a\.csv, row 3 .* does not open on the 1d grid"):
-        read(path, 86_400)
+    with pytest.raises(SourceError, match="are 1h apart, of which none of 90m can be joined: set"):
+        read(path, 90 * 60)
 
 
 def test_the_revision_changes_with_content_columns_and_dataset_only(tmp_path: Path) -> None:
@@ -199,7 +199,12 @@ def test_the_series_is_named_after_the_file_and_its_settings(tmp_path: Path) -> 
     [
         ({"path": ""}, "`path` is empty"),
         ({"path": []}, "`path` is empty"),
-        ({"path": "a.xlsx"}, "path 'a.xlsx' is no file that can be read: it must end in .csv"),
+        ({"path": "a.xls"}, "path 'a.xls' is no file that can be read: it must end in .csv"),
+        ({"path": "a.csv", "stamp": "end"}, "stamp is 'end': choose open or close"),
+        ({"path": "a.csv", "time_format": "d/m/Y"}, "time_format 'd/m/Y' must be written as of"),
+        ({"path": "a.csv", "timezone": "Berlin"}, "timezone 'Berlin' is not known: write one such"),
+        ({"path": "a.csv", "columns": {"Vol": "vol"}}, "'vol' is no column of a candle"),
+        ({"path": "a.csv", "columns": {"a": "low", "b": "low"}}, "'low' stands there more than"),
         ({"path": "folder"}, "it must end in .csv"),
         ({"path": "a.csv", "columns": "krakken"}, "one of kraken, bitfinex, coinbase, binance"),
         ({"path": "a.csv", "columns": ["open_time", "price"]}, "'price' is no column of a candle"),

@@ -69,17 +69,19 @@ def bars_gz() -> bytes:
         ("a.csv.gz", bars_gz()[:-12], "the gzip data is damaged or cut short"),
         ("a.csv.gz", bars_gz()[:20] + b"junk" + bars_gz()[24:], "the gzip data is damaged"),
         ("a.csv", b"PK\x03\x04\x00\x00junk", "this is no CSV text"),
-        ("a.csv", b"\xff\xfejunk,\xff\n1,2\n", "row 1: this is no CSV text in UTF-8"),
+        ("a.csv", b"\xffjunk,\xff\n1,2\n", "row 1: this is no CSV text in UTF-8"),
+        ("a.csv", b"\xff\xfejunk,\xff\n1,2\n", "this is no CSV text in UTF-16"),
         ("a.csv", b"x" * 200_000, "this is no CSV text"),
         ("a.csv", HEADER.encode() + b"1577836800,1,1,1,1,\xff\xfe\n", "row 2: this is no CSV text"),
         ("a.csv", HEADER.encode(), "there is a header and no row under it"),
         ("a.csv", b"date,open,high\n2020-01-01,1,1\n",
-         "no column low, close, volume (the file has: date, open, high)"),
+         "no column low, close (the file has: date, open, high)"),
         ("a.csv", b"zeit,hoch,tief\n2020-01-01,1,1\n",
-         "no column open_time, open, high, low, close, volume (the file has: zeit, hoch, tief)"),
-        ("a.csv", b"1577836800,7000,7001,6999,7000,1\n",
-         "no header; the first row is '1577836800,7000,7001,6999,7000,1': set `columns` to the "
-         "names of its 6 columns in order, or to one of kraken, bitfinex, coinbase, binance"),
+         "no column open_time, open, high, low, close (the file has: zeit, hoch, tief)"),
+        ("a.csv", b"1577836800,7000,7000,7000,7000,1\n",
+         "no header; the first row is '1577836800,7000.0,7000.0,7000.0,7000.0,1.0', and its rows do "
+         "not tell which column is which: set `columns` to the names of its 6 columns in order, or "
+         "to one of kraken, bitfinex, coinbase, binance"),
         ("a.parquet", b"junk", "damaged, or not what its name says"),
         ("a.feather", b"ARROW1junkjunkjunk", "damaged, or not what its name says"),
         ("a.arrow", b"junkjunk", "damaged, or not what its name says"),
@@ -117,6 +119,6 @@ def test_a_missing_file_and_an_empty_pattern_are_named_with_their_path(tmp_path:
         assert str(tmp_path / name) in str(caught.value)
         with pytest.raises(SourceError, match=problem):
             _ = source.revision
-    write(tmp_path / "a.txt", "x")
-    with pytest.raises(SourceError, match=r"a\.txt: cannot tell its format"):
-        read(tmp_path / "*.txt")
+    write(tmp_path / "a.doc", "x")
+    with pytest.raises(SourceError, match=r"a\.doc: cannot tell its format, rename it to end in"):
+        read(tmp_path / "*.doc")

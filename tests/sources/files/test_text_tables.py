@@ -60,12 +60,13 @@ def test_klines_without_header_are_known_by_their_close_time(
     tmp_path: Path, columns: str | None
 ) -> None:
     bars = [line.partition(",")[2] for line in csv_text().splitlines()]
+    paid = [87500.0, 0.0, 7e-5]
     text = "".join(
-        f"{t}000,{bars[i]},{t + 3599}999,{i}.5,{i + 7},0.25,8,0\n" for i, t in enumerate(TIME)
+        f"{t}000,{bars[i]},{t + 3599}999,{paid[i]},{i + 7},0.25,8,0\n" for i, t in enumerate(TIME)
     )
     expect_bars(
         read(write(tmp_path / "a.csv", text), columns=columns).candles,
-        quote_volume=[0.5, 1.5, 2.5],
+        quote_volume=paid,
         trades=[7, 8, 9],
         taker_buy_volume=[0.25] * 3,
     )
@@ -106,10 +107,10 @@ def test_an_optional_column_is_known_by_its_aliases_and_may_be_empty(
     tmp_path: Path, column: str, alias: str
 ) -> None:
     lines = csv_text().splitlines()
-    extra = ["5.5", "NULL", ""]
+    extra = ["87500.5", "NULL", ""]
     text = "".join(f"{line},BTC/USD,{x}\n" for line, x in zip(lines, extra, strict=True))
     path = write(tmp_path / "a.csv", f"{HEADER.strip()},symbol,{alias}\n{text}")
-    expect_bars(read(path).candles, **{column: [5.5, np.nan, np.nan]})
+    expect_bars(read(path).candles, **{column: [87500.5, np.nan, np.nan]})
 
 
 def test_btc_and_usd_volumes_are_told_apart_in_either_order(tmp_path: Path) -> None:
@@ -148,11 +149,15 @@ def test_a_comma_in_quotes_in_a_column_left_out_is_no_new_field(tmp_path: Path) 
     expect_bars(read(path).candles)
 
 
-def test_columns_must_fit_the_file_and_not_contradict_its_header(tmp_path: Path) -> None:
+def test_columns_must_fit_the_file_and_overrule_its_header(tmp_path: Path) -> None:
     path = write(tmp_path / "a.csv", csv_text())
     with pytest.raises(SourceError, match="the file has 6 columns and `columns` names 7"):
         read(path, columns="kraken")
-    write(path, HEADER + csv_text())
-    with pytest.raises(SourceError, match="`columns` contradicts the file's own names"):
-        read(path, columns="coinbase")
-    expect_bars(read(path, columns=["open_time", *ORDER]).candles)
+    write(path, "a,open,close,high,low,b\n" + csv_text())
+    order = ["open_time", *ORDER]
+    expect_bars(read(path, columns=order).candles)
+    names = {"a": "open_time", "close": "high", "high": "low", "low": "close", "b": "volume"}
+    expect_bars(read(path, columns=names).candles)
+    expect_bars(read(path, columns={new: old for old, new in names.items()}).candles)
+    with pytest.raises(SourceError, match="`columns` names 'c', which the file has not: it has a,"):
+        read(path, columns={"c": "volume"})
