@@ -107,7 +107,7 @@ def _classify_numbers(numbers: "pl.Series") -> Kind:
         return "none"
     if (values == values.astype(np.int64)).all() and _parse_compact(values.astype(np.int64)):
         return "date" if values.max() < 1e9 else "instant"
-    if (values >= EARLIEST).all() or _is_spreadsheet(values):
+    if (values >= EARLIEST).mean() > 0.5 or _is_spreadsheet(values):
         return "instant"
     return "clock" if ((values >= 0) & (values < 240_000)).all() and _is_clock(values) else "none"
 
@@ -275,7 +275,9 @@ def _read_numbers(
     def refuse(bad: NDArray[np.bool_], problem: str) -> None:
         if bad.any():
             i = int(np.argmax(bad))
-            shown = series[i] if text is None else text[i][:60]
+            value = series[i] if text is None else text[i][:60]
+            whole = isinstance(value, float) and value.is_integer()
+            shown = int(value) if whole else value
             raise RowError(where, first + i, f"open_time {shown} {problem}")
 
     with np.errstate(invalid="ignore"):

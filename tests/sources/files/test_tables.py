@@ -79,9 +79,9 @@ def bars_gz() -> bytes:
         ("a.csv", b"zeit,hoch,tief\n2020-01-01,1,1\n",
          "no column open_time, open, high, low, close (the file has: zeit, hoch, tief)"),
         ("a.csv", b"1577836800,7000,7000,7000,7000,1\n",
-         "no header; the first row is '1577836800,7000.0,7000.0,7000.0,7000.0,1.0', and its rows do "
-         "not tell which column is which: set `columns` to the names of its 6 columns in order, or "
-         "to one of kraken, bitfinex, coinbase, binance"),
+         "no header; the first row is '1577836800,7000.0,7000.0,7000.0,7000.0,1.0', and its rows "
+         "do not tell which column is which: set `columns` to the names of its 6 columns in order, "
+         "or to one of kraken, bitfinex, coinbase, binance"),
         ("a.parquet", b"junk", "damaged, or not what its name says"),
         ("a.feather", b"ARROW1junkjunkjunk", "damaged, or not what its name says"),
         ("a.arrow", b"junkjunk", "damaged, or not what its name says"),

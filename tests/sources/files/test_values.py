@@ -169,5 +169,5 @@ def test_a_column_of_another_kind_is_an_error_that_says_which(tmp_path: Path) ->
     with pytest.raises(CandleError, match=r"a\.parquet: column close holds List\(Float64\)"):
         read(tmp_path / "a.parquet")
     pl.DataFrame({"time": [True] * 3, **VALUES}).write_parquet(tmp_path / "b.parquet")
-    with pytest.raises(CandleError, match=r"b\.parquet: column open_time holds Boolean"):
+    with pytest.raises(SourceError, match=r"b\.parquet: column time holds Boolean and no times"):
         read(tmp_path / "b.parquet")
