@@ -97,7 +97,8 @@ def _find_length(bars: Bars, interval: int) -> int:
         return 0
     if bars.spacing >= interval:
         return interval
-    steps = np.diff(np.unique(bars.columns["open_time"]))
+    steps = np.diff(np.sort(bars.columns["open_time"]))
+    steps = steps[steps > 0]
     common = int(np.gcd.reduce(steps))
     if len(steps) >= ENOUGH_TO_FIND and bars.spacing % common == 0 and (steps % bars.spacing).any():
         return common if (steps % bars.spacing != 0).mean() > 0.05 else bars.spacing

@@ -385,8 +385,8 @@ def _refuse(table: RawTable, missing: list[str], readings: list[list[_Name]], wh
             raise SourceError(
                 f"{where}: column {table.names[place]} holds "
                 f"{table.frame[f'{place}'].dtype} and no times, such as "
-                f"{describe_first_row(table, place)}: say in `columns` which column the time is, or "
-                'how it is written, such as `time_format: "%d/%m/%Y %H:%M"`'
+                f"{describe_first_row(table, place)}: say in `columns` which column the time is, "
+                'or how it is written, such as `time_format: "%d/%m/%Y %H:%M"`'
             )
     if set(missing) >= {"open", "high", "low"} and "open_time" not in missing:
         raise SourceError(

@@ -209,7 +209,8 @@ def _choose_series(
 
 def _find_spacing(times: Times) -> int:
     """Seconds between most bars, of two as frequent ones the more; 0 where there are none two."""
-    steps = np.diff(np.unique(times.micros[times.known]))
+    steps = np.diff(np.sort(times.micros[times.known]))  # np.unique takes ten times as long
+    steps = steps[steps > 0]
     if not len(steps):
         return 0
     lengths, counts = np.unique(steps, return_counts=True)
