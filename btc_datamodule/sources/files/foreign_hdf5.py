@@ -143,7 +143,7 @@ def _receive_array(stream: IO[bytes], kind: str, rows: int, limit: int) -> NDArr
     if not _NUMBER.fullmatch(kind) or not 0 <= rows * 8 <= 8 * limit:
         return None
     values = np.empty(rows, kind)
-    left = memoryview(values).cast("B") if rows else memoryview(b"")
+    left = values.view(np.uint8).data
     while left:
         got = stream.readinto(left)  # type: ignore[attr-defined]
         if not got:
