@@ -44,6 +44,8 @@ def read_pickled(data: bytes) -> Any:
     try:
         for operation, argument, _ in pickletools.genops(data):
             if operation.name == "STOP":
+                if stack[-1] is _MARK:
+                    raise ValueError("it ends with a mark")
                 return stack[-1]
             _follow(operation.name, argument, stack, memo)
     except (LookupError, TypeError, ValueError, OverflowError) as error:
