@@ -71,7 +71,7 @@ def test_threads_read_at_once(tmp_path: Path) -> None:
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed on it (signal 11)"),
         ("import os; os.abort()", "damaged HDF5 data: the HDF5 library crashed on it (signal 6)"),
-        ("import os; os.kill(os.getpid(), 24)", "computed for more than 5 seconds, the limit for"),
+        ("import os; os.kill(os.getpid(), 24)", "computed for more than 4 seconds, the limit for"),
         ("import os; os.kill(os.getpid(), 9)", "was ended from outside (signal 9)"),
         ("raise ImportError('no h5py')", "that reads HDF5 files failed: ImportError: no h5py"),
         ("print('{\"error\": \"it says so\"}')", "it says so"),
@@ -96,7 +96,7 @@ def test_a_process_that_computes_for_ever_ends(
     limit = "import btc_datamodule.sources.files.hdf5_child as c; c.limit_seconds = lambda size: 0"
     play(monkeypatch, f"{limit}; c._limit_process(0)\nwhile True: pass")
     began = time.monotonic()
-    with pytest.raises(SourceError, match=r"computed for more than 5 seconds"):
+    with pytest.raises(SourceError, match=r"computed for more than 4 seconds"):
         read_hdf5(tmp_path / "a.h5", None)
     assert time.monotonic() - began < 15
 

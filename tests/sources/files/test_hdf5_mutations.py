@@ -176,7 +176,7 @@ def test_a_changed_file_gives_a_table_or_one_line(
         found = reader.read(changed)
         (tmp_path / "last.h5").write_bytes(changed)  # what to look at if this fails
         assert found.mebibytes < 1024
-        assert found.seconds < 8  # five of computing, on a machine that does other things too
+        assert found.seconds < 5.5  # of computing: a busy machine takes longer, and hangs nothing
         if found.table is None:
             assert "changed.h5" in found.error
             assert "\n" not in found.error
