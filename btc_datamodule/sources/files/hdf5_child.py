@@ -39,12 +39,12 @@ def limit_bytes(size: int) -> int:
 
 
 def limit_seconds(size: int) -> int:
-    """How many seconds of computing a file of ``size`` bytes may take; 5 for a small one.
+    """How many seconds of computing a file of ``size`` bytes may take; 4 for a small one.
 
     Forty megabytes a second, a fifth of what gzip unpacks on a slow machine. It is computing that
     is counted, so that a busy machine or a slow disk ends nothing.
     """
-    return math.ceil(3 + limit_bytes(size) / 40e6)
+    return math.ceil(2 + limit_bytes(size) / 40e6)
 
 
 def main(path: str, dataset: str | None) -> None:
