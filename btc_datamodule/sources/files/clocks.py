@@ -25,6 +25,14 @@ _DATES = (
     _WEEKDAY + r"(?P<day>\d{1,2})[- ]" + _MONTH_NAME + r"[-, ]+(?P<year>\d{4}|\d{2})",
     r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})",
 )
+_USUAL = {
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$": "%Y-%m-%d %H:%M:%S",
+    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d$": "%Y-%m-%dT%H:%M:%S",
+    r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$": "%Y-%m-%dT%H:%M:%SZ",
+    r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\+00:00$": "%Y-%m-%d %H:%M:%S+00:00",
+}
+"""Ways to write times that most files have, which are read ten times as fast by themselves."""
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -59,8 +67,8 @@ def parse_texts(text: "pl.Series", form: str | None, interval: int) -> Said:
 
     if form is not None:
         return _parse_as_told(text, form)
-    seconds = pl.Series([None] * len(text), dtype=pl.Int64)
-    micros, zoned = seconds.fill_null(0), pl.Series([False] * len(text), dtype=pl.Boolean)
+    seconds, zoned = _parse_usual(text)
+    micros = pl.zeros(len(text), pl.Int64, eager=True)
     notes: tuple[str, ...] = ()
     for pattern in _DATES:
         left = text.set(seconds.is_not_null(), None)
@@ -85,6 +93,24 @@ def parse_texts(text: "pl.Series", form: str | None, interval: int) -> Said:
         micros = micros.zip_with(~new, read["micros"])
         zoned = zoned.zip_with(~new, read["zoned"])
     return Said(seconds, micros, zoned, notes)
+
+
+def _parse_usual(text: "pl.Series") -> "tuple[pl.Series, pl.Series]":
+    """Int64 seconds of the texts that are written as the first one, if that is a usual way.
+
+    Returns:
+        The seconds, null for any other text; and Boolean, whether a text names its zone.
+    """
+    import polars as pl
+
+    told = text.drop_nulls().head(1)
+    for pattern, form in _USUAL.items():
+        if len(told) and told.str.contains(pattern).all():
+            moments = text.str.to_datetime(form, strict=False, time_unit="ms", exact=True)
+            zoned = moments.is_not_null() & form.endswith(("Z", "0"))
+            return moments.dt.epoch("s"), zoned
+    nothing = text.is_null() & False
+    return pl.select(pl.repeat(None, len(text), dtype=pl.Int64)).to_series(), nothing
 
 
 def parse_clock_texts(text: "pl.Series") -> "pl.Series":

@@ -125,13 +125,15 @@ def _read_sheet(raw: bytes, path: str) -> RawTable:
     import polars as pl
 
     try:
-        frame = pl.read_excel(BytesIO(raw))
-    except (ImportError, pl.exceptions.ModuleUpgradeRequiredError):
+        import fastexcel
+    except ImportError:
         raise SourceError(
             f'{path}: workbooks need fastexcel: pip install "btc-datamodule[files]", or save the '
             "sheet as CSV"
         ) from None
-    except _list_failures() as error:
+    try:
+        frame = pl.DataFrame(fastexcel.read_excel(raw).load_sheet(0))
+    except (fastexcel.FastExcelError, *_list_failures()) as error:
         raise SourceError(f"{path}: no readable workbook ({get_first_line(error)})") from None
     return _make_table(frame)
 

@@ -86,13 +86,12 @@ def settle_volumes(
             advice = f'; `columns: {{"{names[volumes[0]]}": volume}}` takes it for coins'
             return told, (notes[0] + advice,)
         return {"volume": found[volumes[0]]}, ()
-    matches = [
-        _match(found, bars, volume, quote)
-        for volume in dict.fromkeys((*volumes, *quotes))
-        for quote in dict.fromkeys((*quotes, *volumes))
-        if volume != quote
-    ]
-    best = max(matches, key=lambda match: (round(match.share, 2), -matches.index(match)))
+    matches: list[_Match] = []
+    for volume in dict.fromkeys((*volumes, *quotes)):
+        for quote in dict.fromkeys((*quotes, *volumes)):
+            if volume != quote and not (matches and matches[0].share > ENOUGH):
+                matches.append(_match(found, bars, volume, quote))
+    best = max(matches, key=lambda match: round(match.share, 2))  # of equals, the first
     if not any(match.judged.any() for match in matches):  # nothing was traded
         best = matches[0]
     elif best.share < ENOUGH:
@@ -153,7 +152,8 @@ def _match(
     judged = (coins > 0) & (paid > 0) & (low > 0)
     with np.errstate(invalid="ignore", divide="ignore"):
         right = judged & _is_between(paid, coins, low, high)
-        swapped = judged & ~right & _is_between(coins, paid, low, high)
+        left = judged & ~right
+        swapped = left & _is_between(coins, paid, low, high) if left.any() else left
     return _Match(volume, quote, right, swapped, judged)
 
 
