@@ -33,6 +33,7 @@ def path(tmp_path: Path) -> Path:
 
 HELD = candles_of([True] * 30)
 END = HELD.span[1]
+NONE = make_empty(HOUR)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Parted(Source):
     """Ten bars a block; the second is not answered, and holds ``bars`` all the same."""
 
     well: bool = False
-    bars: Candles = make_empty(HOUR)
+    bars: Candles = NONE
 
     name: ClassVar[str] = "parted"
     series: ClassVar[str] = "BTC"

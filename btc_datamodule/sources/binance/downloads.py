@@ -110,8 +110,8 @@ class Downloads:
         """Yield daily files in place of a month that is not answered; the rest is not either."""
         notes = block.notes
         for day, answer in self._fetch_ahead(self._files.select_days(month.wanted)):
-            answer = answer or replace(block, span=day.wanted, notes=())
-            yield day, replace(answer, notes=(*notes, *answer.notes))
+            given = answer or replace(block, span=day.wanted, notes=())
+            yield day, replace(given, notes=(*notes, *given.notes))
             notes = ()  # told once
 
     def _fill_gaps(
@@ -146,9 +146,8 @@ class Downloads:
         origin = self._manners.join(file.path)
         if isinstance(body, _Half):
             note = f"binance {file.name}: {body.value}{_describe_aside(file)}"
-            return Block(
-                file.wanted, make_empty(self._files.interval), origin, (note,), answered=False
-            )
+            nothing = make_empty(self._files.interval)
+            return Block(file.wanted, nothing, origin, (note,), answered=False)
         with self._reading:
             candles, notes = self._read(body, file)
         if not len(candles):

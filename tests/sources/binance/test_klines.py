@@ -125,8 +125,8 @@ def test_a_monthly_file_without_rows_gives_way_to_daily_files(
     assert_same(candles_in(blocks), HELD)
     assert len(blocks) == 1 + 29 + 1
     assert notes_of(blocks) == [
-        "binance BTCUSDT-1h-2020-02.zip: holds no rows: no answer yet, set aside, daily files stand "
-        "in for it, what they lack is asked for again by the next run"
+        "binance BTCUSDT-1h-2020-02.zip: holds no rows: no answer yet, set aside, daily files "
+        "stand in for it, what they lack is asked for again by the next run"
     ]
 
 
