@@ -188,8 +188,8 @@ def check_refusal(
         return
     said = " ".join(body[:600].decode("utf-8", "replace").split())[:160]
     raise SourceError(
-        f"{where}: refused with HTTP {f'{status} {reason}'.rstrip()}, {said!r}: {REFUSALS[status]}: "
-        f"set another `source`, or set `source.base_url` to {mirror}"
+        f"{where}: refused with HTTP {f'{status} {reason}'.rstrip()}, {said!r}: "
+        f"{REFUSALS[status]}: set another `source`, or set `source.base_url` to {mirror}"
     )
 
 

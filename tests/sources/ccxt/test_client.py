@@ -182,24 +182,26 @@ def test_a_refusal_is_quoted_in_one_short_line(exchange: Exchange) -> None:
     assert len(exchange.requests) == 3
 
 
+def at_binance(exchange: Exchange) -> Ccxt:
+    return Ccxt("binance", "BTC/USDT", base_url=exchange.url, requests_per_second=1000.0)
+
+
 GEO = ex.Reply.json(451, {"code": 0, "msg": "Service unavailable from a restricted location"})
 
 
 def test_a_location_that_is_not_served_is_told_at_once_with_a_mirror_that_is_known() -> None:
     with Exchange(lambda request: GEO) as exchange, pytest.raises(SourceError) as caught:
-        fetch(source(exchange, exchange="binance", symbol="BTC/USDT"))
+        fetch(at_binance(exchange))
     assert len(exchange.requests) == 1
     assert str(caught.value) == (
         f"{exchange.url}/api/v3/exchangeInfo: refused with HTTP 451 Unavailable For Legal Reasons, "
-        '\'{"code": 0, "msg": "Service unavailable from a restricted location"}\': the service does '
-        "not serve this location: set another `source`, or set `source.base_url` to "
+        '\'{"code": 0, "msg": "Service unavailable from a restricted location"}\': the service '
+        "does not serve this location: set another `source`, or set `source.base_url` to "
         "https://data-api.binance.vision, a mirror of its spot markets"
     )
 
 
-def test_a_mirror_of_binance_that_has_nothing_but_spot_markets_is_enough_for_a_spot_market() -> (
-    None
-):
+def test_a_mirror_of_binance_with_spot_markets_alone_is_enough_for_a_spot_market() -> None:
     symbol = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}
     more = {"orderTypes": [], "filters": [], "permissions": [], "permissionSets": [["SPOT"]]}
     digits = dict.fromkeys(("baseAssetPrecision", "quotePrecision", "quoteAssetPrecision"), 8)
@@ -216,7 +218,7 @@ def test_a_mirror_of_binance_that_has_nothing_but_spot_markets_is_enough_for_a_s
         return ex.Reply.json(200, [list(row) for row in zip(times, *columns, strict=True)])
 
     with Exchange(answer) as exchange:
-        blocks = fetch(source(exchange, exchange="binance", symbol="BTC/USDT"))
+        blocks = fetch(at_binance(exchange))
     assert_tiles(blocks, (START, END), HELD)
 
 
