@@ -200,9 +200,9 @@ class Market:
         Mirrors, such as Binance's, have no others.
         """
         choice = getattr(self._client, "options", {}).get("fetchMarkets")
-        if isinstance(choice, dict) and "spot" in choice.get("types", ()):
-            if ":" not in self._symbol:
-                choice["types"] = ["spot"]
+        several = isinstance(choice, dict) and "spot" in choice.get("types", ())
+        if several and ":" not in self._symbol:
+            choice["types"] = ["spot"]
 
     def has_interval(self, interval: int) -> bool:
         """Whether the exchange has bars of ``interval`` seconds."""
