@@ -105,12 +105,19 @@ def find_suspicious(
     linked = (starts[1:] - ends[:-1] == interval) & (length[1:] == length[:-1])
     edges = np.flatnonzero(np.diff(np.concatenate([[False], linked, [False]]).astype(np.int8)))
     low, high = edges[::2], edges[1::2]  # numbers of the first and the last hole of each chain
+    many = high - low + 1 >= THINNED
+    low, high = low[many], high[many]
+    # The gaps next to a chain may be shorter, where it begins or ends between two bars.
+    before, beyond = low - 1, np.minimum(high + 1, len(holes) - 1)
+    shorter = (before >= 0) & (starts[low] - ends[before] == interval)
+    first = np.where(shorter & (length[before] < length[low]), starts[before], starts[low])
+    shorter = (beyond > high) & (starts[beyond] - ends[high] == interval)
+    after = np.where(shorter & (length[beyond] < length[low]), ends[beyond], ends[high])
     count = high - low + 1
-    amid = is_amid_complete(starts[low], ends[high], THINNED)
-    thinned = (count >= SURELY_THINNED) | ((count >= THINNED) & amid)
-    for one, other, holes_in_it in zip(low[thinned], high[thinned], count[thinned], strict=True):
-        absent = int(holes_in_it * length[one]) // interval
-        found.append(
-            Stretch((int(starts[one]), int(ends[other])), absent, int(length[one]) + interval)
-        )
+    thinned = (count >= SURELY_THINNED) | is_amid_complete(first, after, THINNED)
+    absent = count_absent(after) - count_absent(first)
+    for i in np.flatnonzero(thinned).tolist():
+        where = (int(first[i]), int(after[i]))
+        step = int(length[low[i]]) + interval
+        found.append(Stretch(where, int(absent[i]) // interval, step))
     return sorted(found)
