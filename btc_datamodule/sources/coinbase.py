@@ -34,6 +34,7 @@ from btc_datamodule.sources.web.client import PoliteClient
 from btc_datamodule.sources.web.doubts import (
     ADVICE,
     CERTAIN,
+    DOUBTED,
     LIKELY,
     describe_longer,
     find_fault,
@@ -48,9 +49,6 @@ PAGE = 300
 
 LATE = 300
 """Seconds after its close in which a bar that is absent may still appear."""
-
-DOUBTED = 3
-"""Times that a page is asked for whose answers are none."""
 
 CUT = 12
 """Bars in a row, at least, and a quarter of the page, whose absence makes a page look cut."""

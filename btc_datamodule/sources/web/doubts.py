@@ -18,6 +18,9 @@ CERTAIN = 1e6
 LIKELY = 1e3
 """Odds from which on they are not believed to be those that were asked for."""
 
+DOUBTED = 3
+"""Times that is asked where the answers are none."""
+
 ADVICE = (
     "run it again: what was answered before is kept, and this span is asked for again; if it stays,"
     " a cache or proxy on the way changes what is asked or answered, or `source.base_url` is not "
@@ -42,9 +45,8 @@ def find_fault(times: NDArray[np.float64], interval: int, span: Span) -> str:
     """
     if not len(times):
         return ""
-    if times.max() >= _LATEST:
-        unit = "milliseconds" if times.max() < _LATEST * 1000 else "microseconds"
-        return f"its times look like {unit}, such as {times.max():.0f}"
+    if unit := find_unit(times):
+        return unit
     start, end = span
     inside = times[(times >= start) & (times < end)]
     if not len(inside):
@@ -61,6 +63,14 @@ def find_fault(times: NDArray[np.float64], interval: int, span: Span) -> str:
             f"{format_interval(interval)}{step}"
         )
     return ""
+
+
+def find_unit(times: NDArray[np.float64] | NDArray[np.int64]) -> str:
+    """Say in which unit times are that should be epoch seconds; "" if they may be."""
+    if times.max() < _LATEST:
+        return ""
+    unit = "milliseconds" if times.max() < _LATEST * 1000 else "microseconds"
+    return f"its times look like {unit}, such as {times.max():.0f}"
 
 
 def find_longer(
