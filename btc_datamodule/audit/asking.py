@@ -85,6 +85,10 @@ def _ask(used: Stages, span: Span) -> Candles:
     except Exception as error:  # a source of the user's own may raise anything
         name = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
         raise UncheckedError(f"the source does not answer: {name}{error}") from error
+    for block in blocks:
+        if not block.answered:
+            where = format_instant(block.span[0])
+            raise UncheckedError(f"the source has no answer yet for the time from {where} on")
     return concatenate([make_empty(interval), *(each.candles for each in blocks)]).slice(*span)
 
 

@@ -1,14 +1,17 @@
 """What is stored and what becomes of it, as text for a person."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from btc_datamodule.candles.gaps import find_suspicious
 from btc_datamodule.candles.timeline import Span, format_instant, format_interval
-from btc_datamodule.store.candle_file import Provenance
+from btc_datamodule.store.candle_file import CandleReader, Provenance
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
 
 ORIGINS_SHOWN = 5
+SUSPICIOUS_SHOWN = 5
 LEFT_OUT = """\
 windows: those at the stage's stride; eligible: origins that may be used. The columns after it
 count origins that were left out: target past the end of the span (end), purge, too little history
@@ -42,7 +45,30 @@ def describe_candles(data: "BTCDataModule", *, provenance: bool = False) -> str:
     lines += [f"          {_format_provenance(record)}" for record in header.provenance[first:]]
     if first:
         lines.append(f"          and {first:,} earlier answers: `info --provenance true`")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_describe_suspicious(data.candle_path)])
+
+
+def _describe_suspicious(path: Path) -> list[str]:
+    """Lines on what looks cut or thinned out of the candles; none if nothing does."""
+    with CandleReader(path) as reader:
+        header = reader.header
+        found = find_suspicious(reader.holes(), header.interval, header.span)
+    if not found:
+        return []
+    absent = sum(stretch.absent for stretch in found)
+    advice = "`refresh: true` asks the source again, and adds what it has"
+    if header.revision:  # a file is read whole: asking again brings the same
+        advice = "what was read has it so"
+    return [
+        f"suspicious {len(found):,} stretches, {absent:,} bars absent though the bars around are "
+        "there: outages, or answers that were cut",
+        *(f"          {stretch.describe()}" for stretch in found[:SUSPICIOUS_SHOWN]),
+        *(
+            [f"          and {len(found) - SUSPICIOUS_SHOWN:,} more"]
+            * (len(found) > SUSPICIOUS_SHOWN)
+        ),
+        f"          {advice}",
+    ]
 
 
 def _format_provenance(record: Provenance) -> str:

@@ -32,6 +32,9 @@ class Block:
         notes: what had to be repaired, one sentence each, for the user to read.
         checksum: of the bytes that they came in, such as "sha256:..."; "" where there is none.
         received: bytes that came over the network for it, for the progress bar.
+        answered: False where the source has no answer for ``span`` yet, such as a file that is
+            there in part. Such a block has no candles and settles nothing: the next run asks for
+            its span again. Its notes say why.
     """
 
     span: Span
@@ -40,6 +43,7 @@ class Block:
     notes: tuple[str, ...] = ()
     checksum: str = ""
     received: int = 0
+    answered: bool = True
 
 
 @public

@@ -5,6 +5,11 @@ ends included, newest first, as ``[time, low, high, open, close, volume]``. Buck
 trade are absent, so an empty page in mid-history is an outage and the next page is asked all the
 same. Each page becomes one ``Block``.
 
+A wrong answer is no answer (``web.doubts``): rows of another span or unit are asked for again, and
+then an error. So are longer bars in place of those asked for; blocks whose few bars may be such are
+held back until there is no doubt. A page that looks cut or thinned out is asked for twice, the bars
+of either answer are taken, and what stays absent is told.
+
 Nothing is settled too early. A bar is closed when it was so by Coinbase's clock (the ``Date`` of
 the answer): by one of ours that runs fast, a bar would be stored that still changes. And a bar
 that closed in the last ``LATE`` seconds and is absent may yet appear: it stays unanswered, so that
@@ -13,20 +18,31 @@ a later run asks again.
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.series import Candles
+from btc_datamodule.candles.gaps import LONG, Stretch, find_suspicious
+from btc_datamodule.candles.series import Candles, find_holes, make_empty
 from btc_datamodule.candles.tidying import tidy
 from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
 from btc_datamodule.errors import SourceError
 from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, check_path_part, read_or_advise
-from btc_datamodule.sources.web.client import Answer, PoliteClient
+from btc_datamodule.sources.web.client import PoliteClient
+from btc_datamodule.sources.web.doubts import (
+    ADVICE,
+    CERTAIN,
+    DOUBTED,
+    LIKELY,
+    describe_longer,
+    find_fault,
+    find_longer,
+)
 from btc_datamodule.sources.web.manners import Manners
+from btc_datamodule.sources.web.patience import PassingError, retry
 from btc_datamodule.sources.web.rows import RowFormat, read_rows
 
 PAGE = 300
@@ -34,6 +50,9 @@ PAGE = 300
 
 LATE = 300
 """Seconds after its close in which a bar that is absent may still appear."""
+
+CUT = 12
+"""Bars in a row, at least, and a quarter of the page, whose absence makes a page look cut."""
 
 ROW = RowFormat(
     columns=("open_time", "low", "high", "open", "close", "volume"),
@@ -108,21 +127,71 @@ class Coinbase(Source):
         self.check_interval(interval)
         start, end = span
         with PoliteClient(self.manners) as client:
+            held: list[Block] = []
             for page_start in range(start, end, PAGE * interval):
                 page = (page_start, min(page_start + PAGE * interval, end))
                 block = self._fetch_block(client, interval, page)
                 if block.span[0] == block.span[1]:
-                    return
+                    break
+                held.append(block)
+                if not self._may_be_longer(held, interval):
+                    yield from held
+                    held = []
+            if held:
+                yield from self._settle_doubt(client, interval, held)
+
+    def _may_be_longer(self, blocks: list[Block], interval: int) -> bool:
+        """Whether all bars of blocks in a row may be longer ones than those that were asked for.
+
+        Raises:
+            SourceError: if there are enough of them to be certain.
+        """
+        times = np.concatenate([block.candles.open_time for block in blocks])
+        span = (blocks[0].span[0], blocks[-1].span[1])
+        if not len(times) or 2 * len(times) > (span[1] - span[0]) // interval:
+            return False
+        step, odds = find_longer(times, interval, self.intervals or ())
+        if odds >= CERTAIN:
+            told = describe_longer(len(times), step, interval)
+            raise SourceError(f"{self._name_page(span)}: {told}: {ADVICE}")
+        return step > 0
+
+    def _settle_doubt(
+        self, client: PoliteClient, interval: int, held: list[Block]
+    ) -> Iterator[Block]:
+        """Yield blocks whose few bars may be longer ones, as not answered where this is likely.
+
+        A whole page up to their end shows what Coinbase answers with.
+
+        Raises:
+            SourceError: if it answers with longer bars.
+        """
+        start, end = held[0].span[0], held[-1].span[1]
+        wide = (end - PAGE * interval, end)
+        told = held if start <= wide[0] else [self._fetch_block(client, interval, wide)]
+        times = np.concatenate([block.candles.open_time for block in told])
+        if not self._may_be_longer(told, interval):
+            yield from held
+            return
+        step, odds = find_longer(times, interval, self.intervals or ())
+        for block in held:
+            if odds < LIKELY:
                 yield block
+                continue
+            note = f"{self._name_page(block.span)}: {describe_longer(len(times), step, interval)}"
+            nothing = make_empty(interval)
+            yield replace(block, candles=nothing, notes=(*block.notes, note), answered=False)
+
+    def _name_page(self, page: Span) -> str:
+        """Name a page, for errors and notes."""
+        start, end = map(format_instant, page)
+        return f"coinbase {self.product}, page {start} to {end}"
 
     def _fetch_block(self, client: PoliteClient, interval: int, page: Span) -> Block:
         """Fetch a page as a block, whose span ends where the answer leaves bars open."""
-        where = (
-            f"coinbase {self.product}, page {format_instant(page[0])} to {format_instant(page[1])}"
-        )
-        answer, rows = self._ask(client, interval, page, where)
-        if not len(rows):  # 300 bars without a trade are rare: believed when they are said twice
-            answer, rows = self._ask(client, interval, page, where)
+        where = self._name_page(page)
+        answer = self._ask_twice(client, interval, page, where)
+        rows = answer.rows
         # Coinbase may add bars from outside the range that was asked for.
         closed = min(page[1], floor_to(answer.made, interval))
         if page[1] > answer.made + LATE:
@@ -133,23 +202,55 @@ class Coinbase(Source):
             )
         inside = rows[(rows[:, 0] >= page[0]) & (rows[:, 0] < closed)]
         candles, notes = self._read_candles(inside, interval, where)
+        notes += tuple(
+            f"{where}: {stretch.describe()}, asked twice, though the bars around are there: an "
+            "outage, or an answer that was cut; `refresh: true` asks again"
+            for stretch in _find_cuts(candles.open_time, interval, (page[0], closed))
+        )
         certain = max(candles.span[1], floor_to(answer.made - LATE, interval), page[0])
         return Block(
             (page[0], max(page[0], min(closed, certain))),
             candles,
             f"{self.base_url.rstrip('/')}{self._path}",
             notes,
-            received=len(answer.body),
+            received=answer.received,
         )
 
     @property
     def _path(self) -> str:
         return f"/products/{self.product}/candles"
 
-    def _ask(
-        self, client: PoliteClient, interval: int, page: Span, where: str
-    ) -> tuple[Answer, NDArray[np.float64]]:
-        """Ask for a page; return the answer, and its rows (N, 6) float64 as they came."""
+    def _ask_twice(self, client: PoliteClient, interval: int, page: Span, where: str) -> "_Page":
+        """Ask for a page, and again if it looks cut or thinned out; return the rows of both.
+
+        300 bars without a trade are rare: they are believed when they are said twice.
+
+        Raises:
+            SourceError: if Coinbase answers another question, ``DOUBTED`` times.
+        """
+        doubted = replace(self.manners, attempts=min(self.attempts, DOUBTED))
+
+        def ask() -> _Page:
+            return self._ask(client, interval, page, where)
+
+        first = retry(ask, where, doubted, client.pause)
+        times = first.rows[:, 0]
+        closed = min(page[1], floor_to(first.made, interval))
+        inside = np.unique(times[(times >= page[0]) & (times < closed)])
+        if len(inside) and not _find_cuts(inside.astype(np.int64), interval, (page[0], closed)):
+            return first
+        again = retry(ask, where, doubted, client.pause)
+        new = again.rows[~np.isin(again.rows[:, 0], times)]
+        rows = np.concatenate([first.rows, new])
+        return _Page(rows, min(first.made, again.made), first.received + again.received)
+
+    def _ask(self, client: PoliteClient, interval: int, page: Span, where: str) -> "_Page":
+        """Ask for a page once; return it as it came.
+
+        Raises:
+            PassingError: if its rows are no answer to the question.
+            SourceError: if Coinbase refuses, or answers with something that is no page.
+        """
         answer, content = client.get_json(
             self._path,
             {
@@ -160,7 +261,18 @@ class Coinbase(Source):
         )
         if answer.status != 200:
             raise self._make_refusal(answer.status, content, where)
-        return answer, read_rows(content, ROW, where)
+        rows = read_rows(content, ROW, where)
+        times = rows[:, 0]
+        fault = find_fault(times, interval, page)
+        if not fault:
+            inside = times[(times >= page[0]) & (times < page[1])]
+            step, odds = find_longer(inside, interval, self.intervals or ())
+            full = 2 * len(inside) > (page[1] - page[0]) // interval
+            if odds >= CERTAIN and not full:
+                fault = describe_longer(len(inside), step, interval)
+        if fault:
+            raise PassingError(f"no answer to the question: {fault}", ADVICE)
+        return _Page(rows, answer.made, len(answer.body))
 
     def _read_candles(
         self, rows: NDArray[np.float64], interval: int, where: str
@@ -182,6 +294,24 @@ class Coinbase(Source):
             f"{where}: Coinbase refused with HTTP {status}, {said}: check `source.product`, "
             "`interval` and `source.base_url`"
         )
+
+
+class _Page(NamedTuple):
+    """An answer: its rows (N, 6) float64 as they came, when it was made, and its bytes."""
+
+    rows: NDArray[np.float64]
+    made: float
+    received: int
+
+
+def _find_cuts(times: NDArray[np.int64], interval: int, page: Span) -> list[Stretch]:
+    """Find where a page with some bars looks cut or thinned out."""
+    if not len(times):
+        return []
+    bars = (page[1] - page[0]) // interval
+    edges = np.concatenate([[page[0] - interval], times, [page[1]]])
+    holes = find_holes(edges, interval)
+    return find_suspicious(holes, interval, page, max(CUT, min(LONG, bars // 4)))
 
 
 def _tidy_rows(

@@ -24,8 +24,9 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDigest
+from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDigest, find_holes
 from btc_datamodule.candles.timeline import Span, format_interval
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
@@ -146,6 +147,16 @@ class CandleReader:
         for low in range(0, self.header.rows, CHUNK_ROWS):
             with explain_damage(self.path):
                 yield self._read_rows(low, min(low + CHUNK_ROWS, self.header.rows))
+
+    def holes(self) -> NDArray[np.int64]:
+        """(n, 2) int64: the absent runs between first and last bar, as ``Candles.holes``."""
+        found, last = [np.zeros((0, 2), dtype=np.int64)], np.zeros(0, dtype=np.int64)
+        for low in range(0, self.header.rows, CHUNK_ROWS):
+            with explain_damage(self.path):
+                times = self._columns["open_time"][low : low + CHUNK_ROWS]
+            found.append(find_holes(np.concatenate([last, times]), self.header.interval))
+            last = times[-1:]
+        return np.concatenate(found)
 
     def _read_rows(self, low: int, high: int) -> Candles:
         return Candles(

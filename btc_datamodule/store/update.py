@@ -121,16 +121,21 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
     missing = [asked] if refresh and asked[0] < asked[1] else subtract(asked, known)
     notes: list[str] = []
     absent: list[Span] = []
+    aside: list[Span] = []
     with parts:
         for span in missing:
             total = None if revision else (span[1] - span[0]) // interval
             with _close_after(source.blocks(interval, span)) as blocks:
                 for block in _show_progress(blocks, total, interval, source):
                     _check_block(block, source, interval)
-                    parts.add(block)
                     notes += block.notes
+                    if not block.answered:
+                        aside.append(block.span)
+                        continue
+                    parts.add(block)
                     absent += [] if revision else _find_absences(block, interval)
     notes += _describe_absences(absent, source, interval)
+    notes += _describe_set_aside(aside, source, interval)
     if parts.list_files() or stored is None:
         notes += _commit(path, parts, refresh)
     header = read_header(path)
@@ -162,6 +167,19 @@ def _describe_absences(absent: list[Span], source: Source, interval: int) -> lis
     ]
 
 
+def _describe_set_aside(aside: list[Span], source: Source, interval: int) -> list[str]:
+    """A note on the spans that the source has no answer for yet, if there are any."""
+    spans = unite(aside)
+    if not spans:
+        return []
+    bars = sum(end - start for start, end in spans) // interval
+    return [
+        f"{source.name} {source.series}: not answered yet: {bars:,} bars between "
+        f"{format_instant(spans[0][0])} and {format_instant(spans[-1][1])}: neither candles nor "
+        "holes, and asked for again by the next run"
+    ]
+
+
 @contextmanager
 def _close_after(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
     """Close ``blocks`` in any case, if it is a generator: no download goes on after an error."""
@@ -178,6 +196,11 @@ def _check_block(block: Block, source: Source, interval: int) -> None:
         raise SourceError(
             f"{source.name} broke its contract: a block for {format_instant(block.span[0])} to "
             f"{format_instant(block.span[1])} holds candles outside it, or of another interval"
+        )
+    if len(block.candles) and not block.answered:
+        raise SourceError(
+            f"{source.name} broke its contract: a block for {format_instant(block.span[0])} to "
+            f"{format_instant(block.span[1])} is not answered, and holds candles"
         )
 
 

@@ -120,6 +120,29 @@ def test_the_coinbase_config_does_the_job_of_the_tutorial(
     assert re.search(r"val +2020-05-01T00:00:00Z +2020-05-24T00:00:00Z +552 ", said)
 
 
+def test_info_tells_what_looks_cut_and_a_refresh_as_it_says_mends_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    held = ex.random_walk("2020-01-01", bars=4000, interval=HOUR)
+    with Exchange(CoinbaseAnswers(held)) as exchange:
+        exchange.faults += [None, ex.HALF_A_PAGE, ex.HALF_A_PAGE, None]
+        exchange.faults += [ex.EVERY_OTHER_ROW, ex.EVERY_OTHER_ROW]
+        there = ["--data.source.init_args.base_url", exchange.url]
+        there += ["--data.source.init_args.requests_per_second", "1000"]
+        assert run("prepare", "coinbase_1h.yaml", *there) == 0
+        capsys.readouterr()
+        assert run("info", "coinbase_1h.yaml", *there) == 0
+        said = capsys.readouterr().out
+        assert "suspicious 2 stretches, 300 bars absent though the bars around are there" in said
+        assert "from 2020-01-13T12:00:00Z to 2020-01-19T18:00:00Z no bar of 150\n" in said
+        assert re.search(r"from 2020-02-07T\S+Z to 2020-02-\S+Z one bar every 2h \(150 abs", said)
+        assert "`refresh: true` asks the source again" in said
+        assert run("prepare", "coinbase_1h.yaml", *there, "--data.refresh", "true") == 0
+        capsys.readouterr()
+        assert run("info", "coinbase_1h.yaml", *there) == 0
+    assert "suspicious" not in capsys.readouterr().out
+
+
 def test_the_binance_config_runs_on_an_archive_of_its_shape() -> None:
     span = (parse_instant("2021-01-01"), parse_instant("2021-03-01"))
     held = concatenate([block.candles for block in Simulator().blocks(60, span)])

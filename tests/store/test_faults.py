@@ -359,17 +359,12 @@ def test_an_empty_part_in_mid_history_is_a_hole_and_not_the_end(path: Path, case
         assert exchange.requests == []  # a hole that is known is not asked for again
 
 
-@at_each_exchange
-def test_a_part_that_came_empty_by_mistake_is_mended_by_a_refresh(path: Path, case: Case) -> None:
+def test_a_page_that_came_empty_by_mistake_is_mended_by_a_refresh(path: Path) -> None:
+    case = COINBASE
     with case.serve() as exchange:
-        if isinstance(exchange.answer, BinanceArchiveAnswers):
-            publish(exchange.answer, "2020-01-06", lambda lines: [])
-        else:
-            exchange.faults.extend([None, ex.EMPTY_PAGE, ex.EMPTY_PAGE])
+        exchange.faults.extend([None, ex.EMPTY_PAGE, ex.EMPTY_PAGE])
         update(path, case.at(exchange), HOUR, *case.span)
         assert_whole(path, ex.without(case.held, case.parts(1, 1)))
-        if isinstance(exchange.answer, BinanceArchiveAnswers):
-            exchange.answer.files.clear()
         result = update(path, case.at(exchange), HOUR, *case.span, refresh=True)
     assert_whole(path, case.held)
     assert (result.added, result.notes) == (case.part // HOUR, ())

@@ -2,7 +2,9 @@
 
 Receives the files that are wanted, gives back a ``Block`` for each in order of time. Each file was
 equal to its ``.CHECKSUM``; daily files stand in for months that are not there and for whole days
-that a monthly file leaves out.
+that a monthly file leaves out. A file that is there in part, without its ``.CHECKSUM`` or as a
+``.CHECKSUM`` alone, and one that holds no rows, are no answer yet: their blocks are not
+``answered``.
 """
 
 import hashlib
@@ -11,10 +13,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
+from enum import Enum
 from threading import Lock
 from typing import Self
 
-from btc_datamodule.candles.series import Candles
+from btc_datamodule.candles.series import Candles, make_empty
 from btc_datamodule.candles.timeline import Span, format_interval, subtract
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, read_or_advise
@@ -63,7 +66,8 @@ class Downloads:
         """Yield each file with its block, in order of time; None for a day that has no file.
 
         In place of a month without a file, and of whole days that a monthly file leaves out, come
-        the daily files.
+        the daily files. A month whose file is there in part may have what they have not: days
+        without a file are then not answered.
 
         Raises:
             SourceError: if a file cannot be had, differs from its checksum, or is damaged.
@@ -73,7 +77,9 @@ class Downloads:
             if not file.is_month:
                 yield file, block
             elif block is None:
-                yield from self.fetch_in_order(self._files.select_days(file.wanted))
+                yield from self._fetch_ahead(self._files.select_days(file.wanted))
+            elif not block.answered:
+                yield from self._stand_in(file, block)
             else:
                 yield from self._fill_gaps(file, block)
 
@@ -99,6 +105,14 @@ class Downloads:
         while ahead:  # no loop over `ahead`: a block that was taken must not stay in memory
             due, future = ahead.popleft()
             yield due, future.result()
+
+    def _stand_in(self, month: KlineFile, block: Block) -> Iterator[tuple[KlineFile, Block | None]]:
+        """Yield daily files in place of a month that is not answered; the rest is not either."""
+        notes = block.notes
+        for day, answer in self._fetch_ahead(self._files.select_days(month.wanted)):
+            given = answer or replace(block, span=day.wanted, notes=())
+            yield day, replace(given, notes=(*notes, *given.notes))
+            notes = ()  # told once
 
     def _fill_gaps(
         self, month: KlineFile, block: Block
@@ -129,15 +143,23 @@ class Downloads:
         body = self._fetch_verified(file)
         if body is None:
             return None
+        origin = self._manners.join(file.path)
+        if isinstance(body, _Half):
+            note = f"binance {file.name}: {body.value}{_describe_aside(file)}"
+            nothing = make_empty(self._files.interval)
+            return Block(file.wanted, nothing, origin, (note,), answered=False)
         with self._reading:
             candles, notes = self._read(body, file)
+        if not len(candles):
+            notes = (*notes[:-1], f"{notes[-1]}{_describe_aside(file)}")
         return Block(
             file.wanted,
             candles.slice(*file.wanted),
-            self._manners.join(file.path),
+            origin,
             notes,
             checksum=f"sha256:{hashlib.sha256(body).hexdigest()}",
             received=len(body),
+            answered=len(candles) > 0,
         )
 
     def _read(self, body: bytes, file: KlineFile) -> tuple[Candles, tuple[str, ...]]:
@@ -147,7 +169,7 @@ class Downloads:
             lambda drop: read_klines(body, *about, drop_invalid=drop), self._drop_invalid
         )
 
-    def _fetch_verified(self, file: KlineFile) -> bytes | None:
+    def _fetch_verified(self, file: KlineFile) -> "bytes | _Half | None":
         """Fetch a file that equals its checksum; None if the archive has no such file.
 
         Where a file and its checksum differ, both are fetched again: the archive may be replacing
@@ -163,14 +185,14 @@ class Downloads:
             self._client.pause,
         )
 
-    def _fetch_once(self, file: KlineFile) -> bytes | None:
+    def _fetch_once(self, file: KlineFile) -> "bytes | _Half | None":
         """Fetch a checksum and its file; ``PassingError`` if they differ."""
         said = self._get(f"{file.path}.CHECKSUM", 2**16)
-        if said is None:
-            return None
         body = self._get(file.path, compute_size_limit(file.period, self._files.interval))
         if body is None:
-            return None
+            return None if said is None else _Half.CHECKSUM
+        if said is None:
+            return _Half.FILE
         expected = _read_digest(file.name, said)
         digest = hashlib.sha256(body).hexdigest()
         if digest == expected:
@@ -196,6 +218,19 @@ class Downloads:
                 "between"
             )
         return answer.body
+
+
+class _Half(Enum):
+    """What there is of a file that is not there whole."""
+
+    FILE = "the archive has the file, and not its .CHECKSUM"
+    CHECKSUM = "the archive has its .CHECKSUM, and not the file"
+
+
+def _describe_aside(file: KlineFile) -> str:
+    """Say what becomes of a file that is no answer yet, as the end of a note."""
+    instead = ", daily files stand in for it, what they lack is" if file.is_month else " and"
+    return f": no answer yet, set aside{instead} asked for again by the next run"
 
 
 def _find_gaps(month: Block) -> list[Span]:

@@ -3,8 +3,8 @@
 The zip is never trusted: it must hold one plain CSV of a size that its period allows, it is
 unpacked in memory a few megabytes at a time, and nothing of it is written to disk. Rows may come
 with a header or without, their times in milliseconds or microseconds. Known damage is settled by
-rule and noted: rows off the grid or outside the period are left out, bars that closed too early
-are kept.
+rule and noted: rows off the grid, outside the period or of longer bars are left out, bars that
+closed too early are kept. A file of which no row would be left is an error.
 """
 
 import re
@@ -100,6 +100,9 @@ def _sift(
     oddities = {
         "open outside its period and were left out": (opened < start) | (opened >= end),
         "open off the grid and were left out": opened % step != 0,
+        "close too late for bars of this length and were left out": (
+            pl.col("close_time") > opened + step
+        ),
         "close too early and were kept": pl.col("close_time") < opened + step - 1000,
     }
     notes = []
@@ -108,10 +111,10 @@ def _sift(
         if rows.height:
             first = format_instant(rows["open_time"][0] // 10**6)
             notes.append(f"{rows.height} of {height} rows {text}, the first at {first}")
-            if rows.height == height and "period" in text:  # of another period, or another unit
-                raise SourceError(f"{url}: {notes[0]}: is it another file? {MEND}")
             if text.endswith("left out"):
                 table = table.filter(~odd)
+            if not table.height:  # of another period, another unit, another length of bars
+                raise SourceError(f"{url}: {'; '.join(notes)}: is it another file? {MEND}")
     return table, notes
 
 

@@ -10,6 +10,7 @@ Its User-Agent, which poses as a browser, is replaced by one that says who asks.
 import difflib
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,7 +20,13 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.timeline import format_instant, format_interval
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.web.manners import Manners
-from btc_datamodule.sources.web.patience import PassingError, check_status, retry
+from btc_datamodule.sources.web.patience import (
+    REFUSALS,
+    PassingError,
+    check_refusal,
+    check_status,
+    retry,
+)
 from btc_datamodule.sources.web.rows import RowFormat, read_rows
 
 PAGE = 300
@@ -38,6 +45,7 @@ ROW = RowFormat(
 )
 """A row of an answer, in ccxt's order of columns."""
 
+_MIRRORS = {"binance": ("https://data-api.binance.vision, a mirror of its spot markets",)}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _T = TypeVar("_T")
 
@@ -76,7 +84,7 @@ def open_exchange(name: str, manners: Manners) -> Any:
     # Plain HTTP is for this machine alone, where the proxies of the environment do not lead.
     session.trust_env = not (manners.base_url or "").startswith("http://")
     session.auth = _add_no_password  # requests would look for one in ~/.netrc
-    session.hooks["response"].append(_inspect)
+    session.hooks["response"].append(partial(_inspect, name))
     return exchange
 
 
@@ -91,12 +99,13 @@ def _add_no_password(request: Any) -> Any:
     return request
 
 
-def _inspect(response: Any, **_: Any) -> None:
+def _inspect(exchange: str, response: Any, **_: Any) -> None:
     """Take an answer as ``PoliteClient`` does, before ccxt, whose exchanges each differ, sees it.
 
     Raises:
         PassingError: if the service asks for patience.
-        SourceError: for a redirect, or a body that announces more than ``MAX_BODY``.
+        SourceError: for a redirect, a body that announces more than ``MAX_BODY``, or a service
+            that does not serve us.
     """
     where = response.url.split("?")[0]
     try:
@@ -106,6 +115,9 @@ def _inspect(response: Any, **_: Any) -> None:
                 f"{where}: the answer is larger than {MAX_BODY:,} bytes, which no answer of an "
                 "exchange should be: check `source.base_url`"
             )
+        if response.status_code in REFUSALS:
+            refusal = (response.status_code, response.reason, response.content, where)
+            check_refusal(*refusal, *_MIRRORS.get(exchange, ()))
     except (PassingError, SourceError):
         response.close()
         raise
@@ -121,6 +133,11 @@ class Rows(NamedTuple):
         """Choose the rows that open in [start, end), epoch seconds."""
         inside = (self.time >= start) & (self.time < end)
         return Rows(self.time[inside], self.values[inside])
+
+    def join(self, other: "Rows") -> "Rows":
+        """These rows, and those of another answer that open when none of these does."""
+        new = ~np.isin(other.time, self.time)
+        return _sort_rows(np.concatenate([self.values, other.values[new]]))
 
 
 class Market:
@@ -176,14 +193,29 @@ class Market:
             )
 
     def _fetch_markets(self) -> list[str]:
+        self._leave_out_derivatives()
         markets = [*self._call(self._client.load_markets, True)]
         if self._symbol not in markets:
             self._check_json()
         return markets
 
+    def _leave_out_derivatives(self) -> None:
+        """Ask an exchange of several interfaces for its spot markets alone, if that is enough.
+
+        Mirrors, such as Binance's, have no others.
+        """
+        choice: Any = getattr(self._client, "options", {}).get("fetchMarkets")
+        several = isinstance(choice, dict) and "spot" in choice.get("types", ())
+        if several and ":" not in self._symbol:
+            choice["types"] = ["spot"]
+
     def has_interval(self, interval: int) -> bool:
         """Whether the exchange has bars of ``interval`` seconds."""
         return interval in self._read_timeframes()
+
+    def list_intervals(self) -> list[int]:
+        """The lengths, in seconds, of the bars that the exchange has."""
+        return list(self._read_timeframes())
 
     def choose_page(self) -> int:
         """Choose how many bars to ask for at a time: the user's, ccxt's, or ``PAGE``."""

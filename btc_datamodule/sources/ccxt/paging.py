@@ -14,6 +14,9 @@ ignore ``since`` and give the newest bars there are. The way of paging here assu
   leads on by the most bars that one answer has had so far, which is what the exchange surely
   covers, until a bar comes. What lies behind the last bar of all stays unsettled, so that a later
   run asks again: blocks then end before the span does. More than a page of it is an error.
+- **An answer to another question is none.** Times in another unit and longer bars in place of
+  those asked for are asked for again, and then an error. Where bars look cut or thinned out of an
+  answer, it is asked for twice, the bars of either are taken, and what stays absent is told.
 - **Nothing before the first bar is believed only of a market that began there.** If no bar was
   seen before it, longer bars (1d, or else 1w) must begin at the same time and price, or else the
   exchange must show bars still earlier. An exchange that keeps only its newest bars, such as
@@ -22,15 +25,25 @@ ignore ``since`` and give the newest bars there are. The way of paging here assu
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 
-from btc_datamodule.candles.series import Candles
+from btc_datamodule.candles.gaps import Stretch, find_suspicious
+from btc_datamodule.candles.series import Candles, find_holes
 from btc_datamodule.candles.tidying import tidy
 from btc_datamodule.candles.timeline import Span, floor_to, format_instant, format_interval
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, read_or_advise
 from btc_datamodule.sources.ccxt.client import ROW, Market, Rows
+from btc_datamodule.sources.web.doubts import (
+    ADVICE,
+    CERTAIN,
+    DOUBTED,
+    describe_longer,
+    find_longer,
+    find_unit,
+)
 from btc_datamodule.sources.web.patience import PassingError, retry
 
 LEAST = 4
@@ -79,12 +92,15 @@ class Walk:
             yield self._settle(self.span[1], self._make_no_rows())
 
     def _ask(self, interval: int, since: int, limit: int) -> Rows:
-        """Ask once and return the closed bars of the answer from ``since`` on.
+        """Ask and return the closed bars of the answer from ``since`` on.
 
         Raises:
-            SourceError: if no answer came, or a bar of the walk's interval opens off its grid.
+            SourceError: if no answer came, or none to the question at each of ``DOUBTED`` attempts,
+                or if a bar of the walk's interval opens off its grid.
         """
-        rows = self.market.fetch_rows(interval, max(since, 0), limit).select(since, self.latest)
+        manners = self.market.manners
+        doubted = replace(manners, attempts=min(manners.attempts, DOUBTED))
+        rows = retry(lambda: self._ask_once(interval, since, limit), str(self.market), doubted)
         if interval == self.interval:
             off = rows.time[rows.time % interval != 0]
             if len(off):
@@ -93,6 +109,18 @@ class Walk:
                     f"{format_interval(interval)}: set another `interval`"
                 )
             self.most = max(self.most, min(len(np.unique(rows.time)), limit))
+        return rows
+
+    def _ask_once(self, interval: int, since: int, limit: int) -> Rows:
+        """Ask once; ``PassingError`` if the answer is none to the question."""
+        rows = self.market.fetch_rows(interval, max(since, 0), limit)
+        fault = find_unit(rows.time) if len(rows.time) else ""
+        rows = rows.select(since, self.latest)
+        step, odds = find_longer(rows.time, interval, self.market.list_intervals())
+        if not fault and odds >= CERTAIN:
+            fault = describe_longer(len(rows.time), step, interval)
+        if fault:
+            raise PassingError(f"no answer to the question: {fault}", ADVICE)
         return rows
 
     def _step_from(self, known: int) -> Block | None:
@@ -148,7 +176,17 @@ class Walk:
         span = (self.settled, min(end, self.span[1]))
         self.settled = span[1]
         where = f"{self.market}, {format_instant(span[0])} to {format_instant(span[1])}"
-        candles, notes = self._tidy(rows.select(*span), where)
+        rows = rows.select(*span)
+        if span[1] - span[0] <= self.limit * self.interval and self._find_cuts(rows, span):
+            since = span[0] - self.interval  # some exchanges leave out the bar that is asked for
+            again = self._ask(self.interval, since, self.limit).select(*span)
+            rows = rows.join(again)
+        candles, notes = self._tidy(rows, where)
+        notes += tuple(
+            f"{where}: {stretch.describe()}, though the bars around are there: an outage, or an "
+            "answer that was cut; `refresh: true` asks again"
+            for stretch in self._find_cuts(rows, span)
+        )
         if self.began is not None:
             notes = (
                 f"{self.market}: taken as not traded before {format_instant(self.began)}, as "
@@ -157,6 +195,11 @@ class Walk:
             )
             self.began = None
         return Block(span, candles, self.market.origin, notes)
+
+    def _find_cuts(self, rows: Rows, span: Span) -> list[Stretch]:
+        """Find where bars of a span look cut or thinned out."""
+        edges = np.concatenate([[span[0] - self.interval], np.unique(rows.time), [span[1]]])
+        return find_suspicious(find_holes(edges, self.interval), self.interval, span)
 
     def _tidy(self, rows: Rows, where: str) -> tuple[Candles, tuple[str, ...]]:
         columns = {**dict(zip(ROW.columns, rows.values.T, strict=True)), "open_time": rows.time}

@@ -8,7 +8,7 @@ it.
 
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from btc_datamodule.errors import SourceError, get_first_line
 from btc_datamodule.sources.files.containers import STREAMS, read_bytes, unzip
@@ -131,9 +131,10 @@ def _read_sheet(raw: bytes, path: str) -> RawTable:
             f'{path}: workbooks need fastexcel: pip install "btc-datamodule[files]", or save the '
             "sheet as CSV"
         ) from None
+    failures: Any = (fastexcel.FastExcelError, *_list_failures())
     try:
         frame = pl.DataFrame(fastexcel.read_excel(raw).load_sheet(0))
-    except (fastexcel.FastExcelError, *_list_failures()) as error:
+    except failures as error:
         raise SourceError(f"{path}: no readable workbook ({get_first_line(error)})") from None
     return _make_table(frame)
 

@@ -8,6 +8,7 @@ trying again can help. What an answer means is the caller's business.
   and 5xx, and a page that is not JSON where JSON is due.
 - Not asked again: a service that wants to be left alone for longer than ``patience`` waits. The
   client then asks nothing more.
+- An error at once: HTTP 403 and 451, of a service that does not serve this address or location.
 - Given to the caller: every other status, 2xx or 4xx.
 - Refused: plain HTTP to another machine, redirects, bodies over the limit, bad certificates.
 - Several threads may ask through one client: they share its pace, and when the service names a
@@ -28,7 +29,13 @@ from urllib.parse import urlencode
 
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.web.manners import Manners
-from btc_datamodule.sources.web.patience import PassingError, check_status, read_date, retry
+from btc_datamodule.sources.web.patience import (
+    PassingError,
+    check_refusal,
+    check_status,
+    read_date,
+    retry,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -106,7 +113,8 @@ class PoliteClient:
         """Ask ``GET base_url/path?params``, as often as it takes, and return the answer.
 
         Raises:
-            SourceError: if no answer came, or it is a redirect or larger than ``max_body`` bytes.
+            SourceError: if no answer came, it is a redirect, larger than ``max_body`` bytes, or of
+                a service that does not serve us.
         """
         return self._persist(self._make_url(path, params), max_body, lambda answer: answer)
 
@@ -182,6 +190,7 @@ class PoliteClient:
                 f"{url}: no such host can be asked ({_join_lines(str(error))}): check "
                 "`source.base_url`"
             ) from error
+        check_refusal(response.status_code, response.reason_phrase, bytes(body), url)
         return Answer(response.status_code, bytes(body), made)
 
     def _wait_for_turn(self) -> None:

@@ -30,6 +30,13 @@ MAX_BACKOFF = 60.0
 MAX_RETRY_AFTER = 3600.0
 """Seconds waited at most when the service names the wait; asked for longer, ``retry`` gives up."""
 
+REFUSALS = {
+    403: "a firewall of the service, or one on the way, does not serve this address, perhaps for "
+    "its location",
+    451: "the service does not serve this location",
+}
+"""HTTP statuses that refuse whoever asks from here, and what they mean."""
+
 REDIRECTS = (301, 302, 303, 307, 308)
 """HTTP statuses that send the client to the URL in ``Location``."""
 
@@ -161,6 +168,29 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], where: st
             f"{where}: HTTP {status} sends us on to {headers['Location'][:200]!r}, which is not "
             "followed: set `source.base_url` if the service has moved"
         )
+
+
+def check_refusal(
+    status: int, reason: str, body: bytes, where: str, mirror: str = "a mirror that does"
+) -> None:
+    """Raise ``SourceError`` for the HTTP statuses of a service that does not serve us at all.
+
+    They do not pass, and nothing that is asked in another way changes them.
+
+    Args:
+        status: of HTTP.
+        reason: the words after it.
+        body: what the service says about it.
+        where: the URL, for the error.
+        mirror: what else ``source.base_url`` may be set to.
+    """
+    if status not in REFUSALS:
+        return
+    said = " ".join(body[:600].decode("utf-8", "replace").split())[:160]
+    raise SourceError(
+        f"{where}: refused with HTTP {f'{status} {reason}'.rstrip()}, {said!r}: "
+        f"{REFUSALS[status]}: set another `source`, or set `source.base_url` to {mirror}"
+    )
 
 
 def read_retry_after(text: str | None, now: datetime | None = None) -> float | None:

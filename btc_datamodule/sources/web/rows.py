@@ -42,7 +42,7 @@ class RowFormat:
             isinstance(row, list | tuple)
             and (len(row) >= width if self.has_more else len(row) == width)
             and _is_number(row[0])
-            and 0 <= row[0] < 1e15  # which int64 and float64 hold exactly
+            and 0 <= row[0] < 9e15  # which int64 and float64 hold exactly
             and row[0] % self.ticks == 0
             and all(map(self._is_value, row[1:width]))
         )

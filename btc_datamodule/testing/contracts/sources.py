@@ -127,7 +127,10 @@ class SourceContract(ValueContract[Source]):
     # --- its blocks -----------------------------------------------------------------------------
 
     def test_its_blocks_follow_each_other_from_the_start_of_the_span(self) -> None:
-        """What a block settles is never asked for again; the last may end early."""
+        """What a block settles is never asked for again; the last may end early.
+
+        One that is not ``answered`` settles nothing: the next run asks for its span again.
+        """
         source, (at, end) = self.make(), self._asked
         for number, block in enumerate(source.blocks(self._step, self._asked)):
             if number == 0 and source.revision is not None:
@@ -161,6 +164,9 @@ class SourceContract(ValueContract[Source]):
                 raise AssertionError(f"{where} has rows that are no candles: {error}") from None
             inside = bars.slice(*block.span)
             assert len(inside) == len(bars), f"{where} has bars that open outside it"
+            assert block.answered or not len(bars), (
+                f"{where} has bars, and is not `answered`: they would not be stored"
+            )
             closed = min(self._asked[1], math.floor(time.time()))
             assert bars.span[1] <= closed, f"{where} has a bar that was not closed"
             assert not len(bars) or bars.span[0] >= source.first, (

@@ -40,7 +40,10 @@ class BinanceArchiveAnswers:
         market: "spot" or "um".
         header: whether files begin with the names of the columns; None for as the market does.
         product: the only product it knows.
-        missing: names of files that are not there, such as BTCUSDT-1h-2020-01.zip.
+        missing: names of files that are not there, such as BTCUSDT-1h-2020-01.zip, each with its
+            ``.CHECKSUM``.
+        halved: names of what is not there though the other half is: BTCUSDT-1h-2020-01.zip where
+            only the ``.CHECKSUM`` is, or BTCUSDT-1h-2020-01.zip.CHECKSUM where only the zip is.
         files: bytes served under a name in place of what would be made; a ``.CHECKSUM`` that is
             not among them fits the bytes that are.
         delay: seconds that each answer takes.
@@ -52,6 +55,7 @@ class BinanceArchiveAnswers:
     header: bool | None = None
     product: str = "BTCUSDT"
     missing: set[str] = field(default_factory=set)
+    halved: set[str] = field(default_factory=set)
     files: dict[str, bytes] = field(default_factory=dict)
     delay: float = 0.0
     peak: int = 0
@@ -102,7 +106,7 @@ class BinanceArchiveAnswers:
         if known is None or (known[1] == "daily") != bool(re.fullmatch(day, known[2])):
             return None
         zip_name = name.removesuffix(".CHECKSUM")
-        if zip_name in self.missing or name in self.missing:
+        if zip_name in self.missing or name in self.halved:
             return None
         if zip_name not in self.files:
             period = _parse_period(zip_name)

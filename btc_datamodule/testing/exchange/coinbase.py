@@ -15,10 +15,15 @@ class CoinbaseAnswers:
     Attributes:
         held: the bars it has; at other granularities it has none.
         product: the only product it knows.
+        forgets_range: answers with the newest page, whatever ``start`` and ``end`` are.
+        granularity: seconds of the bars that it answers with, whatever is asked; None for those of
+            ``held``.
     """
 
     held: Candles
     product: str = "BTC-USD"
+    forgets_range: bool = False
+    granularity: int | None = None
 
     def __call__(self, request: Request) -> Reply:
         """The reply to a request."""
@@ -37,7 +42,7 @@ class CoinbaseAnswers:
         if step not in (60, 300, 900, 3600, 21600, 86400):
             return self._make_message(400, "Unsupported granularity")
         asked = self._read_span(request)
-        if asked is None:  # both are needed, or else neither counts
+        if asked is None or self.forgets_range:  # both are needed, or else neither counts
             return self._make_rows(self.held.slice(*self.held.span), step, newest=300)
         first, last = asked
         if (last - first) // step + 1 > 300:
@@ -71,6 +76,9 @@ class CoinbaseAnswers:
     def _make_rows(self, bars: Candles, step: int, newest: int) -> Reply:
         if step != self.held.interval:
             return Reply.json(200, [])
+        if self.granularity is not None:
+            longer, _ = self.held.resample(self.granularity)
+            bars = longer.slice(*bars.span)
         names = ("open_time", "low", "high", "open", "close", "volume")
         columns = [bars[name][-newest:][::-1].tolist() for name in names]
         return Reply.json(200, [list(row) for row in zip(*columns, strict=True)])

@@ -131,6 +131,18 @@ class EditRows:
         wire.send(Reply.json(reply.status, self.edit(json.loads(reply.body))))
 
 
+class Stale:
+    """A cache that ignores the query: the first reply it was given goes out each time."""
+
+    def __init__(self) -> None:
+        self._kept: Reply | None = None
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        self._kept = self._kept or reply
+        wire.send(self._kept)
+
+
 def too_many_requests(retry_after: str, status: int = 429) -> Fault:
     """Make a fault that refuses and says when to come back.
 
@@ -156,6 +168,11 @@ def malformed(row: Any) -> Fault:
     return EditRows(lambda rows: [*rows[:2], row, *rows[3:]])
 
 
+def in_unit(ticks: int) -> Fault:
+    """Make a fault that gives times in another unit, of which a second has ``ticks``."""
+    return EditRows(lambda rows: [[row[0] * ticks, *row[1:]] for row in rows])
+
+
 def _shuffle(rows: Rows) -> Rows:
     return [rows[i] for i in np.random.default_rng(0).permutation(len(rows))]
 
@@ -178,3 +195,5 @@ DUPLICATED_ROWS = EditRows(lambda rows: [row for row in rows for _ in range(2)])
 SHUFFLED_ROWS = EditRows(_shuffle)
 ROWS_OUT_OF_RANGE = EditRows(_add_neighbours)
 EMPTY_PAGE = EditRows(lambda rows: [])
+HALF_A_PAGE = EditRows(lambda rows: rows[: len(rows) // 2])
+EVERY_OTHER_ROW = EditRows(lambda rows: rows[::2])

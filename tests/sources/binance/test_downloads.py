@@ -154,7 +154,7 @@ def test_trouble_that_stays_ends_in_one_error_after_what_came_before(
 
 def test_a_refusal_is_quoted_and_not_repeated(exchange: Exchange) -> None:
     exchange.faults.append(ex.Instead(ex.Reply(403, b"<html>\nForbidden</html>")))
-    with pytest.raises(SourceError, match=r"refused with HTTP 403, '<html> Forbidden</html>': che"):
+    with pytest.raises(SourceError, match=r"refused with HTTP 403 Forbidden, '<html> Forbidden"):
         fetch(exchange, DAY_5)
     assert len(exchange.requests) == 1
 

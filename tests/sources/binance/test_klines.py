@@ -1,9 +1,12 @@
 """Which files of Binance's archive are asked for, and which stand in for those that are absent."""
 
 import hashlib
+import re
 from itertools import pairwise
 
-from btc_datamodule.candles.timeline import parse_instant
+import pytest
+
+from btc_datamodule.candles.timeline import parse_instant, unite
 from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange
@@ -71,7 +74,7 @@ def test_the_days_of_a_month_that_is_not_there_come_from_daily_files(
     blocks = fetch(exchange)
     assert_same(candles_in(blocks), HELD)
     days = [f"2020-02-{day:02d}" for day in range(1, 30)]
-    assert asked(exchange) == ["2020-01", *days, "2020-03"]  # its checksum alone was looked for
+    assert asked(exchange) == ["2020-01", "2020-02", *days, "2020-03"]
     assert [len(block.candles) for block in blocks] == [744, *[24] * 29, 744]
     assert notes_of(blocks) == []
 
@@ -121,7 +124,24 @@ def test_a_monthly_file_without_rows_gives_way_to_daily_files(
     blocks = fetch(exchange)
     assert_same(candles_in(blocks), HELD)
     assert len(blocks) == 1 + 29 + 1
-    assert notes_of(blocks)[0] == "binance BTCUSDT-1h-2020-02.zip: holds no rows"
+    assert notes_of(blocks) == [
+        "binance BTCUSDT-1h-2020-02.zip: holds no rows: no answer yet, set aside, daily files "
+        "stand in for it, what they lack is asked for again by the next run"
+    ]
+
+
+@pytest.mark.parametrize("part", ["BTCUSDT-1h-2020-02.zip", "BTCUSDT-1h-2020-02.zip.CHECKSUM"])
+def test_daily_files_stand_in_for_a_month_that_is_there_in_part(
+    exchange: Exchange, answers: BinanceArchiveAnswers, part: str
+) -> None:
+    answers.halved.add(part)
+    answers.missing |= {f"BTCUSDT-1h-2020-02-{day}.zip" for day in ("10", "11", "29")}
+    blocks = fetch(exchange)
+    unknown = [span_of("2020-02-10", "2020-02-12"), span_of("2020-02-29", "2020-03-01")]
+    assert_same(candles_in(blocks), ex.without(HELD, *unknown))
+    assert unite(block.span for block in blocks if not block.answered) == unknown
+    [note] = notes_of(blocks)
+    assert re.search(r"2020-02.zip: the archive has .* and not .*: no answer yet, set aside", note)
 
 
 def test_an_empty_span_asks_nothing(exchange: Exchange) -> None:

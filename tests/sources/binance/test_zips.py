@@ -121,6 +121,30 @@ def test_a_file_with_no_row_of_its_period_is_an_error(
         fetch(exchange, DAY_5)
 
 
+def test_a_file_with_no_row_on_the_grid_is_an_error(
+    exchange: Exchange, answers: BinanceArchiveAnswers
+) -> None:
+    serve_lines(answers, lambda lines: [line[:8] + b"11" + line[10:] for line in lines])
+    with pytest.raises(SourceError, match=r"24 of 24 rows open off the grid.*another file"):
+        fetch(exchange, DAY_5)
+
+
+def test_a_file_of_longer_bars_is_an_error_and_one_such_bar_is_left_out(
+    exchange: Exchange, answers: BinanceArchiveAnswers
+) -> None:
+    def longer(line: bytes) -> bytes:
+        opened, close = int(line.split(b",")[0]), line.split(b",")[6]
+        return line.replace(close, str(opened + 6 * HOUR * 1000 - 1).encode())
+
+    serve_lines(answers, lambda lines: [longer(line) for line in lines[::6]])
+    with pytest.raises(SourceError, match=r"4 of 4 rows close too late for bars of this length"):
+        fetch(exchange, DAY_5)
+    serve_lines(answers, lambda lines: [longer(lines[0]), *lines[1:]])
+    blocks = fetch(exchange, DAY_5)
+    assert_same(candles_in(blocks), HELD.slice(DAY_5[0] + HOUR, DAY_5[1]))
+    assert "1 of 24 rows close too late" in notes_of(blocks)[0]
+
+
 def test_a_bar_that_closes_early_is_kept_and_counted(
     exchange: Exchange, answers: BinanceArchiveAnswers
 ) -> None:

@@ -182,6 +182,46 @@ def test_a_refusal_is_quoted_in_one_short_line(exchange: Exchange) -> None:
     assert len(exchange.requests) == 3
 
 
+def at_binance(exchange: Exchange) -> Ccxt:
+    return Ccxt("binance", "BTC/USDT", base_url=exchange.url, requests_per_second=1000.0)
+
+
+GEO = ex.Reply.json(451, {"code": 0, "msg": "Service unavailable from a restricted location"})
+
+
+def test_a_location_that_is_not_served_is_told_at_once_with_a_mirror_that_is_known() -> None:
+    with Exchange(lambda request: GEO) as exchange, pytest.raises(SourceError) as caught:
+        fetch(at_binance(exchange))
+    assert len(exchange.requests) == 1
+    assert str(caught.value) == (
+        f"{exchange.url}/api/v3/exchangeInfo: refused with HTTP 451 Unavailable For Legal Reasons, "
+        '\'{"code": 0, "msg": "Service unavailable from a restricted location"}\': the service '
+        "does not serve this location: set another `source`, or set `source.base_url` to "
+        "https://data-api.binance.vision, a mirror of its spot markets"
+    )
+
+
+def test_a_mirror_of_binance_with_spot_markets_alone_is_enough_for_a_spot_market() -> None:
+    symbol = {"symbol": "BTCUSDT", "status": "TRADING", "baseAsset": "BTC", "quoteAsset": "USDT"}
+    more = {"orderTypes": [], "filters": [], "permissions": [], "permissionSets": [["SPOT"]]}
+    digits = dict.fromkeys(("baseAssetPrecision", "quotePrecision", "quoteAssetPrecision"), 8)
+
+    def answer(request: ex.Request) -> ex.Reply:
+        if request.path == "/api/v3/exchangeInfo":
+            return ex.Reply.json(200, {"symbols": [{**symbol, **more, **digits}]})
+        if request.path != "/api/v3/klines":
+            return ex.Reply.json(404, {})
+        since = int(request.query["startTime"]) // 1000
+        bars = HELD.slice(since, since + int(request.query["limit"]) * HOUR)
+        columns = [bars[name].tolist() for name in ("open", "high", "low", "close", "volume")]
+        times = (bars.open_time * 1000).tolist()
+        return ex.Reply.json(200, [list(row) for row in zip(times, *columns, strict=True)])
+
+    with Exchange(answer) as exchange:
+        blocks = fetch(at_binance(exchange))
+    assert_tiles(blocks, (START, END), HELD)
+
+
 def test_an_unknown_symbol_is_named_with_those_close_to_it(exchange: Exchange) -> None:
     with pytest.raises(SourceError) as caught:
         fetch(source(exchange, symbol="BTC/USB"))

@@ -311,6 +311,50 @@ def test_a_bar_off_the_grid_is_an_error_that_names_its_time() -> None:
         walk(Temper(DENSE, LAST, spoil=late), (FIRST, LAST))
 
 
+def test_times_in_another_unit_are_asked_for_again_and_then_an_error() -> None:
+    exchange = Temper(DENSE, LAST)
+    exchange.spoil = lambda number, rows: [[row[0] * 1000, *row[1:]] for row in rows]
+    with pytest.raises(SourceError, match=r"its times look like milliseconds.*run it again: what"):
+        walk(exchange, (FIRST, LAST))
+    assert len(exchange.asked) == 3
+
+
+def test_longer_bars_in_place_of_those_asked_for_are_an_error() -> None:
+    exchange = Temper(DENSE, LAST, cap=300)
+    exchange._rows["1h"] = exchange._rows["1d"]
+    with pytest.raises(SourceError, match=r"its bars are 1d apart, not 1h: all of 13 rows open"):
+        walk(exchange, (FIRST, LAST), page=300)
+
+
+def cut_between(first: int, after: int, answers: set[int]) -> Callable[[int, Rows], Rows]:
+    """Answers of these numbers lack the bars from ``first`` to ``after``, epoch seconds."""
+
+    def cut(number: int, rows: Rows) -> Rows:
+        return [row for row in rows if number not in answers or not first <= row[0] // 1000 < after]
+
+    return cut
+
+
+GAP = (FIRST + 320 * HOUR, FIRST + 380 * HOUR)
+
+
+def test_an_answer_that_was_cut_once_in_its_middle_is_asked_for_again_and_is_whole() -> None:
+    exchange = Temper(DENSE, LAST, cap=200, spoil=cut_between(*GAP, {2}))
+    blocks = walk(exchange, (FIRST, FIRST + 600 * HOUR), page=200)
+    assert_tiles(blocks, (FIRST, FIRST + 600 * HOUR), DENSE)
+    assert not any(block.notes for block in blocks)
+
+
+def test_what_stays_cut_out_of_an_answer_is_told() -> None:
+    exchange = Temper(DENSE, LAST, cap=200, spoil=cut_between(*GAP, set(range(99))))
+    blocks = walk(exchange, (FIRST, FIRST + 600 * HOUR), page=200)
+    assert_tiles(blocks, (FIRST, FIRST + 600 * HOUR), ex.without(DENSE, GAP))
+    [note] = [note for block in blocks for note in block.notes]
+    where = " to ".join(map(format_instant, GAP))
+    assert f"from {where} no bar of 60, though the bars around are there" in note
+    assert note.endswith("`refresh: true` asks again")
+
+
 @pytest.mark.parametrize(
     "row", [[1.5], None, "row", [None, 1, 1, 1, 1, 1], [0.5, 1, 1, 1, 1, 1], [0, "1", 1, 1, 1, 1]]
 )

@@ -155,7 +155,7 @@ def test_a_firewall_page_with_status_403_is_quoted_and_not_asked_for_again(
     exchange: Exchange,
 ) -> None:
     exchange.faults.append(ex.Instead(ex.Reply(403, b"<html>Forbidden</html>")))
-    with pytest.raises(SourceError, match=r"HTTP 403, but not JSON; it begins '<html>Forbidden"):
+    with pytest.raises(SourceError, match=r"refused with HTTP 403 Forbidden, '<html>Forbidden"):
         fetch(source(exchange))
     assert len(exchange.requests) == 1
 

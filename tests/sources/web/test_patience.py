@@ -1,6 +1,7 @@
 """``retry``: what is asked again and when, what is said about it, and what it leaves alone."""
 
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -15,7 +16,13 @@ from hypothesis import strategies as st
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.web.manners import Manners
-from btc_datamodule.sources.web.patience import PassingError, check_status, read_retry_after, retry
+from btc_datamodule.sources.web.patience import (
+    PassingError,
+    check_refusal,
+    check_status,
+    read_retry_after,
+    retry,
+)
 
 BUSY = PassingError("it is busy", "run it again later")
 
@@ -144,6 +151,24 @@ def test_using_it_changes_no_logger_of_anyone() -> None:
 @pytest.mark.parametrize("status", [200, 204, 304, 400, 403, 404, 417])
 def test_other_statuses_are_answers(status: int) -> None:
     check_status(status, "", {"Retry-After": "7"}, "url")
+
+
+@pytest.mark.parametrize("status", [200, 304, 400, 404, 429, 500])
+def test_only_a_service_that_does_not_serve_us_is_a_refusal(status: int) -> None:
+    check_refusal(status, "Oh", b"words", "url")
+
+
+@pytest.mark.parametrize(
+    ("status", "meaning"),
+    [(403, "a firewall .* does not serve this address"), (451, "does not serve this location")],
+)
+def test_a_refusal_quotes_the_service_and_says_what_can_be_set(status: int, meaning: str) -> None:
+    with pytest.raises(SourceError) as caught:
+        check_refusal(status, "Oh", b"not\nhere" * 90, "url", "this one")
+    said = str(caught.value)
+    assert re.match(rf"url: refused with HTTP {status} Oh, 'not here", said)
+    assert re.search(rf"{meaning}.*: set another `source`, or set `source.base_url` to this", said)
+    assert len(said) < 400
 
 
 @pytest.mark.parametrize(
