@@ -101,9 +101,11 @@ def test_a_few_rows_that_do_not_agree_are_told_with_the_worst() -> None:
     columns["volume"] = np.where(np.arange(42) >= 40, 0.01, columns["volume"])
     series, (note,) = tidy(columns, HOUR, "a.csv")
     assert_same(series, valid)
-    assert "2 do not agree with it (rows 9 and 41, both of 2020-01-01T09:00:00Z, close at" in note
+    assert "2 do not agree with it (two rows for 2020-01-01T09:00:00Z, 9 and 41, close at" in note
     columns["close"][41] = columns["high"][41] = columns["close"][9] * 1.2
-    with pytest.raises(CandleError, match=r"a\.csv: rows 9 and 41, .*: remove the wrong one"):
+    with pytest.raises(
+        CandleError, match=r"a\.csv: two rows for .*, 9 and 41, close at .*: remove the wrong one"
+    ):
         tidy(columns, HOUR, "a.csv")
 
 
