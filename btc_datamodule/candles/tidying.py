@@ -131,8 +131,8 @@ def _settle_repeats(
     i = int(np.argmax(np.where(odd, repeats.gap, -1)))
     row, kept = repeats.rows[i], repeats.kept[i]
     told = (
-        f"two rows for {format_instant(int(times[row]))}, {numbers[kept]} and {numbers[row]}, close "
-        f"at {ordered['close'][kept]:.10g} and {ordered['close'][row]:.10g}"
+        f"two rows for {format_instant(int(times[row]))}, {numbers[kept]} and {numbers[row]}, "
+        f"close at {ordered['close'][kept]:.10g} and {ordered['close'][row]:.10g}"
     )
     if odd.sum() > max(FEW, SHARE * bars):
         raise CandleError(

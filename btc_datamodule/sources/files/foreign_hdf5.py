@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.errors import SourceError
-from btc_datamodule.sources.files.hdf5_child import limit_bytes, limit_seconds
+from btc_datamodule.sources.files.child_limits import limit_bytes, limit_seconds
 from btc_datamodule.sources.files.raw import RawTable
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def read_hdf5(path: Path, dataset: str | None) -> RawTable:
         if table is None:
             waited = patience if late.is_set() else None
             said.seek(0)
-            raise SourceError(_explain_end(path, size, child.returncode, waited, said.read()))
+            raise SourceError(explain_end(path, size, child.returncode, waited, said.read()))
     return table
 
 
@@ -152,7 +152,9 @@ def _receive_array(stream: IO[bytes], kind: str, rows: int, limit: int) -> NDArr
     return values
 
 
-def _explain_end(path: Path, size: int, code: int, waited: int | None, said: bytes) -> str:
+def explain_end(
+    path: Path, size: int, code: int, waited: int | None, said: bytes, library: str = "HDF5"
+) -> str:
     """Say why the process ended before the table did."""
     name = signal.Signals(-code).name if -code in set(signal.Signals) else ""
     if waited is not None:
@@ -162,15 +164,15 @@ def _explain_end(path: Path, size: int, code: int, waited: int | None, said: byt
         )
     if name == "SIGXCPU":
         return (
-            f"{path}: damaged HDF5 data: the HDF5 library computed for more than "
+            f"{path}: damaged {library} data: the library computed for more than "
             f"{limit_seconds(size)} seconds, the limit for a file of {size:,} bytes"
         )
     if name in _CRASHES:
-        return f"{path}: damaged HDF5 data: the HDF5 library crashed on it (signal {-code})"
+        return f"{path}: damaged {library} data: the library crashed on it (signal {-code})"
     if name:
         return (
             f"{path}: the process that read it was ended from outside (signal {-code}), as for "
             "want of memory: try again"
         )
     lines = said.decode("utf-8", "replace").strip().splitlines() or [f"it ended with {code}"]
-    return f"{path}: the process that reads HDF5 files failed: {lines[-1]}"
+    return f"{path}: the process that reads {library} files failed: {lines[-1]}"

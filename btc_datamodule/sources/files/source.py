@@ -27,6 +27,7 @@ from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT
+from btc_datamodule.sources.files.arrow_tables import ArrowReader
 from btc_datamodule.sources.files.joining import join_bars
 from btc_datamodule.sources.files.naming import TIME_NAMES, ColumnNames
 from btc_datamodule.sources.files.tables import (
@@ -154,11 +155,12 @@ class CandleFile(Source):
         columns = _parse_columns(self.columns)
         reading = Reading(columns, self.symbol, self.time_format, self.timezone, self.stamp)
         files = self._find_files()
-        bars = [
-            read_bars(table, reading, interval, span[1], where)
-            for path in files
-            for where, table in read_tables(path, self.dataset)
-        ]
+        with ArrowReader() as arrow:
+            bars = [
+                read_bars(table, reading, interval, span[1], where)
+                for path in files
+                for where, table in read_tables(path, self.dataset, arrow)
+            ]
         candles, notes = join_bars(bars, interval, self._label, drop_invalid=self.drop_invalid)
         origin = ", ".join(f"file {path.name}" for path in files)
         checksums = ", ".join(f"sha256:{_hash_file(path)}" for path in files)

@@ -6,28 +6,24 @@ no row is lost or shifted on the way: a row with a field too few or too many is 
 it.
 """
 
-from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from btc_datamodule.errors import SourceError, get_first_line
+from btc_datamodule.sources.files.arrow_tables import ArrowReader
 from btc_datamodule.sources.files.containers import STREAMS, read_bytes, unzip
 from btc_datamodule.sources.files.foreign_hdf5 import read_hdf5
 from btc_datamodule.sources.files.json_tables import looks_like_json, read_json
 from btc_datamodule.sources.files.raw import RawTable, make_frame
 from btc_datamodule.sources.files.text_tables import read_text
 
-if TYPE_CHECKING:
-    import polars as pl
-
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")
 ARROW_SUFFIXES = (".feather", ".arrow", ".ipc", ".parquet")
 SHEET_SUFFIXES = (".xlsx",)
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
-PACKED = (*TEXT_SUFFIXES, *ARROW_SUFFIXES)
 SUFFIXES = (
     *TEXT_SUFFIXES,
-    *(f"{plain}{packed}" for packed in STREAMS for plain in PACKED),
+    *(f"{plain}{packed}" for packed in STREAMS for plain in TEXT_SUFFIXES),
     *(".zip", *ARROW_SUFFIXES, *SHEET_SUFFIXES, *HDF5_SUFFIXES),
 )
 """Endings of the names of files that can be read."""
@@ -45,12 +41,13 @@ def has_suffix(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     return path.lower().endswith(suffixes)
 
 
-def read_tables(path: Path, dataset: str | None) -> list[tuple[str, RawTable]]:
+def read_tables(path: Path, dataset: str | None, arrow: ArrowReader) -> list[tuple[str, RawTable]]:
     """Read the tables of one file, with the name that errors call each by.
 
     Args:
         path: a file whose name ends in one of ``SUFFIXES``.
         dataset: path inside an HDF5 file; None where the file leaves no choice.
+        arrow: reads Arrow and Parquet files.
 
     Raises:
         SourceError: if the file is missing, damaged, or holds no table.
@@ -73,9 +70,11 @@ def read_tables(path: Path, dataset: str | None) -> list[tuple[str, RawTable]]:
         return [(where, read_hdf5(path, dataset))]
     if not has_suffix(path.name):
         raise SourceError(f"{path}: cannot tell its format, rename it to end in {SHOWN}")
+    if has_suffix(path.name, ARROW_SUFFIXES):
+        return [(path.name, arrow.read(path))]
     raw = read_bytes(path)
     if has_suffix(path.name, (".zip",)):
-        members = unzip(raw, f"{path}", lambda name: has_suffix(name, PACKED))
+        members = unzip(raw, f"{path}", lambda name: has_suffix(name, TEXT_SUFFIXES))
         return [(f"{path.name}: {name}", _read(data, name, str(path))) for name, data in members]
     return [(path.name, _read(raw, path.name, str(path)))]
 
@@ -88,36 +87,9 @@ def _read(raw: bytes, name: str, path: str) -> RawTable:
         raise SourceError(f"{path}: {name} in it is a Git LFS pointer, not the file itself")
     if has_suffix(name, SHEET_SUFFIXES):
         return _read_sheet(raw, path)
-    if has_suffix(name, ARROW_SUFFIXES):
-        return _read_arrow(raw, name, path)
     if not raw or raw.isspace():
         raise SourceError(f"{path}: the file is empty")
     return read_json(raw, path) if looks_like_json(raw) else read_text(raw, name)
-
-
-def _read_arrow(raw: bytes, name: str, path: str) -> RawTable:
-    """Read every column of an Arrow, Feather or Parquet file."""
-    import polars as pl
-
-    if raw.startswith(b"FEA1"):
-        raise SourceError(
-            f"{path}: this is Feather of version 1, which is no longer read: write it anew with "
-            "`to_feather` of a present pandas, or as Parquet"
-        )
-    try:
-        if has_suffix(name, (".parquet",)):
-            frame = pl.read_parquet(BytesIO(raw))
-        elif raw.startswith(b"ARROW1"):
-            frame = pl.read_ipc(BytesIO(raw))
-        else:
-            frame = pl.read_ipc_stream(BytesIO(raw))
-    except (
-        _list_failures()
-    ) as error:  # polars panics, outside its own exceptions, on damaged footers
-        raise SourceError(
-            f"{path}: damaged, or not what its name says ({get_first_line(error)})"
-        ) from None
-    return _make_table(frame)
 
 
 def _read_sheet(raw: bytes, path: str) -> RawTable:
@@ -131,32 +103,12 @@ def _read_sheet(raw: bytes, path: str) -> RawTable:
             f'{path}: workbooks need fastexcel: pip install "btc-datamodule[files]", or save the '
             "sheet as CSV"
         ) from None
-    failures: Any = (fastexcel.FastExcelError, *_list_failures())
+    failures: Any = (fastexcel.FastExcelError, pl.exceptions.PolarsError, OSError, ValueError)
     try:
         frame = pl.DataFrame(fastexcel.read_excel(raw).load_sheet(0))
     except failures as error:
         raise SourceError(f"{path}: no readable workbook ({get_first_line(error)})") from None
-    return _make_table(frame)
-
-
-def _make_table(frame: "pl.DataFrame") -> RawTable:
-    import polars as pl
-
-    series = [
-        column.cast(pl.String) if column.dtype in (pl.Categorical, pl.Enum) else column
-        for column in frame.get_columns()
-    ]
-    return RawTable(list(frame.columns), make_frame(series))
-
-
-def _list_failures() -> tuple[type[BaseException], ...]:
-    """What polars raises on a file that is damaged."""
-    import polars as pl
-
-    return (
-        *(pl.exceptions.PolarsError, pl.exceptions.PanicException),
-        *(OSError, ValueError, MemoryError, RuntimeError),
-    )
+    return RawTable(list(frame.columns), make_frame(frame.get_columns()))
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from btc_datamodule.errors import SourceError
-from btc_datamodule.sources.files import hdf5_child, hdf5_nodes, hdf5_values
+from btc_datamodule.sources.files import child_limits, hdf5_nodes, hdf5_values
 from btc_datamodule.sources.files.foreign_hdf5 import read_hdf5
 from btc_datamodule.sources.files.hdf5_values import Budget, Column
 from btc_datamodule.sources.files.pickled import OPAQUE, read_pickled
@@ -337,9 +337,9 @@ def test_a_file_that_claims_to_be_huge_is_refused_before_it_is_read(tmp_path: Pa
 
 
 def test_what_a_file_may_unpack_to_grows_with_its_size() -> None:
-    limits = [hdf5_child.limit_bytes(size) / 2**20 for size in (0, 10_000, 2**20, 2**30, 2**34)]
+    limits = [child_limits.limit_bytes(size) / 2**20 for size in (0, 10_000, 2**20, 2**30, 2**34)]
     assert limits == [64, 64, 100, 16 * 1024, 16 * 2**14]
-    assert [hdf5_child.limit_seconds(size) for size in (0, 10_000, 2**30)] == [4, 4, 432]
+    assert [child_limits.limit_seconds(size) for size in (0, 10_000, 2**30)] == [4, 4, 432]
 
 
 def test_a_file_that_is_being_written_is_not_called_damaged(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ def test_threads_read_at_once(tmp_path: Path) -> None:
     ("code", "problem"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)", "crashed on it (signal 11)"),
-        ("import os; os.abort()", "damaged HDF5 data: the HDF5 library crashed on it (signal 6)"),
+        ("import os; os.abort()", "damaged HDF5 data: the library crashed on it (signal 6)"),
         ("import os; os.kill(os.getpid(), 24)", "computed for more than 4 seconds, the limit for"),
         ("import os; os.kill(os.getpid(), 9)", "was ended from outside (signal 9)"),
         ("raise ImportError('no h5py')", "that reads HDF5 files failed: ImportError: no h5py"),
@@ -93,8 +93,10 @@ def test_a_process_that_computes_for_ever_ends(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path / "a.h5")
-    limit = "import btc_datamodule.sources.files.hdf5_child as c; c.limit_seconds = lambda size: 0"
-    play(monkeypatch, f"{limit}; c._limit_process(0)\nwhile True: pass")
+    limit = (
+        "import btc_datamodule.sources.files.child_limits as c; c.limit_seconds = lambda size: 0"
+    )
+    play(monkeypatch, f"{limit}; c.limit_process(0)\nwhile True: pass")
     began = time.monotonic()
     with pytest.raises(SourceError, match=r"computed for more than 4 seconds"):
         read_hdf5(tmp_path / "a.h5", None)
@@ -103,7 +105,7 @@ def test_a_process_that_computes_for_ever_ends(
 
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     make(tmp_path / "a.h5")
-    limit = "import btc_datamodule.sources.files.hdf5_child as c; c._limit_process(0)"
+    limit = "import btc_datamodule.sources.files.child_limits as c; c.limit_process(0)"
     play(monkeypatch, f"{limit}\nbytearray(2**30)")
     with pytest.raises(SourceError, match=r"failed: MemoryError"):
         read_hdf5(tmp_path / "a.h5", None)
@@ -116,7 +118,7 @@ def test_the_end_of_the_parent_leaves_no_process_behind(
 ) -> None:
     make(tmp_path / "a.h5")
     waits = (
-        "import btc_datamodule.sources.files.hdf5_child as c, os, time; c._limit_process(0); "
+        "import btc_datamodule.sources.files.child_limits as c, os, time; c.limit_process(0); "
         f"open({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}}\\\\n'); time.sleep(60)"
     )
     script = (

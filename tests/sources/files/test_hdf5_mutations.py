@@ -127,7 +127,7 @@ class Reader:
         except SourceError as error:
             return Outcome(None, str(error), *took)
         if table is None:
-            said = foreign_hdf5._explain_end(self.path, len(data), told["code"], None, b"")
+            said = foreign_hdf5.explain_end(self.path, len(data), told["code"], None, b"")
             return Outcome(None, said, *took)
         return Outcome(table, "", *took)
 
@@ -201,7 +201,7 @@ def test_a_crash_of_the_library_is_one_line(
     with pytest.raises(SourceError) as caught:
         read_hdf5(tmp_path / "a.h5", None)
     assert str(caught.value) == (
-        f"{tmp_path}/a.h5: damaged HDF5 data: the HDF5 library crashed on it (signal "
+        f"{tmp_path}/a.h5: damaged HDF5 data: the library crashed on it (signal "
         f"{signal.SIGSEGV.value})"
     )
 

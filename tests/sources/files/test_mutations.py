@@ -179,10 +179,11 @@ def check_other_rows(
 
 def change_text(data: bytes, random: np.random.Generator) -> bytes:
     """One letter in place of another, put in or taken out; of those that mean something here."""
+    letters = b"0123456789,;.\n\r\t\"' -:eE#/KM"
     at, kind = int(random.integers(0, len(data))), int(random.integers(0, 4))
-    letter = bytes([b"0123456789,;.\n\r\t\"' -:eE#/KM"[int(random.integers(0, 28))]])
-    if kind == 3:  # two lines in one another's place
-        lines = data.split(b"\n")
+    letter = letters[(place := int(random.integers(0, len(letters)))) : place + 1]
+    lines = data.split(b"\n")
+    if kind == 3 and len(lines) > 3:  # two lines in one another's place
         one, other = (int(row) for row in random.integers(1, len(lines) - 1, 2))
         lines[one], lines[other] = lines[other], lines[one]
         return b"\n".join(lines)

@@ -1,6 +1,7 @@
 """Files by their suffix: Arrow and Parquet, damaged and missing ones."""
 
 import gzip
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import polars as pl
 import pytest
 
 from btc_datamodule.errors import SourceError
+from btc_datamodule.sources.files import arrow_tables
 from btc_datamodule.sources.files.source import CandleFile
 from tests.sources.files.helpers import (
     EVER,
@@ -99,16 +101,32 @@ def test_a_damaged_file_is_one_line_that_says_so(
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_on_which_polars_panics_is_an_error_of_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("ending", [".parquet", ".feather"])
+def test_a_file_on_which_polars_crashes_is_one_line_and_the_next_one_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
 ) -> None:
-    def panic(_: object) -> pl.DataFrame:
-        raise pl.exceptions.PanicException("assertion failed\n  left: 6")
+    frame = pl.DataFrame({"time": TIME, **VALUES})
+    for name in ("a", "b"):
+        getattr(frame, "write_parquet" if ending == ".parquet" else "write_ipc")(
+            tmp_path / f"{name}{ending}"
+        )
+    whole, crash = arrow_tables.COMMAND, "import os; os.abort()"
+    monkeypatch.setattr(arrow_tables, "COMMAND", (sys.executable, "-c", crash))
+    with arrow_tables.ArrowReader() as reader:
+        with pytest.raises(SourceError) as caught:
+            reader.read(tmp_path / f"a{ending}")
+        assert str(caught.value) == (
+            f"{tmp_path}/a{ending}: damaged Arrow or Parquet data: the library crashed on it "
+            "(signal 6)"
+        )
+        monkeypatch.setattr(arrow_tables, "COMMAND", whole)
+        assert reader.read(tmp_path / f"b{ending}").frame.height == 3
 
-    monkeypatch.setattr(pl, "read_parquet", panic)
-    path = write(tmp_path / "a.parquet", "PAR1")
-    with pytest.raises(SourceError, match=r"a\.parquet: damaged, .* \(assertion failed\)$"):
-        read(path)
+
+def test_feather_of_version_1_is_named_as_such(tmp_path: Path) -> None:
+    (tmp_path / "a.feather").write_bytes(b"FEA1" + b"x" * 20)
+    with pytest.raises(SourceError, match=r"a\.feather: .*Feather of version 1, .* write it anew"):
+        read(tmp_path / "a.feather")
 
 
 def test_a_missing_file_and_an_empty_pattern_are_named_with_their_path(tmp_path: Path) -> None:
