@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import fields, replace
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from btc_datamodule.candles.timeline import Instant
+from btc_datamodule.checks import unwrap
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.scaling import Scaling
@@ -53,7 +56,7 @@ class BTCDataModule(LightningDataModule):
         source: where candles come from: Simulator, Coinbase, BinanceArchive, Ccxt, CandleFile, or
             a Source of yours.
         interval: length of a bar: 1m, 5m, 1h, 1d and so on.
-        start: first instant, ISO 8601, UTC; none for as early as the source has.
+        start: first instant, ISO 8601, UTC, a date or epoch seconds; none for as early as can be.
         end: instant past the last one; none for up to the latest closed bar.
         features: columns of x: names (see README), expressions such as
             "momentum_10 = close / close.shift(10) - 1", or Feature objects.
@@ -103,8 +106,8 @@ class BTCDataModule(LightningDataModule):
         self,
         source: Source | None = None,
         interval: str = "1h",
-        start: str | None = None,
-        end: str | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
         features: Sequence[str | Feature] = ("log_return", "log_range", "log_volume"),
         target: Target | None = None,
         lookback: int = 48,
@@ -127,19 +130,18 @@ class BTCDataModule(LightningDataModule):
         start_method: StartMethod | None = None,
         pin_memory: bool | None = None,
         gather: Literal["host", "device"] = "host",
-        data_dir: str = "data",
+        data_dir: str | Path = "data",
         refresh: bool = False,
         transform: Callable[[Batch], Batch] | None = None,
     ) -> None:
         given = locals()
         super().__init__()
-        self._given = {name: given[name] for name in _ARGUMENTS}
+        self._given = {name: unwrap(given[name]) for name in _ARGUMENTS}
         self.settings = Settings.parse(self._given)
         check_options(self._given)
-        self.batch_size = batch_size
+        self.batch_size, self.num_workers = map(int, (batch_size, num_workers))
         self.shuffle: Shuffle = shuffle
-        self.seed = seed
-        self.num_workers = num_workers
+        self.seed = int(seed)
         self.start_method = start_method
         self.pin_memory = pin_memory
         self.gather = gather
@@ -279,7 +281,6 @@ class BTCDataModule(LightningDataModule):
         passes every batch on to the model's.
         """
         device, trainer = torch.device(device), self.trainer
-
         if self.gather == "device":
             # A Trainer has done so before the transfer with other batches.
             convert = None if trainer is None else trainer.precision_plugin.convert_input

@@ -10,11 +10,22 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, date, datetime
 
+import numpy as np
+
+from btc_datamodule.checks import unwrap
 from btc_datamodule.errors import ConfigError
+
+Instant = str | int | float | date | np.integer | np.datetime64
+"""What a user may give as an instant: see ``parse_instant``. A ``date`` may be a ``datetime``, a
+pandas ``Timestamp`` is one."""
 
 Span = tuple[int, int]
 
 LONGEST_DURATION = 1_000_000 * 86_400
+
+PLAUSIBLE: Span = (1_230_768_000, 4_102_444_800)
+"""Epoch seconds that a number given as an instant may be: 2009, before which there was no Bitcoin,
+to 2100."""
 
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
@@ -55,18 +66,29 @@ def format_interval(seconds: int) -> str:
     raise ValueError(f"not a whole number of seconds: {seconds}")
 
 
-def parse_instant(when: str | int | date, argument: str = "time") -> int:
-    """Epoch seconds, UTC, of an ISO 8601 text, a date, or epoch seconds.
+def parse_instant(when: Instant, argument: str = "time") -> int:
+    """Epoch seconds, UTC, of an ISO 8601 text, a date or time of any library, or epoch seconds.
 
-    Without an offset the time is taken as UTC. ``argument`` names the culprit in the error.
+    Without an offset the time is taken as UTC. A number, also one in a text, is epoch seconds, and
+    must be one of ``PLAUSIBLE``: one in milliseconds would be an instant that never comes.
+
+    Args:
+        when: what a user gave.
+        argument: what the error calls it.
 
     Raises:
-        ConfigError: if the text is no ISO 8601 time, or not on a whole second.
+        ConfigError: if it is no time, not on a whole second, or a number that is no plausible one.
     """
-    if isinstance(when, int):
-        return when
+    if isinstance(when, np.datetime64):
+        return _read_datetime64(when, argument)
+    number = unwrap(when)
+    if isinstance(when, str) and re.fullmatch(r"[-+]?\d+(\.\d*)?", when) and len(when) != 8:
+        number = float(when) if "." in when else int(when)  # of eight digits it is a date
+    if isinstance(number, int | float) and not isinstance(number, bool):
+        return _check_plausible(number, when, argument)
     try:
-        moment = datetime.fromisoformat(when if isinstance(when, str) else when.isoformat())
+        text = when.isoformat() if isinstance(when, date) else str(when)
+        moment = datetime.fromisoformat(text)
     except ValueError:
         raise ConfigError(
             f"{argument} {when!r} is not an ISO 8601 time: write 2020-01-01 or "
@@ -74,9 +96,59 @@ def parse_instant(when: str | int | date, argument: str = "time") -> int:
         ) from None
     if moment.tzinfo is None:
         moment = moment.replace(tzinfo=UTC)
-    if moment.microsecond:
+    if moment.microsecond or re.search(r"\.\d{6}\d*[1-9]", text):
         raise ConfigError(f"{argument} {when!r} is not on a whole second")
     return int(moment.timestamp())
+
+
+def to_plain_instant(when: Instant) -> str | int:
+    """What a user gave as an instant, as a text or a whole number, which YAML can hold.
+
+    Raises:
+        ConfigError: as ``parse_instant``.
+    """
+    if isinstance(when, str) or type(when) is int:
+        return when
+    if isinstance(when, date) and not isinstance(when, datetime):
+        return when.isoformat()
+    instant = parse_instant(when)
+    return format_instant(instant) if isinstance(when, date | np.datetime64) else instant
+
+
+def _read_datetime64(when: np.datetime64, argument: str) -> int:
+    """Epoch seconds of a numpy time."""
+    seconds = when.astype("datetime64[s]")
+    if np.isnat(when) or abs(year := int(seconds.astype("datetime64[Y]").astype(int))) > 8000:
+        what = "no time" if np.isnat(when) else f"in the year {1970 + year}"
+        raise ConfigError(f"{argument} {when!r} is {what}: write 2020-01-01")
+    if seconds != when:
+        raise ConfigError(f"{argument} {when!r} is not on a whole second")
+    return int(seconds.astype(np.int64))
+
+
+def _check_plausible(seconds: float, when: Instant, argument: str) -> int:
+    """The whole number that stands for an instant, if it can be one in epoch seconds.
+
+    Raises:
+        ConfigError: saying what the number may be instead, and what to write.
+    """
+    low, high = PLAUSIBLE
+    if low <= seconds < high:
+        if seconds != int(seconds):
+            raise ConfigError(f"{argument} {when!r} is not on a whole second")
+        return int(seconds)
+    for unit, ticks in (("milli", 10**3), ("micro", 10**6), ("nano", 10**9)):
+        if low <= seconds / ticks < high:
+            there = int(seconds / ticks)
+            text = format_instant(there).removesuffix("T00:00:00Z")
+            raise ConfigError(
+                f"{argument} {when} looks like {unit}seconds, and whole numbers are epoch "
+                f'seconds: write {there}, or "{text}"'
+            )
+    raise ConfigError(
+        f"{argument} {when} is no epoch second between {format_instant(low)[:10]} and "
+        f'{format_instant(high)[:10]}: write the time as a text, such as "2020-01-01"'
+    )
 
 
 def format_instant(instant: int) -> str:
