@@ -55,7 +55,7 @@ class BTCDataModule(LightningDataModule):
     Args:
         source: where candles come from: Simulator, Coinbase, BinanceArchive, Ccxt, CandleFile, or
             a Source of yours.
-        interval: length of a bar: 1m, 5m, 1h, 1d and so on.
+        interval: length of a bar: 1m, 5m, 1h, 1d, 1w and so on.
         start: first instant, ISO 8601, UTC, a date or epoch seconds; none for as early as can be.
         end: instant past the last one; none for up to the latest closed bar.
         features: columns of x: names (see README), expressions such as
@@ -75,9 +75,8 @@ class BTCDataModule(LightningDataModule):
         stride: bars from one train sample to the next.
         eval_stride: likewise for val and test; none for the horizon, so that no bar is scored
             twice. What is left over at the end of an unbroken stretch ``describe`` counts.
-        shuffle: order of train windows: full (random, anew each epoch), block (likewise, but
-            mixed only within a million windows at a time: for files larger than memory) or none
-            (by time).
+        shuffle: order of train windows: full (random, anew each epoch), block (so too, within a
+            million windows at a time: for files larger than memory) or none (by time).
         seed: of that order.
         scaling: of x: train (z-score with statistics of the train rows), robust (median and
             quartiles of the train rows), window (each sample by itself) or none.
@@ -86,8 +85,7 @@ class BTCDataModule(LightningDataModule):
             those after them are an outage, which no target touches.
         min_observed: least share of a sample's input bars that must be observed, in (0, 1].
         num_workers: processes that load batches; 0, in this process, is the fastest for most.
-        start_method: how these processes start: fork, spawn or forkserver; none for the
-            platform's default.
+        start_method: how these start: fork, spawn or forkserver; none for the platform's default.
         pin_memory: have batches in pinned memory, for faster transfer to a GPU; none: where a
             Trainer trains on one, with ``gather`` host.
         gather: where windows are put together: host, or device, which holds the rows in its own
@@ -95,8 +93,8 @@ class BTCDataModule(LightningDataModule):
             ``transfer_batch_to_device`` then, which a Trainer calls by itself.
         data_dir: folder under which the HDF5 files lie.
         refresh: ask the source again for everything, and let its answers replace what is stored.
-        transform: a function from Batch to Batch, called with every batch handed out; on the
-            device, with ``gather`` device.
+        transform: from Batch to Batch, of every batch handed out; on the device if gathered there.
+        offset: how long past midnight UTC, or past Monday, bars open, such as 8h; none for 0.
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -133,6 +131,7 @@ class BTCDataModule(LightningDataModule):
         data_dir: str | Path = "data",
         refresh: bool = False,
         transform: Callable[[Batch], Batch] | None = None,
+        offset: str | None = None,
     ) -> None:
         given = locals()
         super().__init__()
@@ -428,3 +427,4 @@ class BTCDataModule(LightningDataModule):
 
 _ARGUMENTS = tuple(signature(BTCDataModule).parameters)
 _FIXED = {field.name for field in fields(Settings)} - {"shape"} | {"lookback", "horizon", "gap"}
+_FIXED |= {"offset"}

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from btc_datamodule.candles.timeline import (
+    Interval,
     format_instant,
     format_interval,
     parse_instant,
@@ -51,7 +52,7 @@ class Settings:
 
     Attributes:
         source: where candles come from.
-        interval: length of a bar, seconds.
+        interval: length of a bar, seconds, and its grid.
         start: first instant, epoch seconds; None for as early as the source has.
         end: instant past the last one; None for up to the latest closed bar.
         features: columns of ``x``.
@@ -74,7 +75,7 @@ class Settings:
     """
 
     source: Source
-    interval: int
+    interval: Interval
     start: int | None
     end: int | None
     features: tuple[Feature, ...]
@@ -128,7 +129,7 @@ class Settings:
         """
         objects = {name: _choose_object(name, given[name]) for name in KINDS}
         features = resolve(given["features"])
-        interval = parse_interval(given["interval"])
+        interval = parse_interval(given["interval"], given["offset"])
         objects["source"].check_interval(interval)
         start, end = (
             None if given[name] is None else parse_instant(given[name], name)
@@ -153,6 +154,11 @@ class Settings:
             data_dir=Path(given["data_dir"]).expanduser(),
             **{name: given[name] for name in alike},
         )
+
+    @property
+    def offset(self) -> int:
+        """Seconds past the multiples of the interval, since the epoch, at which bars open."""
+        return self.interval.offset
 
     @property
     def gap(self) -> int:

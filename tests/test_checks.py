@@ -2,7 +2,7 @@
 
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -49,18 +49,15 @@ def is_plain(value: Any) -> bool:
 
 
 def test_numbers_of_numpy_are_those_of_python() -> None:
-    given = dict.fromkeys(WHOLE, 3)
-    shares = {"min_observed": 0.5, "refresh": False}
-    dm = BTCDataModule(
-        **{name: np.int64(value) for name, value in given.items()},
-        min_observed=np.float32(0.5),  # type: ignore[arg-type]
-        refresh=np.False_,  # type: ignore[arg-type]
-    )
-    assert dm.settings == BTCDataModule(**given, **shares).settings  # type: ignore[arg-type]
+    given: dict[str, Any] = dict.fromkeys(WHOLE, 3) | {"min_observed": 0.5, "refresh": False}
+    odd: dict[str, Any] = {name: np.int64(3) for name in WHOLE}
+    odd |= {"min_observed": np.float32(0.5), "refresh": np.False_}
+    dm, plain = BTCDataModule(**odd), BTCDataModule(**given)
+    assert dm.settings == plain.settings
     for name in WHOLE:
         assert (type(getattr(dm, name)), getattr(dm, name)) == (int, 3)
     assert is_plain(dict(dm.hparams))
-    assert dict(dm.hparams) == dict(BTCDataModule(**given, **shares).hparams)  # type: ignore[arg-type]
+    assert dict(dm.hparams) == dict(plain.hparams)
 
 
 @pytest.mark.parametrize("name", WHOLE)
@@ -70,18 +67,22 @@ def test_what_is_no_whole_number_is_refused_by_name(name: str, value: Any) -> No
         BTCDataModule(**{name: value})
 
 
+int64: Any = np.int64  # to a type checker it is no int
+small: Any = np.uint8
+
+
 @pytest.mark.parametrize(
     ("odd", "plain"),
     [
         (
-            WalkForward(np.int64(40), np.int64(5), np.int32(5), fold=np.int64(1)),
+            WalkForward(int64(40), int64(5), small(5), fold=int64(1)),
             WalkForward(40, 5, 5, fold=1),
-        ),  # type: ignore[arg-type]
-        (CombinatorialPurged(np.int64(5), np.int64(2), np.int8(1)), CombinatorialPurged(5, 2, 1)),  # type: ignore[arg-type]
+        ),
+        (CombinatorialPurged(int64(5), int64(2), small(1)), CombinatorialPurged(5, 2, 1)),
         (FractionSplit(np.float64(0.2), np.float64(0.2)), FractionSplit(0.2, 0.2)),
-        (TripleBarrier(volatility_bars=np.int64(7)), TripleBarrier(volatility_bars=7)),  # type: ignore[arg-type]
-        (Simulator(seed=np.uint8(3)), Simulator(seed=3)),  # type: ignore[arg-type]
-        (DateSplit(np.int64(WHEN), float(WHEN + 1)), DateSplit(WHEN, WHEN + 1)),
+        (TripleBarrier(volatility_bars=int64(7)), TripleBarrier(volatility_bars=7)),
+        (Simulator(seed=small(3)), Simulator(seed=3)),
+        (DateSplit(int64(WHEN), float(WHEN + 1)), DateSplit(WHEN, WHEN + 1)),
         (DateSplit(date(2020, 1, 1), date(2020, 1, 2)), DateSplit("2020-01-01", "2020-01-02")),
         (
             DateSplit(np.datetime64("2020-01-01"), pd.Timestamp("2020-01-02")),
@@ -98,21 +99,21 @@ def test_objects_hold_plain_values(odd: Any, plain: Any) -> None:
 
 
 def test_a_lookback_of_numpy_is_one_of_a_feature() -> None:
-    feature = Feature("f", np.int64(3), lambda bars: bars["close"])  # type: ignore[arg-type]
+    feature = Feature("f", int64(3), lambda bars: bars["close"])
     assert (type(feature.lookback), feature.lookback) == (int, 3)
 
 
 def test_a_fold_is_chosen_by_any_whole_number() -> None:
-    split = WalkForward().with_fold(np.int64(2))  # type: ignore[arg-type]
+    split = WalkForward().with_fold(int64(2))
     assert (type(split.fold), split.fold) == (int, 2)
     with pytest.raises(ConfigError, match=r"fold is 1\.5: it must be a whole number"):
-        split.with_fold(1.5)  # type: ignore[arg-type]
+        split.with_fold(cast("Any", 1.5))
 
 
 TIMES = {
     "text": "2020-01-01",
     "number": WHEN,
-    "numpy number": np.int64(WHEN),
+    "numpy number": int64(WHEN),
     "float": float(WHEN),
     "date": date(2020, 1, 1),
     "numpy time": np.datetime64("2020-01-01"),
@@ -134,7 +135,7 @@ def test_times_are_taken_as_they_come_and_kept_plain(when: Any, tmp_path: Path) 
 @pytest.mark.parametrize("name", ["start", "end"])
 def test_milliseconds_are_refused_by_name(name: str) -> None:
     with pytest.raises(ConfigError, match=rf'{name} \d+ looks .* write {WHEN}, or "2020-01-01"'):
-        BTCDataModule(**{name: WHEN * 1000})  # type: ignore[arg-type]
+        BTCDataModule(**cast("Any", {name: WHEN * 1000}))
     with pytest.raises(ConfigError, match=r"split\.test \d+ looks like milliseconds"):
         DateSplit("2019-01-01", WHEN * 1000)
 

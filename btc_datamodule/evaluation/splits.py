@@ -103,8 +103,8 @@ class Split(ABC):
 
         Args:
             span: from the first bar's opening to the last bar's close, epoch seconds; both on
-                the grid, multiples of ``interval``.
-            interval: seconds.
+                the grid, which ``ceil_to`` and ``floor_to`` round to.
+            interval: seconds; an ``Interval``.
 
         Raises:
             ConfigError: if the bars are too few, or a boundary lies outside ``span``.

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import Candles, Columns, make_empty
-from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_interval
+from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_interval, get_offset
 from btc_datamodule.checks import unwrap
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.public import public
@@ -128,7 +128,7 @@ class Simulator(Source):
 
     def check_interval(self, interval: int) -> None:
         """Raise ``SourceError`` unless bars of this length fill a day evenly."""
-        if DAY % interval:
+        if DAY % interval or get_offset(interval):
             raise SourceError(
                 f"{self.name} has no bars of {format_interval(interval)}: "
                 "set `interval` to one that divides a day evenly, such as 1m, 15m, 1h or 1d"

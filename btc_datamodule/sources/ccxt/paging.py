@@ -26,7 +26,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from btc_datamodule.candles.series import Candles, tidy
-from btc_datamodule.candles.timeline import Span, floor_to, format_instant, format_interval
+from btc_datamodule.candles.timeline import (
+    Span,
+    floor_to,
+    format_instant,
+    format_interval,
+    get_offset,
+)
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, read_or_advise
 from btc_datamodule.sources.ccxt.client import ROW, Market, Rows
@@ -85,10 +91,10 @@ class Walk:
         """
         rows = self.market.fetch_rows(interval, max(since, 0), limit).select(since, self.latest)
         if interval == self.interval:
-            off = rows.time[rows.time % interval != 0]
+            off = rows.time[(rows.time - get_offset(interval)) % interval != 0]
             if len(off):
                 raise SourceError(
-                    f"{self.market}: a bar opens at {format_instant(off[0])}, off the UTC grid of "
+                    f"{self.market}: a bar opens at {format_instant(off[0])}, off the grid of "
                     f"{format_interval(interval)}: set another `interval`"
                 )
             self.most = max(self.most, min(len(np.unique(rows.time)), limit))
