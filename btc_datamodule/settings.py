@@ -32,6 +32,7 @@ from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.table import BAR_COLUMNS
 from btc_datamodule.plain import UNKNOWN, describe, to_plain
 from btc_datamodule.sources.base import Source
+from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import Header, check_series, read_header
 from btc_datamodule.store.update import locate_series
@@ -125,12 +126,12 @@ class Settings:
 
         Raises:
             ConfigError: for the first argument that is wrong on the face of it.
-            SourceError: if the source has no bars of this interval.
+            SourceError: if the source has no bars of this interval, nor any to join.
         """
         objects = {name: _choose_object(name, given[name]) for name in KINDS}
         features = resolve(given["features"])
         interval = parse_interval(given["interval"], given["offset"])
-        objects["source"].check_interval(interval)
+        choose_base(objects["source"], interval, objects["source"].intervals)
         start, end = (
             None if given[name] is None else parse_instant(given[name], name)
             for name in ("start", "end")

@@ -9,8 +9,8 @@ this for a series; the others wait for it.
 
 import logging
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source
+from btc_datamodule.sources.resampling import ask, choose_base
 from btc_datamodule.store.candle_file import (
     Header,
     check_series,
@@ -82,11 +83,12 @@ def update(
         lock_timeout: seconds to wait for another process that updates the same file.
 
     Raises:
-        SourceError: if the source cannot answer. What it had answered before is kept.
+        SourceError: if the source cannot answer, or has no bars of this interval nor any that can
+            be joined. What it had answered before is kept.
         StoreError: if the file is damaged or cannot be written, or the lock was not to be had in
             time. What is stored stays as it is.
     """
-    source.check_interval(interval)
+    choose_base(source, interval, source.intervals)
     latest = floor_to(time.time(), interval)
     asked = (
         ceil_to(source.first if start is None else max(start, source.first), interval),
@@ -124,7 +126,7 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
     with parts:
         for span in missing:
             total = None if revision else (span[1] - span[0]) // interval
-            with _close_after(source.blocks(interval, span)) as blocks:
+            with closing(ask(source, interval, span)) as blocks:  # no download goes on
                 for block in _show_progress(blocks, total, interval, source):
                     _check_block(block, source, interval)
                     parts.add(block)
@@ -160,16 +162,6 @@ def _describe_absences(absent: list[Span], source: Source, interval: int) -> lis
         f"more): {len(stretches)}, the longest {format_instant(start)} to {format_instant(end)} "
         f"({(end - start) // interval:,} bars): taken as holes; `refresh: true` asks again"
     ]
-
-
-@contextmanager
-def _close_after(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
-    """Close ``blocks`` in any case, if it is a generator: no download goes on after an error."""
-    try:
-        yield blocks
-    finally:
-        if isinstance(blocks, Generator):
-            blocks.close()
 
 
 def _check_block(block: Block, source: Source, interval: int) -> None:

@@ -380,9 +380,9 @@ def test_the_same_probe_sees_a_change_of_every_bar_inside(tmp_path: Path) -> Non
             r"target.volatility_bars is True: it must be a",
         ),
         (
-            lambda: TripleBarrier(volatility_bars=1.5),
+            lambda: TripleBarrier(volatility_bars=1.5),  # type: ignore[arg-type]
             r"target.volatility_bars is 1.5: it must be a",
-        ),  # type: ignore[arg-type]
+        ),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(

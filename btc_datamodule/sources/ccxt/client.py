@@ -158,15 +158,15 @@ class Market:
 
     def check(self, interval: int) -> None:
         """Raise ``SourceError`` unless the exchange has bars of ``interval`` s of the symbol."""
-        if self._client.has.get("fetchOHLCV") is not True or not self._read_timeframes():
+        if self._client.has.get("fetchOHLCV") is not True or not self.list_intervals():
             raise SourceError(
                 f"{self._exchange} offers no candles through ccxt: set `source.exchange` to another"
             )
         if not self.has_interval(interval):
-            offered = ", ".join(map(format_interval, sorted(self._read_timeframes())))
+            offered = ", ".join(map(format_interval, self.list_intervals()))
             raise SourceError(
                 f"{self._exchange} has no bars of {format_interval(interval)}: set `interval` to "
-                f"one of {offered}"
+                f"one of {offered}, or to a multiple of one"
             )
         markets = retry(self._fetch_markets, f"{self._exchange}, its markets", self.manners)
         if self._symbol not in markets:
@@ -180,6 +180,10 @@ class Market:
         if self._symbol not in markets:
             self._check_json()
         return markets
+
+    def list_intervals(self) -> tuple[int, ...]:
+        """Bar lengths that the exchange offers, in seconds."""
+        return tuple(sorted(self._read_timeframes()))
 
     def has_interval(self, interval: int) -> bool:
         """Whether the exchange has bars of ``interval`` seconds."""

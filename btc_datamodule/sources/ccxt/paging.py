@@ -94,7 +94,7 @@ class Walk:
             off = rows.time[(rows.time - get_offset(interval)) % interval != 0]
             if len(off):
                 raise SourceError(
-                    f"{self.market}: a bar opens at {format_instant(off[0])}, off the grid of "
+                    f"{self.market}: a bar opens at {format_instant(off[0])}, off the UTC grid of "
                     f"{format_interval(interval)}: set another `interval`"
                 )
             self.most = max(self.most, min(len(np.unique(rows.time)), limit))
