@@ -29,7 +29,7 @@ from btc_datamodule.store.candle_file import (
     read_header,
     write_candles,
 )
-from btc_datamodule.store.merging import Merge, join_records
+from btc_datamodule.store.merging import Merge, Replacement, join_records
 from btc_datamodule.store.parts import Parts
 
 LONG_ABSENCE = 100
@@ -71,7 +71,9 @@ def update(
 ) -> Update:
     """Make the candle file at ``path`` hold the source's candles for [start, end).
 
-    Only spans that the file has no answer for yet are fetched. Nothing stored is ever dropped.
+    Only spans that the file has no answer for yet are fetched, and nothing stored is dropped. A
+    source with a ``revision`` is read whole when that is another one, and what it says then takes
+    the place of everything that was stored.
 
     Args:
         path: the candle file; it need not exist.
@@ -133,10 +135,11 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
                     notes += block.notes
                     absent += [] if revision else _find_absences(block, interval)
     notes += _describe_absences(absent, source, interval)
-    if parts.list_files() or stored is None:
-        notes += _commit(path, parts, refresh)
-    header = read_header(path)
-    return Update(header, header.rows - (stored.rows if stored else 0), tuple(notes))
+    added = 0
+    if parts.list_files() or stored is None or (revision is not None and missing):
+        added, told = _commit(path, parts, refresh, whole=revision is not None)
+        notes += told
+    return Update(read_header(path), added, tuple(notes))
 
 
 def _find_absences(block: Block, interval: int) -> list[Span]:
@@ -199,10 +202,17 @@ def _show_progress(
             bar.update((block.span[1] - block.span[0]) // interval)
 
 
-def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
-    """Merge the candle file and its parts into a new candle file; drop the parts."""
+def _commit(path: Path, parts: Parts, refresh: bool, *, whole: bool) -> tuple[int, list[str]]:
+    """Write a new candle file of the old one and the parts, or of the parts alone; drop the parts.
+
+    Returns:
+        How many candles were not stored before, and notes.
+    """
     source, interval = parts.source, parts.interval
-    merged = Merge(path if path.exists() else None, parts.list_files(), interval, refresh)
+    stored, files = path if path.exists() else None, parts.list_files()
+    merged = (
+        Replacement(stored, files, interval) if whole else Merge(stored, files, interval, refresh)
+    )
     headers = merged.headers
     write_candles(
         path,
@@ -216,4 +226,4 @@ def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
         provenance=join_records([record for header in headers for record in header.provenance]),
     )
     parts.discard()
-    return [f"{source.name} {source.series}: {note}" for note in merged.describe()]
+    return merged.added, [f"{source.name} {source.series}: {note}" for note in merged.describe()]
