@@ -179,10 +179,14 @@ def test_a_mended_csv_is_what_is_trained_on(tmp_path: Path) -> None:
     high[700] = close[700] * 1.01
     file = tmp_path / "btc.csv"
 
-    def train(candles: Candles, **more: bool) -> BTCDataModule:
+    def train(candles: Candles, refresh: bool = False) -> BTCDataModule:
         candles.to_polars().write_csv(file)
         dm = BTCDataModule(
-            CandleFile(str(file)), lookback=8, batch_size=16, data_dir=tmp_path / "data", **more
+            CandleFile(str(file)),
+            lookback=8,
+            batch_size=16,
+            data_dir=tmp_path / "data",
+            refresh=refresh,
         )
         dm.prepare_data()
         dm.setup()
