@@ -15,6 +15,7 @@ from btc_datamodule.candles.timeline import (
     parse_interval,
 )
 from btc_datamodule.features.table import Table
+from btc_datamodule.testing import SourceContract, SplitContract
 from tests.factories import HOUR, candles_of, make_datamodule, make_model, make_trainer
 
 DAY, WEEK = 24 * HOUR, 168 * HOUR
@@ -108,3 +109,26 @@ def test_an_offset_is_fixed_and_kept_in_hyperparameters(tmp_path: Path) -> None:
         dm.offset = "9h"
     with pytest.raises(ConfigError, match="offset '2d' is no length of time"):
         BTCDataModule(interval="1d", offset="2d")
+
+
+class TestDaysFromEight(SourceContract):
+    interval = "1d+8h"
+    span = ("2020-01-01T08:00", "2020-02-10T08:00")
+
+    @pytest.fixture(autouse=True)
+    def _file(self, tmp_path: Path) -> None:
+        self.file = tmp_path / "bars.csv"
+        times = parse_instant("2020-01-01T08:00") + DAY * np.delete(np.arange(40), [3, 9])
+        candles_of(times.tolist(), parse_interval("1d", "8h")).to_polars().write_csv(self.file)
+
+    def make(self) -> CandleFile:
+        return CandleFile(str(self.file), product="BTC")
+
+
+class TestWalkOverWeeks(SplitContract):
+    interval = "1w"
+    span = ("2019-12-30", "2024-12-30")
+    anchored = True
+
+    def make(self) -> WalkForward:
+        return WalkForward("300d", "30d", 10)

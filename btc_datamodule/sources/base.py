@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from btc_datamodule.candles.series import Candles
-from btc_datamodule.candles.timeline import Span, format_interval
+from btc_datamodule.candles.timeline import Span, format_interval, get_offset
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
 from btc_datamodule.public import public
 
@@ -93,9 +93,11 @@ class Source(ABC):
         """
         if self.intervals is not None and interval not in self.intervals:
             offered = ", ".join(format_interval(seconds) for seconds in self.intervals)
+            shifted = get_offset(interval) != get_offset(int(interval))
             raise SourceError(
                 f"{self.name} has no bars of {format_interval(interval)}: "
                 f"set `interval` to one of {offered}, or to a multiple of one"
+                f"{', and `offset` to a multiple too' if shifted else ''}"
             )
 
     def list_intervals(self) -> tuple[int, ...] | None:
