@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import fields, replace
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
@@ -19,6 +20,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from btc_datamodule.candles.timeline import Instant
+from btc_datamodule.checks import unwrap
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.scaling import Scaling
@@ -52,8 +55,8 @@ class BTCDataModule(LightningDataModule):
     Args:
         source: where candles come from: Simulator, Coinbase, BinanceArchive, Ccxt, CandleFile, or
             a Source of yours.
-        interval: length of a bar: 1m, 5m, 1h, 1d and so on.
-        start: first instant, ISO 8601, UTC; none for as early as the source has.
+        interval: length of a bar: 1m, 5m, 1h, 1d, 1w and so on.
+        start: first instant, ISO 8601, UTC, a date or epoch seconds; none for as early as can be.
         end: instant past the last one; none for up to the latest closed bar.
         features: columns of x: names (see README), expressions such as
             "momentum_10 = close / close.shift(10) - 1", or Feature objects.
@@ -72,9 +75,8 @@ class BTCDataModule(LightningDataModule):
         stride: bars from one train sample to the next.
         eval_stride: likewise for val and test; none for the horizon, so that no bar is scored
             twice. What is left over at the end of an unbroken stretch ``describe`` counts.
-        shuffle: order of train windows: full (random, anew each epoch), block (likewise, but
-            mixed only within a million windows at a time: for files larger than memory) or none
-            (by time).
+        shuffle: order of train windows: full (random, anew each epoch), block (so too, within a
+            million windows at a time: for files larger than memory) or none (by time).
         seed: of that order.
         scaling: of x: train (z-score with statistics of the train rows), robust (median and
             quartiles of the train rows), window (each sample by itself) or none.
@@ -83,8 +85,7 @@ class BTCDataModule(LightningDataModule):
             those after them are an outage, which no target touches.
         min_observed: least share of a sample's input bars that must be observed, in (0, 1].
         num_workers: processes that load batches; 0, in this process, is the fastest for most.
-        start_method: how these processes start: fork, spawn or forkserver; none for the
-            platform's default.
+        start_method: how these start: fork, spawn or forkserver; none for the platform's default.
         pin_memory: have batches in pinned memory, for faster transfer to a GPU; none: where a
             Trainer trains on one, with ``gather`` host.
         gather: where windows are put together: host, or device, which holds the rows in its own
@@ -92,8 +93,8 @@ class BTCDataModule(LightningDataModule):
             ``transfer_batch_to_device`` then, which a Trainer calls by itself.
         data_dir: folder under which the HDF5 files lie.
         refresh: ask the source again for everything, and let its answers replace what is stored.
-        transform: a function from Batch to Batch, called with every batch handed out; on the
-            device, with ``gather`` device.
+        transform: from Batch to Batch, of every batch handed out; on the device if gathered there.
+        offset: how long past midnight UTC, or past Monday, bars open, such as 8h; none for 0.
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -103,8 +104,8 @@ class BTCDataModule(LightningDataModule):
         self,
         source: Source | None = None,
         interval: str = "1h",
-        start: str | None = None,
-        end: str | None = None,
+        start: Instant | None = None,
+        end: Instant | None = None,
         features: Sequence[str | Feature] = ("log_return", "log_range", "log_volume"),
         target: Target | None = None,
         lookback: int = 48,
@@ -127,19 +128,19 @@ class BTCDataModule(LightningDataModule):
         start_method: StartMethod | None = None,
         pin_memory: bool | None = None,
         gather: Literal["host", "device"] = "host",
-        data_dir: str = "data",
+        data_dir: str | Path = "data",
         refresh: bool = False,
         transform: Callable[[Batch], Batch] | None = None,
+        offset: str | None = None,
     ) -> None:
         given = locals()
         super().__init__()
-        self._given = {name: given[name] for name in _ARGUMENTS}
+        self._given = {name: unwrap(given[name]) for name in _ARGUMENTS}
         self.settings = Settings.parse(self._given)
         check_options(self._given)
-        self.batch_size = batch_size
+        self.batch_size, self.num_workers = map(int, (batch_size, num_workers))
         self.shuffle: Shuffle = shuffle
-        self.seed = seed
-        self.num_workers = num_workers
+        self.seed = int(seed)
         self.start_method = start_method
         self.pin_memory = pin_memory
         self.gather = gather
@@ -279,7 +280,6 @@ class BTCDataModule(LightningDataModule):
         passes every batch on to the model's.
         """
         device, trainer = torch.device(device), self.trainer
-
         if self.gather == "device":
             # A Trainer has done so before the transfer with other batches.
             convert = None if trainer is None else trainer.precision_plugin.convert_input
@@ -427,3 +427,4 @@ class BTCDataModule(LightningDataModule):
 
 _ARGUMENTS = tuple(signature(BTCDataModule).parameters)
 _FIXED = {field.name for field in fields(Settings)} - {"shape"} | {"lookback", "horizon", "gap"}
+_FIXED |= {"offset"}

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from btc_datamodule.checks import unwrap
 from btc_datamodule.features.feature import Feature
 
 UNKNOWN = "<unknown>"
@@ -35,6 +36,7 @@ def to_plain(value: Any) -> Any:
     An object becomes what LightningCLI would write in YAML, its class path and its arguments; a
     function or a class the path to import it from; a feature the text that names it.
     """
+    value = str(value) if isinstance(value, np.datetime64 | PurePath) else unwrap(value)
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, list | tuple):

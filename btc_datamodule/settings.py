@@ -8,16 +8,19 @@ Tuner may change later (batch size, workers, order of train) is not among them.
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from btc_datamodule.candles.timeline import (
+    Interval,
     format_instant,
     format_interval,
     parse_instant,
     parse_interval,
 )
+from btc_datamodule.checks import check_whole_number
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.origins import SampleShape
 from btc_datamodule.evaluation.scaling import SCALINGS, Scaling
@@ -29,6 +32,7 @@ from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.table import BAR_COLUMNS
 from btc_datamodule.plain import UNKNOWN, describe, to_plain
 from btc_datamodule.sources.base import Source
+from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import Header, check_series, read_header
 from btc_datamodule.store.update import locate_series
@@ -49,7 +53,7 @@ class Settings:
 
     Attributes:
         source: where candles come from.
-        interval: length of a bar, seconds.
+        interval: length of a bar, seconds, and its grid.
         start: first instant, epoch seconds; None for as early as the source has.
         end: instant past the last one; None for up to the latest closed bar.
         features: columns of ``x``.
@@ -72,7 +76,7 @@ class Settings:
     """
 
     source: Source
-    interval: int
+    interval: Interval
     start: int | None
     end: int | None
     features: tuple[Feature, ...]
@@ -122,12 +126,12 @@ class Settings:
 
         Raises:
             ConfigError: for the first argument that is wrong on the face of it.
-            SourceError: if the source has no bars of this interval.
+            SourceError: if the source has no bars of this interval, nor any to join.
         """
         objects = {name: _choose_object(name, given[name]) for name in KINDS}
         features = resolve(given["features"])
-        interval = parse_interval(given["interval"])
-        objects["source"].check_interval(interval)
+        interval = parse_interval(given["interval"], given["offset"])
+        choose_base(objects["source"], interval, objects["source"].intervals)
         start, end = (
             None if given[name] is None else parse_instant(given[name], name)
             for name in ("start", "end")
@@ -151,6 +155,11 @@ class Settings:
             data_dir=Path(given["data_dir"]).expanduser(),
             **{name: given[name] for name in alike},
         )
+
+    @property
+    def offset(self) -> int:
+        """Seconds past the multiples of the interval, since the epoch, at which bars open."""
+        return self.interval.offset
 
     @property
     def gap(self) -> int:
@@ -237,16 +246,16 @@ class Settings:
     def _is_same(self, name: str, kept: Any) -> bool:
         """Whether a setting is that of a checkpoint.
 
-        Version 0.1 kept the ``repr`` of target and split. Where that has only an address in it,
-        the class is all that can be compared.
+        Version 0.1 kept the ``repr`` of target and split, and dates in them as such. Where that
+        has only an address in it, the class is all that can be compared.
         """
         if kept == self.comparable.get(name):
             return True
         if name not in ("target", "split"):
             return False
-        thing = getattr(self, name)
+        thing, kept = getattr(self, name), _DATE.sub(_write_date, str(kept))
         addressed = re.fullmatch(r"<(?:.*\.)?(\w+) object at 0x\w+>", str(kept))
-        return kept == repr(thing) or (
+        return kept in (repr(thing), describe(thing)) or (
             addressed is not None and addressed[1] == type(thing).__name__
         )
 
@@ -260,12 +269,6 @@ class Settings:
                 f"number from 0 up, columns are {list(self.target.columns)} and must be of "
                 f"{', '.join(BAR_COLUMNS)}"
             )
-
-
-def check_whole_number(name: str, value: Any, least: int) -> None:
-    """Raise ``ConfigError`` unless an argument is a whole number from ``least`` up."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ConfigError(f"{name} is {value!r}: it must be a whole number from {least} up")
 
 
 def check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None:
@@ -283,6 +286,7 @@ def check_options(given: Mapping[str, Any]) -> None:
     """
     check_whole_number("batch_size", given["batch_size"], 1)
     check_whole_number("num_workers", given["num_workers"], 0)
+    check_whole_number("seed", given["seed"])
     check_choice("shuffle", given["shuffle"], ("full", "block", "none"))
     check_choice("gather", given["gather"], ("host", "device"))
     check_choice("start_method", given["start_method"], (None, "fork", "spawn", "forkserver"))
@@ -300,6 +304,13 @@ def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
     if given["gather"] == "device" and settings.scaling == "window":
         doubts.append("with `scaling: window` windows are gathered on the host")
     return doubts
+
+
+_DATE = re.compile(r"datetime\.date\((\d+), (\d+), (\d+)\)")
+
+
+def _write_date(match: re.Match[str]) -> str:
+    return repr(date(*map(int, match.groups())).isoformat())
 
 
 def _choose_object(name: str, given: Any) -> Any:

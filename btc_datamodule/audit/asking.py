@@ -14,6 +14,7 @@ from btc_datamodule.audit.compare import LeakError, UncheckedError
 from btc_datamodule.candles.series import Candles, concatenate, make_empty
 from btc_datamodule.candles.timeline import Span, format_instant
 from btc_datamodule.errors import SourceError
+from btc_datamodule.sources.resampling import ask
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 
@@ -81,7 +82,7 @@ def _ask(used: Stages, span: Span) -> Candles:
     """
     interval = used.table.interval
     try:
-        blocks = list(used.settings.source.blocks(interval, span))
+        blocks = list(ask(used.settings.source, interval, span))
     except Exception as error:  # a source of the user's own may raise anything
         name = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
         raise UncheckedError(f"the source does not answer: {name}{error}") from error

@@ -12,7 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.timeline import Span, format_instant, format_interval, parse_interval
+from btc_datamodule.candles.joining import check_join, join_columns
+from btc_datamodule.candles.timeline import (
+    Interval,
+    Span,
+    ceil_to,
+    floor_to,
+    format_instant,
+    format_interval,
+    get_offset,
+    parse_interval,
+)
 from btc_datamodule.errors import CandleError, ConfigError
 from btc_datamodule.public import public
 
@@ -33,13 +43,6 @@ sources have ``volume``; some files do not.
 """
 
 Columns = Mapping[str, NDArray[Any]]
-
-_JOINED: dict[str, np.ufunc] = {
-    "high": np.maximum,
-    "low": np.minimum,
-    **dict.fromkeys(("volume", "quote_volume", "trades", "taker_buy_volume"), np.add),
-}
-"""How short bars are joined to a long one, beside the first open and the last close."""
 
 
 @public
@@ -93,43 +96,33 @@ class Candles:
         """(n, 2) int64: the absent runs between first and last bar, as [first absent, next bar)."""
         return find_holes(self.open_time, self.interval)
 
-    def resample(self, interval: int | str) -> tuple["Candles", NDArray[np.int64]]:
-        """Longer bars on UTC edges, and from how many of these bars each was made.
+    def resample(
+        self, interval: int | str, offset: str | None = None
+    ) -> tuple["Candles", NDArray[np.int64]]:
+        """Longer bars, and from how many of these bars each was made.
 
         A long bar of which every short one is absent is absent too. One of which some are absent
-        is made of the others, and its count says so; a last one whose end these bars do not reach
-        is left out, as it is not closed.
+        is made of the others, and its count says so. A first one that these bars begin in the
+        middle of is left out, and so is a last one whose end they do not reach: it is not closed.
 
         Args:
             interval: seconds, or a text such as "4h"; a multiple of the present one.
+            offset: how long past midnight UTC, of weeks past Monday, the long bars open, a text
+                such as "8h"; None for not at all.
 
         Returns:
             The long bars (M), and (M,) int64: how many short bars each has, at most
             ``interval // self.interval``.
 
         Raises:
-            ConfigError: if ``interval`` is not a multiple.
+            ConfigError: if ``interval`` is not a multiple, or no bar opens at the offset.
         """
-        interval = parse_interval(interval) if isinstance(interval, str) else interval
-        if interval % self.interval:
-            raise ConfigError(
-                f"bars of {format_interval(self.interval)} cannot be joined to bars of "
-                f"{format_interval(interval)}: choose a multiple"
-            )
-        closed = self.slice(0, self.span[1] // interval * interval)
-        bucket = closed.open_time // interval * interval
-        starts = np.flatnonzero(np.diff(bucket, prepend=-1))
-        count = np.diff(np.append(starts, len(closed)))
-        columns: dict[str, NDArray[Any]] = {"open_time": bucket[starts]}
-        if len(starts):
-            for name, values in closed.columns.items():
-                if name in _JOINED:
-                    columns[name] = _JOINED[name].reduceat(values, starts)
-            columns["open"] = closed["open"][starts]
-            columns["close"] = closed["close"][starts + count - 1]
-        else:
-            columns |= {name: np.zeros(0) for name in closed.columns if name != "open_time"}
-        return trust(interval, {name: columns[name] for name in closed.columns}), count
+        if isinstance(interval, str) or offset is not None:
+            text = interval if isinstance(interval, str) else format_interval(interval)
+            interval = parse_interval(text, offset)
+        check_join(self.interval, interval)
+        start, end = self.span
+        return join_bars(self.slice(ceil_to(start, interval), floor_to(end, interval)), interval)
 
     def to_polars(self) -> "pl.DataFrame":
         """A polars frame of the columns, ``open_time`` in epoch seconds."""
@@ -177,15 +170,25 @@ def check_candles(
     """
     time = columns["open_time"]
     faults = [*find_faults(columns)]
-    grid = format_interval(interval)
-    off_grid = f"the bar does not open on the {grid} grid: is `interval` right?"
-    faults.append(Fault(time % interval != 0, off_grid))
+    past = (time - get_offset(interval)) % interval
+    faults.append(Fault(past != 0, _explain_off_grid(time, interval)))
     if ordered:
         falling = np.concatenate([[False], np.diff(time) <= 0])
         faults.append(Fault(falling, "open times must increase, each bar once"))
     for fault in faults:
         if fault.bad.any():
             raise CandleError(fault.describe_first(columns, where, rows))
+
+
+def _explain_off_grid(time: NDArray[np.int64], interval: int) -> str:
+    """What to say of bars off the grid; of several that share another grid, which one."""
+    problem = f"the bar does not open on the {format_interval(interval)} grid: "
+    usual = Interval(int(interval))
+    past = (time - usual.offset) % usual
+    if len(time) < 2 or (past != past[0]).any():
+        return f"{problem}is `interval` right?"
+    advice = f"set `offset: {format_interval(int(past[0]))}`" if past[0] else "leave `offset` out"
+    return f"{problem}all bars open at the same time past it; if that is right, {advice}"
 
 
 class Fault(NamedTuple):
@@ -258,6 +261,15 @@ def concatenate(parts: Sequence[Candles]) -> Candles:
         parts[0].interval,
         {name: np.concatenate([part[name] for part in parts]) for name in names},
     )
+
+
+def join_bars(short: Candles, interval: int) -> tuple[Candles, NDArray[np.int64]]:
+    """Short bars as long ones, and (M,) int64: of how many each is made.
+
+    All of them are taken: it is the caller who knows that the first and the last are whole.
+    """
+    columns, count = join_columns(short.columns, interval)
+    return trust(interval, columns), count
 
 
 def make_empty(interval: int) -> Candles:

@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import (
+    Instant,
     Span,
     ceil_to,
     format_instant,
@@ -34,7 +35,9 @@ from btc_datamodule.candles.timeline import (
     parse_duration,
     parse_instant,
     subtract,
+    to_plain_instant,
 )
+from btc_datamodule.checks import check_whole_number, set_whole_numbers, unwrap
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.public import public
 
@@ -100,8 +103,8 @@ class Split(ABC):
 
         Args:
             span: from the first bar's opening to the last bar's close, epoch seconds; both on
-                the grid, multiples of ``interval``.
-            interval: seconds.
+                the grid, which ``ceil_to`` and ``floor_to`` round to.
+            interval: seconds; an ``Interval``.
 
         Raises:
             ConfigError: if the bars are too few, or a boundary lies outside ``span``.
@@ -113,8 +116,7 @@ class Split(ABC):
         Raises:
             ConfigError: if the split has only one fold, or ``fold`` is no whole number.
         """
-        if isinstance(fold, bool) or not isinstance(fold, int):
-            raise ConfigError(f"fold is {fold!r}: it must be a whole number")
+        fold = check_whole_number("fold", fold)
         if "fold" not in signature(type(self)).parameters:
             raise ConfigError(f"split {self!r} has only one fold")
         return replace(self, fold=fold)  # type: ignore[type-var]  # subclasses are dataclasses
@@ -168,7 +170,7 @@ class FractionSplit(Split):
 @public
 @dataclass(frozen=True)
 class DateSplit(Split):
-    """Train, then validation, then test, by date (ISO 8601, UTC).
+    """Train, then validation, then test, by date: ISO 8601, UTC, or see ``parse_instant``.
 
     Attributes:
         val: first instant of validation: train is all before it.
@@ -176,15 +178,17 @@ class DateSplit(Split):
         end: first instant past test; None for the end of the candles.
     """
 
-    val: str
-    test: str
-    end: str | None = None
+    val: Instant
+    test: Instant
+    end: Instant | None = None
 
     def __post_init__(self) -> None:
         val, test = parse_instant(self.val, "split.val"), parse_instant(self.test, "split.test")
         end = None if self.end is None else parse_instant(self.end, "split.end")
         if not (val < test and (end is None or test < end)):
             raise ConfigError("split: val, test and end must follow each other in time")
+        for name in ("val", "test") if self.end is None else ("val", "test", "end"):
+            object.__setattr__(self, name, to_plain_instant(getattr(self, name)))
 
     def folds(self, span: Span, interval: int) -> tuple[Fold, ...]:
         """One fold, its boundaries rounded up to the grid."""
@@ -237,8 +241,10 @@ class WalkForward(Split):
     fold: int = 0
 
     def __post_init__(self) -> None:
+        set_whole_numbers(self, "split.", fold=None)
         for name, least in (("train", 1), ("val", 0), ("test", 1), ("step", 1)):
-            value = getattr(self, name)
+            value = unwrap(getattr(self, name))
+            object.__setattr__(self, name, value)
             if value is not None and _parse_duration(value, 1, name) < least:
                 raise ConfigError(f"split.{name} is {value!r}: it must be longer")
 
@@ -289,6 +295,7 @@ class CombinatorialPurged(Split):
     fold: int = 0
 
     def __post_init__(self) -> None:
+        set_whole_numbers(self, "split.", n_groups=None, n_test_groups=None, fold=None)
         if not 1 <= self.n_test_groups < self.n_groups:
             raise ConfigError(
                 f"split: n_test_groups {self.n_test_groups} must be at least 1 and less than "

@@ -24,6 +24,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.checks import set_whole_numbers
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.public import public
 
@@ -213,9 +214,7 @@ class TripleBarrier(Target):
             distance = getattr(self, name)
             if not 0 < distance < np.inf:
                 raise ConfigError(f"target.{name} {distance} must be a finite number above 0")
-        bars = self.volatility_bars
-        if isinstance(bars, bool) or not isinstance(bars, int) or bars < 1:
-            raise ConfigError(f"target.volatility_bars {bars} must be a whole number from 1 up")
+        set_whole_numbers(self, "target.", volatility_bars=1)
 
     @property
     def reference_bars(self) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import OPTIONAL
+from btc_datamodule.checks import unwrap
 from btc_datamodule.errors import ConfigError, get_first_line
 from btc_datamodule.features.fingerprint import fingerprint
 from btc_datamodule.features.language import Expression
@@ -52,6 +53,7 @@ class Feature:
     needs: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "lookback", unwrap(self.lookback))
         if isinstance(self.lookback, bool) or not isinstance(self.lookback, int):
             raise ConfigError(f"feature {self.name!r}: lookback must be a whole number of bars")
         if self.lookback < 1:

@@ -40,7 +40,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, count_rows
-from btc_datamodule.candles.timeline import Span
+from btc_datamodule.candles.timeline import Interval, Span
 from btc_datamodule.disk.hdf5 import (
     check_schema,
     explain_damage,
@@ -82,7 +82,7 @@ class Table:
         path: the file.
         key: see ``build.Recipe.compute_key``.
         first: open time of row 0, epoch seconds UTC.
-        interval: seconds.
+        interval: seconds, and the grid, which row 0 is on.
         rows: T.
         features: names of the columns of ``x``.
         warm_up: rows at the start whose features lack history.
@@ -97,7 +97,7 @@ class Table:
     path: Path
     key: str
     first: int
-    interval: int
+    interval: Interval
     rows: int
     features: tuple[str, ...]
     warm_up: int
@@ -135,7 +135,7 @@ class Table:
                     )
                 offsets[name] = int(data.id.get_offset())
             first = read_attribute(path, file, "first", int)
-            interval = read_attribute(path, file, "interval", int)
+            interval = Interval(read_attribute(path, file, "interval", int), first)
             count, mean, squares, digests = _read_segments(
                 path, file, len(list(split_segments(first, interval, 0, rows))), len(features)
             )

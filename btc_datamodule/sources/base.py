@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from btc_datamodule.candles.series import Candles
-from btc_datamodule.candles.timeline import Span, format_interval
+from btc_datamodule.candles.timeline import Span, format_interval, get_offset
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
 from btc_datamodule.public import public
 
@@ -81,7 +81,8 @@ class Source(ABC):
         """Yield answers for ``span``, in order of time, the spans together covering it.
 
         Args:
-            interval: seconds, one that ``check_interval`` has passed.
+            interval: seconds, one that ``check_interval`` has passed; an ``Interval``, if bars
+                open elsewhere than usual.
             span: on the interval's grid, in the past: every bar in it is closed. A source with
                 a ``revision`` answers instead with the span that it has.
 
@@ -90,13 +91,25 @@ class Source(ABC):
         """
 
     def check_interval(self, interval: int) -> None:
-        """Raise ``SourceError`` if the source does not offer bars of this length."""
+        """Raise ``SourceError`` if the source does not offer bars of this length and grid.
+
+        Whether they can be joined from shorter ones is not asked here; see ``resampling``.
+        """
         if self.intervals is not None and interval not in self.intervals:
             offered = ", ".join(format_interval(seconds) for seconds in self.intervals)
+            shifted = get_offset(interval) != get_offset(int(interval))
             raise SourceError(
                 f"{self.name} has no bars of {format_interval(interval)}: "
-                f"set `interval` to one of {offered}"
+                f"set `interval` to one of {offered}, or to a multiple of one"
+                f"{', and `offset` to a multiple too' if shifted else ''}"
             )
+
+    def list_intervals(self) -> tuple[int, ...] | None:
+        """Bar lengths that it offers, found out when it is about to be asked; None for any.
+
+        By default ``intervals``. Bars of a length that is not listed are joined from shorter ones.
+        """
+        return self.intervals
 
 
 def read_or_advise(read: Callable[[bool], _T], drop_invalid: bool) -> _T:

@@ -29,7 +29,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import Candles, Columns, make_empty
-from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_interval
+from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_interval, get_offset
+from btc_datamodule.checks import unwrap
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, check_path_part
@@ -105,6 +106,7 @@ class Simulator(Source):
     first: ClassVar[int] = FIRST_DAY * DAY
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", unwrap(self.seed))
         if not (isinstance(self.seed, int) and 0 <= self.seed < 2**63):
             raise ConfigError(f"seed {self.seed!r}: give a whole number, 0 <= seed < 2**63")
         if not 0 <= self.no_trade < 1:
@@ -126,7 +128,7 @@ class Simulator(Source):
 
     def check_interval(self, interval: int) -> None:
         """Raise ``SourceError`` unless bars of this length fill a day evenly."""
-        if DAY % interval:
+        if DAY % interval or get_offset(interval):
             raise SourceError(
                 f"{self.name} has no bars of {format_interval(interval)}: "
                 "set `interval` to one that divides a day evenly, such as 1m, 15m, 1h or 1d"

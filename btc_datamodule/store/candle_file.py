@@ -10,7 +10,8 @@ Layout, schema 1::
                         in ``SHUFFLED`` with their bytes shuffled first
     /covered            (n, 2) int64: spans asked for and answered; a bar absent there is a hole
     /provenance         (m,) JSON texts: which origin gave which span, when
-    attributes          schema, source, series, interval, rows, digest, revision
+    attributes          schema, source, series, interval, rows, digest, revision; offset where
+                        bars do not open on the usual grid
 
 A write goes through ``disk.hdf5``: a reader sees the old content or the new, never a half.
 """
@@ -27,7 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDigest, find_holes
-from btc_datamodule.candles.timeline import Span, format_interval
+from btc_datamodule.candles.timeline import WEEK, Interval, Span, format_interval, get_offset
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
     check_schema,
@@ -82,7 +83,7 @@ class Header:
     Attributes:
         source: name of the source.
         series: name of the series under the source.
-        interval: seconds.
+        interval: seconds, and the grid.
         columns: stored columns, in order.
         rows: number of candles.
         span: from the first bar's opening to the last bar's close; (0, 0) if empty.
@@ -94,7 +95,7 @@ class Header:
 
     source: str
     series: str
-    interval: int
+    interval: Interval
     columns: tuple[str, ...]
     rows: int
     span: Span
@@ -274,12 +275,14 @@ def write_candles(
                 "schema": SCHEMA,
                 "source": source,
                 "series": series,
-                "interval": interval,
+                "interval": int(interval),
                 "rows": rows,
                 "digest": digest.hexdigest(),
                 "revision": revision,
             }
         )
+        if get_offset(interval) != get_offset(int(interval)):
+            file.attrs["offset"] = get_offset(interval)
 
 
 def _read_header(path: Path, file: "h5py.File") -> Header:
@@ -294,8 +297,8 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
         raise StoreError(f"{path} lacks the column {', '.join(missing)}: {advise_repair(path)}")
     columns = tuple(name for name in COLUMNS if name in group)
     rows: int = read_attribute(path, file, "rows", int)
-    interval: int = read_attribute(path, file, "interval", int)
     times = find_dataset(path, file, "candles/open_time")
+    interval = _read_interval(path, file, times)
     for name in columns:
         dataset = find_dataset(path, file, f"candles/{name}")
         if dataset.shape != (rows,) or dataset.dtype != _choose_dtype(name):
@@ -318,6 +321,16 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
             for record in map(json.loads, find_dataset(path, file, "provenance")[()])
         ),
     )
+
+
+def _read_interval(path: Path, file: "h5py.File", times: "h5py.Dataset") -> Interval:
+    """The interval with its grid; the weeks of version 0.1 began on Thursdays, and say nothing."""
+    seconds: int = read_attribute(path, file, "interval", int)
+    if seconds < 1:
+        raise StoreError(f"{path}: interval is {seconds}: {advise_repair(path)}")
+    if "offset" in file.attrs:
+        return Interval(seconds, read_attribute(path, file, "offset", int))
+    return Interval(seconds, int(times[0]) if seconds % WEEK == 0 and times.size else None)
 
 
 def _choose_dtype(column: str) -> "np.dtype[Any]":

@@ -2,7 +2,8 @@
 
 Files are read in windows of ``CHUNK_ROWS`` bars and never all at once; candles that disagree, and
 candles that the source no longer has, are noted on the way. Nothing is taken from a file whose
-content does not have the digest that was written with it.
+content does not have the digest that was written with it. ``Merge`` keeps what is stored;
+``Replacement`` is for a source that is read whole, and compares.
 """
 
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import Candles, ContentDigest, make_empty, merge
 from btc_datamodule.candles.timeline import floor_to, format_instant, unite
@@ -23,7 +25,7 @@ class Merge:
 
     Earlier files win over later ones, or later ones if ``refresh``. A file is open only while it
     is read: HDF5 keeps 8 MiB of each column of an open one, and a history of a billion bars comes
-    in thousands of parts.
+    in thousands of parts. Once ``chunks`` is through, ``added`` is how many bars are not stored.
     """
 
     def __init__(
@@ -34,6 +36,7 @@ class Merge:
         self.interval = interval
         self.refresh = refresh
         self._fetched_anew = [] if stored is None or not refresh else self.headers[1:]
+        self.added = -sum(header.rows for header in self.headers[: len(self.files) - len(parts)])
         self._changed: set[int] = set()
         self._withdrawn: list[int] = []
 
@@ -57,6 +60,7 @@ class Merge:
             if self._fetched_anew and found:
                 self._note_withdrawn(found[0], found[1:])
             if len(chunk):
+                self.added += len(chunk)
                 yield chunk
         for file, header, digest in zip(self.files, self.headers, digests, strict=True):
             if digest.hexdigest() != header.digest:
@@ -99,6 +103,93 @@ class Merge:
         kept = np.concatenate([np.zeros(0, np.int64), *(part.open_time for part in fetched)])
         for times in asked:
             self._withdrawn += np.setdiff1d(times, kept).tolist()
+
+
+class _Tally:
+    """How many bars something holds of, and the first of them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.first = 0
+
+    def add(self, times: NDArray[np.int64]) -> None:
+        """Take the open times of more bars, later ones than before."""
+        if len(times) and not self.count:
+            self.first = int(times[0])
+        self.count += len(times)
+
+
+class Replacement:
+    """What a source that is read whole says now, in place of what is stored; counts what changes.
+
+    Attributes:
+        headers: of the parts, of which all is made that is written.
+        added: bars that are not stored, once ``chunks`` is through.
+    """
+
+    def __init__(self, stored: Path | None, parts: list[Path], interval: int) -> None:
+        self._merge = Merge(None, parts, interval, refresh=True)
+        self.headers = self._merge.headers
+        self._stored = stored
+        self._step = CHUNK_ROWS * interval
+        self._changed, self._gone, self._new, self._filled = (_Tally() for _ in range(4))
+
+    @property
+    def added(self) -> int:
+        """Bars that are not stored."""
+        return self._new.count
+
+    def chunks(self) -> Iterator[Candles]:
+        """What the source says, in order of time; compared with what is stored on the way."""
+        if self._stored is None:
+            for chunk in self._merge.chunks():
+                self._new.add(chunk.open_time)
+                yield chunk
+            return
+        with CandleReader(self._stored) as reader:
+            start, end = reader.header.span
+            empty = make_empty(self._merge.interval)
+            for chunk in self._merge.chunks():
+                start = min(start, chunk.span[0]) if reader.header.rows else chunk.span[0]
+                self._compare(reader, chunk, start, chunk.span[1])
+                start = chunk.span[1]
+                yield chunk
+            self._compare(reader, empty, start, end)
+
+    def describe(self) -> Iterator[str]:
+        """A note for a person on what has changed; what was added at the end is no change."""
+        found = [
+            f"{tally.count} candles {what}, the first at {format_instant(tally.first)}"
+            for tally, what in (
+                (self._changed, "differ"),
+                (self._gone, "are gone"),
+                (self._filled, "are new before the end of what was stored"),
+            )
+            if tally.count
+        ]
+        if found:
+            yield (
+                f"it says something else than when it was last read: {'; '.join(found)}: what it "
+                "says now replaces what was stored"
+            )
+
+    def _compare(self, reader: CandleReader, now: Candles, start: int, end: int) -> None:
+        """Count what is different between [start, end) as it is stored and as it is said now."""
+        for low in range(start, end, self._step):
+            high = min(low + self._step, end)
+            old, new = reader.slice(low, high), now.slice(low, high)
+            both, at_old, at_new = np.intersect1d(
+                old.open_time, new.open_time, assume_unique=True, return_indices=True
+            )
+            differs = np.zeros(len(both), dtype=bool)
+            for name in old.columns.keys() & new.columns.keys():
+                one, other = old[name][at_old], new[name][at_new]
+                differs |= (one != other) & ~np.isnan(one) & ~np.isnan(other)
+            added = np.setdiff1d(new.open_time, both, assume_unique=True)
+            self._changed.add(both[differs])
+            self._gone.add(np.setdiff1d(old.open_time, both, assume_unique=True))
+            self._new.add(added)
+            self._filled.add(added[added < reader.header.span[1]])
 
 
 def join_records(records: list[Provenance]) -> list[Provenance]:

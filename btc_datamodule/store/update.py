@@ -9,8 +9,8 @@ this for a series; the others wait for it.
 
 import logging
 import time
-from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,13 +22,14 @@ from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.sources.base import Block, Source
+from btc_datamodule.sources.resampling import ask, choose_base
 from btc_datamodule.store.candle_file import (
     Header,
     check_series,
     read_header,
     write_candles,
 )
-from btc_datamodule.store.merging import Merge, join_records
+from btc_datamodule.store.merging import Merge, Replacement, join_records
 from btc_datamodule.store.parts import Parts
 
 LONG_ABSENCE = 100
@@ -70,7 +71,9 @@ def update(
 ) -> Update:
     """Make the candle file at ``path`` hold the source's candles for [start, end).
 
-    Only spans that the file has no answer for yet are fetched. Nothing stored is ever dropped.
+    Only spans that the file has no answer for yet are fetched, and nothing stored is dropped. A
+    source with a ``revision`` is read whole when that is another one, and what it says then takes
+    the place of everything that was stored.
 
     Args:
         path: the candle file; it need not exist.
@@ -82,11 +85,12 @@ def update(
         lock_timeout: seconds to wait for another process that updates the same file.
 
     Raises:
-        SourceError: if the source cannot answer. What it had answered before is kept.
+        SourceError: if the source cannot answer, or has no bars of this interval nor any that can
+            be joined. What it had answered before is kept.
         StoreError: if the file is damaged or cannot be written, or the lock was not to be had in
             time. What is stored stays as it is.
     """
-    source.check_interval(interval)
+    choose_base(source, interval, source.intervals)
     latest = floor_to(time.time(), interval)
     asked = (
         ceil_to(source.first if start is None else max(start, source.first), interval),
@@ -125,7 +129,7 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
     with parts:
         for span in missing:
             total = None if revision else (span[1] - span[0]) // interval
-            with _close_after(source.blocks(interval, span)) as blocks:
+            with closing(ask(source, interval, span)) as blocks:  # no download goes on
                 for block in _show_progress(blocks, total, interval, source):
                     _check_block(block, source, interval)
                     notes += block.notes
@@ -136,10 +140,11 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
                     absent += [] if revision else _find_absences(block, interval)
     notes += _describe_absences(absent, source, interval)
     notes += _describe_set_aside(aside, source, interval)
-    if parts.list_files() or stored is None:
-        notes += _commit(path, parts, refresh)
-    header = read_header(path)
-    return Update(header, header.rows - (stored.rows if stored else 0), tuple(notes))
+    added = 0
+    if parts.list_files() or stored is None or (revision is not None and missing):
+        added, told = _commit(path, parts, refresh, whole=revision is not None)
+        notes += told
+    return Update(read_header(path), added, tuple(notes))
 
 
 def _find_absences(block: Block, interval: int) -> list[Span]:
@@ -178,16 +183,6 @@ def _describe_set_aside(aside: list[Span], source: Source, interval: int) -> lis
         f"{format_instant(spans[0][0])} and {format_instant(spans[-1][1])}: neither candles nor "
         "holes, and asked for again by the next run"
     ]
-
-
-@contextmanager
-def _close_after(blocks: Iterator[Block]) -> Iterator[Iterator[Block]]:
-    """Close ``blocks`` in any case, if it is a generator: no download goes on after an error."""
-    try:
-        yield blocks
-    finally:
-        if isinstance(blocks, Generator):
-            blocks.close()
 
 
 def _check_block(block: Block, source: Source, interval: int) -> None:
@@ -230,10 +225,17 @@ def _show_progress(
             bar.update((block.span[1] - block.span[0]) // interval)
 
 
-def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
-    """Merge the candle file and its parts into a new candle file; drop the parts."""
+def _commit(path: Path, parts: Parts, refresh: bool, *, whole: bool) -> tuple[int, list[str]]:
+    """Write a new candle file of the old one and the parts, or of the parts alone; drop the parts.
+
+    Returns:
+        How many candles were not stored before, and notes.
+    """
     source, interval = parts.source, parts.interval
-    merged = Merge(path if path.exists() else None, parts.list_files(), interval, refresh)
+    stored, files = path if path.exists() else None, parts.list_files()
+    merged = (
+        Replacement(stored, files, interval) if whole else Merge(stored, files, interval, refresh)
+    )
     headers = merged.headers
     write_candles(
         path,
@@ -247,4 +249,4 @@ def _commit(path: Path, parts: Parts, refresh: bool) -> list[str]:
         provenance=join_records([record for header in headers for record in header.provenance]),
     )
     parts.discard()
-    return [f"{source.name} {source.series}: {note}" for note in merged.describe()]
+    return merged.added, [f"{source.name} {source.series}: {note}" for note in merged.describe()]

@@ -13,6 +13,7 @@ from btc_datamodule.candles.timeline import (
     floor_to,
     format_instant,
     format_interval,
+    get_offset,
     parse_instant,
     parse_interval,
     subtract,
@@ -38,10 +39,12 @@ def test_an_interval_is_a_number_and_a_unit(text: str, seconds: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "h", "1", "0m", "-1m", "1.5h", "1 h", "1H", "1w", "1mo", "m5"]
+    "text", ["", "h", "1", "0m", "-1m", "1.5h", "1 h", "1S", "1M", "1mo", "m5", "+8h", "w"]
 )
 def test_an_interval_that_is_not_understood_is_shown_with_what_to_write(text: str) -> None:
-    with pytest.raises(ConfigError, match=r"^interval .* such as 1s, 1m, 5m, 1h or 1d") as caught:
+    with pytest.raises(
+        ConfigError, match=r"^interval .* such as 1s, 1m, 5m, 1h, 1d or 1w"
+    ) as caught:
         parse_interval(text)
     assert repr(text) in str(caught.value)
 
@@ -108,9 +111,10 @@ def test_an_instant_beyond_the_calendar_still_has_a_text() -> None:
 @given(st.integers(-(10**10), 10**10), st.integers(1, 10**6))
 def test_rounding_reaches_the_nearest_multiples(instant: int, interval: int) -> None:
     low, high = floor_to(instant, interval), ceil_to(instant, interval)
-    assert low % interval == high % interval == 0
+    past = get_offset(interval)
+    assert (low - past) % interval == (high - past) % interval == 0
     assert low <= instant <= high
-    assert high - low == (0 if instant % interval == 0 else interval)
+    assert high - low == (0 if (instant - past) % interval == 0 else interval)
 
 
 @given(st.lists(SPANS, max_size=8))

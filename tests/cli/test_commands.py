@@ -277,7 +277,8 @@ def test_help_is_short_and_names_every_command(capsys: pytest.CaptureFixture[str
         (1, ("log_return,", "log_retrun,"), "unknown feature 'log_retrun': did you mean 'log_re"),
         (1, ("batch_size: 256", "batch_size: 0"), "batch_size is 0: it must be a whole number"),
         (1, ("interval: 1h", "interval: 1hour"), "interval '1hour' is not understood"),
-        (1, ("interval: 1h", "interval: 7h"), "simulator has no bars of 7h: set `interval` to"),
+        (1, ("interval: 1h", "interval: 1M"), "interval '1M' is not understood: write a number"),
+        (1, ('"2020-01-01"', "1577836800000"), "start 1577836800000 looks like milliseconds"),
         (1, ('"2022-01-01"', '"2019-01-01"'), "the range is empty: start 2020-01-01T00:00:00Z"),
         (1, ("val: 0.15", "val: 0.9"), "split: val 0.9 and test 0.15 must be above 0 and leave"),
     ],
@@ -398,8 +399,8 @@ def test_an_exchange_that_does_not_know_the_product_is_quoted(
         said = error_of(capsys, 1, [*config, *there, *wrong])
         assert "BTC-USB" in said
         assert "NotFound" in said or "no product" in said
-        said = error_of(capsys, 1, [*config, *there, "--data.interval", "7m"])
-        assert said.startswith("coinbase has no bars of 7m: set `interval` to one of 1m, 5m, 15m,")
+        said = error_of(capsys, 1, [*config, *there, "--data.interval", "90s"])
+        assert said.startswith("coinbase has no bars of 90s: set `interval` to one of 1m, 5m, 15m,")
 
 
 def test_files_that_cannot_be_read_are_named_with_row_and_reason(

@@ -371,9 +371,18 @@ def test_the_same_probe_sees_a_change_of_every_bar_inside(tmp_path: Path) -> Non
         (lambda: TripleBarrier(up=math.inf), r"target.up inf must be a finite number above 0"),
         (lambda: TripleBarrier(down=-1.0), r"target.down -1.0 must be a finite number above 0"),
         (lambda: TripleBarrier(down=NAN), r"target.down nan must be a finite number above 0"),
-        (lambda: TripleBarrier(volatility_bars=0), r"target.volatility_bars 0 must be a whole"),
-        (lambda: TripleBarrier(volatility_bars=True), r"target.volatility_bars True must be a"),
-        (lambda: TripleBarrier(volatility_bars=1.5), r"target.volatility_bars 1.5 must be a"),  # type: ignore[arg-type]
+        (
+            lambda: TripleBarrier(volatility_bars=0),
+            r"target.volatility_bars is 0: it must be a whole",
+        ),
+        (
+            lambda: TripleBarrier(volatility_bars=True),
+            r"target.volatility_bars is True: it must be a",
+        ),
+        (
+            lambda: TripleBarrier(volatility_bars=1.5),  # type: ignore[arg-type]
+            r"target.volatility_bars is 1.5: it must be a",
+        ),
     ],
 )
 def test_a_setting_out_of_range_is_refused_by_name(

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 
 from btc_datamodule.candles.series import OPTIONAL, Candles, concatenate
+from btc_datamodule.candles.timeline import Interval
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES
@@ -40,7 +41,7 @@ def test_the_key_tells_different_content_apart(candles: Path, tmp_path: Path) ->
         recipe(span=inner).compute_key(header),
         recipe(span=(inner[0], EVER[1])).compute_key(header),
         recipe().compute_key(read_header(other)),
-        recipe().compute_key(replace(header, interval=60)),
+        recipe().compute_key(replace(header, interval=Interval(60))),
         recipe("log_return", Feature("log_volume", 2, FEATURES["log_volume"].compute)).compute_key(
             header
         ),

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import COLUMNS, OPTIONAL, REQUIRED, Candles
+from btc_datamodule.candles.timeline import Interval
 from btc_datamodule.errors import StoreError
 from btc_datamodule.store.candle_file import (
     CHUNK_ROWS,
@@ -70,7 +71,7 @@ def test_the_header_tells_everything_but_the_candles(path: Path) -> None:
     assert read_header(path) == Header(
         source="test",
         series="BTC",
-        interval=HOUR,
+        interval=Interval(HOUR),
         columns=COLUMNS,
         rows=ROWS - 10,
         span=(T0, T0 + ROWS * HOUR),
@@ -482,7 +483,7 @@ def test_spans_read_back_as_plain_numbers(path: Path) -> None:
     header = read_header(path)
     assert kinds(header.covered) == [[int, int], [int, int]]
     assert kinds(header.span) == [int, int]
-    assert type(header.interval) is type(header.rows) is int
+    assert (type(header.interval), type(header.rows)) == (Interval, int)
 
 
 def values_of(candles: Candles) -> dict[str, NDArray[np.float64]]:

@@ -364,16 +364,6 @@ def test_a_new_revision_is_read_again(path: Path) -> None:
     assert_same(read_candles(path), series)
 
 
-def test_a_new_revision_keeps_stored_values_unless_refreshed(path: Path) -> None:
-    run(path, Scripted(token="a"), 0, 60)
-    result = run(path, Scripted(revised(), token="b"), 0, 60)
-    assert "kept as stored" in result.notes[0]
-    assert_same(read_candles(path), Scripted().candles)
-    result = run(path, Scripted(revised(), token="b"), 0, 60, refresh=True)
-    assert "replaced" in result.notes[0]
-    assert_same(read_candles(path), revised())
-
-
 @pytest.mark.parametrize("token", ["a", "b"])
 def test_a_first_reading_that_was_broken_off_can_be_done_again(path: Path, token: str) -> None:
     with pytest.raises(SourceError, match="the wire was cut"):

@@ -175,15 +175,15 @@ class Market:
 
     def check(self, interval: int) -> None:
         """Raise ``SourceError`` unless the exchange has bars of ``interval`` s of the symbol."""
-        if self._client.has.get("fetchOHLCV") is not True or not self._read_timeframes():
+        if self._client.has.get("fetchOHLCV") is not True or not self.list_intervals():
             raise SourceError(
                 f"{self._exchange} offers no candles through ccxt: set `source.exchange` to another"
             )
         if not self.has_interval(interval):
-            offered = ", ".join(map(format_interval, sorted(self._read_timeframes())))
+            offered = ", ".join(map(format_interval, self.list_intervals()))
             raise SourceError(
                 f"{self._exchange} has no bars of {format_interval(interval)}: set `interval` to "
-                f"one of {offered}"
+                f"one of {offered}, or to a multiple of one"
             )
         markets = retry(self._fetch_markets, f"{self._exchange}, its markets", self.manners)
         if self._symbol not in markets:
@@ -213,9 +213,9 @@ class Market:
         """Whether the exchange has bars of ``interval`` seconds."""
         return interval in self._read_timeframes()
 
-    def list_intervals(self) -> list[int]:
+    def list_intervals(self) -> tuple[int, ...]:
         """The lengths, in seconds, of the bars that the exchange has."""
-        return list(self._read_timeframes())
+        return tuple(sorted(self._read_timeframes()))
 
     def choose_page(self) -> int:
         """Choose how many bars to ask for at a time: the user's, ccxt's, or ``PAGE``."""

@@ -32,7 +32,13 @@ import numpy as np
 from btc_datamodule.candles.gaps import Stretch, find_suspicious
 from btc_datamodule.candles.series import Candles, find_holes
 from btc_datamodule.candles.tidying import tidy
-from btc_datamodule.candles.timeline import Span, floor_to, format_instant, format_interval
+from btc_datamodule.candles.timeline import (
+    Span,
+    floor_to,
+    format_instant,
+    format_interval,
+    get_offset,
+)
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, read_or_advise
 from btc_datamodule.sources.ccxt.client import ROW, Market, Rows
@@ -102,7 +108,7 @@ class Walk:
         doubted = replace(manners, attempts=min(manners.attempts, DOUBTED))
         rows = retry(lambda: self._ask_once(interval, since, limit), str(self.market), doubted)
         if interval == self.interval:
-            off = rows.time[rows.time % interval != 0]
+            off = rows.time[(rows.time - get_offset(interval)) % interval != 0]
             if len(off):
                 raise SourceError(
                     f"{self.market}: a bar opens at {format_instant(off[0])}, off the UTC grid of "

@@ -89,6 +89,23 @@ class Ccxt(Source):
         symbol = re.sub(r"[^A-Za-z0-9]", lambda m: safe.get(m[0], f".{ord(m[0]):02x}"), self.symbol)
         return f"{self.exchange}-{symbol}"
 
+    def list_intervals(self) -> tuple[int, ...]:
+        """Bar lengths that the exchange offers, as ccxt knows them: nothing is asked for.
+
+        Raises:
+            ConfigError: if ccxt is not installed, or does not know the exchange.
+        """
+        market = self._open_market()
+        try:
+            return market.list_intervals()
+        finally:
+            market.close()
+
+    def _open_market(self) -> Market:
+        manners = self.manners
+        client = open_exchange(self.exchange, manners)
+        return Market(client, self.exchange, self.symbol, self.page, manners)
+
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
         """Yield blocks of a page, or of a hole and the page after it, in order of time.
 
@@ -103,9 +120,7 @@ class Ccxt(Source):
         """
         if span[0] >= span[1]:
             return
-        manners = self.manners
-        client = open_exchange(self.exchange, manners)
-        market = Market(client, self.exchange, self.symbol, self.page, manners)
+        market = self._open_market()
         try:
             market.check(interval)
             yield from Walk(market, interval, span, self.drop_invalid).blocks()

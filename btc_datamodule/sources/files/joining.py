@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import COLUMNS, Candles
 from btc_datamodule.candles.tidying import ALIKE, tidy
-from btc_datamodule.candles.timeline import floor_to, format_instant, format_interval
+from btc_datamodule.candles.timeline import (
+    Interval,
+    floor_to,
+    format_instant,
+    format_interval,
+    get_offset,
+)
 from btc_datamodule.errors import CandleError, SourceError
 from btc_datamodule.sources.base import read_or_advise
 from btc_datamodule.sources.files.values import Bars
@@ -42,6 +48,7 @@ def join_bars(
         CandleError: naming the first row that is no candle.
     """
     length = _choose_length(tables, interval)
+    length = interval if length == interval else Interval(length, get_offset(interval) % length)
     notes: list[str] = []
     parts: list[Candles] = []
     for table in tables:

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from jsonargparse import ArgumentParser
 
-from btc_datamodule.candles.timeline import Span, format_instant, parse_interval
+from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_interval
 from btc_datamodule.datamodule import BTCDataModule
 from btc_datamodule.plain import UNKNOWN, describe
 
@@ -140,8 +140,8 @@ def to_seconds(interval: str | int) -> int:
 
 
 def is_on_grid(span: Span, interval: int) -> bool:
-    """Whether both ends of a span are multiples of the interval."""
-    return span[0] % interval == span[1] % interval == 0
+    """Whether bars open at both ends of a span."""
+    return all(floor_to(edge, interval) == edge for edge in span)
 
 
 def format_span(span: Span) -> str:

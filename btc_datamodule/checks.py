@@ -1,0 +1,46 @@
+"""Checks of arguments that every room shares."""
+
+from typing import Any
+
+import numpy as np
+
+from btc_datamodule.errors import ConfigError
+
+
+def check_whole_number(name: str, value: Any, least: int | None = None) -> int:
+    """An argument that must be a whole number, as a plain ``int``; numpy's are taken too.
+
+    Args:
+        name: what the error calls it.
+        value: what a user gave.
+        least: the smallest that will do; None for any.
+
+    Raises:
+        ConfigError: if it is no whole number, or less than ``least``.
+    """
+    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+    if not whole or (least is not None and value < least):
+        start = "" if least is None else f" from {least} up"
+        raise ConfigError(f"{name} is {value!r}: it must be a whole number{start}")
+    return int(value)
+
+
+def unwrap(value: Any) -> Any:
+    """A number of numpy's as Python's own, so that YAML and checkpoints can hold it."""
+    return value.item() if isinstance(value, np.number | np.bool_) else value
+
+
+def set_whole_numbers(thing: Any, prefix: str = "", **least: int | None) -> None:
+    """Check fields of a frozen dataclass that is being made, and hold them as plain ``int``.
+
+    Args:
+        thing: the object.
+        prefix: what stands before a field's name in the error, such as "split.".
+        least: for each field the smallest number that will do; None for any.
+
+    Raises:
+        ConfigError: if one is no whole number, or less than that.
+    """
+    for name, value in least.items():
+        whole = check_whole_number(f"{prefix}{name}", getattr(thing, name), value)
+        object.__setattr__(thing, name, whole)
