@@ -69,6 +69,8 @@ def tidy(
     for fault in _find_volume_faults(columns):
         if fault.bad.any():
             raise CandleError(fault.describe_first(columns, where, rows))
+    if "volume" in columns and np.isnan(columns["volume"]).all():
+        del columns["volume"]  # not known at all: a feature that needs it says so
     time = columns["open_time"]
     if (time[1:] > time[:-1]).all():  # as most files come: nothing to sort, nothing to copy
         return trust(interval, columns), notes

@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -72,7 +72,7 @@ class CandleFile(Source):
         ConfigError: if an argument is wrong.
     """
 
-    path: str | os.PathLike[str] | list[str | os.PathLike[str]]
+    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
     columns: Columns | None = None
     dataset: str | None = None
     product: str | None = None
@@ -85,12 +85,10 @@ class CandleFile(Source):
     name: ClassVar[str] = "file"
 
     def __post_init__(self) -> None:
-        given = self.path if isinstance(self.path, list | tuple) else [self.path]
-        if not given or not all(isinstance(one, str | os.PathLike) and str(one) for one in given):
+        if not self._patterns or not all(self._patterns):
             raise ConfigError("`path` is empty: name a file, a pattern such as data/*.csv, or both")
-        plain = [os.fspath(one) for one in given]  # as a checkpoint keeps them
-        several = isinstance(self.path, list | tuple)
-        object.__setattr__(self, "path", plain if several else plain[0])
+        several = not isinstance(self.path, str | os.PathLike)  # plain, as a checkpoint keeps it
+        object.__setattr__(self, "path", self._patterns if several else self._patterns[0])
         for pattern in self._patterns:
             folder = Path(pattern).expanduser().is_dir()
             if not has_suffix(pattern) and not _is_glob(pattern) and not folder:
@@ -168,8 +166,8 @@ class CandleFile(Source):
 
     @property
     def _patterns(self) -> list[str]:
-        given = self.path if isinstance(self.path, list) else [self.path]
-        return [str(one) for one in given]
+        given = [self.path] if isinstance(self.path, str | os.PathLike) else self.path
+        return [os.fspath(one) for one in given]
 
     @property
     def _label(self) -> str:

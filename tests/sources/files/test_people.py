@@ -376,3 +376,13 @@ def test_flattened_columns_of_yfinance_in_parquet_are_known(tmp_path: Path) -> N
     frame = pl.DataFrame({"Datetime": TIME, **dict(zip(names, rows[1:], strict=True))})
     frame.write_parquet(tmp_path / "multi.parquet")
     expect_bars(read(tmp_path / "multi.parquet").candles)
+
+
+def test_the_first_sheet_of_a_workbook_is_read(tmp_path: Path) -> None:
+    pytest.importorskip("xlsxwriter")
+    pytest.importorskip("fastexcel")
+    rows = np.loadtxt(csv_text().splitlines(), delimiter=",").T
+    moments = pl.Series([t * 1000 for t in TIME]).cast(pl.Datetime("ms"))
+    frame = pl.DataFrame({"Date": moments, **dict(zip(ORDER, rows[1:], strict=True))})
+    frame.write_excel(tmp_path / "a.xlsx")
+    expect_bars(read(tmp_path / "a.xlsx").candles)
