@@ -21,8 +21,17 @@ LAYOUTS: dict[str, tuple[str, ...]] = {
 """Column orders of files that come without a header."""
 
 OPENING = (
-    *("opentime", "timeopen", "klineopentime", "timeperiodstart", "periodstart", "starttime"),
-    *("timestart", "starttimestamp", "opentimestamp", "timestampopen", "opendate", "dateopen"),
+    *("timeperiodstart", "periodstart", "opentime", "timeopen", "klineopentime", "starttime"),
+    *(
+        "candledatetimeutc",
+        "startedat",
+        "timestart",
+        "starttimestamp",
+        "opentimestamp",
+        "timestampopen",
+        "opendate",
+        "dateopen",
+    ),
     *("openat", "startat", "startsat", "startingat", "startdate", "start", "begin", "begintime"),
     *("candlebegintime", "bucketstart", "bucket", "windowstart", "intervalstart", "from"),
 )
@@ -31,35 +40,47 @@ OPENING = (
 ALIASES: dict[str, tuple[str, ...]] = {
     "open_time": (
         *OPENING,
-        *("unix", "unixtimestamp", "unixtime", "unixtimestampms", "epoch", "epochtime", "epochms"),
-        *("timestamp", "timestamps", "timestamputc", "timestampms", "timestampunix", "time", "ts"),
-        *("mts", "datetime", "datetimeutc", "dateandtime", "gmttime", "timegmt", "utctime"),
-        *("timeutc", "utc", "localtime", "candletime", "tradetime", "ohlcvtimestamp", "t"),
-        *("date", "dateutc", "day", "dt", "tradedate", "tradingday"),
+        *("datetimeutc", "dateutc", "timeutc", "timestamputc", "utctime", "utcdatetime", "utc"),
+        *(
+            "gmttime",
+            "timegmt",
+            "unix",
+            "unixtimestamp",
+            "unixtime",
+            "unixtimestampms",
+            "epoch",
+            "epochtime",
+            "epochms",
+        ),
+        *("timestamp", "timestamps", "timestampms", "timestampunix", "time", "ts"),
+        *("mts", "datetime", "dateandtime", "localtime", "candletime", "tradetime"),
+        *("ohlcvtimestamp", "t", "date", "day", "dt", "tradedate", "tradingday"),
     ),
-    "open": ("open", "openprice", "priceopen", "openingprice", "opening", "o", "first"),
-    "high": ("high", "highprice", "pricehigh", "highest", "max", "maxprice", "h"),
-    "low": ("low", "lowprice", "pricelow", "lowest", "min", "minprice", "l"),
+    "open": ("open", "openprice", "priceopen", "openingprice", "opening", "o", "first", "pxopen"),
+    "high": ("high", "highprice", "pricehigh", "highest", "max", "maxprice", "h", "pxhigh"),
+    "low": ("low", "lowprice", "pricelow", "lowest", "min", "minprice", "l", "pxlow"),
     "close": (
         *("close", "closeprice", "priceclose", "closingprice", "closing", "c", "last"),
-        *("lastprice", "closelast"),
+        *("lastprice", "closelast", "pxlast"),
     ),
     "volume": (
         *("homenotional", "volumebtc", "volumexbt", "volume", "vol", "v", "basevolume"),
         *("volumebase", "baseassetvolume", "volumefrom", "volfrom", "volumecoin", "volumetraded"),
         *("tradedvolume", "totalvolume", "tradingvolume", "volumecrypto", "realvolume"),
-        *("amount", "quantity", "qty", "volccy", "bv"),
+        *("tradevolume", "candleacctradevolume", "volumen", "pxvolume", "btcvolume", "volbtc"),
+        *("volxbt", "xbtvolume", "volumecoins", "amount", "quantity", "qty", "volccy", "bv"),
     ),
     "quote_volume": (
         *("foreignnotional", "quotevolume", "quoteassetvolume", "volumequote", "quotevol"),
         *("volccyquote", "volquote", "volumeusd", "volumeusdt", "volumeusdc", "volumeeur"),
         *("volumegbp", "volumejpy", "volumekrw", "volumetry", "volumebusd", "volumefdusd"),
         *("volumetusd", "volumeto", "volto", "turnover", "volumecurrency", "dollarvolume"),
-        *("notional", "value", "quoteturnover", "amountquote", "quoteamount"),
+        *("usdvolume", "volusd", "volumenotional", "candleacctradeprice", "quoteturnover"),
+        *("amountquote", "quoteamount", "notional", "value", "cost", "sum"),
     ),
     "trades": (
         *("trades", "tradecount", "numberoftrades", "numtrades", "tradenum", "tradescount"),
-        *("nooftrades", "transactions", "ntrades", "count"),
+        *("nooftrades", "transactions", "ntrades", "tradesdone", "count", "n"),
     ),
     "taker_buy_volume": (
         *("takerbuyvolume", "takerbuybase", "takerbuybasevolume", "takerbuybaseassetvolume"),
@@ -71,7 +92,7 @@ ALIASES: dict[str, tuple[str, ...]] = {
 
 def normalise(name: str) -> str:
     """The letters and digits of a name, small: ``"Volume_(BTC)"`` becomes ``"volumebtc"``."""
-    return re.sub(r"[^a-z0-9]", "", name.lower())
+    return re.sub(r"[^a-z0-9]", "", re.sub(r"^\d+\.\s*", "", name.lower()))
 
 
 def recognise(found: Sequence[str]) -> list[str]:

@@ -14,14 +14,15 @@ _CLOCK = (
     r"(?:[.,](?P<fraction>\d+))?(?:[ -]?(?P<half>[AaPp])\.?[Mm]\.?)?)?"
 )
 _ZONE = (
-    r"\s*(?P<zone>Z|z|UTC|GMT)?\s*(?:(?P<sign>[+-])(?P<east>\d{1,2})(?::?(?P<eastminute>\d{2}))?)?$"
+    r"\s*(?P<zone>Z|z|UTC|GMT)?\s*(?:(?P<sign>[+-])(?P<east>\d{1,2})(?::?(?P<eastminute>\d{2}))?)?"
+    r"(?: UTC)?\s*(?:\(.*\)|\[.*\])?$"
 )
 _WEEKDAY = r"^(?:[A-Za-z]{3,9},? )?"
 _MONTH_NAME = r"(?P<name>[A-Za-z]{3,9})\.?"
 _DATES = (
     r"^(?P<year>\d{4})[-/.](?P<month>\d{1,2})[-/.](?P<day>\d{1,2})",
     r"^(?P<one>\d{1,2})(?P<mark>[-/.])(?P<two>\d{1,2})[-/.](?P<year>\d{4}|\d{2})",
-    _WEEKDAY + _MONTH_NAME + r" (?P<day>\d{1,2})(?:st|nd|rd|th)?,? (?P<year>\d{4})",
+    _WEEKDAY + _MONTH_NAME + r"[ -](?P<day>\d{1,2})(?:st|nd|rd|th)?(?:,? |-)(?P<year>\d{4})",
     _WEEKDAY + r"(?P<day>\d{1,2})[- ]" + _MONTH_NAME + r"[-, ]+(?P<year>\d{4}|\d{2})",
     r"^(?P<year>\d{4})(?P<month>\d{2})(?P<day>\d{2})",
 )
@@ -65,6 +66,7 @@ def parse_texts(text: "pl.Series", form: str | None, interval: int) -> Said:
     """
     import polars as pl
 
+    text = text.str.replace_all("[\u00a0\u202f]", " ")
     if form is not None:
         return _parse_as_told(text, form)
     seconds, zoned = _parse_usual(text)
@@ -119,7 +121,10 @@ def parse_clock_texts(text: "pl.Series") -> "pl.Series":
 
     digits = text.str.extract(r"^(\d{1,6})$")
     long = digits.str.len_chars().max()
-    padded = digits.str.zfill(6) if long in (1, 5, 6) else digits.str.zfill(4) + "00"
+    if long in (1, 2):  # hours
+        padded = digits.str.zfill(2) + "0000"
+    else:
+        padded = digits.str.zfill(6) if long in (5, 6) else digits.str.zfill(4) + "00"
     spelled = padded.str.replace(r"^(\d\d)(\d\d)(\d\d)$", "${1}:${2}:${3}")
     return pl.select(pl.coalesce(spelled, text)).to_series()
 
@@ -167,6 +172,8 @@ def _parse_as_told(text: "pl.Series", form: str) -> Said:
     import polars as pl
 
     whole = any(f"%{letter}" in form for letter in "HIkslTRXcpM+")
+    if any(f"%{hour}" in form for hour in "HIkl") and "%M" not in form:  # polars wants minutes
+        text, form = text + " 00", f"{form} %M"
     zoned = any(f"%{letter}" in form for letter in "zZ+s")
     if whole:
         unit = "ns" if "f" in form else "us"
@@ -204,11 +211,13 @@ def _order_day_and_month(
         )
     if day_tells or month_tells:
         return by_day if day_tells else by_month, (), ""
-    steps = [
-        int((order.select(s=_make_seconds(order))["s"].diff().abs() == interval).sum())
-        for order in (by_day, by_month)
-    ]
-    if max(steps) > 3 * min(steps) and max(steps) * 2 >= len(parts) - 1:
+    step = max(1, interval // 86_400)
+    days = [order.select(s=_make_seconds(order) // 86_400)["s"] for order in (by_day, by_month)]
+    moves = [order.diff().drop_nulls().abs() for order in days]
+    steps = [int((move == step).sum()) for move in moves]
+    if max(steps) > 3 * min(steps) and max(steps) * 2 >= max(
+        int((move > 0).sum()) for move in moves
+    ):
         first, form = ("day", "%d/%m/%Y") if steps[0] > steps[1] else ("month", "%m/%d/%Y")
         note = (
             f"in dates such as {shown} the {first} comes first, as bars follow each other so "

@@ -63,7 +63,7 @@ def unpack_stream(raw: bytes, where: str) -> bytes:
         if raw.startswith(magic):
             try:
                 with opener(BytesIO(raw)) as file:
-                    return _read_limited(file, len(raw), where)
+                    return _read_limited(file, FREE + MOST * len(raw), where)
             except _DAMAGE as error:
                 raise SourceError(
                     f"{where}: the {kind} data is damaged or cut short "
@@ -82,7 +82,7 @@ def unzip(raw: bytes, where: str, wanted: Callable[[str], bool]) -> list[tuple[s
     try:
         with zipfile.ZipFile(BytesIO(raw)) as archive:
             members = [info for info in archive.infolist() if _is_plain(info, wanted)]
-            files, room = [], len(raw)
+            files, room = [], FREE + MOST * len(raw)
             for info in sorted(members, key=lambda info: info.filename):
                 if info.flag_bits & 1:
                     raise SourceError(
@@ -91,6 +91,7 @@ def unzip(raw: bytes, where: str, wanted: Callable[[str], bool]) -> list[tuple[s
                     )
                 with archive.open(info) as file:
                     data = _read_limited(file, room, where)
+                room -= len(data)
                 files.append((info.filename, unpack_stream(data, f"{where}: {info.filename}")))
             names = [info.filename for info in archive.infolist()]
     except _DAMAGE as error:
@@ -111,9 +112,8 @@ def _is_plain(info: zipfile.ZipInfo, wanted: Callable[[str], bool]) -> bool:
     return not info.is_dir() and not hidden and wanted(info.filename)
 
 
-def _read_limited(file: IO[bytes], packed: int, where: str) -> bytes:
-    """Read a stream to its end, if that comes before ``MOST`` times its packed size."""
-    limit = FREE + MOST * packed
+def _read_limited(file: IO[bytes], limit: int, where: str) -> bytes:
+    """Read a stream to its end, if that comes within ``limit`` bytes."""
     data = file.read(limit + 1)
     if len(data) > limit:
         raise SourceError(

@@ -17,10 +17,14 @@ from btc_datamodule.candles.timeline import (
 )
 from btc_datamodule.errors import CandleError, SourceError
 from btc_datamodule.sources.base import read_or_advise
+from btc_datamodule.sources.columns import normalise
 from btc_datamodule.sources.files.values import Bars
 
 ENOUGH_TO_JUDGE = 10
 """Bars from which on their common spacing is the file's interval, not chance."""
+
+ENOUGH_ALIKE = 4
+"""Bars from which on it is if all of them have the same spacing."""
 
 ENOUGH_TO_FIND = 20
 """Bars from which on their common spacing may be taken for their length, though few follow so."""
@@ -47,6 +51,7 @@ def join_bars(
         SourceError: if bars cannot be joined to such of ``interval``, or there are none.
         CandleError: naming the first row that is no candle.
     """
+    _refuse_markets(tables)
     length = _choose_length(tables, interval)
     length = interval if length == interval else Interval(length, get_offset(interval) % length)
     notes: list[str] = []
@@ -73,6 +78,17 @@ def join_bars(
             raise SourceError(f"{label}: holds no closed bar of {format_interval(interval)}")
     _check_spacing(candles, label)
     return candles, tuple(notes)
+
+
+def _refuse_markets(tables: Sequence[Bars]) -> None:
+    """Raise if tables say that they are of different markets."""
+    told = {normalise(bars.market): bars for bars in tables if bars.market}
+    if len(told) > 1:
+        one, other = list(told.values())[:2]
+        raise SourceError(
+            f"{other.label} is of {other.market}, {one.label} of {one.market}: name files of one "
+            f"market in `path`, or choose one, such as `symbol: {one.market}`"
+        )
 
 
 def _choose_length(tables: Sequence[Bars], interval: int) -> int:
@@ -189,9 +205,11 @@ def _merge(parts: list[Candles], length: int) -> tuple[Candles, tuple[str, ...]]
 
 def _check_spacing(candles: Candles, where: str) -> None:
     """Raise if the bars are longer than asked for: hourly bars are minute bars full of holes."""
-    if len(candles) < ENOUGH_TO_JUDGE:
+    steps = np.diff(candles.open_time)
+    alike = len(candles) >= ENOUGH_ALIKE and bool((steps == steps[0]).all())
+    if len(candles) < ENOUGH_TO_JUDGE and not alike:
         return
-    spacing = int(np.gcd.reduce(np.diff(candles.open_time)))
+    spacing = int(np.gcd.reduce(steps))
     if spacing > candles.interval:
         raise SourceError(
             f"{where}: its bars are {format_interval(spacing)} apart, not "

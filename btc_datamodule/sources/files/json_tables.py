@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from btc_datamodule.errors import CandleError, SourceError, get_first_line
-from btc_datamodule.sources.columns import recognise
+from btc_datamodule.sources.columns import LEFT_OUT, normalise, recognise
 from btc_datamodule.sources.files.raw import RawTable, make_frame
 
 if TYPE_CHECKING:
@@ -24,11 +24,16 @@ def looks_like_json(raw: bytes) -> bool:
     return raw[:200].lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"[", b"{")
 
 
-def read_json(raw: bytes, where: str) -> RawTable:
+def read_json(raw: bytes, where: str, symbol: str | None = None) -> RawTable:
     """Read every column of the table in a JSON text, or in a text of one object a line.
 
+    Args:
+        raw: the text.
+        where: the file, for errors.
+        symbol: which table, where there is one for each market.
+
     Raises:
-        SourceError: if it is no JSON, or there is no table in it.
+        SourceError: if it is no JSON, or there is no table in it, or several.
         CandleError: naming the first row that is longer or shorter than the others.
     """
     try:
@@ -37,13 +42,27 @@ def read_json(raw: bytes, where: str) -> RawTable:
         raise SourceError(
             f"{where}: damaged, or not JSON ({get_first_line(error)}): get the file again"
         ) from None
-    table = _find_table(content, where, DEEPEST)
-    if table is None:
+    tables = _find_tables(content, "", where, DEEPEST)
+    named = {name: table for name, table in tables.items() if _is_candles(table)}
+    tables = named or tables
+    if symbol is not None and len(tables) > 1:
+        tables = {
+            name: table._replace(market=name)
+            for name, table in tables.items()
+            if normalise(symbol) in normalise(name)
+        }
+    if not tables:
         raise SourceError(
             f"{where}: there is no table of candles in this JSON: it should hold rows (lists or "
             "objects of one kind) or columns (lists of one length)"
         )
-    return table
+    if len(tables) > 1:
+        names = list(tables)
+        raise SourceError(
+            f"{where}: it holds several tables ({', '.join(names[:5])}): choose one, such as "
+            f"`symbol: {names[0]}`, or make a file of each"
+        )
+    return next(iter(tables.values()))
 
 
 def _parse(text: str) -> Any:
@@ -56,38 +75,43 @@ def _parse(text: str) -> Any:
         return [json.loads(line) for line in lines]
 
 
-def _find_table(content: Any, where: str, deepest: int) -> RawTable | None:
-    """The table that a value is or wraps, the one of most rows; None if there is none."""
+def _find_tables(content: Any, name: str, where: str, deepest: int) -> dict[str, RawTable]:
+    """The tables that a value is or wraps, each by the name of what it stands under."""
+    table = None
     if isinstance(content, list) and content:
+        pages = [page for page in content if isinstance(page, list) and page]
+        if len(pages) == len(content) and all(isinstance(page[0], list | dict) for page in pages):
+            content = [row for page in pages for row in page]
         if all(isinstance(row, list) for row in content):
-            return _read_lists(content, where)
-        if all(isinstance(row, dict) for row in content):
-            objects = _read_objects(content)
-            if _is_named(objects.names) or len(content) > 1 or not deepest:
-                return objects
-    if isinstance(content, dict):
+            table = _read_lists(content, where)
+        elif all(isinstance(row, dict) for row in content):
+            table = _read_objects(content)
+            if len(content) == 1 and deepest and not _is_candles(table):
+                table = None
+    elif isinstance(content, dict):
         table = _read_columns(content, where)
-        if table is not None:
-            return table
-    if not deepest:
-        return None
-    inner = content.values() if isinstance(content, dict) else content
-    if not isinstance(content, dict | list):
-        return None
-    tables = [
-        _find_table(value, where, deepest - 1) for value in inner if isinstance(value, dict | list)
-    ]
-    return max(
-        (table for table in tables if table is not None),
-        key=lambda table: table.frame.height,
-        default=None,
-    )
+    if table is not None:
+        return {name: table}
+    if not deepest or not isinstance(content, dict | list):
+        return {}
+    inner = content.items() if isinstance(content, dict) else enumerate(content)
+    found: dict[str, RawTable] = {}
+    for key, value in inner:
+        if isinstance(value, dict | list):
+            found |= _find_tables(value, str(key), where, deepest - 1)
+    return found
 
 
-def _read_lists(rows: Sequence[list[Any]], where: str) -> RawTable | None:
+def _is_candles(table: RawTable) -> bool:
+    """Whether a table may be one of candles: by its names, or a matrix that is wide enough."""
+    return table.frame.width >= 5 if table.names is None else _is_named(table.names)
+
+
+def _read_lists(
+    rows: Sequence[list[Any]], where: str, names: list[str] | None = None
+) -> RawTable | None:
     """Rows as lists; the first one may be a header."""
-    names = None
-    if all(isinstance(name, str) for name in rows[0]) and _is_named(rows[0]):
+    if names is None and all(isinstance(name, str) for name in rows[0]) and _is_named(rows[0]):
         names, rows = list(map(str, rows[0])), rows[1:]
     width = len(rows[0]) if rows else 0
     for number, row in enumerate(rows, 1):
@@ -102,9 +126,35 @@ def _read_lists(rows: Sequence[list[Any]], where: str) -> RawTable | None:
 
 def _read_objects(rows: Sequence[dict[str, Any]]) -> RawTable:
     """Rows as objects; a column that an object lacks is not known there."""
+    if any(isinstance(value, dict) for value in rows[0].values()):
+        rows = [_flatten(row) for row in rows]
     names = list(dict.fromkeys(name for row in rows for name in row))
     series = [_make_series([row.get(name) for row in rows]) for name in names]
     return RawTable(names, make_frame(series))
+
+
+def _flatten(row: dict[str, Any]) -> dict[str, Any]:
+    """A row with what objects in it hold, under their own names; those of the row win."""
+    flat = {name: value for name, value in row.items() if not isinstance(value, dict)}
+    for value in row.values():
+        if isinstance(value, dict):
+            flat = {**_flatten(value), **flat}
+    return flat
+
+
+def _gather_lists(content: Any, deepest: int) -> dict[str, list[Any]]:
+    """The lists of plain values in an object and in what it holds, by their names."""
+    found: dict[str, list[Any]] = {}
+    if isinstance(content, list) and len(content) == 1:
+        content = content[0]
+    if not isinstance(content, dict):
+        return found
+    for name, value in content.items():
+        if isinstance(value, list) and value and not isinstance(value[0], dict | list):
+            found[name] = value
+        elif deepest:
+            found = {**_gather_lists(value, deepest - 1), **found}
+    return found
 
 
 def _read_columns(content: dict[str, Any], where: str) -> RawTable | None:
@@ -119,10 +169,16 @@ def _read_columns(content: dict[str, Any], where: str) -> RawTable | None:
                 [at, *(row if isinstance(row, list) else [row])]
                 for at, row in zip(content["index"], rows, strict=True)
             ]
-        return _read_lists([names, *rows], where) if rows else None
+        return _read_lists(rows, where, names) if rows else None
+    if len(lists) == 1:  # the times beside an object that holds the others
+        lists = _gather_lists(content, DEEPEST)
+    known = {name: values for name, values in lists.items() if recognise([name]) != [LEFT_OUT]}
     if _is_named(list(lists)):
-        longest = max(map(len, lists.values()))
-        lists = {name: values for name, values in lists.items() if len(values) == longest}
+        if len({len(values) for values in known.values()}) > 1:
+            lengths = ", ".join(f"{name} {len(values)}" for name, values in known.items())
+            raise CandleError(f"{where}: its columns differ in length ({lengths})")
+        height = len(next(iter(known.values())))
+        lists = {name: values for name, values in lists.items() if len(values) == height}
         return RawTable(list(lists), make_frame([_make_series(v) for v in lists.values()]))
     inner = {name: value for name, value in content.items() if isinstance(value, dict)}
     if len(inner) != len(content) or not inner:

@@ -39,8 +39,20 @@ _LABELS = {
     "exchange": ("exchange", "venue", "exchangeid"),
     "interval": ("interval", "timeframe", "granularity", "period", "per"),
 }
+_LAST = ("price", "tradeprice")
+"""Names of the close of a bar, where there are open, high and low and no better one."""
+
 _FINISHED = ("confirm", "confirmed", "isclosed", "closed", "complete", "isfinal", "isbarclosed")
 _DOLLARS = ("adjclose", "marketcap", "marketcapitalization", "circulatingsupply")
+_OTHER_THINGS = re.compile(
+    r"prev|adj|sma|ema|wma|vwap|avg|mean|time|date|chang|interest|pct|percent|ret|vol|diff|24h"
+)
+"""In what stands beside a name of a price: it is another thing, such as ``prev_close``."""
+
+_ZONES = re.compile(r"(?:^|[^a-z])(est|edt|cst|cdt|pst|pdt|cet|cest|jst|kst|ist|hkt|sgt|msk|bst)$")
+"""Ends of names of times that are not in UTC."""
+
+_MONEY = ("usd", "usdt", "usdc", "busd", "fdusd", "tusd", "dai", "eur", "gbp", "jpy", "krw", "try")
 _STAMPED_AT_CLOSE = {"homenotional", "foreignnotional", "timestamp"}
 """Names of BitMEX's buckets, whose timestamp is the end of the bar."""
 
@@ -91,6 +103,7 @@ def find_roles(
     *,
     symbol: str | None = None,
     time_format: str | None = None,
+    timezone: str | None = None,
 ) -> Roles:
     """Find which columns of a table are which.
 
@@ -100,6 +113,7 @@ def find_roles(
         where: the file, for errors.
         symbol: of the market that is wanted, where names of columns tell several.
         time_format: how times are written; None to go by what stands there.
+        timezone: of times that name none, if the user said it.
 
     Raises:
         SourceError: if a column is missing, there are several of one kind, or ``columns`` does not
@@ -120,17 +134,20 @@ def find_roles(
             )
         said = dict(enumerate(columns))
     names = table.names or [""] * width
-    readings = [[] if i in said else _read_levels(name) for i, name in enumerate(names)]
+    readings = [
+        [] if i in said else [*_read_levels(name), *_read_volume(name)]
+        for i, name in enumerate(names)
+    ]
     taken = set(said.values())
     if not set(PRICES) <= taken and sum(_has(readings, price) for price in PRICES) < 4:
         readings = [
             [] if i in said else [*found, *_read_affixes(names[i])]
             for i, found in enumerate(readings)
         ]
-    readings = _choose_market(readings, symbol, where)
+    readings = _keep_group(_choose_market(readings, symbol, where))
     prices = {p: _find(readings, ALIASES[p], said, p, where) for p in PRICES}
     if prices["close"] is None and None not in (prices["open"], prices["high"], prices["low"]):
-        prices["close"] = _find(readings, ("price",), said, "close", where)
+        prices["close"] = _find(readings, _LAST, said, "close", where)
     times, stamp = _find_times(table, readings, said, time_format, where)
     found = {name: place for name, place in prices.items() if place is not None}
     missing = [name for name in PRICES if name not in found]
@@ -138,6 +155,12 @@ def find_roles(
         missing.insert(0, "open_time")
     if missing:
         _refuse(table, missing, readings, where)
+    name = names[times[0]]
+    if timezone is None and _ZONES.search(re.sub(r"[^a-z]+$", "", name.lower())):
+        raise SourceError(
+            f"{where}: column {name} says that its times are not in UTC: set `timezone`, such as "
+            "America/New_York, or `timezone: UTC` if they are"
+        )
     used = {*times, *found.values()}
     everything, told = set(map(normalise, names)), {normalise(names[place]) for place in times}
     if stamp is None and everything | told >= _STAMPED_AT_CLOSE and told & {"timestamp"}:
@@ -211,7 +234,18 @@ def _read_affixes(name: str) -> list[_Name]:
     for i in range(1, len(parts), 2):
         before, after = "".join(parts[:i]), "".join(parts[i + 1 :])
         readings += [_Name(normalise(before), after), _Name(normalise(after), before)]
-    return readings
+    return [each for each in readings if not _OTHER_THINGS.search(normalise(each.group))]
+
+
+def _read_volume(name: str) -> list[_Name]:
+    """The reading of a name that says of what it is the volume, such as "Volume ETH"."""
+    match = re.fullmatch(r"(?:vol|volume)([a-z]{3,5})|([a-z]{3,5})(?:vol|volume)", normalise(name))
+    if match is None or normalise(name) in {*ALIASES["volume"], *ALIASES["quote_volume"]}:
+        return []
+    of = match[1] or match[2]
+    if of in ("ume", "total", "quote", "taker", "base", "delta", "tick", "buy", "sell"):
+        return []
+    return [_Name("quotevolume" if of in _MONEY else "volume", of)]
 
 
 def _has(readings: list[list[_Name]], column: str) -> bool:
@@ -239,16 +273,26 @@ def _choose_market(
             f"{where}: it holds columns of several markets ({', '.join(groups[:5])}): choose one, "
             f"such as `symbol: {groups[0]}`"
         )
+    if symbol is None or not groups:
+        return readings  # one market, whatever else stands beside its names
     known = {alias for name in PRICES for alias in ALIASES[name]}
     known |= {*ALIASES["volume"], *ALIASES["quote_volume"]}
     return [
-        [
-            name
-            for name in each
-            if not groups or not name.group or name.plain not in known or name.group in groups
-        ]
+        [name for name in each if not name.group or name.plain not in known or name.group in groups]
         for each in readings
     ]
+
+
+def _keep_group(readings: list[list[_Name]]) -> list[list[_Name]]:
+    """Keep of each name the reading with what stands beside the names of prices, if it has one.
+
+    "BTC-USD.Volume" beside "BTC-USD.Close" is the volume of BTC-USD, no volume in dollars.
+    """
+    prices = {alias for name in PRICES for alias in ALIASES[name]}
+    known = {alias for aliases in ALIASES.values() for alias in aliases}
+    groups = {name.group for each in readings for name in each if name.plain in prices} - {""}
+    kept = [[n for n in each if n.group in groups and n.plain in known] for each in readings]
+    return [same or each for same, each in zip(kept, readings, strict=True)]
 
 
 def _find(
@@ -335,17 +379,36 @@ def _find_times(
             best = min(plain, key=aliases.index)
             clear = 0 if best in OPENING else 2 if best in _CLOSING else 1
             worth = 0 if kind == "instant" and _is_number(table.frame, place) else 1
-            rank = (clear, worth + 2 * (kind != "instant"), aliases.index(best))
+            small = int((table.names or [""])[place] != best)  # Binance: t opens, T closes
+            rank = (clear, worth + 2 * (kind != "instant"), 2 * aliases.index(best) + small)
             rivals.append((rank, place, kind, best))
     dates = sorted(rival for rival in rivals if rival[2] != "clock")
     clocks = sorted(rival for rival in rivals if rival[2] == "clock")
     if not dates:
-        return (), None
+        return _find_unnamed_time(table, readings)
     _, place, kind, name = dates[0]
     stamp: Stamp | None = "open" if name in OPENING else "close" if name in _CLOSING else None
     if kind == "date" and clocks:
         return (place, clocks[0][1]), stamp
     return (place,), stamp
+
+
+def _find_unnamed_time(
+    table: RawTable, readings: list[list[_Name]]
+) -> tuple[tuple[int, ...], Stamp | None]:
+    """The place of the only column that holds instants or dates, whatever its name is."""
+    known = {alias for aliases in ALIASES.values() for alias in aliases}
+    places = [
+        place
+        for place, each in enumerate(readings)
+        if each
+        and not known & {name.plain for name in each[1:] + each[:1] if name.plain != "price"}
+        and _classify(table, place) in ("instant", "date")
+    ]
+    if len(places) != 1:
+        return (), None
+    name = normalise((table.names or [""])[places[0]])
+    return (places[0],), "close" if name.endswith(("end", "close", "closed", "closing")) else None
 
 
 def _classify(table: RawTable, place: int) -> Kind:

@@ -10,7 +10,10 @@ if TYPE_CHECKING:
     import polars as pl
 
 _SUFFIXES = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12}
-_NOTHING = ["", "nan", "-", "--", "<na>"]
+_EUROPEAN = (";", "\t", "|")
+"""Separators of files whose numbers may have commas."""
+
+_NOTHING = ["", "nan", "-", "--", "<na>", "n/a", "#n/a", "na", "null", "none"]
 
 
 class NumberColumn(NamedTuple):
@@ -27,45 +30,44 @@ class NumberColumn(NamedTuple):
     text: "pl.Series"
 
 
-def read_number_columns(columns: "list[pl.Series]", separator: str = "") -> list[NumberColumn]:
+def read_number_columns(
+    columns: "list[pl.Series]", separator: str = "", decimal: str | None = None
+) -> list[NumberColumn]:
     """Read columns of numbers, or of texts that are numbers.
 
     Args:
         columns: of one file, together.
         separator: of the fields in the text that they come from; "" for none.
+        decimal: what parts decimals, a point or a comma; None to go by what stands there.
 
     Raises:
-        ValueError: naming two texts that contradict each other on what parts decimals.
+        ValueError: saying why it cannot be told what parts decimals.
     """
     import polars as pl
 
-    read: list[NumberColumn | None] = []
-    spelled: list[pl.Series] = []
-    others: list[pl.Series] = []
-    for column in columns:
+    texts: dict[int, pl.Series] = {}
+    read: dict[int, NumberColumn] = {}
+    told: list[pl.Series] = []
+    for i, column in enumerate(columns):
         if column.dtype == pl.String:
             text = column.str.strip_chars()
-            text = text.set(text.str.to_lowercase().is_in(_NOTHING), None)
-            plain = text.cast(pl.Float64, strict=False)
-            left = text.set(plain.is_not_null(), None)
-            if left.null_count() == len(left):
-                read.append(NumberColumn(plain, plain.is_null() & text.is_not_null(), column))
-                others.append(text)
-            else:
-                read.append(None)
-                spelled.append(text)
+            texts[i] = text.set(text.str.to_lowercase().is_in(_NOTHING), None)
+            plain = texts[i].cast(pl.Float64, strict=False)
+            read[i] = NumberColumn(plain, plain.is_null() & texts[i].is_not_null(), column)
         elif column.dtype.is_numeric() or column.dtype == pl.Null:
             values = column.cast(pl.Float64).fill_nan(None)
-            read.append(NumberColumn(values, values.is_null() & False, column))
-            others.append(values.head(1000).cast(pl.String).str.strip_suffix(".0"))
+            read[i] = NumberColumn(values, values.is_null() & False, column)
+            told.append(values.head(1000).cast(pl.String).str.strip_suffix(".0"))
         else:
             nothing = pl.Series([None] * len(column), dtype=pl.Float64)
-            read.append(NumberColumn(nothing, column.is_not_null(), column))
-    if spelled:
-        mark = _find_decimal_mark([*spelled, *others], separator)
-        again = iter(_read_spelled(text, mark) for text in spelled)
-        read = [each or next(again) for each in read]
-    return [each for each in read if each is not None]
+            read[i] = NumberColumn(nothing, column.is_not_null(), column)
+    doubtful = decimal == "," or separator in _EUROPEAN
+    if any(read[i].bad.any() for i in texts) or (doubtful and texts):
+        mark = decimal or _find_decimal_mark([*texts.values(), *told], separator)
+        for i, text in texts.items():
+            if read[i].bad.any() or (mark == "," and text.str.contains(r"[.,]").any()):
+                read[i] = _read_spelled(text, mark)
+    return [read[i] for i in range(len(columns))]
 
 
 def _strip_signs(text: "pl.Series") -> "pl.Series":
@@ -80,19 +82,30 @@ def _find_decimal_mark(columns: "list[pl.Series]", separator: str) -> str:
     text = _strip_signs(pl.concat(columns)).drop_nulls().unique(maintain_order=True)
     number = text.str.replace(r"(?i)(?:[kmbt%]|e[+-]?\d+)$", "")
     points, commas = number.str.count_matches(r"\."), number.str.count_matches(r",")
-    comma = _first(text, number.str.contains(r"\..*,") | (points > 1))
-    point = _first(text, number.str.contains(r",.*\.") | (commas > 1))
-    grouped = r"^[+-]?\d{1,3}(?:,\d{3})+$"
-    odd_comma = _first(text, (commas > 0) & (points == 0) & ~number.str.contains(grouped))
-    odd_point = _first(text, (points > 0) & (commas == 0))
-    if comma or (odd_comma and not point):
-        other = point or (odd_point if not comma else "")
-        if other:
-            raise ValueError(f"{comma or odd_comma!r} and {other!r} are written in different ways")
-        return ","
-    if point or odd_point or separator not in (";", "\t"):
-        return "."
-    return ","
+    groups = number.str.contains(r"^[+-]?\d{1,3}[.,]\d{3}$")
+    comma = _first(
+        text,
+        number.str.contains(r"\..*,") | (points > 1) | ((commas == 1) & (points == 0) & ~groups),
+    )
+    point = _first(
+        text,
+        number.str.contains(r",.*\.") | (commas > 1) | ((points == 1) & (commas == 0) & ~groups),
+    )
+    if comma and point:
+        raise ValueError(
+            f"{comma!r} and {point!r} are written in different ways: write all numbers in one"
+        )
+    if comma or point:
+        return "," if comma else "."
+    # What is left are groups of three digits, or decimals of three.
+    doubt = _first(text, commas > 0) or _first(text, points > 0)
+    usual = separator not in _EUROPEAN if "." in doubt else separator == ","
+    if doubt and (not usual or (_first(text, commas > 0) and _first(text, points > 0))):
+        raise ValueError(
+            f"whether {doubt!r} has decimals or thousands cannot be told: set `decimal` to "
+            '"," or "."'
+        )
+    return "."
 
 
 def _first(text: "pl.Series", found: "pl.Series") -> str:

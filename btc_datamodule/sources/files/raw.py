@@ -15,12 +15,14 @@ class RawTable(NamedTuple):
         frame: columns "0", "1", ... in that order, values as they stand, texts as texts.
         first_row: what to call the first row in errors: its line in a text, 1 in any other file.
         separator: what parts the fields of a text; "" in any other file.
+        market: what the file calls the table, where it holds one for each market; else "".
     """
 
     names: list[str] | None
     frame: "pl.DataFrame"
     first_row: int = 1
     separator: str = ""
+    market: str = ""
 
 
 LEVELS = " | "

@@ -38,7 +38,7 @@ from btc_datamodule.sources.files.tables import (
     list_folder,
     read_tables,
 )
-from btc_datamodule.sources.files.values import Reading, read_bars
+from btc_datamodule.sources.files.values import AbsentSymbolError, Bars, Reading, read_bars
 
 RULES = 2
 """Of these modules; raised when the same file comes to mean something else, to read it again."""
@@ -65,6 +65,7 @@ class CandleFile(Source):
         timezone: of times that name none, such as "Europe/Berlin"; UTC by default.
         stamp: whether a time is the open or the close of its bar; by default what names and times
             tell, and else open.
+        decimal: what parts decimals, where 84.350 could be thousands.
         drop_invalid: leave out bars that are no candles (high < low, a negative price), with a
             note that counts them, in place of an error.
 
@@ -80,6 +81,7 @@ class CandleFile(Source):
     time_format: str | None = None
     timezone: str | None = None
     stamp: Literal["open", "close"] | None = None
+    decimal: Literal[".", ","] | None = None
     drop_invalid: bool = False
 
     name: ClassVar[str] = "file"
@@ -108,6 +110,8 @@ class CandleFile(Source):
             check_path_part(self.product, "product")
         if self.stamp not in (None, "open", "close"):
             raise ConfigError(f"stamp is {self.stamp!r}: choose open or close")
+        if self.decimal not in (None, ".", ","):
+            raise ConfigError(f"decimal is {self.decimal!r}: choose a point or a comma")
         if self.time_format is not None and "%" not in self.time_format:
             raise ConfigError(
                 f"time_format {self.time_format!r} must be written as of strptime, such as "
@@ -151,14 +155,21 @@ class CandleFile(Source):
             CandleError: naming the first row that is no candle.
         """
         columns = _parse_columns(self.columns)
-        reading = Reading(columns, self.symbol, self.time_format, self.timezone, self.stamp)
+        reading = Reading(
+            columns, self.symbol, self.time_format, self.timezone, self.stamp, self.decimal
+        )
         files = self._find_files()
+        bars: list[Bars] = []
+        absent: AbsentSymbolError | None = None
         with ArrowReader() as arrow:
-            bars = [
-                read_bars(table, reading, interval, span[1], where)
-                for path in files
-                for where, table in read_tables(path, self.dataset, arrow)
-            ]
+            for path in files:
+                for where, table in read_tables(path, self.dataset, self.symbol, arrow):
+                    try:
+                        bars.append(read_bars(table, reading, interval, span[1], where))
+                    except AbsentSymbolError as error:  # another file may have it
+                        absent = error
+        if absent is not None and not bars:
+            raise absent
         candles, notes = join_bars(bars, interval, self._label, drop_invalid=self.drop_invalid)
         origin = ", ".join(f"file {path.name}" for path in files)
         checksums = ", ".join(f"sha256:{_hash_file(path)}" for path in files)
@@ -175,7 +186,7 @@ class CandleFile(Source):
 
     def _encode_settings(self, files: list[str]) -> bytes:
         settings: list[object] = [files, _parse_columns(self.columns), self.dataset]
-        later = ("symbol", "time_format", "timezone", "stamp", "drop_invalid")
+        later = ("symbol", "time_format", "timezone", "stamp", "decimal", "drop_invalid")
         more = {name: getattr(self, name) for name in later if getattr(self, name)}
         return json.dumps([*settings, more] if more else settings).encode()
 

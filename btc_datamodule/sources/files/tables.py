@@ -21,9 +21,9 @@ TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")
 ARROW_SUFFIXES = (".feather", ".arrow", ".ipc", ".parquet")
 SHEET_SUFFIXES = (".xlsx",)
 HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf")
+PACKED = (*TEXT_SUFFIXES, *(f"{each}{end}" for end in STREAMS for each in TEXT_SUFFIXES))
 SUFFIXES = (
-    *TEXT_SUFFIXES,
-    *(f"{plain}{packed}" for packed in STREAMS for plain in TEXT_SUFFIXES),
+    *PACKED,
     *(".zip", *ARROW_SUFFIXES, *SHEET_SUFFIXES, *HDF5_SUFFIXES),
 )
 """Endings of the names of files that can be read."""
@@ -41,12 +41,15 @@ def has_suffix(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
     return path.lower().endswith(suffixes)
 
 
-def read_tables(path: Path, dataset: str | None, arrow: ArrowReader) -> list[tuple[str, RawTable]]:
+def read_tables(
+    path: Path, dataset: str | None, symbol: str | None, arrow: ArrowReader
+) -> list[tuple[str, RawTable]]:
     """Read the tables of one file, with the name that errors call each by.
 
     Args:
         path: a file whose name ends in one of ``SUFFIXES``.
         dataset: path inside an HDF5 file; None where the file leaves no choice.
+        symbol: which market, where JSON holds a table of each.
         arrow: reads Arrow and Parquet files.
 
     Raises:
@@ -74,12 +77,14 @@ def read_tables(path: Path, dataset: str | None, arrow: ArrowReader) -> list[tup
         return [(path.name, arrow.read(path))]
     raw = read_bytes(path)
     if has_suffix(path.name, (".zip",)):
-        members = unzip(raw, f"{path}", lambda name: has_suffix(name, TEXT_SUFFIXES))
-        return [(f"{path.name}: {name}", _read(data, name, str(path))) for name, data in members]
-    return [(path.name, _read(raw, path.name, str(path)))]
+        members = unzip(raw, f"{path}", lambda name: has_suffix(name, PACKED))
+        return [
+            (f"{path.name}: {name}", _read(data, name, str(path), symbol)) for name, data in members
+        ]
+    return [(path.name, _read(raw, path.name, str(path), symbol))]
 
 
-def _read(raw: bytes, name: str, path: str) -> RawTable:
+def _read(raw: bytes, name: str, path: str, symbol: str | None) -> RawTable:
     """Read a table in unpacked bytes, by the name of its file."""
     for packed in STREAMS:
         name = name[: -len(packed)] if name.lower().endswith(packed) else name
@@ -89,7 +94,7 @@ def _read(raw: bytes, name: str, path: str) -> RawTable:
         return _read_sheet(raw, path)
     if not raw or raw.isspace():
         raise SourceError(f"{path}: the file is empty")
-    return read_json(raw, path) if looks_like_json(raw) else read_text(raw, name)
+    return read_json(raw, path, symbol) if looks_like_json(raw) else read_text(raw, name)
 
 
 def _read_sheet(raw: bytes, path: str) -> RawTable:

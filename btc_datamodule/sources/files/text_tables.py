@@ -24,7 +24,7 @@ _NOTHING = {"", "nan", "nat", *(word.lower() for word in NULLS)}
 _SAMPLE = 64
 """Lines that a table is judged by."""
 
-_NUMBER = re.compile(r"[+-]?[$€£]?\s?\d[\d.,' \u00a0\u202f]*(?:[eE][+-]?\d+)?[KMBTkmbt%]?")
+_NUMBER = re.compile(r"[+-]?[$€£]?\s?\.?\d[\d.,' \u00a0\u202f]*(?:[eE][+-]?\d+)?[KMBTkmbt%]?")
 _DATE = re.compile(
     r"\d{4}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.]\d{2}|[A-Z][a-z]{2,8}\.? \d{1,2},? \d{4}"
     r"|\d{1,2}[- ][A-Z][a-z]{2,8}[- ,]|\d{1,2}:\d\d|\d{8}[T ]"
@@ -228,7 +228,7 @@ def _parse_typed(body: bytes, layout: _Layout) -> "pl.DataFrame | None":
     import polars as pl
 
     columns = zip(*(row for row in layout.rows if len(row) == layout.width), strict=True)
-    kinds: list[Any] = [_find_kind(values) for values in columns]
+    kinds: list[Any] = [_find_kind(values, layout.separator) for values in columns]
     if len(kinds) != layout.width:
         return None
     floats = [pl.Float64 if kind == pl.Int64 else kind for kind in kinds]
@@ -241,12 +241,16 @@ def _parse_typed(body: bytes, layout: _Layout) -> "pl.DataFrame | None":
     return None
 
 
-def _find_kind(values: Sequence[str]) -> Any:
-    """The type of a column, judged by its first rows: an integer if it is a long one, a time."""
+def _find_kind(values: Sequence[str], separator: str) -> Any:
+    """The type of a column, judged by its first rows: an integer if it is a long one, a time.
+
+    Where numbers may have commas, 84.350 may be thousands: it is left for all columns to tell.
+    """
     import polars as pl
 
     told = [value for value in values if value.lower() not in _NOTHING]
-    if not told or not all(map(_is_plain_number, told)):
+    doubtful = separator != "," and all(re.fullmatch(r"\d{1,3}\.\d{3}", value) for value in told)
+    if not told or doubtful or not all(map(_is_plain_number, told)):
         return pl.String
     return pl.Int64 if all(value.isdigit() and len(value) >= 8 for value in told) else pl.Float64
 

@@ -23,7 +23,8 @@ MICRO = 10**6
 EARLIEST = parse_instant("1990-01-01")
 """Epoch seconds that no time in numbers lies before: smaller numbers are something else."""
 
-_COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+_COMPACT = (8, 10, 12, 14)
+"""Digits of dates alone, and with hours, minutes, seconds."""
 _CLOCK = r"^\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?$"
 _SPREADSHEET = (32_874, 73_051)
 """Days from 1990 to 2100, as spreadsheets count them."""
@@ -105,7 +106,9 @@ def _classify_numbers(numbers: "pl.Series") -> Kind:
     values = numbers.fill_nan(None).drop_nulls().to_numpy()
     if not len(values):
         return "none"
-    if (values == values.astype(np.int64)).all() and _parse_compact(values.astype(np.int64)):
+    with np.errstate(invalid="ignore"):
+        whole = values.astype(np.int64)
+    if (values == whole).all() and _is_compact(whole):
         return "date" if values.max() < 1e9 else "instant"
     if (values >= EARLIEST).mean() > 0.5 or _is_spreadsheet(values):
         return "instant"
@@ -283,8 +286,7 @@ def _read_numbers(
     with np.errstate(invalid="ignore"):
         refuse(known.to_numpy() & ~(np.abs(values) < 2**63), "is not on a whole second")
         whole = bool(len(told)) and bool((told == np.floor(told)).all())
-    form = _parse_compact(told.astype(np.int64)) if whole else None
-    if form is not None:
+    if whole and _is_compact(told.astype(np.int64)):
         digits = pl.Series(values.astype(np.int64)).set(~known, None).cast(pl.String)
         moments = digits.str.pad_end(14, "0").str.to_datetime("%Y%m%d%H%M%S", strict=False)
         refuse((moments.is_null() & known).to_numpy(), "is the digits of no date")
@@ -307,27 +309,25 @@ def _read_numbers(
     return pl.Series(micros).set(~known, None), ()
 
 
-def _parse_compact(values: NDArray[np.int64]) -> str | None:
-    """The form of numbers that are the digits of dates; None if they are none.
+def _is_compact(values: NDArray[np.int64]) -> bool:
+    """Whether most numbers are the digits of dates.
 
     Ten digits are seconds since 1970 too: they are a date only if none of these seconds has been.
     """
     import polars as pl
 
     if not len(values) or values.min() < 10**7:
-        return None
+        return False
     length = len(str(values.max()))
     if length not in _COMPACT or len(str(values.min())) != length:
-        return None
+        return False
     if length == 10 and values.min() < time.time() + 86_400:
-        return None
+        return False
     some = pl.Series(np.unique(values[:: max(1, len(values) // 10_000)])).cast(pl.String)
-    if not some.str.contains(r"^(19|20)\d\d").all():
-        return None
-    form = _COMPACT[length]
     dates = some.str.slice(0, 8).str.to_date("%Y%m%d", strict=False)
     clocks = some.str.slice(8).str.pad_end(6, "0").str.contains(r"^([01]\d|2[0-3])[0-5]\d[0-5]\d$")
-    return form if not dates.has_nulls() and clocks.all() else None
+    good = some.str.contains(r"^(19|20)\d\d") & dates.is_not_null() & clocks
+    return int(good.sum()) * 2 >= len(good)
 
 
 def _is_spreadsheet(values: NDArray[Any]) -> bool:

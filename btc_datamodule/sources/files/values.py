@@ -39,6 +39,10 @@ NEARLY_ALL = 0.95
 """The share of rows from which on what is told of them is no repair: the file is another one."""
 
 
+class AbsentSymbolError(SourceError):
+    """No row of a table is of the market that is wanted."""
+
+
 @dataclass(frozen=True)
 class Reading:
     """What a user says about a file.
@@ -49,6 +53,7 @@ class Reading:
         time_format: how times are written, as of ``strptime``.
         timezone: of times that name none.
         stamp: whether a time is a bar's opening or its close.
+        decimal: what parts decimals, "." or ",".
     """
 
     columns: ColumnNames = None
@@ -56,6 +61,7 @@ class Reading:
     time_format: str | None = None
     timezone: str | None = None
     stamp: Stamp | None = None
+    decimal: str | None = None
 
 
 class Bars(NamedTuple):
@@ -68,6 +74,7 @@ class Bars(NamedTuple):
         spacing: seconds between most bars; 0 where there are less than two.
         notes: what was left out or decided, one sentence each.
         naive: whether the times name no zone and none was said.
+        market: what the column of symbols says; "" if there is none.
         label: the file, for errors.
     """
 
@@ -76,6 +83,7 @@ class Bars(NamedTuple):
     spacing: int
     notes: tuple[str, ...]
     naive: bool
+    market: str
     label: str
 
 
@@ -94,16 +102,21 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         CandleError: naming the first row that is no bar.
     """
     roles = find_roles(
-        table, reading.columns, where, symbol=reading.symbol, time_format=reading.time_format
+        table,
+        reading.columns,
+        where,
+        symbol=reading.symbol,
+        time_format=reading.time_format,
+        timezone=reading.timezone,
     )
     frame = table.frame
     numbers = np.arange(frame.height, dtype=np.int64) + table.first_row
-    kept, notes = _choose_series(frame, table, roles, reading.symbol, where)
+    kept, market = _choose_series(frame, table, roles, reading.symbol, where)
     if kept is not None:
         frame, numbers = frame.filter(kept), numbers[kept]
     columns = [frame[f"{place}"] for place in roles.time]
     form = TimeReading(reading.time_format, reading.timezone, interval)
-    values = _read_values(frame, table, roles, where)
+    values = _read_values(frame, table, roles, reading.decimal, where)
     try:
         times = read_times(columns, form, where, 0)
     except RowError as fault:
@@ -113,7 +126,7 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         raise CandleError(f"{where}, row {numbers[fault.row]}: {problem}") from None
     spacing = _find_spacing(times)
     micros, stamp_notes = _find_openings(times, roles, reading.stamp, spacing or interval, where)
-    notes = (*roles.notes, *notes, *times.notes, *stamp_notes)
+    notes = (*roles.notes, *times.notes, *stamp_notes)
 
     unpriced = np.sum([np.isnan(values[roles.prices[name]][0]) for name in PRICES], axis=0)
     empty = unpriced == len(PRICES)
@@ -154,6 +167,7 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
     )  # fmt: skip
     others = {name: values[place][0][chosen] for name, place in roles.others.items()}
     told, ticks_notes = _refuse_empty_volume(told, frame, table, chosen, where)
+    ticks_notes += _describe_unread(told, bars, table, roles, where)
     rounding = _mend_rounding(bars, where)
     return Bars(
         {"open_time": micros[chosen] // MICRO, **bars, **told, **others},
@@ -161,14 +175,15 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         spacing,
         (*notes, *volume_notes, *ticks_notes, *rounding),
         times.naive,
+        market,
         where,
     )
 
 
 def _choose_series(
     frame: "pl.DataFrame", table: RawTable, roles: Roles, symbol: str | None, where: str
-) -> tuple[NDArray[np.bool_] | None, tuple[str, ...]]:
-    """Which rows are of the series that is wanted; None for all of them.
+) -> tuple[NDArray[np.bool_] | None, str]:
+    """Which rows are of the series that is wanted, None for all of them; and its market.
 
     Raises:
         SourceError: if there are several series and none was chosen.
@@ -176,13 +191,17 @@ def _choose_series(
     import polars as pl
 
     chosen: NDArray[np.bool_] | None = None
+    market = ""
     for label, place in roles.labels.items():
         told = frame[f"{place}"].cast(pl.String, strict=False).fill_null("")
         spelled = told.unique(maintain_order=True).to_list()
         kinds = {normalise(text): text for text in reversed(spelled) if text}
+        if len(kinds) > max(10, frame.height / 2):  # it tells rows apart, not series
+            continue
+        market = next(iter(kinds.values()), "") if label == "symbol" else market
         if label == "symbol" and symbol is not None:
             if normalise(symbol) not in kinds:
-                raise SourceError(
+                raise AbsentSymbolError(
                     f"{where}: no row is of `symbol` {symbol!r}: there are "
                     f"{', '.join(list(kinds.values())[:10])}"
                 )
@@ -198,13 +217,13 @@ def _choose_series(
                 f"{where}: it holds rows of several series, {shown} in column "
                 f"{_name(table, place)}: {advice}"
             )
-    if symbol is not None and chosen is None and table.names is not None:
+    if symbol is not None and chosen is None and table.names is not None and not table.market:
         known = {normalise(part) for name in table.names for part in name.split()}
         if "symbol" not in roles.labels and not any(normalise(symbol) in name for name in known):
             raise SourceError(f"{where}: it has no column of symbols: leave `symbol` out")
     if chosen is None or chosen.all():
-        return None, ()
-    return chosen, ()
+        return None, market
+    return chosen, symbol or market
 
 
 def _find_spacing(times: Times) -> int:
@@ -241,7 +260,7 @@ def _find_openings(
 
 
 def _read_values(
-    frame: "pl.DataFrame", table: RawTable, roles: Roles, where: str
+    frame: "pl.DataFrame", table: RawTable, roles: Roles, decimal: str | None, where: str
 ) -> dict[int, tuple[NDArray[np.float64], NumberColumn]]:
     """The columns of numbers by their places: float64, NaN where the file has nothing."""
     places = list(
@@ -250,9 +269,11 @@ def _read_values(
         )
     )
     try:
-        read = read_number_columns([frame[f"{place}"] for place in places], table.separator)
+        read = read_number_columns(
+            [frame[f"{place}"] for place in places], table.separator, decimal
+        )
     except ValueError as error:
-        raise CandleError(f"{where}: numbers such as {error}: write all of them in one") from None
+        raise CandleError(f"{where}: {error}") from None
     return {
         place: (column.values.fill_null(np.nan).to_numpy(), column)
         for place, column in zip(places, read, strict=True)
@@ -329,11 +350,34 @@ def _refuse_empty_volume(
     return {}, (note,)
 
 
+def _describe_unread(
+    told: dict[str, NDArray[np.float64]],
+    bars: dict[str, NDArray[np.float64]],
+    table: RawTable,
+    roles: Roles,
+    where: str,
+) -> tuple[str, ...]:
+    """A note where there is no volume though a column may be one, or one of noughts."""
+    volume = told.get("volume")
+    moving = len(bars["close"]) > 2 and bool((np.diff(bars["close"]) != 0).any())
+    if volume is not None and moving and not np.nan_to_num(volume).any():
+        return (f"{where}: volume is 0 in every row, though prices move: was it recorded?",)
+    used = {*roles.time, *roles.prices.values(), *roles.others.values(), *roles.labels.values()}
+    names = enumerate(table.names or [])
+    left = [name for place, name in names if place not in used and "vol" in name.lower()]
+    if volume is not None or roles.volumes or roles.quotes or not left:
+        return ()
+    return (
+        f"{where}: volume is not known: none of {', '.join(left)} was taken for it "
+        f'(`columns: {{"{left[0]}": volume}}` takes that one)',
+    )
+
+
 def _mend_rounding(bars: dict[str, NDArray[np.float64]], where: str) -> tuple[str, ...]:
     """Widen highs and lows that lie short of open or close by no more than rounding."""
     above = np.maximum(bars["open"], bars["close"])
     below = np.minimum(bars["open"], bars["close"])
-    slack = ROUNDING * above
+    slack = ROUNDING * np.where(np.isfinite(above), above, 0)
     high = (bars["high"] < above) & (bars["high"] >= above - slack)
     low = (bars["low"] > below) & (bars["low"] <= below + slack)
     count = int((high | low).sum())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import PRICES
 from btc_datamodule.errors import SourceError
+from btc_datamodule.sources.columns import normalise
 from btc_datamodule.sources.files.naming import Roles
 
 Floats = NDArray[np.float64]
@@ -25,11 +26,19 @@ TOLERANCE = 0.02
 ENOUGH = 0.9
 """The share of bars that two columns must fit to be taken for the volumes."""
 
-MOST_COINS = 2e6
-"""Coins a day that a market's usual volume stays below: a tenth of all that will ever be."""
+MOST_COINS, MOST_WORTH = 2e6, 1e11
+"""Coins a day, and their worth, that the usual volume of no market is above both: a tenth of all
+bitcoins that will ever be, a hundred billion dollars."""
 
 LEAST_DOLLARS = 1e5
 """Dollars a day that a market's usual volume in dollars stays above."""
+
+
+_WEAK = (
+    *("value", "cost", "sum", "notional", "amount", "quantity", "qty", "volccy", "bv", "volumeto"),
+    *("basevolume", "volumefrom", "totalvolume"),
+)
+"""Names that may stand for something else than a volume."""
 
 
 class _Match(NamedTuple):
@@ -95,14 +104,16 @@ def settle_volumes(
     if not any(match.judged.any() for match in matches):  # nothing was traded
         best = matches[0]
     elif best.share < ENOUGH:
+        first = matches[0]
+        weak = all(normalise(names[place]) in _WEAK for place in (*volumes[1:], *quotes))
         if roles.said:
-            best = matches[0]
-        elif not quotes:
-            left = ", ".join(names[place] for place in volumes[1:])
+            best = first
+        elif weak and not _is_in_proportion(first, found, bars):
+            left = ", ".join(names[place] for place in (*volumes[1:], *quotes))
             note = f"{where}: volume is {names[volumes[0]]}; {left} was not read"
             return {"volume": found[volumes[0]]}, (note,)
         else:
-            raise SourceError(_describe_contradiction(matches[0], found, names, bars, where))
+            raise SourceError(_describe_contradiction(first, found, names, bars, where))
     return _order(best, found, names, roles, where)
 
 
@@ -193,9 +204,20 @@ def _find_dollars(volume: Floats, roles: Roles, bars: Mapping[str, Floats], inte
     price = float(np.median(bars["close"][some]))
     if roles.in_dollars and a_day > LEAST_DOLLARS:
         return f"as files with {roles.in_dollars!r} give it"
-    if a_day > MOST_COINS and a_day / price < MOST_COINS:
+    if a_day > MOST_COINS and a_day * price > MOST_WORTH and a_day / price < MOST_COINS:
         return f"as coins they were {a_day:,.0f} a day, of 21 million in all"
     return ""
+
+
+def _is_in_proportion(
+    match: _Match, found: Mapping[int, Floats], bars: Mapping[str, Floats]
+) -> bool:
+    """Whether the ratio of two columns is the price times one number, as of contracts it is."""
+    rows = match.judged
+    if not rows.any():
+        return False
+    share = found[match.quote][rows] / found[match.volume][rows] / bars["close"][rows]
+    return bool(np.ptp(share) < 0.2 * np.median(share))
 
 
 def _describe_contradiction(

@@ -79,7 +79,7 @@ def bars_gz() -> bytes:
         ("a.csv", b"date,open,high\n2020-01-01,1,1\n",
          "no column low, close (the file has: date, open, high)"),
         ("a.csv", b"zeit,hoch,tief\n2020-01-01,1,1\n",
-         "no column open_time, open, high, low, close (the file has: zeit, hoch, tief)"),
+         "no open, high and low (the file has: zeit, hoch, tief): one price a row makes no candle"),
         ("a.csv", b"1577836800,7000,7000,7000,7000,1\n",
          "no header; the first row is '1577836800,7000.0,7000.0,7000.0,7000.0,1.0', and its rows "
          "do not tell which column is which: set `columns` to the names of its 6 columns in order, "

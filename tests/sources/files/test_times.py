@@ -207,7 +207,7 @@ def test_the_digits_of_a_date_are_that_date_as_numbers_and_as_texts(
 
 def test_one_that_is_no_date_among_digits_of_dates_is_an_instant_or_an_error() -> None:
     assert instants([1_600_000_000, 1_600_003_600])[0] == "2020-09-13T12:26:40Z"
-    with pytest.raises(CandleError, match="row 3: open_time 20251301 is no time of a bar"):
+    with pytest.raises(CandleError, match="row 3: open_time 20251301 is the digits of no date"):
         read([20250301, 20251301])
 
 
