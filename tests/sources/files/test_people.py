@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from btc_datamodule.candles.series import Candles
-from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.candles.timeline import format_instant, parse_interval
 from btc_datamodule.errors import CandleError, SourceError
 from tests.sources.files.helpers import HEADER, HOUR, ORDER, TIME, csv_text, expect_bars, read
 from tests.sources.files.people import TEXTS
@@ -378,11 +378,69 @@ def test_flattened_columns_of_yfinance_in_parquet_are_known(tmp_path: Path) -> N
     expect_bars(read(tmp_path / "multi.parquet").candles)
 
 
-def test_the_first_sheet_of_a_workbook_is_read(tmp_path: Path) -> None:
-    pytest.importorskip("xlsxwriter")
-    pytest.importorskip("fastexcel")
-    rows = np.loadtxt(csv_text().splitlines(), delimiter=",").T
-    moments = pl.Series([t * 1000 for t in TIME]).cast(pl.Datetime("ms"))
-    frame = pl.DataFrame({"Date": moments, **dict(zip(ORDER, rows[1:], strict=True))})
-    frame.write_excel(tmp_path / "a.xlsx")
+def write_workbook(path: Path, rows: list[list[Any]]) -> None:
+    """A workbook with one sheet, its texts in the cells."""
+    kinds = "http://schemas.openxmlformats.org"
+    office, sheets = "/officeDocument/2006/relationships", "/spreadsheetml/2006/main"
+    cells = "".join(
+        "<row>" + "".join(
+            f'<c t="inlineStr"><is><t>{cell}</t></is></c>' if isinstance(cell, str)
+            else f"<c><v>{cell}</v></c>" for cell in row
+        ) + "</row>" for row in rows
+    )  # fmt: skip
+    parts = {
+        "[Content_Types].xml": f'<Types xmlns="{kinds}/package/2006/content-types"><Default '
+        'Extension="rels" ContentType="application/vnd.openxmlformats-package.relationships+xml"/>'
+        '<Default Extension="xml" ContentType="application/xml"/></Types>',
+        "_rels/.rels": f'<Relationships xmlns="{kinds}/package/2006/relationships"><Relationship '
+        f'Id="r1" Type="{kinds}{office}/officeDocument" Target="xl/workbook.xml"/></Relationships>',
+        "xl/workbook.xml": f'<workbook xmlns="{kinds}{sheets}" xmlns:r="{kinds}{office}"><sheets>'
+        '<sheet name="BTC" sheetId="1" r:id="r1"/></sheets></workbook>',
+        "xl/_rels/workbook.xml.rels": f'<Relationships xmlns="{kinds}/package/2006/relationships">'
+        f'<Relationship Id="r1" Type="{kinds}{office}/worksheet" Target="worksheets/sheet1.xml"/>'
+        "</Relationships>",
+        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{kinds}{sheets}"><sheetData>{cells}'
+        "</sheetData></worksheet>",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in parts.items():
+            archive.writestr(name, text)
+
+
+@pytest.mark.parametrize("days", [False, True])
+def test_the_first_sheet_of_a_workbook_is_read(tmp_path: Path, days: bool) -> None:
+    pytest.importorskip("fastexcel", reason="workbooks need the extra files")
+    times = [25_569 + t / 86_400 if days else str(np.datetime64(t, "s")) for t in TIME]
+    bars = [line.split(",")[1:] for line in csv_text().splitlines()]
+    rows = [[time, *map(float, bar)] for time, bar in zip(times, bars, strict=True)]
+    write_workbook(tmp_path / "a.xlsx", [["Date", *ORDER], *rows])
     expect_bars(read(tmp_path / "a.xlsx").candles)
+    (tmp_path / "b.xlsx").write_bytes((tmp_path / "a.xlsx").read_bytes()[:-40])
+    with pytest.raises(SourceError, match=r"b\.xlsx: no readable workbook"):
+        read(tmp_path / "b.xlsx")
+
+
+WEEKS = """\
+Date,Open,High,Low,Close,Adj Close,Volume
+2020-01-06,10000.0,10100.0,9900.0,10050.0,10050.0,1000000000.0
+2020-01-13,10050.0,10150.0,9950.0,10100.0,10100.0,1000000000.0
+"""
+DERIBIT = """\
+unix,date,symbol,open,high,low,close,volume,base_volume
+1769760000000,2026-01-30 08:00:00,BTC-PERPETUAL,82627.5,84539.5,81774.0,83413.0,8734.59587715,726209650.0
+1769673600000,2026-01-29 08:00:00,BTC-PERPETUAL,88244.5,88386.0,80890.5,82627.5,20072.30581627,1685291740.0
+"""  # noqa: E501
+
+
+def test_weeks_begin_on_mondays_and_days_at_their_offset(tmp_path: Path) -> None:
+    (tmp_path / "weeks.csv").write_text(WEEKS)
+    weeks = read(tmp_path / "weeks.csv", 7 * DAY).candles
+    assert [format_instant(t)[:10] for t in weeks.open_time] == ["2020-01-06", "2020-01-13"]
+    assert weeks["quote_volume"].tolist() == [1e9, 1e9]
+    (tmp_path / "deribit.csv").write_text(DERIBIT)
+    with pytest.raises(CandleError, match=r"if that is right, set `offset: 8h`"):
+        read(tmp_path / "deribit.csv", DAY)
+    days = read(tmp_path / "deribit.csv", parse_interval("1d", "8h")).candles
+    assert days["volume"].tolist() == [20072.30581627, 8734.59587715]
+    assert days["quote_volume"].tolist() == [1685291740.0, 726209650.0]
+    assert format_instant(days.open_time[0]) == "2026-01-29T08:00:00Z"
