@@ -5,7 +5,6 @@ with a market's name before or after them ("Close | BTC-USD", "close_BTCUSDT"). 
 nothing, the order of columns that every row fits is taken, with a note.
 """
 
-import ast
 import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -14,7 +13,15 @@ from btc_datamodule.candles.series import PRICES
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.columns import ALIASES, OPENING, normalise
 from btc_datamodule.sources.files.layouts import describe_first_row, guess_order
-from btc_datamodule.sources.files.raw import LEVELS, RawTable
+from btc_datamodule.sources.files.names import (
+    Name,
+    choose_market,
+    keep_group,
+    read_affixes,
+    read_levels,
+    read_volume,
+)
+from btc_datamodule.sources.files.raw import RawTable
 from btc_datamodule.sources.files.times import Kind, classify
 
 if TYPE_CHECKING:
@@ -44,15 +51,9 @@ _LAST = ("price", "tradeprice")
 
 _FINISHED = ("confirm", "confirmed", "isclosed", "closed", "complete", "isfinal", "isbarclosed")
 _DOLLARS = ("adjclose", "marketcap", "marketcapitalization", "circulatingsupply")
-_OTHER_THINGS = re.compile(
-    r"prev|adj|sma|ema|wma|vwap|avg|mean|time|date|chang|interest|pct|percent|ret|vol|diff|24h"
-)
-"""In what stands beside a name of a price: it is another thing, such as ``prev_close``."""
-
 _ZONES = re.compile(r"(?:^|[^a-z])(est|edt|cst|cdt|pst|pdt|cet|cest|jst|kst|ist|hkt|sgt|msk|bst)$")
 """Ends of names of times that are not in UTC."""
 
-_MONEY = ("usd", "usdt", "usdc", "busd", "fdusd", "tusd", "dai", "eur", "gbp", "jpy", "krw", "try")
 _STAMPED_AT_CLOSE = {"homenotional", "foreignnotional", "timestamp"}
 """Names of BitMEX's buckets, whose timestamp is the end of the bar."""
 
@@ -87,13 +88,6 @@ class Roles(NamedTuple):
     said: bool
     guessed: bool
     notes: tuple[str, ...] = ()
-
-
-class _Name(NamedTuple):
-    """A reading of a column's name: the name of a column of candles, and what else it says."""
-
-    plain: str
-    group: str
 
 
 def find_roles(
@@ -135,16 +129,16 @@ def find_roles(
         said = dict(enumerate(columns))
     names = table.names or [""] * width
     readings = [
-        [] if i in said else [*_read_levels(name), *_read_volume(name)]
+        [] if i in said else [*read_levels(name), *read_volume(name)]
         for i, name in enumerate(names)
     ]
     taken = set(said.values())
     if not set(PRICES) <= taken and sum(_has(readings, price) for price in PRICES) < 4:
         readings = [
-            [] if i in said else [*found, *_read_affixes(names[i])]
+            [] if i in said else [*found, *read_affixes(names[i])]
             for i, found in enumerate(readings)
         ]
-    readings = _keep_group(_choose_market(readings, symbol, where))
+    readings = keep_group(choose_market(readings, symbol, where))
     prices = {p: _find(readings, ALIASES[p], said, p, where) for p in PRICES}
     if prices["close"] is None and None not in (prices["open"], prices["high"], prices["low"]):
         prices["close"] = _find(readings, _LAST, said, "close", where)
@@ -199,7 +193,7 @@ def _place_mapping(table: RawTable, columns: Mapping[str, str], where: str) -> d
         )
     said = {}
     for old, new in columns.items():
-        levels = [{normalise(name), *(each.plain for each in _read_levels(name))} for name in names]
+        levels = [{normalise(name), *(each.plain for each in read_levels(name))} for name in names]
         alike = [place for place, each in enumerate(levels) if normalise(old) in each]
         if old in names:
             said[names.index(old)] = new
@@ -213,90 +207,12 @@ def _place_mapping(table: RawTable, columns: Mapping[str, str], where: str) -> d
     return said
 
 
-def _read_levels(name: str) -> list[_Name]:
-    """The readings of a name: each of its levels, with the others as what else it says."""
-    levels = name.split(LEVELS)
-    if name.startswith("(") and name.endswith(")"):  # as pandas writes names of several levels
-        try:
-            levels = [str(level) for level in ast.literal_eval(name)]
-        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
-            levels = [name]
-    return [
-        _Name(normalise(level), " ".join(levels[:i] + levels[i + 1 :]).strip())
-        for i, level in enumerate(levels)
-    ]
-
-
-def _read_affixes(name: str) -> list[_Name]:
-    """The readings of a name with something before or after it, such as "close_BTCUSDT"."""
-    parts = re.split(r"([_ .:/-])", name)
-    readings = []
-    for i in range(1, len(parts), 2):
-        before, after = "".join(parts[:i]), "".join(parts[i + 1 :])
-        readings += [_Name(normalise(before), after), _Name(normalise(after), before)]
-    return [each for each in readings if not _OTHER_THINGS.search(normalise(each.group))]
-
-
-def _read_volume(name: str) -> list[_Name]:
-    """The reading of a name that says of what it is the volume, such as "Volume ETH"."""
-    match = re.fullmatch(r"(?:vol|volume)([a-z]{3,5})|([a-z]{3,5})(?:vol|volume)", normalise(name))
-    if match is None or normalise(name) in {*ALIASES["volume"], *ALIASES["quote_volume"]}:
-        return []
-    of = match[1] or match[2]
-    if of in ("ume", "total", "quote", "taker", "base", "delta", "tick", "buy", "sell"):
-        return []
-    return [_Name("quotevolume" if of in _MONEY else "volume", of)]
-
-
-def _has(readings: list[list[_Name]], column: str) -> bool:
+def _has(readings: list[list[Name]], column: str) -> bool:
     return any(name.plain in ALIASES[column] for each in readings for name in each)
 
 
-def _choose_market(
-    readings: list[list[_Name]], symbol: str | None, where: str
-) -> list[list[_Name]]:
-    """Keep the columns of one market, where names tell of several."""
-    groups = list(
-        dict.fromkeys(
-            name.group
-            for each in readings
-            for name in each
-            if name.plain in ALIASES["close"] and name.group
-        )
-    )
-    if symbol is not None and len(groups) > 1:
-        groups = [group for group in groups if normalise(group) == normalise(symbol)]
-        if not groups:
-            raise SourceError(f"{where}: none of its columns is of `symbol` {symbol!r}")
-    elif len(groups) > 1:
-        raise SourceError(
-            f"{where}: it holds columns of several markets ({', '.join(groups[:5])}): choose one, "
-            f"such as `symbol: {groups[0]}`"
-        )
-    if symbol is None or not groups:
-        return readings  # one market, whatever else stands beside its names
-    known = {alias for name in PRICES for alias in ALIASES[name]}
-    known |= {*ALIASES["volume"], *ALIASES["quote_volume"]}
-    return [
-        [name for name in each if not name.group or name.plain not in known or name.group in groups]
-        for each in readings
-    ]
-
-
-def _keep_group(readings: list[list[_Name]]) -> list[list[_Name]]:
-    """Keep of each name the reading with what stands beside the names of prices, if it has one.
-
-    "BTC-USD.Volume" beside "BTC-USD.Close" is the volume of BTC-USD, no volume in dollars.
-    """
-    prices = {alias for name in PRICES for alias in ALIASES[name]}
-    known = {alias for aliases in ALIASES.values() for alias in aliases}
-    groups = {name.group for each in readings for name in each if name.plain in prices} - {""}
-    kept = [[n for n in each if n.group in groups and n.plain in known] for each in readings]
-    return [same or each for same, each in zip(kept, readings, strict=True)]
-
-
 def _find(
-    readings: list[list[_Name]], aliases: Iterable[str], said: dict[int, str], column: str,
+    readings: list[list[Name]], aliases: Iterable[str], said: dict[int, str], column: str,
     where: str,
 ) -> int | None:  # fmt: skip
     """The place of a column: the one that was said, or the one of the best known name."""
@@ -322,9 +238,7 @@ def _find(
     return best[1]
 
 
-def _find_first(
-    readings: list[list[_Name]], aliases: tuple[str, ...], used: set[int]
-) -> int | None:
+def _find_first(readings: list[list[Name]], aliases: tuple[str, ...], used: set[int]) -> int | None:
     places = [
         (aliases.index(name.plain), place)
         for place, each in enumerate(readings)
@@ -335,7 +249,7 @@ def _find_first(
 
 
 def _find_volumes(
-    column: str, readings: list[list[_Name]], said: dict[int, str], used: set[int]
+    column: str, readings: list[list[Name]], said: dict[int, str], used: set[int]
 ) -> tuple[int, ...]:
     """The places of what may be a volume, the likeliest first; the one that was said alone."""
     places = [place for place, name in said.items() if name == column]
@@ -353,7 +267,7 @@ def _find_volumes(
 
 def _find_times(
     table: RawTable,
-    readings: list[list[_Name]],
+    readings: list[list[Name]],
     said: dict[int, str],
     time_format: str | None,
     where: str,
@@ -394,7 +308,7 @@ def _find_times(
 
 
 def _find_unnamed_time(
-    table: RawTable, readings: list[list[_Name]]
+    table: RawTable, readings: list[list[Name]]
 ) -> tuple[tuple[int, ...], Stamp | None]:
     """The place of the only column that holds instants or dates, whatever its name is."""
     known = {alias for aliases in ALIASES.values() for alias in aliases}
@@ -428,14 +342,19 @@ def _is_number(frame: "pl.DataFrame", place: int) -> bool:
 
 def _find_dollars(names: list[str]) -> str:
     for name in names:
-        for reading in _read_levels(name):
+        for reading in read_levels(name):
             if reading.plain in _DOLLARS:
                 return name
-    first = [reading.plain for reading in _read_levels(names[0])] if names else []
+    first = [reading.plain for reading in read_levels(names[0])] if names else []
     return "Ticker" if {"price", "ticker"} <= set(first) else ""
 
 
-def _refuse(table: RawTable, missing: list[str], readings: list[list[_Name]], where: str) -> None:
+def name_column(table: RawTable, place: int) -> str:
+    """What to call a column: its name, or its number in the file."""
+    return (table.names[place] if table.names else "") or f"column {place + 1}"
+
+
+def _refuse(table: RawTable, missing: list[str], readings: list[list[Name]], where: str) -> None:
     """Raise for columns that are not there, with what would mend it."""
     if table.names is None:
         raise SourceError(

@@ -29,6 +29,7 @@ from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT
 from btc_datamodule.sources.files.arrow_tables import ArrowReader
 from btc_datamodule.sources.files.joining import join_bars
+from btc_datamodule.sources.files.markets import AbsentSymbolError
 from btc_datamodule.sources.files.naming import TIME_NAMES, ColumnNames
 from btc_datamodule.sources.files.tables import (
     HDF5_SUFFIXES,
@@ -38,7 +39,7 @@ from btc_datamodule.sources.files.tables import (
     list_folder,
     read_tables,
 )
-from btc_datamodule.sources.files.values import AbsentSymbolError, Bars, Reading, read_bars
+from btc_datamodule.sources.files.values import Bars, Reading, read_bars
 
 RULES = 2
 """Of these modules; raised when the same file comes to mean something else, to read it again."""

@@ -16,8 +16,16 @@ from btc_datamodule.candles.series import PRICES
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import CandleError, SourceError
 from btc_datamodule.sources.columns import normalise
-from btc_datamodule.sources.files.naming import ColumnNames, Roles, Stamp, find_roles
+from btc_datamodule.sources.files.markets import choose_series
+from btc_datamodule.sources.files.naming import (
+    ColumnNames,
+    Roles,
+    Stamp,
+    find_roles,
+    name_column,
+)
 from btc_datamodule.sources.files.numbers import NumberColumn, read_number_columns
+from btc_datamodule.sources.files.openings import find_openings, find_spacing
 from btc_datamodule.sources.files.raw import RawTable
 from btc_datamodule.sources.files.times import (
     MICRO,
@@ -37,10 +45,6 @@ ROUNDING = 1e-6
 
 NEARLY_ALL = 0.95
 """The share of rows from which on what is told of them is no repair: the file is another one."""
-
-
-class AbsentSymbolError(SourceError):
-    """No row of a table is of the market that is wanted."""
 
 
 @dataclass(frozen=True)
@@ -111,152 +115,109 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
     )
     frame = table.frame
     numbers = np.arange(frame.height, dtype=np.int64) + table.first_row
-    kept, market = _choose_series(frame, table, roles, reading.symbol, where)
+    kept, market = choose_series(frame, table, roles, reading.symbol, where)
     if kept is not None:
         frame, numbers = frame.filter(kept), numbers[kept]
-    columns = [frame[f"{place}"] for place in roles.time]
-    form = TimeReading(reading.time_format, reading.timezone, interval)
     values = _read_values(frame, table, roles, reading.decimal, where)
-    try:
-        times = read_times(columns, form, where, 0)
-    except RowError as fault:
-        before = np.arange(len(numbers)) < fault.row
-        _refuse_texts(values, roles, before, numbers, where)
-        problem = str(fault).removeprefix(f"{where}, row {fault.row}: ")
-        raise CandleError(f"{where}, row {numbers[fault.row]}: {problem}") from None
-    spacing = _find_spacing(times)
-    micros, stamp_notes = _find_openings(times, roles, reading.stamp, spacing or interval, where)
-    notes = (*roles.notes, *times.notes, *stamp_notes)
+    rows = _Rows(frame, numbers, values, roles, where)
+    times = _read_times(rows, TimeReading(reading.time_format, reading.timezone, interval))
+    spacing = find_spacing(times)
+    micros, stamp_notes = find_openings(times, roles, reading.stamp, spacing or interval, where)
+    chosen, row_notes = _choose_rows(rows, times.known, micros, end)
 
-    unpriced = np.sum([np.isnan(values[roles.prices[name]][0]) for name in PRICES], axis=0)
-    empty = unpriced == len(PRICES)
-    late = times.known & ~empty & (micros >= end * MICRO)
-    unfinished = _find_unfinished(frame, roles) & ~empty & ~late
-    wanted = ~late & ~unfinished
-
-    def refuse(bad: NDArray[np.bool_], describe: Callable[[int], str]) -> None:
-        if (bad & wanted).any():
-            i = int(np.argmax(bad & wanted))
-            raise CandleError(f"{where}, row {numbers[i]}: {describe(i)}")
-
-    _refuse_texts(values, roles, wanted, numbers, where)
-    volumes = {p: values[p][0] for p in (*roles.volumes, *roles.quotes)}
-    traded = np.any([v > 0 for v in volumes.values()] or [np.zeros(len(numbers), bool)], axis=0)
-    refuse((unpriced > 0) & ~empty, lambda _: "some of open, high, low and close are not known")
-    refuse(~times.known & ~empty, lambda _: "there are prices and no time")
-    refuse(empty & traded, lambda _: "there is a volume and no price")
-    split = times.known & ~empty & (micros % MICRO != 0)
-    refuse(split, lambda i: f"open_time {_show(columns[0], i)} is not on a whole second")
-
-    counts = {
-        "rows without any price were read as bars without trades": empty & times.known,
-        "rows with neither time nor prices were left out": empty & ~times.known,
-        "bars that are not closed yet were left out": late,
-        "bars that the file itself calls unfinished were left out": unfinished,
-    }
-    notes += tuple(
-        f"{where}: {int(rows.sum())} {text}" for text, rows in counts.items() if rows.any()
-    )
-    _refuse_nearly_all(counts, len(numbers), where)
-    chosen = ~empty & wanted
     bars = {name: values[roles.prices[name]][0][chosen] for name in PRICES}
     told, volume_notes = settle_volumes(
-        {place: volume[chosen] for place, volume in volumes.items()},
-        {place: _name(table, place) for place in volumes},
+        {place: values[place][0][chosen] for place in (*roles.volumes, *roles.quotes)},
+        {place: name_column(table, place) for place in (*roles.volumes, *roles.quotes)},
         roles, bars, spacing or interval, where,
     )  # fmt: skip
-    others = {name: values[place][0][chosen] for name, place in roles.others.items()}
     told, ticks_notes = _refuse_empty_volume(told, frame, table, chosen, where)
-    ticks_notes += _describe_unread(told, bars, table, roles, where)
+    unread = _describe_unread(told, bars, table, roles, where)
+    others = {name: values[place][0][chosen] for name, place in roles.others.items()}
     rounding = _mend_rounding(bars, where)
+    decided = (*roles.notes, *times.notes, *stamp_notes)
     return Bars(
         {"open_time": micros[chosen] // MICRO, **bars, **told, **others},
         numbers[chosen],
         spacing,
-        (*notes, *volume_notes, *ticks_notes, *rounding),
+        (*decided, *row_notes, *volume_notes, *ticks_notes, *unread, *rounding),
         times.naive,
         market,
         where,
     )
 
 
-def _choose_series(
-    frame: "pl.DataFrame", table: RawTable, roles: Roles, symbol: str | None, where: str
-) -> tuple[NDArray[np.bool_] | None, str]:
-    """Which rows are of the series that is wanted, None for all of them; and its market.
+class _Rows(NamedTuple):
+    """The rows of one series of a table: as they stand, their numbers in the file, and as numbers.
+
+    ``values`` has for each place of a column of numbers (N,) float64, NaN where the file has
+    nothing, and what was read.
+    """
+
+    frame: "pl.DataFrame"
+    numbers: NDArray[np.int64]
+    values: dict[int, tuple[NDArray[np.float64], NumberColumn]]
+    roles: Roles
+    where: str
+
+
+def _read_times(rows: _Rows, form: TimeReading) -> Times:
+    """Read the times of rows; of a time and a number that are none, the first row is told."""
+    columns = [rows.frame[f"{place}"] for place in rows.roles.time]
+    try:
+        return read_times(columns, form, rows.where, 0)
+    except RowError as fault:
+        _refuse_texts(rows, np.arange(len(rows.numbers)) < fault.row)
+        problem = str(fault).removeprefix(f"{rows.where}, row {fault.row}: ")
+        raise CandleError(f"{rows.where}, row {rows.numbers[fault.row]}: {problem}") from None
+
+
+def _choose_rows(
+    rows: _Rows, timed: NDArray[np.bool_], micros: NDArray[np.int64], end: int
+) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
+    """Which rows are bars, and notes on those that are none.
+
+    Args:
+        rows: of the table.
+        timed: whether each has a time.
+        micros: when it opens, microseconds since 1970.
+        end: epoch seconds; what opens then or later is cut first, whatever it holds.
 
     Raises:
-        SourceError: if there are several series and none was chosen.
+        CandleError: naming the first row that makes no sense.
+        SourceError: if nearly all rows are none.
     """
-    import polars as pl
+    values, roles = rows.values, rows.roles
+    unpriced = np.sum([np.isnan(values[roles.prices[name]][0]) for name in PRICES], axis=0)
+    empty = unpriced == len(PRICES)
+    late = timed & ~empty & (micros >= end * MICRO)
+    unfinished = _find_unfinished(rows.frame, roles) & ~empty & ~late
+    wanted = ~late & ~unfinished
 
-    chosen: NDArray[np.bool_] | None = None
-    market = ""
-    for label, place in roles.labels.items():
-        told = frame[f"{place}"].cast(pl.String, strict=False).fill_null("")
-        spelled = told.unique(maintain_order=True).to_list()
-        kinds = {normalise(text): text for text in reversed(spelled) if text}
-        if len(kinds) > max(10, frame.height / 2):  # it tells rows apart, not series
-            continue
-        market = next(iter(kinds.values()), "") if label == "symbol" else market
-        if label == "symbol" and symbol is not None:
-            if normalise(symbol) not in kinds:
-                raise AbsentSymbolError(
-                    f"{where}: no row is of `symbol` {symbol!r}: there are "
-                    f"{', '.join(list(kinds.values())[:10])}"
-                )
-            chosen = told.is_in(
-                [t for t in spelled if normalise(t) == normalise(symbol)]
-            ).to_numpy()
-        elif len(kinds) > 1:
-            shown = ", ".join(list(reversed(kinds.values()))[:5])
-            advice = f"choose one, such as `symbol: {next(reversed(kinds.values()))}`"
-            if label != "symbol":
-                advice = "make a file of each, and name one"
-            raise SourceError(
-                f"{where}: it holds rows of several series, {shown} in column "
-                f"{_name(table, place)}: {advice}"
-            )
-    if symbol is not None and chosen is None and table.names is not None and not table.market:
-        known = {normalise(part) for name in table.names for part in name.split()}
-        if "symbol" not in roles.labels and not any(normalise(symbol) in name for name in known):
-            raise SourceError(f"{where}: it has no column of symbols: leave `symbol` out")
-    if chosen is None or chosen.all():
-        return None, market
-    return chosen, symbol or market
+    def refuse(bad: NDArray[np.bool_], describe: Callable[[int], str]) -> None:
+        if (bad & wanted).any():
+            i = int(np.argmax(bad & wanted))
+            raise CandleError(f"{rows.where}, row {rows.numbers[i]}: {describe(i)}")
 
+    _refuse_texts(rows, wanted)
+    volumes = [values[place][0] > 0 for place in (*roles.volumes, *roles.quotes)]
+    traded = np.any(volumes or [np.zeros(len(empty), np.bool_)], axis=0)
+    refuse((unpriced > 0) & ~empty, lambda _: "some of open, high, low and close are not known")
+    refuse(~timed & ~empty, lambda _: "there are prices and no time")
+    refuse(empty & traded, lambda _: "there is a volume and no price")
+    time = rows.frame[f"{roles.time[0]}"]
+    split = timed & ~empty & (micros % MICRO != 0)
+    refuse(split, lambda i: f"open_time {_show(time, i)} is not on a whole second")
 
-def _find_spacing(times: Times) -> int:
-    """Seconds between most bars, of two as frequent ones the more; 0 where there are none two."""
-    steps = np.diff(np.sort(times.micros[times.known]))  # np.unique takes ten times as long
-    steps = steps[steps > 0]
-    if not len(steps):
-        return 0
-    lengths, counts = np.unique(steps, return_counts=True)
-    return int(lengths[counts == counts.max()][-1] // MICRO)
-
-
-def _find_openings(
-    times: Times, roles: Roles, said: Stamp | None, spacing: int, where: str
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    """When bars open, in microseconds since 1970, of times that may be those of their close."""
-    micros = times.micros
-    rest = micros[times.known] % MICRO
-    last = (micros[times.known] // MICRO) % 60 == 59
-    # A millisecond, or a second, before the next bar: nobody would open a bar then.
-    ends = (
-        len(rest) > 1 and spacing >= 60 and bool(((rest >= 990_000) | ((rest == 0) & last)).all())
-    )
-    stamp = said or roles.stamp or ("close" if ends else "open")
-    if stamp == "open":
-        return micros, ()
-    closes = -(-micros // MICRO)
-    closes += (micros % MICRO == 0) & (closes % 60 == 59) & (spacing >= 60)
-    note = (
-        f"{where}: times are those at which bars close, so each opens {spacing} seconds before "
-        "(`stamp: open` if they open then)"
-    )
-    return (closes - spacing) * MICRO, () if said else (note,)
+    counts = {
+        "rows without any price were read as bars without trades": empty & timed,
+        "rows with neither time nor prices were left out": empty & ~timed,
+        "bars that are not closed yet were left out": late,
+        "bars that the file itself calls unfinished were left out": unfinished,
+    }
+    _refuse_nearly_all(counts, len(empty), rows.where)
+    notes = (f"{rows.where}: {int(odd.sum())} {text}" for text, odd in counts.items() if odd.any())
+    return ~empty & wanted, tuple(notes)
 
 
 def _read_values(
@@ -280,16 +241,11 @@ def _read_values(
     }
 
 
-def _refuse_texts(
-    values: dict[int, tuple[NDArray[np.float64], NumberColumn]],
-    roles: Roles,
-    wanted: NDArray[np.bool_],
-    numbers: NDArray[np.int64],
-    where: str,
-) -> None:
+def _refuse_texts(rows: _Rows, wanted: NDArray[np.bool_]) -> None:
     """Raise for the first row with a text that is no number, of the rows that are wanted."""
     import polars as pl
 
+    values, roles, where = rows.values, rows.roles, rows.where
     named = {place: name for name, place in (roles.prices | roles.others).items()}
     faults: list[RowError] = []
     for place, (_, column) in values.items():
@@ -303,7 +259,7 @@ def _refuse_texts(
             refuse_text(column.text, bad, name, "which is not a number", where, 0)
         except RowError as fault:
             problem = str(fault).removeprefix(f"{where}, row {fault.row}: ")
-            faults.append(RowError(where, int(numbers[fault.row]), problem))
+            faults.append(RowError(where, int(rows.numbers[fault.row]), problem))
     if faults:
         raise CandleError(str(min(faults, key=lambda fault: fault.row)))
 
@@ -345,7 +301,7 @@ def _refuse_empty_volume(
         return told, ()
     note = (
         f"{where}: there is no volume, only ticks were counted: volume is not known "
-        f'(`columns: {{"{_name(table, place)}": volume}}` takes the ticks for it)'
+        f'(`columns: {{"{name_column(table, place)}": volume}}` takes the ticks for it)'
     )
     return {}, (note,)
 
@@ -389,11 +345,6 @@ def _mend_rounding(bars: dict[str, NDArray[np.float64]], where: str) -> tuple[st
         f"{where}: in {count} rows high or low lies short of open or close by a rounding error, "
         "and was put right",
     )
-
-
-def _name(table: RawTable, place: int) -> str:
-    """What to call a column: its name, or its number in the file."""
-    return (table.names[place] if table.names else "") or f"column {place + 1}"
 
 
 def _show(column: "pl.Series", row: int) -> str:
