@@ -1,5 +1,6 @@
 """Any exchange through ccxt: what the real client of Coinbase brings, and the arguments."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -16,7 +17,7 @@ from btc_datamodule.sources.ccxt.source import Ccxt
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
-from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange
+from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange, Reply, Request
 from tests.helpers import assert_same
 from tests.sources.ccxt.helpers import assert_tiles, fetch, source
 from tests.sources.helpers import END, HELD, HOUR, START
@@ -96,6 +97,22 @@ def test_a_row_that_is_no_candle_is_named_and_can_be_left_out(exchange: Exchange
     blocks = fetch(source(exchange, page=10, drop_invalid=True), (START, START + 8 * HOUR))
     assert START + 5 * HOUR not in blocks[0].candles.open_time
     assert "1 rows that are no candles were left out" in blocks[0].notes[0]
+
+
+def test_bars_of_an_exchange_that_tells_no_volume_have_none() -> None:
+    answers = CoinbaseAnswers(HELD)
+
+    def without_volume(request: Request) -> Reply:
+        reply = answers(request)
+        if not request.path.endswith("/candles"):
+            return reply
+        return Reply.json(200, [[*row[:5], None] for row in json.loads(reply.body)])
+
+    with Exchange(without_volume) as exchange:
+        blocks = fetch(source(exchange), (START, START + 200 * HOUR))
+    candles = concatenate([block.candles for block in blocks])
+    assert "volume" not in candles.columns
+    assert candles["close"].tolist() == HELD["close"][:200].tolist()
 
 
 def test_the_candle_file_equals_that_of_the_source_made_for_coinbase(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
 from btc_datamodule.sources.files.source import CandleFile
 from tests.sources.files.helpers import (
+    EVER,
     HEADER,
     HOUR,
     ORDER,
@@ -189,6 +190,18 @@ def test_the_series_is_named_after_the_file_and_its_settings(tmp_path: Path) -> 
     assert series("data/[x]*.csv").startswith("x-")
     assert series("data/*.csv").startswith("file-")
     assert series("data/*.csv", product="BTC-USD") == "BTC-USD"
+
+
+def test_paths_are_taken_as_paths_and_kept_as_texts(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.csv", HEADER + csv_text())
+    for given in (path, [path], (path, str(path))):
+        source = CandleFile(given)
+        (block,) = source.blocks(HOUR, EVER)
+        expect_bars(block.candles)
+        assert source.path == (str(path) if given is path else [str(path)] * len(given))  # type: ignore[arg-type]
+    assert CandleFile(path).series == CandleFile(str(path)).series
+    (block,) = CandleFile(tmp_path).blocks(HOUR, EVER)
+    expect_bars(block.candles)
 
 
 # ----------------------------------------------------------------------------------- wrong settings
