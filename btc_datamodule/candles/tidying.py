@@ -22,14 +22,17 @@ from btc_datamodule.candles.series import (
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import CandleError
 
-ALIKE = 1e-3
-"""The share by which two rows of one bar may differ by rounding, in prices and in volume."""
+ALIKE, ALIKE_PRICES = 1e-3, 1e-4
+"""The shares by which two rows of one bar may differ by rounding, in volume and in prices."""
 
 CONTRADICTION = 0.1
 """Closes of one open time further apart than this are an error, however few there are."""
 
 FEW, SHARE = 3, 0.01
 """How many bars, or which share of all, may stand there twice with values that do not agree."""
+
+UNFINISHED = 0.2
+"""Which share of all may stand there both unfinished and finished."""
 
 NEARLY_ALL = 0.95
 """The share of rows from which on leaving rows out is no repair."""
@@ -136,7 +139,10 @@ def _settle_repeats(
         f"two rows for {format_instant(int(times[row]))}, {numbers[kept]} and {numbers[row]}, "
         f"close at {ordered['close'][kept]:.10g} and {ordered['close'][row]:.10g}"
     )
-    if odd.sum() > max(FEW, SHARE * bars):
+    many = repeats.earlier.sum() > max(FEW, UNFINISHED * bars)
+    if many:
+        odd = odd | repeats.earlier
+    if many or odd.sum() > max(FEW, SHARE * bars):
         raise CandleError(
             f"{where}: of its {bars} bars {len(np.unique(times[repeats.rows[odd]]))} stand there "
             f"more than once with different values ({told}): is it more than one market or "
@@ -172,11 +178,12 @@ def _compare(ordered: dict[str, NDArray[Any]], first: NDArray[np.bool_]) -> _Rep
         return known
 
     above = {name: share(name) for name in ("open", "high", "low", "close", "volume")}
-    same = np.all([np.abs(values) <= ALIKE for values in above.values()], axis=0)
+    near = {name: ALIKE if name == "volume" else ALIKE_PRICES for name in above}
+    same = np.all([np.abs(values) <= near[name] for name, values in above.items()], axis=0)
     earlier = (
-        (np.abs(above["open"]) <= ALIKE)
-        & (above["high"] <= ALIKE)
-        & (above["low"] >= -ALIKE)
+        (np.abs(above["open"]) <= ALIKE_PRICES)
+        & (above["high"] <= ALIKE_PRICES)
+        & (above["low"] >= -ALIKE_PRICES)
         & (above["volume"] <= ALIKE)
         & ~same
     )

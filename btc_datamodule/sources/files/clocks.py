@@ -34,6 +34,9 @@ _USUAL = {
 }
 """Ways to write times that most files have, which are read ten times as fast by themselves."""
 
+_EARLIEST = 1_230_768_000
+"""Epoch seconds of 2009: with numbers in another order, dates before it are no dates of a bar."""
+
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
@@ -188,45 +191,54 @@ def _parse_as_told(text: "pl.Series", form: str) -> Said:
 def _order_day_and_month(
     parts: "pl.DataFrame", interval: int
 ) -> "tuple[pl.DataFrame, tuple[str, ...], str]":
-    """Tell which of two numbers is the day; say how, or why it cannot be told.
+    """Tell which of three numbers is the day; say how, or why it cannot be told.
 
-    With points the day comes first everywhere. Otherwise a number over 12 tells, or the order in
-    which bars follow each other.
+    With points before a year of four digits the day comes first everywhere. Otherwise an order is
+    out where it makes no dates of some rows, or such before Bitcoin; and of several the one is
+    right in which bars follow each other from day to day.
     """
     import polars as pl
 
-    one, two = (parts[name].cast(pl.Int64) for name in ("one", "two"))
-    by_day = parts.with_columns(day=pl.col("one"), month=pl.col("two"))
-    by_month = parts.with_columns(month=pl.col("one"), day=pl.col("two"))
-    if (parts["mark"].drop_nulls() == ".").all() or not interval:
-        return by_day if not (two > 12).any() else by_month, (), ""
-    day_tells, month_tells = bool((one > 12).any()), bool((two > 12).any())
-    shown = _quote(parts, (one > 12) if day_tells else one.is_not_null())
-    if day_tells and month_tells:
-        other = _quote(parts, two > 12)
-        return (
-            parts,
-            (),
-            f"the day comes first in {shown!r} and last in {other!r}: mend one of them",
-        )
-    if day_tells or month_tells:
-        return by_day if day_tells else by_month, (), ""
-    step = max(1, interval // 86_400)
-    days = [order.select(s=_make_seconds(order) // 86_400)["s"] for order in (by_day, by_month)]
-    moves = [order.diff().drop_nulls().abs() for order in days]
-    steps = [int((move == step).sum()) for move in moves]
-    if max(steps) > 3 * min(steps) and max(steps) * 2 >= max(
-        int((move > 0).sum()) for move in moves
-    ):
-        first, form = ("day", "%d/%m/%Y") if steps[0] > steps[1] else ("month", "%m/%d/%Y")
+    orders = {
+        "%d/%m/%Y": parts.with_columns(day=pl.col("one"), month=pl.col("two")),
+        "%m/%d/%Y": parts.with_columns(month=pl.col("one"), day=pl.col("two")),
+        "%y/%m/%d": parts.with_columns(year=pl.col("one"), month=pl.col("two"), day=pl.col("year")),
+    }
+    long = parts["year"].str.len_chars().max() == 4
+    if long or parts["one"].str.len_chars().min() != 2:
+        del orders["%y/%m/%d"]
+    if not long:
+        orders = {form.replace("%Y", "%y"): order for form, order in orders.items()}
+    told = parts["year"].is_not_null()
+    shown = _quote(parts, told)
+    if long and (parts["mark"].drop_nulls() == ".").all():
+        return orders["%d/%m/%Y"], (), ""
+    seconds = {form: order.select(s=_make_seconds(order))["s"] for form, order in orders.items()}
+    first_day = -(2**62) if long else _EARLIEST
+    unfit = {form: (at.is_null() | (at < first_day)) & told for form, at in seconds.items()}
+    fit = [form for form in orders if not unfit[form].any()]
+    if not fit:
+        first, other = list(unfit)[:2]
+        one, two = (_quote(parts, unfit[form] & ~unfit[rest]) for form, rest in (
+            (other, first), (first, other)))  # fmt: skip
+        return parts, (), f"the day comes first in {one!r} and last in {two!r}: mend one of them"
+    if len(fit) == 1 or not interval:
+        return orders[fit[0]], (), ""
+    moves = {form: (seconds[form] // 86_400).diff().drop_nulls().abs() for form in fit}
+    steps = {form: int((moves[form] == max(1, interval // 86_400)).sum()) for form in fit}
+    best = max(fit, key=lambda form: steps[form])
+    others = max(steps[form] for form in fit if form != best)
+    if steps[best] > 3 * others and steps[best] * 2 >= int((moves[best] > 0).sum()):
         note = (
-            f"in dates such as {shown} the {first} comes first, as bars follow each other so "
-            f'(`time_format: "{form}"` and the time after it, if there is one, says so for certain)'
+            f"dates such as {shown} are written as {best}, as bars follow each other so "
+            "(`time_format` says so for certain)"
         )
-        return by_day if first == "day" else by_month, (note,), ""
+        return orders[best], (note,), ""
+    forms = " or ".join(f'"{form}"' for form in fit)
     return parts, (), (
-        f"it cannot be told whether the day or the month comes first in {shown!r}: set "
-        '`time_format` to "%d/%m/%Y" or "%m/%d/%Y", with " %H:%M" after it if there is a time'
+        f"it cannot be told in which order day, month and year stand in {shown!r}: set "
+        f'`time_format` to {forms}, with the marks of the file and " %H:%M" after it if there is '
+        "a time"
     )  # fmt: skip
 
 

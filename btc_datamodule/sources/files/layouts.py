@@ -55,7 +55,10 @@ def guess_order(table: RawTable, where: str) -> tuple[tuple[str, ...], tuple[str
         _refuse(table, where, ", and its rows do not tell which column is which")
     if _is_reversed(table, times, prices, best, where):
         best = ORDERS[ORDERS.index(best) + 3]
-    names = ("open_time",) * times + best + _guess_volumes(prices, numbers[4:])
+    volumes = _guess_volumes(prices, numbers[4:])
+    if volumes is None:
+        _refuse(table, where, ", and the volume may stand after a count of trades")
+    names = ("open_time",) * times + best + (volumes or ())
     names += (LEFT_OUT,) * (len(kinds) - len(names))
     told = ", ".join(name or "not read" for name in names)
     more = best == ORDERS[0] and names[times + 4 :] == ("volume", LEFT_OUT)
@@ -84,8 +87,11 @@ def _is_reversed(
 
 def _guess_volumes(
     prices: NDArray[np.float64], numbers: list[NDArray[np.float64]]
-) -> tuple[str, ...]:
-    """Which of the columns after the prices are volumes; a mean price may stand before them."""
+) -> tuple[str, ...] | None:
+    """Which of the columns after the prices are volumes; a mean price may stand before them.
+
+    None where trades may stand before the volume.
+    """
     names = [LEFT_OUT] * len(numbers)
     low, high = prices.min(axis=0) * 0.98, prices.max(axis=0) * 1.02
     skipped = 0
@@ -102,6 +108,9 @@ def _guess_volumes(
                 if len(ratio) and inside.mean() > 0.9:
                     names[i], names[j] = "volume", "quote_volume"
     if numbers[skipped:] and not any(names):
+        counts = (numbers[skipped] % 1 == 0).all() and (numbers[skipped] > 0).any()
+        if counts and len(numbers) > skipped + 1 and (numbers[skipped + 1] % 1 > 0).any():
+            return None
         names[skipped] = "volume"
         if skipped and len(numbers) == 3 and (numbers[2] % 1 == 0).all():  # as Kraken answers
             names[2] = "trades"

@@ -21,6 +21,13 @@ _OTHER_THINGS = re.compile(
 _MONEY = ("usd", "usdt", "usdc", "busd", "fdusd", "tusd", "dai", "eur", "gbp", "jpy", "krw", "try")
 
 
+_NO_COINS = (
+    *("ume", "total", "quote", "taker", "base", "delta", "tick", "ticks", "buy", "sell", "lots"),
+    *("mbtc", "ubtc", "sats", "conts", "cont", "units", "shares", "sma", "ema", "avg", "mean"),
+)
+"""What may stand beside "volume" and is no coin."""
+
+
 class Name(NamedTuple):
     """A reading of a column's name: the name of a column of candles, and what else it says."""
 
@@ -58,7 +65,7 @@ def read_volume(name: str) -> list[Name]:
     if match is None or normalise(name) in {*ALIASES["volume"], *ALIASES["quote_volume"]}:
         return []
     of = match[1] or match[2]
-    if of in ("ume", "total", "quote", "taker", "base", "delta", "tick", "buy", "sell"):
+    if of in _NO_COINS:
         return []
     return [Name("quotevolume" if of in _MONEY else "volume", of)]
 

@@ -46,6 +46,9 @@ _LABELS = {
     "exchange": ("exchange", "venue", "exchangeid"),
     "interval": ("interval", "timeframe", "granularity", "period", "per"),
 }
+_CLOCKS = ("hour", "hours", "hr", "tod", "timeofday", "clock")
+"""Names of times of day, beside those of any time."""
+
 _LAST = ("price", "tradeprice")
 """Names of the close of a bar, where there are open, high and low and no better one."""
 
@@ -282,14 +285,14 @@ def _find_times(
         if len(places) == 2 and _classify(table, places[0]) == "clock":
             places = places[::-1]
         return places, None
-    aliases = (*ALIASES["open_time"], *_CLOSING, "unnamed0", "indexlevel0", "index", "")
+    aliases = (*ALIASES["open_time"], *_CLOSING, "unnamed0", "indexlevel0", "index", "", *_CLOCKS)
     rivals: list[tuple[tuple[int, int, int], int, Kind, str]] = []
     for place, each in enumerate(readings):
         plain = [name.plain for name in each if name.plain in aliases]
         kind = _classify(table, place) if plain else "none"
         if kind == "none" and plain and time_format is not None:
             kind = "instant"
-        if kind != "none":
+        if kind == "clock" or (kind != "none" and not set(plain) <= set(_CLOCKS)):
             best = min(plain, key=aliases.index)
             clear = 0 if best in OPENING else 2 if best in _CLOSING else 1
             worth = 0 if kind == "instant" and _is_number(table.frame, place) else 1
@@ -370,7 +373,8 @@ def _refuse(table: RawTable, missing: list[str], readings: list[list[Name]], whe
                 f"{describe_first_row(table, place)}: say in `columns` which column the time is, "
                 'or how it is written, such as `time_format: "%d/%m/%Y %H:%M"`'
             )
-    if set(missing) >= {"open", "high", "low"} and "open_time" not in missing:
+    numbers = sum(series.dtype.is_numeric() for series in table.frame.get_columns())
+    if set(missing) >= {"open", "high", "low"} and "open_time" not in missing and numbers < 4:
         raise SourceError(
             f"{where}: no open, high and low (the file has: {held}): one price a row makes no "
             "candle. If these are other names for them, set `columns`, such as "

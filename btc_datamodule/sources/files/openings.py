@@ -22,17 +22,15 @@ def find_openings(
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """When bars open, in microseconds since 1970, of times that may be those of their close."""
     micros = times.micros
-    rest = micros[times.known] % MICRO
-    last = (micros[times.known] // MICRO) % 60 == 59
-    # A millisecond, or a second, before the next bar: nobody would open a bar then.
-    ends = (
-        len(rest) > 1 and spacing >= 60 and bool(((rest >= 990_000) | ((rest == 0) & last)).all())
-    )
+    length = spacing * MICRO
+    short = length - micros[times.known] % length  # of the next bar
+    limit = 120 * MICRO if spacing >= 3600 else MICRO
+    # A moment before the next bar, each time the same: nobody would open a bar then.
+    ends = len(short) > 1 and spacing >= 60 and bool(np.ptp(short) < MICRO and (short <= limit).all())
     stamp = said or roles.stamp or ("close" if ends else "open")
     if stamp == "open":
         return micros, ()
-    closes = -(-micros // MICRO)
-    closes += (micros % MICRO == 0) & (closes % 60 == 59) & (spacing >= 60)
+    closes = -(-micros // length) * spacing if ends else -(-micros // MICRO)
     note = (
         f"{where}: times are those at which bars close, so each opens {spacing} seconds before "
         "(`stamp: open` if they open then)"

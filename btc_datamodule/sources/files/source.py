@@ -88,6 +88,7 @@ class CandleFile(Source):
     name: ClassVar[str] = "file"
 
     def __post_init__(self) -> None:
+        self._check_kinds()
         if not self._patterns or not all(self._patterns):
             raise ConfigError("`path` is empty: name a file, a pattern such as data/*.csv, or both")
         several = not isinstance(self.path, str | os.PathLike)  # plain, as a checkpoint keeps it
@@ -121,6 +122,24 @@ class CandleFile(Source):
         if self.timezone is not None:
             _check_timezone(self.timezone)
 
+    def _check_kinds(self) -> None:
+        """Raise ``ConfigError`` for an argument of another kind than it must be."""
+        listed = [self.path] if isinstance(self.path, str | os.PathLike) else self.path
+        if not isinstance(listed, list | tuple) or not all(
+            isinstance(one, str | os.PathLike) for one in listed
+        ):
+            raise ConfigError(
+                f"path is {self.path!r}: name a file, a folder or a pattern, or several"
+            )
+        if not isinstance(self.columns, str | Sequence | Mapping | None):
+            raise ConfigError(f"columns is {self.columns!r}: it must be a list or names by names")
+        for name in ("dataset", "product", "symbol", "time_format", "timezone"):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value):
+                raise ConfigError(f"{name} is {value!r}: it must be a text, or be left out")
+        if not isinstance(self.drop_invalid, bool):
+            raise ConfigError(f"drop_invalid is {self.drop_invalid!r}: it must be true or false")
+
     @property
     def series(self) -> str:
         """``product``, or the file's name and eight digits that tell the settings apart."""
@@ -133,7 +152,7 @@ class CandleFile(Source):
                 break
         stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-")[:80] or "file"
         # The patterns, not what they match: one more file must not become another series.
-        paths = [str(Path(pattern).expanduser().resolve()) for pattern in self._patterns]
+        paths = [os.path.realpath(Path(pattern).expanduser()) for pattern in self._patterns]
         return f"{stem}-{hashlib.sha256(self._encode_settings(paths)).hexdigest()[:8]}"
 
     @property
@@ -193,7 +212,7 @@ class CandleFile(Source):
 
     def _find_files(self) -> list[Path]:
         """Find the files that exist for ``path``, each once, those of a pattern sorted by name."""
-        files: dict[Path, Path] = {}
+        files: dict[str, Path] = {}
         for pattern in self._patterns:
             path = Path(pattern).expanduser()
             matches = [path]
@@ -201,14 +220,17 @@ class CandleFile(Source):
                 matches = list_folder(path)
             elif _is_glob(pattern) and not path.exists():
                 relative = str(path.relative_to(path.anchor))
-                matches = sorted(p for p in Path(path.anchor).glob(relative) if p.is_file())
+                found = Path(path.anchor).glob(relative)
+                matches = sorted(p for p in found if p.is_file() and not p.name.startswith("._"))
             if not matches:
                 what = "no file matches this pattern"
                 if path.is_dir():
                     what = f"no file in this folder can be read (it must end in {SHOWN})"
                 raise SourceError(f"{pattern}: {what}, check `path`")
             for match in matches:
-                files.setdefault(match.resolve(), match)
+                if os.path.lexists(match) and not match.is_file():
+                    raise SourceError(f"{match}: this is no file that can be read, check `path`")
+                files.setdefault(os.path.realpath(match), match)
         return list(files.values())
 
 

@@ -14,7 +14,7 @@ from btc_datamodule.sources.files.arrow_tables import ArrowReader
 from btc_datamodule.sources.files.containers import STREAMS, read_bytes, unzip
 from btc_datamodule.sources.files.foreign_hdf5 import read_hdf5
 from btc_datamodule.sources.files.json_tables import looks_like_json, read_json
-from btc_datamodule.sources.files.raw import RawTable, make_frame
+from btc_datamodule.sources.files.raw import RawTable
 from btc_datamodule.sources.files.text_tables import read_text
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson")
@@ -91,14 +91,14 @@ def _read(raw: bytes, name: str, path: str, symbol: str | None) -> RawTable:
     if raw.startswith(_POINTER):
         raise SourceError(f"{path}: {name} in it is a Git LFS pointer, not the file itself")
     if has_suffix(name, SHEET_SUFFIXES):
-        return _read_sheet(raw, path)
+        return _read_sheet(raw, name, path)
     if not raw or raw.isspace():
         raise SourceError(f"{path}: the file is empty")
     return read_json(raw, path, symbol) if looks_like_json(raw) else read_text(raw, name)
 
 
-def _read_sheet(raw: bytes, path: str) -> RawTable:
-    """Read the first sheet of a workbook."""
+def _read_sheet(raw: bytes, name: str, path: str) -> RawTable:
+    """Read the first sheet of a workbook, as the text that it would be saved as."""
     import polars as pl
 
     try:
@@ -110,10 +110,11 @@ def _read_sheet(raw: bytes, path: str) -> RawTable:
         ) from None
     failures: Any = (fastexcel.FastExcelError, pl.exceptions.PolarsError, OSError, ValueError)
     try:
-        frame = pl.DataFrame(fastexcel.read_excel(raw).load_sheet(0))
+        sheet = fastexcel.read_excel(raw).load_sheet(0, header_row=None, dtypes="string")
+        text = pl.DataFrame(sheet).write_csv(include_header=False)
     except failures as error:
         raise SourceError(f"{path}: no readable workbook ({get_first_line(error)})") from None
-    return RawTable(list(frame.columns), make_frame(frame.get_columns()))
+    return read_text(text.encode(), name)
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -187,7 +187,9 @@ def _read_texts(column: "pl.Series", reading: TimeReading, where: str, first: in
     """Read texts: numbers, or times in words, some of each if need be."""
     import polars as pl
 
-    text = strip_text(column)
+    text = strip_text(column).str.replace(
+        r"^(\d{5}),(\d+)$", "${1}.${2}"
+    )  # days in comma countries
     unread = 'which is not a time: say how it is written, such as `time_format: "%d/%m/%Y %H:%M"`'
     if reading.form is not None:
         said = parse_texts(text, reading.form, reading.interval)

@@ -89,6 +89,14 @@ def settle_volumes(
         if not volumes:
             return {}, ()
         why = "" if roles.said else _find_dollars(found[volumes[0]], roles, bars, interval)
+        odd = (
+            "" if roles.said or roles.in_dollars else _check_unit(found[volumes[0]], bars, interval)
+        )
+        if odd:
+            raise SourceError(
+                f"{where}: {names[volumes[0]]}: {odd}. Say what it is, such as `columns: "
+                f'{{"{names[volumes[0]]}": quote_volume}}` for dollars, or `ignore`'
+            )
         if why:
             said = f"{where}: {names[volumes[0]]} is in dollars, not coins ({why}): volume is it"
             told, notes = _convert(found[volumes[0]], bars, said)
@@ -206,6 +214,25 @@ def _find_dollars(volume: Floats, roles: Roles, bars: Mapping[str, Floats], inte
         return f"as files with {roles.in_dollars!r} give it"
     if a_day > MOST_COINS and a_day * price > MOST_WORTH and a_day / price < MOST_COINS:
         return f"as coins they were {a_day:,.0f} a day, of 21 million in all"
+    return ""
+
+
+def _check_unit(volume: Floats, bars: Mapping[str, Floats], interval: int) -> str:
+    """What is wrong with the unit of a lone volume; "" if nothing is seen."""
+    some = np.isfinite(volume) & (volume > 0) & np.isfinite(bars["close"])
+    a_day = volume[some] * 86_400 / interval
+    price = bars["close"][some]
+    beyond = (a_day > MOST_COINS) & (a_day * price > MOST_WORTH)
+    if not len(beyond) or not beyond.any():
+        return ""
+    if 0.02 < beyond.mean() < 0.98:
+        i = int(np.flatnonzero(some)[np.argmax(beyond)])
+        return (
+            f"{int(beyond.sum())} of {len(beyond)} rows cannot be coins, such as {volume[i]:.10g} of "
+            f"bar {i + 1}, and the others can: it changes its unit"
+        )
+    if float(np.median(price)) > 1000 and float(np.median(a_day / price)) > MOST_COINS:
+        return f"{float(np.median(volume[some])):.6g} a bar is too much for coins and for dollars"
     return ""
 
 
