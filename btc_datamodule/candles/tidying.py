@@ -31,8 +31,8 @@ CONTRADICTION = 0.1
 FEW, SHARE = 3, 0.01
 """How many bars, or which share of all, may stand there twice with values that do not agree."""
 
-UNFINISHED = 0.2
-"""Which share of all may stand there both unfinished and finished."""
+MOST, MOST_SHARE = 10, 0.2
+"""How many bars, or which share of all, may stand there both unfinished and finished."""
 
 NEARLY_ALL = 0.95
 """The share of rows from which on leaving rows out is no repair."""
@@ -72,7 +72,8 @@ def tidy(
     for fault in _find_volume_faults(columns):
         if fault.bad.any():
             raise CandleError(fault.describe_first(columns, where, rows))
-    if "volume" in columns and np.isnan(columns["volume"]).all():
+    volume = columns.get("volume")
+    if volume is not None and len(volume) and np.isnan(volume).all():
         del columns["volume"]  # not known at all: a feature that needs it says so
     time = columns["open_time"]
     if (time[1:] > time[:-1]).all():  # as most files come: nothing to sort, nothing to copy
@@ -139,7 +140,7 @@ def _settle_repeats(
         f"two rows for {format_instant(int(times[row]))}, {numbers[kept]} and {numbers[row]}, "
         f"close at {ordered['close'][kept]:.10g} and {ordered['close'][row]:.10g}"
     )
-    many = repeats.earlier.sum() > max(FEW, UNFINISHED * bars)
+    many = repeats.earlier.sum() > max(MOST, MOST_SHARE * bars)
     if many:
         odd = odd | repeats.earlier
     if many or odd.sum() > max(FEW, SHARE * bars):

@@ -22,7 +22,7 @@ from tests.helpers import write
 MASKS = st.lists(st.booleans(), max_size=20).map(lambda rows: np.array(rows, dtype=bool))
 
 EVER: Span = (0, 2**40)
-NAMES = (*PRICES, "volume", *OPTIONAL)
+NAMES = (*PRICES, *OPTIONAL)
 
 
 def expected(series: Candles, max_fill: int) -> tuple[str, dict[str, list[float]]]:

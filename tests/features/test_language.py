@@ -65,7 +65,8 @@ def test_the_lookback_follows_from_the_text(right: str, lookback: int) -> None:
 
 def test_the_optional_columns_that_are_named_are_needed() -> None:
     assert feature("close / open").needs == ()
-    assert feature("taker_buy_volume / volume + 0 * trades").needs == ("trades", "taker_buy_volume")
+    text = "taker_buy_volume / volume + 0 * trades"
+    assert feature(text).needs == ("volume", "trades", "taker_buy_volume")
 
 
 @dataclass

@@ -86,7 +86,7 @@ def test_a_file_may_be_empty(tmp_path: Path) -> None:
     none = candles_of(np.zeros(3, dtype=bool))
     path = write(tmp_path / "new" / "candles.h5", none, covered=[(T0, T0 + HOUR)])
     header = read_header(path)
-    assert (header.rows, header.span, header.columns) == (0, (0, 0), REQUIRED)
+    assert (header.rows, header.span, header.columns) == (0, (0, 0), (*REQUIRED, "volume"))
     assert (header.covered, header.provenance) == (((T0, T0 + HOUR),), ())
     assert header.digest == digest_of(none)
     assert_same(read_candles(path), none)
@@ -212,7 +212,7 @@ def test_while_a_file_is_being_written_the_old_one_is_read(path: Path) -> None:
         source="test",
         series="BTC",
         interval=HOUR,
-        columns=(),
+        columns=("volume",),
         covered=(),
         revision="",
         provenance=(),

@@ -534,7 +534,7 @@ def private_uses(tree: ast.Module) -> Iterator[tuple[int, str]]:
             itself = isinstance(node.value, ast.Name) and node.value.id in ("self", "cls")
             if itself and isinstance(node.ctx, ast.Store):
                 own.add(node.attr)
-            if not itself and ast.unparse(node.value) != "super()":
+            if not itself and ast.unparse(node.value) not in ("super()", "os"):
                 used.append((node.lineno, node.attr, node.attr in LOOPS))
         elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "setattr"):
             used += [

@@ -211,12 +211,16 @@ def _order_day_and_month(
         orders = {form.replace("%Y", "%y"): order for form, order in orders.items()}
     told = parts["year"].is_not_null()
     shown = _quote(parts, told)
-    if long and (parts["mark"].drop_nulls() == ".").all():
-        return orders["%d/%m/%Y"], (), ""
+    if (parts["mark"].drop_nulls() == ".").all():
+        orders = {form: order for form, order in orders.items() if not form.startswith("%m")}
     seconds = {form: order.select(s=_make_seconds(order))["s"] for form, order in orders.items()}
     first_day = -(2**62) if long else _EARLIEST
     unfit = {form: (at.is_null() | (at < first_day)) & told for form, at in seconds.items()}
     fit = [form for form in orders if not unfit[form].any()]
+    wrong = {form: int(rows.sum()) for form, rows in unfit.items()}
+    least = min(wrong, key=lambda form: wrong[form])
+    if len(orders) == 1 or 0 < wrong[least] < 0.05 * len(parts):  # the rows at fault are told later
+        return orders[least], (), ""
     if not fit:
         first, other = list(unfit)[:2]
         one, two = (_quote(parts, unfit[form] & ~unfit[rest]) for form, rest in (
@@ -229,9 +233,11 @@ def _order_day_and_month(
     best = max(fit, key=lambda form: steps[form])
     others = max(steps[form] for form in fit if form != best)
     if steps[best] > 3 * others and steps[best] * 2 >= int((moves[best] > 0).sum()):
+        first = {"d": "day", "m": "month", "y": "year"}[best[1]]
         note = (
-            f"dates such as {shown} are written as {best}, as bars follow each other so "
-            "(`time_format` says so for certain)"
+            f"in dates such as {shown} the {first} comes first, as bars follow each other so "
+            f'(`time_format: "{best}"`, with the marks of the file and the time after it, if there '
+            "is one, says so for certain)"
         )
         return orders[best], (note,), ""
     forms = " or ".join(f'"{form}"' for form in fit)

@@ -26,7 +26,9 @@ def find_openings(
     short = length - micros[times.known] % length  # of the next bar
     limit = 120 * MICRO if spacing >= 3600 else MICRO
     # A moment before the next bar, each time the same: nobody would open a bar then.
-    ends = len(short) > 1 and spacing >= 60 and bool(np.ptp(short) < MICRO and (short <= limit).all())
+    ends = (
+        len(short) > 1 and spacing >= 60 and bool(np.ptp(short) < MICRO and (short <= limit).all())
+    )
     stamp = said or roles.stamp or ("close" if ends else "open")
     if stamp == "open":
         return micros, ()

@@ -74,7 +74,7 @@ class CandleFile(Source):
         ConfigError: if an argument is wrong.
     """
 
-    path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]
+    path: str | Sequence[str | os.PathLike[str]] | os.PathLike[str]
     columns: Columns | None = None
     dataset: str | None = None
     product: str | None = None
@@ -129,7 +129,7 @@ class CandleFile(Source):
             isinstance(one, str | os.PathLike) for one in listed
         ):
             raise ConfigError(
-                f"path is {self.path!r}: name a file, a folder or a pattern, or several"
+                f"path is {self.path!r}: name a file, a folder, a pattern, or several"
             )
         if not isinstance(self.columns, str | Sequence | Mapping | None):
             raise ConfigError(f"columns is {self.columns!r}: it must be a list or names by names")

@@ -84,25 +84,7 @@ def settle_volumes(
     volumes = [place for place in roles.volumes if place in known]
     quotes = [place for place in roles.quotes if place in known]
     if len({*volumes, *quotes}) < 2:
-        if quotes:
-            return _convert(found[quotes[0]], bars, f"{where}: volume is {names[quotes[0]]}")
-        if not volumes:
-            return {}, ()
-        why = "" if roles.said else _find_dollars(found[volumes[0]], roles, bars, interval)
-        odd = (
-            "" if roles.said or roles.in_dollars else _check_unit(found[volumes[0]], bars, interval)
-        )
-        if odd:
-            raise SourceError(
-                f"{where}: {names[volumes[0]]}: {odd}. Say what it is, such as `columns: "
-                f'{{"{names[volumes[0]]}": quote_volume}}` for dollars, or `ignore`'
-            )
-        if why:
-            said = f"{where}: {names[volumes[0]]} is in dollars, not coins ({why}): volume is it"
-            told, notes = _convert(found[volumes[0]], bars, said)
-            advice = f'; `columns: {{"{names[volumes[0]]}": volume}}` takes it for coins'
-            return told, (notes[0] + advice,)
-        return {"volume": found[volumes[0]]}, ()
+        return _settle_one(volumes, quotes, found, names, roles, bars, interval, where)
     matches: list[_Match] = []
     for volume in dict.fromkeys((*volumes, *quotes)):
         for quote in dict.fromkeys((*quotes, *volumes)):
@@ -123,6 +105,38 @@ def settle_volumes(
         else:
             raise SourceError(_describe_contradiction(first, found, names, bars, where))
     return _order(best, found, names, roles, where)
+
+
+def _settle_one(
+    volumes: list[int],
+    quotes: list[int],
+    found: Mapping[int, Floats],
+    names: Mapping[int, str],
+    roles: Roles,
+    bars: Mapping[str, Floats],
+    interval: int,
+    where: str,
+) -> tuple[dict[str, Floats], tuple[str, ...]]:
+    """Tell what a file's only volume is, by its name, the header and its size."""
+    if quotes:
+        return _convert(found[quotes[0]], bars, f"{where}: volume is {names[quotes[0]]}")
+    if not volumes:
+        return {}, ()
+    volume, name = found[volumes[0]], names[volumes[0]]
+    if roles.said:
+        return {"volume": volume}, ()
+    odd = "" if roles.in_dollars else _check_unit(volume, bars, interval)
+    if odd:
+        raise SourceError(
+            f"{where}: {name}: {odd}. Say what it is, such as `columns: "
+            f'{{"{name}": quote_volume}}` for dollars, or `ignore`'
+        )
+    why = _find_dollars(volume, roles, bars, interval)
+    if not why:
+        return {"volume": volume}, ()
+    said = f"{where}: {name} is in dollars, not coins ({why}): volume is it"
+    told, notes = _convert(volume, bars, said)
+    return told, (f'{notes[0]}; `columns: {{"{name}": volume}}` takes it for coins',)
 
 
 def _order(
@@ -228,8 +242,8 @@ def _check_unit(volume: Floats, bars: Mapping[str, Floats], interval: int) -> st
     if 0.02 < beyond.mean() < 0.98:
         i = int(np.flatnonzero(some)[np.argmax(beyond)])
         return (
-            f"{int(beyond.sum())} of {len(beyond)} rows cannot be coins, such as {volume[i]:.10g} of "
-            f"bar {i + 1}, and the others can: it changes its unit"
+            f"{int(beyond.sum())} of {len(beyond)} rows cannot be coins, such as {volume[i]:.10g} "
+            f"of bar {i + 1}, and the others can: it changes its unit"
         )
     if float(np.median(price)) > 1000 and float(np.median(a_day / price)) > MOST_COINS:
         return f"{float(np.median(volume[some])):.6g} a bar is too much for coins and for dollars"

@@ -236,7 +236,8 @@ def test_an_interval_that_the_exchange_lacks_is_refused_before_anything_is_asked
     with pytest.raises(SourceError) as caught:
         fetch(source(exchange), interval=120)
     assert str(caught.value) == (
-        "coinbaseexchange has no bars of 2m: set `interval` to one of 1m, 5m, 15m, 1h, 6h, 1d"
+        "coinbaseexchange has no bars of 2m: set `interval` to one of 1m, 5m, 15m, 1h, 6h, 1d, or "
+        "to a multiple of one"
     )
     assert exchange.requests == []
 

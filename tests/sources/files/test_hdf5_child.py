@@ -122,7 +122,8 @@ def test_the_end_of_the_parent_leaves_no_process_behind(
         f"open({str(tmp_path / 'pid')!r}, 'w').write(f'{{os.getpid()}}\\\\n'); time.sleep(60)"
     )
     script = (
-        "import sys; from pathlib import Path; from btc_datamodule.sources.files import "
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from pathlib import Path; from btc_datamodule.sources.files import "
         f'foreign_hdf5 as f; f.COMMAND = (sys.executable, "-c", "{waits}"); '
         f"f.read_hdf5(Path({str(tmp_path / 'a.h5')!r}), None)"
     )

@@ -175,7 +175,7 @@ def test_where_no_number_tells_the_order_of_bars_does_with_a_note(
 def test_where_nothing_tells_day_from_month_the_advice_decides(texts: list[str]) -> None:
     with pytest.raises(CandleError) as caught:
         read(texts, step=HOUR)
-    assert "cannot be told whether the day or the month comes first" in str(caught.value)
+    assert "cannot be told in which order day, month and year stand" in str(caught.value)
     form = "%m/%d/%Y %H:%M" if ":" in texts[0] else "%m/%d/%Y"
     month, day = texts[0].split("/")[:2]
     assert instants(texts, form=form)[0].startswith(f"{texts[0][6:10]}-{month}-{day}")
