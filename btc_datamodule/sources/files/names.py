@@ -61,7 +61,9 @@ def read_affixes(name: str) -> list[Name]:
 
 def read_volume(name: str) -> list[Name]:
     """The reading of a name that says of what it is the volume, such as "Volume ETH"."""
-    match = re.fullmatch(r"(?:vol|volume)([a-z]{3,5})|([a-z]{3,5})(?:vol|volume)", normalise(name))
+    match = re.fullmatch(
+        r"(?:volume|vol(?!ume))([a-z]{3,5})|([a-z]{3,5})(?:volume|vol)", normalise(name)
+    )
     if match is None or normalise(name) in {*ALIASES["volume"], *ALIASES["quote_volume"]}:
         return []
     of = match[1] or match[2]

@@ -15,6 +15,7 @@ class RawTable(NamedTuple):
         frame: columns "0", "1", ... in that order, values as they stand, texts as texts.
         first_row: what to call the first row in errors: its line in a text, 1 in any other file.
         separator: what parts the fields of a text; "" in any other file.
+        notes: what was left out of it.
         market: what the file calls the table, where it holds one for each market; else "".
     """
 
@@ -23,6 +24,7 @@ class RawTable(NamedTuple):
     first_row: int = 1
     separator: str = ""
     market: str = ""
+    notes: tuple[str, ...] = ()
 
 
 LEVELS = " | "

@@ -174,16 +174,27 @@ class CandleFile(Source):
             SourceError: if a file is missing or damaged, or its columns cannot be told.
             CandleError: naming the first row that is no candle.
         """
-        columns = _parse_columns(self.columns)
         reading = Reading(
-            columns, self.symbol, self.time_format, self.timezone, self.stamp, self.decimal
+            _parse_columns(self.columns),
+            self.symbol,
+            self.time_format,
+            self.timezone,
+            self.stamp,
+            self.decimal,
+            self.drop_invalid,
         )
         files = self._find_files()
         bars: list[Bars] = []
         absent: AbsentSymbolError | None = None
         with ArrowReader() as arrow:
             for path in files:
-                for where, table in read_tables(path, self.dataset, self.symbol, arrow):
+                for where, table in read_tables(
+                    path,
+                    arrow,
+                    dataset=self.dataset,
+                    symbol=self.symbol,
+                    drop_invalid=self.drop_invalid,
+                ):
                     try:
                         bars.append(read_bars(table, reading, interval, span[1], where))
                     except AbsentSymbolError as error:  # another file may have it

@@ -42,32 +42,27 @@ def has_suffix(path: str, suffixes: tuple[str, ...] = SUFFIXES) -> bool:
 
 
 def read_tables(
-    path: Path, dataset: str | None, symbol: str | None, arrow: ArrowReader
+    path: Path,
+    arrow: ArrowReader,
+    *,
+    dataset: str | None,
+    symbol: str | None,
+    drop_invalid: bool,
 ) -> list[tuple[str, RawTable]]:
     """Read the tables of one file, with the name that errors call each by.
 
     Args:
         path: a file whose name ends in one of ``SUFFIXES``.
+        arrow: reads Arrow and Parquet files.
         dataset: path inside an HDF5 file; None where the file leaves no choice.
         symbol: which market, where JSON holds a table of each.
-        arrow: reads Arrow and Parquet files.
+        drop_invalid: leave out lines of a text with too few or too many fields.
 
     Raises:
         SourceError: if the file is missing, damaged, or holds no table.
         CandleError: naming the first row with too few or too many fields.
     """
-    if not path.is_file():
-        raise SourceError(f"{path}: no such file, check `path`")
-    size = path.stat().st_size
-    if size == 0:
-        raise SourceError(f"{path}: the file is empty")
-    with path.open("rb") as file:
-        head = file.read(len(_POINTER))
-    if head == _POINTER:
-        raise SourceError(
-            f"{path}: this is a Git LFS pointer, not the file itself: run `git lfs pull` where it "
-            "was cloned, or download the file"
-        )
+    _check_file(path)
     if has_suffix(path.name, HDF5_SUFFIXES):
         where = f"{path.name}:{dataset.strip('/')}" if dataset else path.name
         return [(where, read_hdf5(path, dataset))]
@@ -76,28 +71,40 @@ def read_tables(
     if has_suffix(path.name, ARROW_SUFFIXES):
         return [(path.name, arrow.read(path))]
     raw = read_bytes(path)
+    members = [("", raw)]
     if has_suffix(path.name, (".zip",)):
         members = unzip(raw, f"{path}", lambda name: has_suffix(name, PACKED))
-        return [
-            (f"{path.name}: {name}", _read(data, name, str(path), symbol)) for name, data in members
-        ]
-    return [(path.name, _read(raw, path.name, str(path), symbol))]
+    tables = []
+    for name, data in members:
+        where = f"{path.name}: {name}" if name else path.name
+        if has_suffix(path.name, SHEET_SUFFIXES):
+            tables.append((where, _read_sheet(data, where, drop_invalid)))
+        elif not data or data.isspace() or data.startswith(_POINTER):
+            empty = "a Git LFS pointer" if data.startswith(_POINTER) else "empty"
+            raise SourceError(f"{path}: the file is {empty}{' in the zip' if name else ''}")
+        elif looks_like_json(data):
+            tables.append((where, read_json(data, str(path), symbol)))
+        else:
+            tables.append((where, read_text(data, where, drop_invalid=drop_invalid)))
+    return tables
 
 
-def _read(raw: bytes, name: str, path: str, symbol: str | None) -> RawTable:
-    """Read a table in unpacked bytes, by the name of its file."""
-    for packed in STREAMS:
-        name = name[: -len(packed)] if name.lower().endswith(packed) else name
-    if raw.startswith(_POINTER):
-        raise SourceError(f"{path}: {name} in it is a Git LFS pointer, not the file itself")
-    if has_suffix(name, SHEET_SUFFIXES):
-        return _read_sheet(raw, name, path)
-    if not raw or raw.isspace():
+def _check_file(path: Path) -> None:
+    """Raise ``SourceError`` for a file that is not there, is empty, or stands for another."""
+    if not path.is_file():
+        raise SourceError(f"{path}: no such file, check `path`")
+    if path.stat().st_size == 0:
         raise SourceError(f"{path}: the file is empty")
-    return read_json(raw, path, symbol) if looks_like_json(raw) else read_text(raw, name)
+    with path.open("rb") as file:
+        head = file.read(len(_POINTER))
+    if head == _POINTER:
+        raise SourceError(
+            f"{path}: this is a Git LFS pointer, not the file itself: run `git lfs pull` where it "
+            "was cloned, or download the file"
+        )
 
 
-def _read_sheet(raw: bytes, name: str, path: str) -> RawTable:
+def _read_sheet(raw: bytes, where: str, drop_invalid: bool) -> RawTable:
     """Read the first sheet of a workbook, as the text that it would be saved as."""
     import polars as pl
 
@@ -105,7 +112,7 @@ def _read_sheet(raw: bytes, name: str, path: str) -> RawTable:
         import fastexcel
     except ImportError:
         raise SourceError(
-            f'{path}: workbooks need fastexcel: pip install "btc-datamodule[files]", or save the '
+            f'{where}: workbooks need fastexcel: pip install "btc-datamodule[files]", or save the '
             "sheet as CSV"
         ) from None
     failures: Any = (fastexcel.FastExcelError, pl.exceptions.PolarsError, OSError, ValueError)
@@ -113,8 +120,8 @@ def _read_sheet(raw: bytes, name: str, path: str) -> RawTable:
         sheet = fastexcel.read_excel(raw).load_sheet(0, header_row=None, dtypes="string")
         text = pl.DataFrame(sheet).write_csv(include_header=False)
     except failures as error:
-        raise SourceError(f"{path}: no readable workbook ({get_first_line(error)})") from None
-    return read_text(text.encode(), name)
+        raise SourceError(f"{where}: no readable workbook ({get_first_line(error)})") from None
+    return read_text(text.encode(), where, drop_invalid=drop_invalid)
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -7,7 +7,7 @@ add up, are lines looked at one by one, to name the first broken one.
 import csv
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btc_datamodule.errors import CandleError, SourceError, get_first_line
@@ -62,12 +62,13 @@ class _Layout(NamedTuple):
         return len(self.rows[0] if self.names is None else self.names)
 
 
-def read_text(raw: bytes, where: str) -> RawTable:
+def read_text(raw: bytes, where: str, *, drop_invalid: bool = False) -> RawTable:
     """Read every column of a table in text.
 
     Args:
         raw: the bytes of the text, unpacked.
         where: the file, for errors.
+        drop_invalid: leave out lines with too few or too many fields, with a note.
 
     Raises:
         SourceError: if it is no text, or holds no table.
@@ -77,12 +78,20 @@ def read_text(raw: bytes, where: str) -> RawTable:
     layout = _find_layout(raw, where)
     body = _strip_blank_end(raw[layout.first.start :])
     frame = _parse_typed(body, layout)
+    notes: tuple[str, ...] = ()
     if frame is None or _has_suspect_rows(frame, body, layout):
+        if drop_invalid:
+            body, notes = _leave_out_lines(body, layout, where)
         _check_lines(body, layout, where)
+        frame = _parse_typed(body, layout) if notes else frame
     if frame is None:
         frame = _parse_as_text(body, layout, where)
     return RawTable(
-        layout.names, make_frame(frame.get_columns()), layout.first.number, layout.separator
+        layout.names,
+        make_frame(frame.get_columns()),
+        layout.first.number,
+        layout.separator,
+        notes=notes,
     )
 
 
@@ -302,7 +311,36 @@ def _parse_as_text(body: bytes, layout: _Layout, where: str) -> "pl.DataFrame":
 
 
 def _check_lines(body: bytes, layout: _Layout, where: str) -> None:
-    """Raise for the first line that is not text or has too few or too many fields.
+    """Raise for the first line that is not text or has too few or too many fields."""
+    for row, line, fields in _find_odd_lines(body, layout, where):
+        raise CandleError(
+            f"{where}, row {row}: {fields} fields instead of {layout.width}: {_shorten(line)!r}: "
+            "set `source.drop_invalid: true` to leave such rows out"
+        )
+
+
+def _leave_out_lines(body: bytes, layout: _Layout, where: str) -> tuple[bytes, tuple[str, ...]]:
+    """The text without the lines that have too few or too many fields, and a note on them.
+
+    Empty lines take their places, so that rows keep their numbers.
+    """
+    odd = {row: line for row, line, _ in _find_odd_lines(body, layout, where)}
+    if not odd:
+        return body, ()
+    first = layout.first.number
+    lines = body.split(b"\n")
+    for row in odd:
+        lines[row - first] = b""
+    row, line = next(iter(odd.items()))
+    note = (
+        f"{where}: {len(odd)} lines with too few or too many fields were left out, such as row "
+        f"{row}: {_shorten(line)!r}"
+    )
+    return b"\n".join(lines), (note,)
+
+
+def _find_odd_lines(body: bytes, layout: _Layout, where: str) -> Iterator[tuple[int, str, int]]:
+    """Yield the number, the text and the fields of each line that has not as many as it should.
 
     Slow, line by line: it runs only where the fast reading found something amiss.
     """
@@ -320,9 +358,7 @@ def _check_lines(body: bytes, layout: _Layout, where: str) -> None:
         else:
             fields = line.count(separator) + 1
         if fields != width:
-            raise CandleError(
-                f"{where}, row {row}: {fields} fields instead of {width}: {_shorten(line)!r}"
-            )
+            yield row, line, fields
 
 
 def _shorten(text: str) -> str:

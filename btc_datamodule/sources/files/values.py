@@ -43,6 +43,11 @@ if TYPE_CHECKING:
 ROUNDING = 1e-6
 """The share of a price by which a high may lie below open or close, as some files round."""
 
+MOST_FAULTS = 100
+"""Times that are none which are left out, one after the other."""
+
+ADVICE = ": set `source.drop_invalid: true` to leave such rows out"
+
 NEARLY_ALL = 0.95
 """The share of rows from which on what is told of them is no repair: the file is another one."""
 
@@ -58,6 +63,7 @@ class Reading:
         timezone: of times that name none.
         stamp: whether a time is a bar's opening or its close.
         decimal: what parts decimals, "." or ",".
+        drop_invalid: whether rows that make no sense are left out, with a note.
     """
 
     columns: ColumnNames = None
@@ -66,6 +72,7 @@ class Reading:
     timezone: str | None = None
     stamp: Stamp | None = None
     decimal: str | None = None
+    drop_invalid: bool = False
 
 
 class Bars(NamedTuple):
@@ -120,10 +127,11 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         frame, numbers = frame.filter(kept), numbers[kept]
     values = _read_values(frame, table, roles, reading.decimal, where)
     rows = _Rows(frame, numbers, values, roles, where)
-    times = _read_times(rows, TimeReading(reading.time_format, reading.timezone, interval))
+    form = TimeReading(reading.time_format, reading.timezone, interval)
+    times = _read_times(rows, form, reading.drop_invalid)
     spacing = find_spacing(times)
     micros, stamp_notes = find_openings(times, roles, reading.stamp, spacing or interval, where)
-    chosen, row_notes = _choose_rows(rows, times.known, micros, end)
+    chosen, row_notes = _choose_rows(rows, times.known, micros, end, reading.drop_invalid)
 
     bars = {name: values[roles.prices[name]][0][chosen] for name in PRICES}
     told, volume_notes = settle_volumes(
@@ -140,7 +148,7 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         {"open_time": micros[chosen] // MICRO, **bars, **told, **others},
         numbers[chosen],
         spacing,
-        (*decided, *row_notes, *volume_notes, *ticks_notes, *unread, *rounding),
+        (*table.notes, *decided, *row_notes, *volume_notes, *ticks_notes, *unread, *rounding),
         times.naive,
         market,
         where,
@@ -161,19 +169,35 @@ class _Rows(NamedTuple):
     where: str
 
 
-def _read_times(rows: _Rows, form: TimeReading) -> Times:
-    """Read the times of rows; of a time and a number that are none, the first row is told."""
+def _read_times(rows: _Rows, form: TimeReading, drop_invalid: bool) -> Times:
+    """Read the times of rows; of a time and a number that are none, the first row is told.
+
+    With ``drop_invalid`` a time that is none, of ``MOST_FAULTS`` at most, counts as not known.
+    """
+    import polars as pl
+
     columns = [rows.frame[f"{place}"] for place in rows.roles.time]
-    try:
-        return read_times(columns, form, rows.where, 0)
-    except RowError as fault:
-        _refuse_texts(rows, np.arange(len(rows.numbers)) < fault.row)
-        problem = str(fault).removeprefix(f"{rows.where}, row {fault.row}: ")
-        raise CandleError(f"{rows.where}, row {rows.numbers[fault.row]}: {problem}") from None
+    for _ in range(MOST_FAULTS if drop_invalid else 1):
+        try:
+            return read_times(columns, form, rows.where, 0)
+        except RowError as error:
+            fault = error
+        if drop_invalid:
+            at = np.arange(len(rows.numbers)) == fault.row
+            columns = [column.to_frame().with_columns(
+                pl.when(pl.lit(pl.Series(~at))).then(pl.col(column.name))
+            ).to_series() for column in columns]  # fmt: skip
+    _find_bad_texts(rows, np.arange(len(rows.numbers)) < fault.row, drop_invalid)
+    problem = str(fault).removeprefix(f"{rows.where}, row {fault.row}: ")
+    raise CandleError(f"{rows.where}, row {rows.numbers[fault.row]}: {problem}{ADVICE}") from None
 
 
 def _choose_rows(
-    rows: _Rows, timed: NDArray[np.bool_], micros: NDArray[np.int64], end: int
+    rows: _Rows,
+    timed: NDArray[np.bool_],
+    micros: NDArray[np.int64],
+    end: int,
+    drop_invalid: bool,
 ) -> tuple[NDArray[np.bool_], tuple[str, ...]]:
     """Which rows are bars, and notes on those that are none.
 
@@ -182,6 +206,7 @@ def _choose_rows(
         timed: whether each has a time.
         micros: when it opens, microseconds since 1970.
         end: epoch seconds; what opens then or later is cut first, whatever it holds.
+        drop_invalid: leave out rows that make no sense.
 
     Raises:
         CandleError: naming the first row that makes no sense.
@@ -194,12 +219,18 @@ def _choose_rows(
     unfinished = _find_unfinished(rows.frame, roles) & ~empty & ~late
     wanted = ~late & ~unfinished
 
-    def refuse(bad: NDArray[np.bool_], describe: Callable[[int], str]) -> None:
-        if (bad & wanted).any():
-            i = int(np.argmax(bad & wanted))
-            raise CandleError(f"{rows.where}, row {rows.numbers[i]}: {describe(i)}")
+    invalid = _find_bad_texts(rows, wanted, drop_invalid)
+    told = ["a number is none"] if invalid.any() else []
 
-    _refuse_texts(rows, wanted)
+    def refuse(bad: NDArray[np.bool_], describe: Callable[[int], str]) -> None:
+        if (bad & wanted & ~invalid).any():
+            i = int(np.argmax(bad & wanted & ~invalid))
+            problem = f"{rows.where}, row {rows.numbers[i]}: {describe(i)}"
+            if not drop_invalid:
+                raise CandleError(f"{problem}{ADVICE}")
+            told.append(problem)
+            invalid[bad & wanted] = True
+
     volumes = [values[place][0] > 0 for place in (*roles.volumes, *roles.quotes)]
     traded = np.any(volumes or [np.zeros(len(empty), np.bool_)], axis=0)
     refuse((unpriced > 0) & ~empty, lambda _: "some of open, high, low and close are not known")
@@ -214,10 +245,11 @@ def _choose_rows(
         "rows with neither time nor prices were left out": empty & ~timed,
         "bars that are not closed yet were left out": late,
         "bars that the file itself calls unfinished were left out": unfinished,
+        f"rows that are no bars were left out, such as {next(iter(told), '')}": invalid,
     }
     _refuse_nearly_all(counts, len(empty), rows.where)
     notes = (f"{rows.where}: {int(odd.sum())} {text}" for text, odd in counts.items() if odd.any())
-    return ~empty & wanted, tuple(notes)
+    return ~empty & wanted & ~invalid, tuple(notes)
 
 
 def _read_values(
@@ -241,27 +273,38 @@ def _read_values(
     }
 
 
-def _refuse_texts(rows: _Rows, wanted: NDArray[np.bool_]) -> None:
-    """Raise for the first row with a text that is no number, of the rows that are wanted."""
+def _find_bad_texts(
+    rows: _Rows, wanted: NDArray[np.bool_], drop_invalid: bool
+) -> NDArray[np.bool_]:
+    """The rows with a text that is no number, of those that are wanted.
+
+    Raises:
+        CandleError: for the first of them, unless ``drop_invalid``.
+    """
     import polars as pl
 
     values, roles, where = rows.values, rows.roles, rows.where
     named = {place: name for name, place in (roles.prices | roles.others).items()}
     faults: list[RowError] = []
+    invalid = np.zeros(len(wanted), dtype=np.bool_)
     for place, (_, column) in values.items():
         if not column.bad.any():
             continue
         name = named.get(place, "volume")
         if column.text.dtype != pl.String:
             raise CandleError(f"{where}: column {name} holds {column.text.dtype}, not numbers")
+        bad = column.bad & pl.Series(wanted)
+        if drop_invalid:
+            invalid |= bad.to_numpy()
+            continue
         try:
-            bad = column.bad & pl.Series(wanted)
             refuse_text(column.text, bad, name, "which is not a number", where, 0)
         except RowError as fault:
             problem = str(fault).removeprefix(f"{where}, row {fault.row}: ")
             faults.append(RowError(where, int(rows.numbers[fault.row]), problem))
     if faults:
-        raise CandleError(str(min(faults, key=lambda fault: fault.row)))
+        raise CandleError(f"{min(faults, key=lambda fault: fault.row)}{ADVICE}")
+    return invalid
 
 
 def _find_unfinished(frame: "pl.DataFrame", roles: Roles) -> NDArray[np.bool_]:
