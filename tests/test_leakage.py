@@ -182,7 +182,7 @@ def union(ranges: list[range]) -> set[int]:
 
 
 @given(cases())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=12, deadline=None)
 def test_no_other_bar_changes_anything_that_train_or_val_sees(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:

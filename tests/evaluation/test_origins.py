@@ -82,7 +82,7 @@ def fate(case: dict, origin: int) -> str | None:  # type: ignore[type-arg]  # no
 
 
 @given(cases())
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=400, deadline=None)
 def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) -> None:  # type: ignore[type-arg]
     reckoning = find_origins(
         case["shape"],
