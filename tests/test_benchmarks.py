@@ -28,6 +28,7 @@ def ingest(*arguments: str) -> str:
     return run("ingest.py", *arguments)
 
 
+@pytest.mark.stress
 def test_loaders_gives_every_contender_that_is_installed_and_says_what_is_left_out() -> None:
     lines = run("loaders.py", "--rows", "4000", "--seconds", "0.01", "--no-workers").splitlines()
     row = re.compile(r"\| (.+?) \| (limit|ours|bare loop|by hand|package) \|( [\d,.]+ x? ?\|)+.*")
@@ -54,6 +55,7 @@ def test_shuffle_gives_speeds_and_mixing_of_every_order() -> None:
     assert [name for name in names if name in orders] == orders * 3
 
 
+@pytest.mark.stress
 def test_training_gives_steps_a_second_of_every_way_to_load() -> None:
     sizes = ("--rows", "4000", "--lookback", "16", "--batch", "32", "--steps", "2")
     lines = run("training.py", "--device", "cpu", *sizes).splitlines()

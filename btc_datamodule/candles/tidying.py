@@ -25,6 +25,9 @@ from btc_datamodule.errors import CandleError
 ALIKE, ALIKE_PRICES = 1e-3, 1e-4
 """The shares by which two rows of one bar may differ by rounding, in volume and in prices."""
 
+QUIET = 0.01
+"""The share by which closes of one bar may differ where its volumes are alike, or not known."""
+
 CONTRADICTION = 0.1
 """Closes of one open time further apart than this are an error, however few there are."""
 
@@ -181,8 +184,11 @@ def _compare(ordered: dict[str, NDArray[Any]], first: NDArray[np.bool_]) -> _Rep
     above = {name: share(name) for name in ("open", "high", "low", "close", "volume")}
     near = {name: ALIKE if name == "volume" else ALIKE_PRICES for name in above}
     same = np.all([np.abs(values) <= near[name] for name, values in above.items()], axis=0)
+    # Without a trade in between the price has not moved.
+    traded = (above["volume"] < -ALIKE) | (np.abs(above["close"]) <= QUIET)
     earlier = (
-        (np.abs(above["open"]) <= ALIKE_PRICES)
+        traded
+        & (np.abs(above["open"]) <= ALIKE_PRICES)
         & (above["high"] <= ALIKE_PRICES)
         & (above["low"] >= -ALIKE_PRICES)
         & (above["volume"] <= ALIKE)

@@ -488,7 +488,7 @@ def test_csv_with_other_separators_is_read_and_contradicting_rows_are_refused(
         assert "and there are 1 bars" in error_of(capsys, 1, config)
     Path("c.csv").write_text(row + "1577836800,7000,9100,6900,9050,10,3\n")
     said = error_of(capsys, 1, config)
-    assert "two rows for 2020-01-01T00:00:00Z, 1 and 2, close at 7050 and 9050: remove" in said
+    assert "two rows for 2020-01-01T00:00:00Z, 2 and 1, close at 9050 and 7050: remove" in said
 
 
 def test_an_interrupt_is_one_line_and_its_own_status(

@@ -47,7 +47,7 @@ def stopped_midway(path: Path) -> None:
     candles = read_candles(path)
     size = write(path, candles, covered=[candles.span]).stat().st_size
     whole = path.read_bytes()
-    for limit in (*range(0, 4096, 512), *range(4096, size, size // 15), size - 1):
+    for limit in (*range(0, 4096, 512), *range(4096, size, size // 6), size - 1):
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
         with pytest.raises(StoreError, match=r"candles.h5 cannot be written \(File too large\)"):
             write(path, candles, covered=[candles.span])

@@ -480,7 +480,6 @@ def test_a_killed_run_is_gone_on_from_and_ends_as_if_nothing_had_happened(tmp_pa
         return lambda: len(list(parts.glob("*.h5"))) >= count
 
     moments: list[Callable[[], bool]] = [
-        path.with_suffix(".lock").exists,
         kept(1),
         kept(2),
         lambda: any(path.parent.glob("candles.h5.*.tmp")),

@@ -270,7 +270,7 @@ def test_ranks_that_are_stopped_in_any_way_go_on_with_the_same_batches_and_weigh
             assert resumed["weights"] == whole["weights"], (setting, stop)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.stress), 1])
 def test_an_error_on_one_rank_ends_all_and_a_checkpoint_is_kept(tmp_path: Path, rank: int) -> None:
     """Lightning's ``OnExceptionCheckpoint`` waits there for the others for ever."""
     said = run([sys.executable, ranks_error.__file__, str(tmp_path), str(rank)], status=1)
