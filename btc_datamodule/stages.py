@@ -144,12 +144,14 @@ class Stages:
                 "shorten `lookback` or widen `start` and `end`"
             )
         if not all(counts.values()):
+            unknown = bool(np.isnan(table.bars("volume")).all())
             raise ConfigError(
                 f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars; in "
                 f"{count_rows(table.unobserved):,} of them a feature has no value): give it more "
                 "time in `split`, shorten `lookback`, `horizon` or what `target` is measured from, "
                 "or, if holes are the cause, raise `max_fill` or lower `min_observed`, or leave "
                 "out a feature that is seldom defined"
+                f"{' (the candles have no volume, which some need)' * unknown}"
             )
         if counts["train"] < batch:
             raise ConfigError(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from btc_datamodule import BTCDataModule, Feature
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import CandleError, ConfigError, SourceError
 from btc_datamodule.sources.files.source import CandleFile
@@ -169,3 +170,26 @@ def test_what_is_no_file_is_never_waited_for(tmp_path: Path) -> None:
     path = write(tmp_path / "good.csv", HEADER + csv_text())
     assert format_instant(read(path).candles.open_time[0]) == "2020-01-01T00:00:00Z"
     expect_bars(read(tmp_path / "g*.csv").candles)
+
+
+def test_a_function_that_reads_a_volume_which_is_not_there_is_told_so(tmp_path: Path) -> None:
+    lines = [line.rpartition(",")[0] for line in table(300, HOUR, epoch).splitlines()]
+    path = write(tmp_path / "a.csv", HEADER.replace(",volume", "") + "\n".join(lines))
+    doubled = Feature("doubled", lookback=1, compute=lambda bars: bars["volume"] * 2)
+    for feature, problem in (
+        (doubled, "the candles have no volume, which some need"),
+        ("log_volume", "feature 'log_volume' needs volume, which candles from 'file' do not have"),
+        ("log_return", None),
+    ):
+        dm = BTCDataModule(
+            CandleFile(path), features=[feature], lookback=8, batch_size=8, data_dir=str(tmp_path)
+        )
+        if problem is None:
+            dm.prepare_data()
+            dm.setup()
+            assert len(dm.dataset("train")) > 100
+            continue
+        with pytest.raises(ConfigError) as caught:  # noqa: PT012 (in one or the other)
+            dm.prepare_data()
+            dm.setup()
+        assert problem in str(caught.value)
