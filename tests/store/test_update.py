@@ -409,7 +409,7 @@ def test_a_lock_that_another_process_holds_is_named_after_the_time_out(path: Pat
 
 
 def simulate(path: Path, gate: Any, results: Any) -> None:
-    gate.wait(60)
+    gate.wait(240)
     found = update(path, Simulator(seed=4), 60, T0, T0 + 3 * 86400)
     results.put((found.added, found.header.digest))
 
@@ -420,7 +420,7 @@ def test_four_processes_at_once_make_one_file_with_one_download(tmp_path: Path) 
     workers = [SPAWN.Process(target=simulate, args=(path, gate, results)) for _ in range(4)]
     for worker in workers:
         worker.start()
-    found = [results.get(timeout=60) for _ in workers]
+    found = [results.get(timeout=240) for _ in workers]
     for worker in workers:
         worker.join()
     assert [worker.exitcode for worker in workers] == [0] * 4
