@@ -171,7 +171,8 @@ def check_candles(
     time = columns["open_time"]
     faults = [*find_faults(columns)]
     past = (time - get_offset(interval)) % interval
-    faults.append(Fault(past != 0, _explain_off_grid(time, interval)))
+    if past.any():
+        faults.append(Fault(past != 0, _explain_off_grid(time, interval)))
     if ordered:
         falling = np.concatenate([[False], np.diff(time) <= 0])
         faults.append(Fault(falling, "open times must increase, each bar once"))

@@ -140,7 +140,7 @@ def _leave_out_live(bars: Bars, length: int) -> tuple[Bars, tuple[str, ...]]:
     last = int(time.max())
     begun = floor_to(last, length)
     others = time[time < last]
-    if begun == last or not len(others) or (_find_rest(others, length) != 0).any():
+    if begun == last or not len(others) or ((others - get_offset(length)) % length).any():
         return bars, ()
     kept = time < begun
     note = (
@@ -148,12 +148,6 @@ def _leave_out_live(bars: Bars, length: int) -> tuple[Bars, tuple[str, ...]]:
         f"not finished: {int((~kept).sum())} rows from {format_instant(begun)} on were left out"
     )
     return _select(bars, kept), (note,)
-
-
-def _find_rest(time: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """By how many seconds instants lie past the grid."""
-    start = floor_to(int(time[0]), length)
-    return (time - start) % length
 
 
 def _select(bars: Bars, kept: NDArray[np.bool_]) -> Bars:
