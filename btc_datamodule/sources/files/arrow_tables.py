@@ -5,19 +5,21 @@ the next file gets another.
 """
 
 import json
-import os
 import subprocess
 import sys
-import threading
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from types import TracebackType
 from typing import IO, Self
 
 from btc_datamodule.errors import SourceError
-from btc_datamodule.sources.files.child_limits import limit_bytes, limit_seconds
-from btc_datamodule.sources.files.foreign_hdf5 import explain_end
+from btc_datamodule.sources.files.child_limits import limit_bytes
+from btc_datamodule.sources.files.children import (
+    choose_patience,
+    end_late,
+    explain_end,
+    start_child,
+)
 from btc_datamodule.sources.files.raw import RawTable, make_frame
 
 COMMAND = (sys.executable, "-P", "-m", "btc_datamodule.sources.files.arrow_child")
@@ -34,12 +36,7 @@ class ArrowReader:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._end()
 
     def read(self, path: Path) -> RawTable:
@@ -52,23 +49,13 @@ class ArrowReader:
 
         child = self._start()
         size = path.stat().st_size
-        patience = 60 + size // 1_000_000 + limit_seconds(size)
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            child.kill()
-
-        timer = threading.Timer(patience, end)
-        timer.daemon = True
-        timer.start()
+        patience = choose_patience(size)
         try:
-            stream = self._ask(child, path, size)
+            with end_late(child, patience) as late:
+                stream = self._ask(child, path, size)
         except BaseException:
             self._end()
             raise
-        finally:
-            timer.cancel()
         if stream is None:
             code, waited = child.wait(), patience if late.is_set() else None
             assert self._said is not None
@@ -82,15 +69,9 @@ class ArrowReader:
     def _start(self) -> "subprocess.Popen[bytes]":
         """The process, started if there is none."""
         if self._child is None:
-            paths = os.pathsep.join(each or str(Path.cwd()) for each in sys.path)
             self._said = TemporaryFile()  # noqa: SIM115 (closed with the process)
-            self._child = subprocess.Popen(
-                COMMAND,
-                env={**os.environ, "PYTHONPATH": paths, "RUST_BACKTRACE": "0"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=self._said,
-                process_group=0,  # a Ctrl-C is for this process, which then ends the other
+            self._child = start_child(
+                COMMAND, self._said, stdin=subprocess.PIPE, variable=("RUST_BACKTRACE", "0")
             )
         return self._child
 

@@ -6,12 +6,9 @@ table received as plain bytes, never as a pickle, and its end told in one line.
 """
 
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import threading
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, Any
@@ -20,7 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.errors import SourceError
-from btc_datamodule.sources.files.child_limits import limit_bytes, limit_seconds
+from btc_datamodule.sources.files.child_limits import limit_bytes
+from btc_datamodule.sources.files.children import (
+    choose_patience,
+    end_late,
+    explain_end,
+    start_child,
+)
 from btc_datamodule.sources.files.raw import RawTable
 
 if TYPE_CHECKING:
@@ -30,7 +33,6 @@ COMMAND = (sys.executable, "-P", "-m", "btc_datamodule.sources.files.hdf5_child"
 """Starts the process; ``-P``: files in the working directory are not taken for modules."""
 
 _NUMBER = re.compile(r"float64|u?int(8|16|32|64)")
-_CRASHES = {"SIGSEGV", "SIGBUS", "SIGABRT", "SIGFPE", "SIGILL", "SIGTRAP", "SIGSYS"}
 
 
 def read_hdf5(path: Path, dataset: str | None) -> RawTable:
@@ -51,37 +53,21 @@ def read_hdf5(path: Path, dataset: str | None) -> RawTable:
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror}), check `path`") from None
     arguments = [*COMMAND, str(path), *([] if dataset is None else [dataset])]
-    paths = os.pathsep.join(each or str(Path.cwd()) for each in sys.path)
-    patience = 60 + size // 1_000_000 + limit_seconds(size)
+    patience = choose_patience(size)
     with (
         TemporaryFile() as said,
-        subprocess.Popen(
-            arguments,
-            env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=said,
-            process_group=0,  # a Ctrl-C is for this process, which then ends the other
+        start_child(
+            arguments, said, stdin=subprocess.DEVNULL, variable=("OPENBLAS_NUM_THREADS", "1")
         ) as child,
     ):
         assert child.stdout is not None
-        late = threading.Event()
-
-        def end() -> None:
-            late.set()
-            child.kill()
-
-        timer = threading.Timer(patience, end)
-        timer.daemon = True
-        timer.start()
         try:
-            table = _receive(child.stdout, path, size)
-            child.wait()
+            with end_late(child, patience) as late:
+                table = _receive(child.stdout, path, size)
+                child.wait()
         except BaseException:
             child.kill()
             raise
-        finally:
-            timer.cancel()
         if table is None:
             waited = patience if late.is_set() else None
             said.seek(0)
@@ -150,29 +136,3 @@ def _receive_array(stream: IO[bytes], kind: str, rows: int, limit: int) -> NDArr
             return None
         left = left[got:]
     return values
-
-
-def explain_end(
-    path: Path, size: int, code: int, waited: int | None, said: bytes, library: str = "HDF5"
-) -> str:
-    """Say why the process ended before the table did."""
-    name = signal.Signals(-code).name if -code in set(signal.Signals) else ""
-    if waited is not None:
-        return (
-            f"{path}: reading it took more than {waited} seconds, the limit for a file of "
-            f"{size:,} bytes: copy it to a faster disk, or write it anew"
-        )
-    if name == "SIGXCPU":
-        return (
-            f"{path}: damaged {library} data: the library computed for more than "
-            f"{limit_seconds(size)} seconds, the limit for a file of {size:,} bytes"
-        )
-    if name in _CRASHES:
-        return f"{path}: damaged {library} data: the library crashed on it (signal {-code})"
-    if name:
-        return (
-            f"{path}: the process that read it was ended from outside (signal {-code}), as for "
-            "want of memory: try again"
-        )
-    lines = said.decode("utf-8", "replace").strip().splitlines() or [f"it ended with {code}"]
-    return f"{path}: the process that reads {library} files failed: {lines[-1]}"

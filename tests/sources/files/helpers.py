@@ -1,6 +1,9 @@
 """Three bars in files of every kind, for tests of what reads them."""
 
 import gzip
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -60,3 +63,16 @@ HEADER = "open_time,open,high,low,close,volume\n"
 def matrix() -> np.ndarray[Any, Any]:
     """The bars as one matrix in Coinbase's column order."""
     return np.array([TIME, *(VALUES[n] for n in ("low", "high", "open", "close", "volume"))]).T
+
+
+def start_reader(module: str) -> "subprocess.Popen[str]":
+    """Start a module of these tests that answers lines on its stdin by lines on its stdout."""
+    return subprocess.Popen(
+        [sys.executable, "-m", f"tests.sources.files.{module}"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(each or "." for each in sys.path)},
+        cwd=Path(__file__).parents[3],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )

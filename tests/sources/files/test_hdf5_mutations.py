@@ -7,9 +7,7 @@ there nobody can tell, and the tests ask for a table or an error.
 """
 
 import json
-import os
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,8 +21,10 @@ import pytest
 
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.files import foreign_hdf5
+from btc_datamodule.sources.files.children import explain_end
 from btc_datamodule.sources.files.foreign_hdf5 import read_hdf5
 from btc_datamodule.sources.files.raw import RawTable
+from tests.sources.files.helpers import start_reader
 from tests.sources.files.pandas_hdf5 import UTC, Index, write_fixed, write_table
 
 ROWS = 40
@@ -103,15 +103,7 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.path = folder / "changed.h5"
         self.output = folder / "output"
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sources.files.fork_reader"],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(each or "." for each in sys.path)},
-            cwd=Path(__file__).parents[3],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self.process = start_reader("fork_reader")
 
     def read(self, data: bytes) -> Outcome:
         self.path.write_bytes(data)
@@ -127,7 +119,7 @@ class Reader:
         except SourceError as error:
             return Outcome(None, str(error), *took)
         if table is None:
-            said = foreign_hdf5.explain_end(self.path, len(data), told["code"], None, b"")
+            said = explain_end(self.path, len(data), told["code"], None, b"")
             return Outcome(None, said, *took)
         return Outcome(table, "", *took)
 

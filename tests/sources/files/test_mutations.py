@@ -9,9 +9,6 @@ import bz2
 import gzip
 import json
 import lzma
-import os
-import subprocess
-import sys
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -24,6 +21,7 @@ import polars as pl
 import pytest
 
 from tests.factories import candles_of
+from tests.sources.files.helpers import start_reader
 from tests.sources.files.test_hdf5_mutations import change
 
 ROWS = 60
@@ -94,15 +92,7 @@ class Worker:
     """Reads files in another process, which must not die."""
 
     def __init__(self) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sources.files.mutation_worker"],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(each or "." for each in sys.path)},
-            cwd=Path(__file__).parents[3],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-        )
+        self.process = start_reader("mutation_worker")
 
     def read(self, path: Path) -> dict[str, Any]:
         assert self.process.stdin is not None
