@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.series import find_holes
 from btc_datamodule.candles.timeline import Span, format_instant, format_interval
 
 LONG = 48
@@ -121,3 +122,18 @@ def find_suspicious(
         step = int(length[low[i]]) + interval
         found.append(Stretch(where, int(absent[i]) // interval, step))
     return sorted(found)
+
+
+def find_cuts(
+    times: NDArray[np.int64], interval: int, span: Span, long: int = LONG
+) -> list[Stretch]:
+    """Find what looks cut or thinned out of the bars of an answer, its edges included.
+
+    Args:
+        times: (N,) open times of the bars, each once and in order, all inside ``span``.
+        interval: seconds of a bar.
+        span: what was answered for.
+        long: bars in a row whose absence is suspicious.
+    """
+    edges = np.concatenate([[span[0] - interval], times, [span[1]]])
+    return find_suspicious(find_holes(edges, interval), interval, span, long)

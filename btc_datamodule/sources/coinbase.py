@@ -24,8 +24,8 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.gaps import LONG, Stretch, find_suspicious
-from btc_datamodule.candles.series import Candles, find_holes, make_empty
+from btc_datamodule.candles.gaps import LONG, Stretch, find_cuts
+from btc_datamodule.candles.series import Candles, make_empty
 from btc_datamodule.candles.tidying import tidy
 from btc_datamodule.candles.timeline import Span, floor_to, format_instant, parse_instant
 from btc_datamodule.errors import SourceError
@@ -309,9 +309,7 @@ def _find_cuts(times: NDArray[np.int64], interval: int, page: Span) -> list[Stre
     if not len(times):
         return []
     bars = (page[1] - page[0]) // interval
-    edges = np.concatenate([[page[0] - interval], times, [page[1]]])
-    holes = find_holes(edges, interval)
-    return find_suspicious(holes, interval, page, max(CUT, min(LONG, bars // 4)))
+    return find_cuts(times, interval, page, max(CUT, min(LONG, bars // 4)))
 
 
 def _tidy_rows(

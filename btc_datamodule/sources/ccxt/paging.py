@@ -29,8 +29,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from btc_datamodule.candles.gaps import Stretch, find_suspicious
-from btc_datamodule.candles.series import Candles, find_holes
+from btc_datamodule.candles.gaps import Stretch, find_cuts
+from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.tidying import tidy
 from btc_datamodule.candles.timeline import (
     Span,
@@ -204,8 +204,7 @@ class Walk:
 
     def _find_cuts(self, rows: Rows, span: Span) -> list[Stretch]:
         """Find where bars of a span look cut or thinned out."""
-        edges = np.concatenate([[span[0] - self.interval], np.unique(rows.time), [span[1]]])
-        return find_suspicious(find_holes(edges, self.interval), self.interval, span)
+        return find_cuts(np.unique(rows.time), self.interval, span)
 
     def _tidy(self, rows: Rows, where: str) -> tuple[Candles, tuple[str, ...]]:
         columns = {**dict(zip(ROW.columns, rows.values.T, strict=True)), "open_time": rows.time}
