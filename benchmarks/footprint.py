@@ -137,6 +137,7 @@ def index(rows: int, batches: int) -> None:
         holes=outages,
         outages=outages,
         unobserved=outages,
+        undefined=outages[:0],
     )
     origins = Origins.of(found.runs, 1)
     sampler = WindowSampler(len(origins), BATCH, shuffle="full", drop_last=True)

@@ -28,6 +28,7 @@ from btc_datamodule.evaluation.scaling import Scaling
 from btc_datamodule.evaluation.splits import STAGES, Split, Stage
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
+from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
 from btc_datamodule.sources.base import Source
@@ -95,6 +96,10 @@ class BTCDataModule(LightningDataModule):
         refresh: ask the source again for everything, and let its answers replace what is stored.
         transform: from Batch to Batch, of every batch handed out; on the device if gathered there.
         offset: how long past midnight UTC, or past Monday, bars open, such as 8h; none for 0.
+        undefined: what becomes of a bar that is known and for which a feature has no value, such as
+            the logarithm of no volume: drop (it counts as not observed, and a warning tells how
+            many windows that costs), flag (0 takes the place of the value, and a last column of x,
+            ``undefined``, is 1 there) or fail (an error).
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -132,6 +137,7 @@ class BTCDataModule(LightningDataModule):
         refresh: bool = False,
         transform: Callable[[Batch], Batch] | None = None,
         offset: str | None = None,
+        undefined: Undefined = "drop",
     ) -> None:
         given = locals()
         super().__init__()
@@ -242,6 +248,8 @@ class BTCDataModule(LightningDataModule):
         self._use(stages)
         if not self._is_twin:
             stages.check(self.batch_size * count_ranks(self.trainer)[0])
+            for doubt in stages.list_doubts():
+                rank_zero_warn(doubt)
         if self.trainer is not None and is_fitting(self.trainer):
             callbacks = get_callbacks(self.trainer)
             given = {type(each) for each in callbacks}
@@ -335,9 +343,9 @@ class BTCDataModule(LightningDataModule):
         Returns:
             One row for each span: ``stage``, ``from``, ``to`` (UTC), ``bars``, ``windows`` (at
             the stage's stride), ``eligible`` (origins that may be used), and how many were left
-            out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``
-            (see ``evaluation.origins``). Of val and test: ``scored`` bars, which are a target of
-            one window, and ``unscored``, which could be and are of none.
+            out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``,
+            ``undefined`` (see ``evaluation.origins``). Of val and test: ``scored`` bars, which are
+            a target of one window, and ``unscored``, which could be and are of none.
         """
         return self.stages.describe()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from btc_datamodule.candles.timeline import (
     Interval,
@@ -30,6 +30,7 @@ from btc_datamodule.features.build import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.table import BAR_COLUMNS
+from btc_datamodule.features.undefined import FLAG, Undefined
 from btc_datamodule.plain import UNKNOWN, describe, to_plain
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
@@ -69,6 +70,7 @@ class Settings:
         target_scaling: method for ``y``.
         max_fill: bars of each hole, from its first, that are filled.
         min_observed: least share of observed input bars.
+        undefined: what becomes of bars that are known and that a feature has no value for.
         data_dir: folder of the HDF5 files.
 
     Raises:
@@ -92,6 +94,7 @@ class Settings:
     target_scaling: Scaling
     max_fill: int
     min_observed: float
+    undefined: Undefined
     data_dir: Path
 
     def __post_init__(self) -> None:
@@ -110,6 +113,12 @@ class Settings:
         check_choice("context", self.context, ("allow", "strict"))
         check_choice("scaling", self.scaling, SCALINGS)
         check_choice("target_scaling", self.target_scaling, ("train", "robust", "none"))
+        check_choice("undefined", self.undefined, get_args(Undefined))
+        if self.undefined == "flag" and FLAG in [feature.name for feature in self.features]:
+            raise ConfigError(
+                f"a feature is named {FLAG!r}, as the column that `undefined: flag` adds is: give "
+                "it another name"
+            )
         share = self.min_observed
         if not isinstance(share, int | float) or not 0 < share <= 1:
             raise ConfigError(f"min_observed is {share!r}: it must be a number in (0, 1]")
@@ -139,7 +148,7 @@ class Settings:
         if not isinstance(given["data_dir"], str | Path):
             raise ConfigError(f"data_dir is {given['data_dir']!r}: name a folder")
         horizon, eval_stride = given["horizon"], given["eval_stride"]
-        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling")
+        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "undefined")
         return cls(
             **objects,
             interval=interval,
@@ -169,7 +178,7 @@ class Settings:
     @property
     def n_features(self) -> int:
         """F, the last axis of ``Batch.x``."""
-        return len(self.features)
+        return len(self.recipe.columns)
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -186,7 +195,8 @@ class Settings:
     def recipe(self) -> Recipe:
         """What the feature file is made by."""
         end = END_OF_TIME if self.end is None else self.end
-        return Recipe(self.features, self.max_fill, (self.start or 0, end))
+        span = (self.start or 0, end)
+        return Recipe(self.features, self.max_fill, span, self.undefined == "flag")
 
     def read_candle_header(self) -> Header:
         """What the candle file says of itself.
@@ -223,6 +233,7 @@ class Settings:
             "embargo": self.embargo,
             "scaling": self.scaling,
             "target_scaling": self.target_scaling,
+            "undefined": "drop" if self.undefined == "fail" else self.undefined,
         }
 
     def check_same(self, kept: Mapping[str, Any], where: str) -> None:

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from btc_datamodule.candles.runs import count_rows
+from btc_datamodule.candles.runs import Runs, count_rows, subtract_runs
+from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
 from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest
@@ -30,6 +31,7 @@ from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.evaluation.walls import find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.build import build
 from btc_datamodule.features.table import Table, locate_table
+from btc_datamodule.features.undefined import unite_undefined
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.update import update
 from btc_datamodule.windows.dataset import WindowDataset
@@ -38,6 +40,12 @@ if TYPE_CHECKING:
     import polars as pl
 
 T = TypeVar("T")
+
+KEEP = (
+    "`undefined: flag` keeps such bars, with 0 in the place of the value and a column that says so;"
+    " or write the feature so that it has a value there, such as `max(volume, 0.001).log()`"
+)
+"""What to do about features without a value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,21 +151,80 @@ class Stages:
                 f"{shape.reference_bars}) and there are {table.rows}: "
                 "shorten `lookback` or widen `start` and `end`"
             )
+        self._check_features()
         if not all(counts.values()):
-            unknown = bool(np.isnan(table.bars("volume")).all())
+            lost = self.count_undefined()
+            if all(counts[stage] or lost[stage] for stage in counts):
+                left = f"no window is left of a stage ({shown}), since features have no value"
+                raise ConfigError(self._explain_undefined(left))
             raise ConfigError(
-                f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars; in "
-                f"{count_rows(table.unobserved):,} of them a feature has no value): give it more "
-                "time in `split`, shorten `lookback`, `horizon` or what `target` is measured from, "
-                "or, if holes are the cause, raise `max_fill` or lower `min_observed`, or leave "
-                "out a feature that is seldom defined"
-                f"{' (the candles have no volume, which some need)' * unknown}"
+                f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars, "
+                f"{count_rows(table.unobserved):,} of them not observed): give it more time in "
+                "`split`, shorten `lookback`, `horizon` or what `target` is measured from, or, if "
+                "holes are the cause, raise `max_fill` or lower `min_observed`"
             )
         if counts["train"] < batch:
             raise ConfigError(
                 f"train has fewer windows than one batch ({shown}, batch {batch}): "
                 "lower `batch_size` or `stride`, or widen `start` and `end`"
             )
+
+    def count_undefined(self) -> dict[Stage, int]:
+        """Windows of each stage that are left out since features have no value for known bars."""
+        settings, table = self.settings, self.table
+        lost: dict[Stage, int] = {}
+        for stage in STAGES:
+            if not len(table.undefined) or settings.undefined == "flag":
+                lost[stage] = 0
+                continue
+            found = count_origins(settings, table, self.fold, stage, ignore_undefined=True)
+            have = take_origins(settings, stage, self.count_origins(stage))
+            lost[stage] = len(take_origins(settings, stage, found)) - len(have)
+        return lost
+
+    def list_doubts(self) -> list[str]:
+        """What a person should know of the samples before trusting a figure, a sentence each."""
+        lost = self.count_undefined()
+        if not any(lost.values()):
+            return []
+        counts = ", ".join(f"{stage} {count:,}" for stage, count in lost.items())
+        left_out = f"windows are left out ({counts}), since features have no value"
+        return [self._explain_undefined(left_out)]
+
+    def tell_undefined(self) -> list[str]:
+        """Which features have no value in how many bars that are known, and where."""
+        table, told = self.table, []
+        for name, runs in self._list_undefined():
+            first, last = (table.find_time(int(row)) for row in (runs[0, 0], runs[-1, 1] - 1))
+            told.append(
+                f"{name} in {count_rows(runs):,} of {table.rows:,} bars ({format_instant(first)} "
+                f"to {format_instant(last)})"
+            )
+        return told
+
+    def _list_undefined(self) -> list[tuple[str, Runs]]:
+        """The features that are undefined anywhere, and where."""
+        listed = self.table.undefined
+        return [
+            (self.table.features[number], listed[listed[:, 0] == number, 1:])
+            for number in np.unique(listed[:, 0]).tolist()
+        ]
+
+    def _check_features(self) -> None:
+        """Raise ``ConfigError`` if a feature has no value in any bar, or none where it must."""
+        table = self.table
+        excused = subtract_runs(table.unobserved, unite_undefined(table.undefined))
+        could = table.rows - count_rows(excused)
+        for name, runs in self._list_undefined():
+            if count_rows(runs) == could:
+                raise ConfigError(
+                    f"{name} has no value in any bar: mend it, or take it out of `features`"
+                )
+        if self.settings.undefined == "fail" and len(table.undefined):
+            raise ConfigError(self._explain_undefined("features have no value"))
+
+    def _explain_undefined(self, what: str) -> str:
+        return f"{what} for bars that are known: {'; '.join(self.tell_undefined())}. {KEEP}"
 
     def describe(self) -> "pl.DataFrame":
         """The stages span by span: see ``BTCDataModule.describe``."""
@@ -285,11 +352,27 @@ def take_origins(settings: Settings, stage: Stage, found: Sequence[FoundOrigins]
 
 
 def count_origins(
-    settings: Settings, table: Table, fold: Fold, stage: Stage
+    settings: Settings,
+    table: Table,
+    fold: Fold,
+    stage: Stage,
+    *,
+    ignore_undefined: bool = False,
 ) -> tuple[FoundOrigins, ...]:
-    """The eligible origins of each span of a stage, and how many were left out and why."""
+    """The eligible origins of each span of a stage, and how many were left out and why.
+
+    Args:
+        settings: which windows there are.
+        table: the feature file.
+        fold: the spans of the stages.
+        stage: which.
+        ignore_undefined: as if each feature had a value wherever its bars are known.
+    """
     train = stage == "train"
     walled = train or settings.context == "strict"
+    unobserved, undefined = table.unobserved, unite_undefined(table.undefined)
+    if ignore_undefined:
+        unobserved = subtract_runs(unobserved, undefined)
     return tuple(
         find_origins(
             settings.shape,
@@ -299,7 +382,8 @@ def count_origins(
             min_observed=settings.min_observed,
             holes=table.holes,
             outages=table.outages,
-            unobserved=table.unobserved,
+            unobserved=unobserved,
+            undefined=undefined,
             purge=settings.purge if stage in ("train", "val") else 0,
             wall=find_wall(table, span) if walled else 0,
             embargo=find_embargo(table, fold, span, settings.embargo) if train else 0,

@@ -83,8 +83,8 @@ def _compare_blind(piece: Piece, stage: Stage, others: Mask) -> Counter[str]:
             compare(
                 f"observed in the rows of {stage}", ours.observed[rows], theirs.observed[rows], when
             )
-            for column, feature in enumerate(piece.settings.features):
-                what = f"{feature.name} in the rows of {stage}"
+            for column, name in enumerate(ours.features):
+                what = f"{name} in the rows of {stage}"
                 one, other = (table.x[rows, column] for table in (ours, theirs))
                 compare(what, one, other, when, exact=bool(exact[column]))
             count["rows"] += len(when)

@@ -13,6 +13,7 @@ from btc_datamodule.audit.compare import LeakError
 from btc_datamodule.audit.twins import EVALUATED, Piece
 from btc_datamodule.candles.runs import Mask, mark_intervals
 from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.evaluation.origins import Dropped
 from btc_datamodule.evaluation.scaling import NORMAL_IQR, Scaler, Scaling
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.stages import Stages
@@ -102,7 +103,7 @@ def check_windows(piece: Piece) -> Counter[str]:
             part["windows"]
         ):
             raise LeakError(f"describe() does not count the {stage} windows that there are")
-        reasons = ["eligible", "end", "purge", "history", "embargo", "target", "origin", "inputs"]
+        reasons = ["eligible", *Dropped._fields]
         if stage != "predict" and part["bars"].sum() != sum(part[name].sum() for name in reasons):
             raise LeakError(f"describe() does not account for every bar of {stage}")
         count["windows"] += len(origins)

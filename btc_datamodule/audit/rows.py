@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from btc_datamodule.audit.compare import LeakError, compare
 from btc_datamodule.audit.twins import EVALUATED, is_exact
-from btc_datamodule.candles.runs import find_runs, join_runs
+from btc_datamodule.candles.runs import Runs, find_runs, join_runs
 from btc_datamodule.candles.series import Columns
 from btc_datamodule.features.causality import SCAN_WORK, check_every_row
 from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.table import BAR_COLUMNS
+from btc_datamodule.features.undefined import find_undefined, join_undefined, judge_rows
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 
@@ -54,27 +55,37 @@ def check_table(used: Stages) -> Counter[str]:
     """The feature file has the rows that the stored candles give when it is made again."""
     table, features = used.table, used.settings.features
     warm = count_warm_up(features)
-    unobserved, count = [], Counter[str]()
+    unobserved: list[Runs] = []
+    undefined: list[NDArray[np.int64]] = []
+    count = Counter[str]()
     for rows, times, columns in _read_segments(used, warm, 0):
         frame = make_frame(times, columns)
         own = slice(rows.start - rows.stop, None)
         when = times[own]
         with np.errstate(over="ignore"):
-            x = np.stack([feature(frame)[own] for feature in features], axis=1).astype(np.float32)
-        observed = np.isfinite(x).all(axis=1) & np.isfinite(columns["close"][own])
-        observed[: max(0, warm - rows.start)] = False
-        x[~observed] = 0
+            values = np.stack([feature(frame)[own] for feature in features], axis=1)
+            values = values.astype(np.float32)
+        x, observed, without = judge_rows(
+            values,
+            [feature.lookback for feature in features],
+            np.isnan(columns["close"]),
+            flag=used.settings.recipe.flag,
+        )
         what = "{} in the feature file".format
         compare(what("observed"), observed.astype("u1"), table.observed[rows], when)
         for name in BAR_COLUMNS:
             compare(what(name), columns[name][own], np.array(table.bars(name)[rows]), when)
-        for column, feature in enumerate(features):
+        for column, name in enumerate(table.features):
             ours, theirs = x[:, column], np.array(table.x[rows, column])
-            compare(what(feature.name), ours, theirs, when, exact=is_exact(feature))
+            exact = column >= len(features) or is_exact(features[column])
+            compare(what(name), ours, theirs, when, exact=exact)
         unobserved.append(find_runs(~observed, rows.start))
+        undefined.append(find_undefined(without, rows.start))
         count["rows"] += len(when)
     if not np.array_equal(join_runs(unobserved), table.unobserved):
         raise LeakError("the runs of unobserved rows in the feature file are others")
+    if not np.array_equal(join_undefined(undefined), table.undefined):
+        raise LeakError("the rows without a value that the feature file lists are others")
     return count
 
 

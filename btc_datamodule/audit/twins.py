@@ -97,8 +97,9 @@ class Piece:
 
     @cached_property
     def exact(self) -> Mask:
-        """(F,) which features must be the same bits whatever bars came before their lookback."""
-        return np.array([is_exact(feature) for feature in self.settings.features])
+        """(F,) which columns must be the same bits whatever bars came before their lookback."""
+        recipe = self.settings.recipe
+        return np.array([*map(is_exact, recipe.features), *[True] * recipe.flag])
 
     def find_row(self, instant: int) -> int:
         """The row that opens at an instant, or the nearest end of the rows."""

@@ -15,9 +15,10 @@ SUSPICIOUS_SHOWN = 5
 LEFT_OUT = """\
 windows: those at the stage's stride; eligible: origins that may be used. The columns after it
 count origins that were left out: target past the end of the span (end), purge, too little history
-before (history), embargo, an outage in the target (target), no candle at the origin, or not
-observed (origin), too few inputs observed (inputs). scored: target bars of val and test, each in
-one window; unscored: those left over at the end of an unbroken stretch."""
+before (history), embargo, an outage in the target (target), no candle at the origin, or an outage
+before it (origin), too few inputs observed (inputs), a feature without a value (undefined).
+scored: target bars of val and test, each in one window; unscored: those left over at the end of an
+unbroken stretch."""
 
 
 def describe(data: "BTCDataModule", *, provenance: bool = False) -> str:
@@ -89,6 +90,7 @@ def _describe_grid(data: "BTCDataModule") -> str:
             "taken as time without trades",
             f"          {len(table.outages):,} outages (longer holes): {outage_bars:,} bars not "
             "observed",
+            *[f"undefined {told}" for told in data.stages.tell_undefined()],
         ]
     )
 

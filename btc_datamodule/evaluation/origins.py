@@ -6,14 +6,16 @@ o - L + 1 - W on, its targets [a, a + H) with a = o + 1 + g. The first target ba
 span [b, e) of the stage: that makes it a candidate. It is left out, for the first of these that
 holds:
 
-    end       a + H > e: its last target bars belong to the next stage
-    purge     a + H > e - purge
-    history   it would need bars from before the table, or from before the wall of its span
-    embargo   or from before the end of the embargo (see ``walls``)
-    target    a bar of the target, or one that the target is measured from, lies in an outage: it
-              cannot be measured
-    origin    there is no candle for the origin, or it is not observed
-    inputs    less than ``min_observed`` of its input rows are observed
+    end        a + H > e: its last target bars belong to the next stage
+    purge      a + H > e - purge
+    history    it would need bars from before the table, or from before the wall of its span
+    embargo    or from before the end of the embargo (see ``walls``)
+    target     a bar of the target, or one that the target is measured from, lies in an outage: it
+               cannot be measured
+    origin     there is no candle for the origin, or a feature reaches back into an outage there
+    inputs     less than ``min_observed`` of its input rows are observed, for the same reasons
+    undefined  a feature has no value at the origin though all of its bars are known, or with
+               the rows in which that is so, less than ``min_observed`` of the inputs are observed
 
 Of these only ``target`` depends on what comes after the origin, apart from where the span ends. A
 filled row is no origin: of samples at the third row of a hole with ``max_fill`` 3 those would be
@@ -134,6 +136,7 @@ class Dropped(NamedTuple):
     target: int
     origin: int
     inputs: int
+    undefined: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,6 +158,7 @@ def find_origins(
     holes: Runs,
     outages: Runs,
     unobserved: Runs,
+    undefined: Runs,
     purge: int = 0,
     wall: int = 0,
     embargo: int = 0,
@@ -171,6 +175,8 @@ def find_origins(
         holes: runs of rows without a candle.
         outages: runs of rows whose bar is not known.
         unobserved: runs of rows not observed as input.
+        undefined: those in which it is a feature that has no value, sorted by start; they may
+            overlap, and reach beyond ``unobserved``.
         purge: bars to leave out before the end of the span.
         wall: first row that a sample may be made of.
         embargo: likewise, once the embargo is over.
@@ -195,9 +201,13 @@ def find_origins(
         shift = np.array([lead + shape.horizon - 1, lead - shape.reference_bars])
         runs = subtract_runs(runs, outages - shift)
     counts.append(count_rows(runs))
-    runs = subtract_runs(subtract_runs(runs, unobserved), holes)
+    unknown = subtract_runs(unobserved, undefined)
+    runs = subtract_runs(subtract_runs(runs, unknown), holes)
     counts.append(count_rows(runs))
     allowed = int(np.floor((1 - min_observed) * shape.lookback + 1e-9))
+    runs = subtract_runs(runs, find_sparse_origins(unknown, shape.lookback, allowed))
+    counts.append(count_rows(runs))
+    runs = subtract_runs(runs, unobserved)
     runs = subtract_runs(runs, find_sparse_origins(unobserved, shape.lookback, allowed))
     counts.append(count_rows(runs))
     return FoundOrigins(runs, counts[0], Dropped(*(-np.diff(counts)).tolist()))

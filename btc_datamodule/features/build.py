@@ -39,6 +39,13 @@ from btc_datamodule.features.table import (
     split_segments,
     stack_digests,
 )
+from btc_datamodule.features.undefined import (
+    FLAG,
+    JudgedRows,
+    find_undefined,
+    join_undefined,
+    judge_rows,
+)
 from btc_datamodule.store.candle_file import CandleReader, Header
 
 KEPT_SECONDS = 86_400
@@ -52,11 +59,19 @@ class Recipe:
         features: the columns of ``x``.
         max_fill: bars of each hole, from its first, that are taken as time without trades.
         span: candles outside it (epoch seconds) are left out.
+        flag: whether rows in which a feature is undefined are kept, and flagged by a column of
+            their own (``undefined``).
     """
 
     features: tuple[Feature, ...]
     max_fill: int
     span: Span
+    flag: bool = False
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns of ``x``."""
+        return (*(feature.name for feature in self.features), *[FLAG] * self.flag)
 
     def compute_key(self, header: Header) -> str:
         """Name of the content that this recipe makes of the candle file with ``header``."""
@@ -66,6 +81,7 @@ class Recipe:
             header.digest,
             header.interval,
             self.max_fill,
+            self.flag,
             max(self.span[0], header.span[0]),
             min(self.span[1], header.span[1]),
             *(feature.definition() for feature in self.features),
@@ -146,34 +162,34 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check:
             "`start` and `end`, or choose features with a shorter lookback"
         )
     unobserved: list[Runs] = []
+    undefined: list[NDArray[np.int64]] = []
     moments: list[Moments] = []
     digests: list[list[bytes]] = []
     with replace_hdf5(path) as (file, check_disk):
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
-        shapes["x"] = (grid.rows, len(recipe.features))
+        shapes["x"] = (grid.rows, len(recipe.columns))
         data = {
             name: file.create_dataset(name, shape=shape, dtype=DTYPES[name])
             for name, shape in shapes.items()
         }
         for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
             low, high = rows.start, rows.stop
-            x, bars = _compute_segment(reader, grid, recipe.features, low, high, check=check)
-            observed = np.isfinite(x).all(axis=1)
-            observed &= ~mark_runs(grid.outages, low, high)
-            observed[: max(0, warm - low)] = False
-            x[~observed] = 0
-            columns = {"x": x, "observed": observed, **bars}
+            judged, bars = _compute_segment(reader, grid, recipe, low, high, check=check)
+            observed = judged.observed
+            columns = {"x": judged.x, "observed": observed, **bars}
             stored = {name: columns[name].astype(code, copy=False) for name, code in DTYPES.items()}
             for name, values in stored.items():
                 data[name][rows] = values
             digests.append([hash_array(values) for values in stored.values()])
-            moments.append(Moments.of(x[observed]))
+            moments.append(Moments.of(judged.x[observed]))
             unobserved.append(find_runs(~observed, low))
+            undefined.append(find_undefined(judged.undefined, low))
             check_disk()
         segments = (*zip(*moments, strict=True), stack_digests(digests))
         small = {
             "holes": grid.holes.astype("<i8"),
             "unobserved": join_runs(unobserved).astype("<i8"),
+            "undefined": join_undefined(undefined).astype("<i8"),
             **{
                 name: np.array(items, dtype=code)
                 for (name, code), items in zip(SEGMENT_DTYPES.items(), segments, strict=True)
@@ -196,7 +212,7 @@ def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str,
         "candles": header.digest,
         "first": grid.first,
         "interval": int(grid.interval),
-        "features": json.dumps([feature.name for feature in recipe.features]),
+        "features": json.dumps(recipe.columns),
         "warm_up": count_warm_up(recipe.features),
         "present": grid.present,
         "max_fill": grid.max_fill,
@@ -206,13 +222,14 @@ def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str,
 def _compute_segment(
     reader: CandleReader,
     grid: Grid,
-    features: Sequence[Feature],
+    recipe: Recipe,
     low: int,
     high: int,
     *,
     check: bool,
-) -> tuple[NDArray[np.float32], dict[str, NDArray[np.float64]]]:
+) -> tuple[JudgedRows, dict[str, NDArray[np.float64]]]:
     """Features and bars of rows [low, high), the features checked for look-ahead."""
+    features = recipe.features
     early = max(0, low - count_warm_up(features))
     bars = grid.read_bars(reader, early, high)
     table = make_frame(grid.times(early, high), bars)
@@ -224,6 +241,9 @@ def _compute_segment(
         if check:
             rows = choose_rows(grid, early, low, high, values, bars["close"])
             check_lookback(feature, table, values, rows)
-        with np.errstate(over="ignore"):  # too large for float32 counts as not observed
+        with np.errstate(over="ignore"):  # too large for float32 counts as not finite
             x[:, column] = values[low - early :]
-    return x, {name: bars[name][low - early :] for name in BAR_COLUMNS}
+    outage = mark_runs(grid.outages, early, high)
+    lookbacks = [feature.lookback for feature in features]
+    judged = judge_rows(x, lookbacks, outage, flag=recipe.flag)
+    return judged, {name: bars[name][low - early :] for name in BAR_COLUMNS}

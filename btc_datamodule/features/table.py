@@ -3,13 +3,15 @@
 Owns the layout, the memory map and the digest of ``features-<key>.h5``; how one is built is told
 in ``build``. It is disposable, as it can always be built again.
 
-Layout, schema 4 (all datasets contiguous and unfiltered, little-endian)::
+Layout, schema 5 (all datasets contiguous and unfiltered, little-endian)::
 
     /x               (T, F) float32   features; 0 where the row was not observed
     /observed        (T,)   uint8     1 where the bar was observed and every feature has a value
     /<column>        (T,)   float64   open, high, low, close, volume, for targets; NaN in outages
     /holes           (n, 2) int64     runs of rows for which there is no candle
     /unobserved      (m, 2) int64     runs of rows where ``observed`` is 0
+    /undefined       (k, 3) int64     the number of a feature, and a run of rows in which it has no
+                                      value though all bars of its lookback are known
     /segment_count   (s,)   int64     observed rows in each segment
     /segment_mean    (s, F) float64   mean of each feature over the observed rows of a segment
     /segment_squares (s, F) float64   sum of the squared deviations from that mean
@@ -55,7 +57,7 @@ from btc_datamodule.features.moments import Moments
 if TYPE_CHECKING:
     import h5py
 
-SCHEMA = 4
+SCHEMA = 5
 SEGMENT_ROWS = 1 << 18
 """Rows of a segment: built at once, with moments and a digest of their own."""
 
@@ -89,6 +91,8 @@ class Table:
         holes: runs of rows whose bars the candle file does not have.
         max_fill: rows of each hole that are filled, from its first; the others are an outage.
         unobserved: runs of rows where ``observed`` is 0.
+        undefined: (k, 3) int64, the number of a feature, and a run of rows in which it has no value
+            though all bars of its lookback are known.
         present: rows whose bar the candle file has.
         moments: of the observed rows of ``x`` in each segment.
         digests: (s, 7, 32) uint8, SHA-256 of each segment of the arrays of ``DTYPES``.
@@ -104,6 +108,7 @@ class Table:
     holes: Runs
     max_fill: int
     unobserved: Runs
+    undefined: NDArray[np.int64]
     present: int
     moments: tuple[Moments, ...]
     digests: NDArray[np.uint8]
@@ -149,6 +154,7 @@ class Table:
                 holes=find_dataset(path, file, "holes")[()],
                 max_fill=read_attribute(path, file, "max_fill", int),
                 unobserved=find_dataset(path, file, "unobserved")[()],
+                undefined=find_dataset(path, file, "undefined")[()],
                 key=read_attribute(path, file, "key", str),
                 first=first,
                 interval=interval,
@@ -331,7 +337,7 @@ def compute_digest(path: Path, file: "h5py.File") -> str:
         [hash_array(dataset[rows]) for dataset in data.values()]
         for rows in split_segments(first, interval, 0, data["x"].shape[0])
     ]
-    small = (*SEGMENT_DTYPES, "holes", "unobserved")
+    small = (*SEGMENT_DTYPES, "holes", "unobserved", "undefined")
     return combine_digests(
         stack_digests(digests),
         data["x"].shape,

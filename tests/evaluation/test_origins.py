@@ -44,6 +44,7 @@ def cases(draw: st.DrawFn) -> dict[str, object]:
         "absent": absent,
         "outage": outage,
         "unobserved": outage | extra,
+        "undefined": np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows))),
         "span": (start, draw(st.integers(start, rows + 3))),
         "warm_up": draw(st.integers(0, 5)),
         "purge": draw(st.integers(0, 3)),
@@ -73,11 +74,15 @@ def fate(case: dict, origin: int) -> str | None:  # type: ignore[type-arg]  # no
         return "embargo"
     if need and case["outage"][target - shape.reference_bars : target + shape.horizon].any():
         return "target"
-    inputs = case["unobserved"][origin - shape.lookback + 1 : origin + 1]
-    if inputs[-1] or case["absent"][origin]:
+    own = slice(origin - shape.lookback + 1, origin + 1)
+    inputs, undefined = case["unobserved"][own], case["undefined"][own]
+    allowed = (1 - case["min_observed"]) * shape.lookback + 1e-9
+    if (inputs & ~undefined)[-1] or case["absent"][origin]:
         return "origin"
-    if inputs.sum() > (1 - case["min_observed"]) * shape.lookback + 1e-9:
+    if (inputs & ~undefined).sum() > allowed:
         return "inputs"
+    if inputs[-1] or inputs.sum() > allowed:
+        return "undefined"
     return "kept"
 
 
@@ -96,6 +101,7 @@ def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) ->
         holes=find_runs(case["absent"]),
         outages=find_runs(case["outage"]),
         unobserved=find_runs(case["unobserved"]),
+        undefined=find_runs(case["undefined"]),
         need_target=case["need_target"],
     )
     fates = {origin: fate(case, origin) for origin in range(-8, case["rows"] + 8)}
@@ -121,6 +127,7 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
             holes=none,
             outages=none,
             unobserved=none,
+            undefined=none,
             wall=wall,
             embargo=embargo,
         ).runs
