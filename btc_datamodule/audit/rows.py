@@ -63,8 +63,8 @@ def check_table(used: Stages) -> Counter[str]:
         own = slice(rows.start - rows.stop, None)
         when = times[own]
         with np.errstate(over="ignore"):
-            values = np.stack([feature(frame)[own] for feature in features], axis=1)
-            values = values.astype(np.float32)
+            computed = np.stack([feature(frame)[own] for feature in features], axis=1)
+            values = computed.astype(np.float32)
         x, observed, without = judge_rows(
             values,
             [feature.lookback for feature in features],

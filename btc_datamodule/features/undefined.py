@@ -52,21 +52,22 @@ def judge_rows(
             them, less one, come before the first of the n, or the frame begins with the series.
         flag: whether rows with undefined features are observed, and flagged.
     """
-    rows = np.arange(len(outage))
+    rows, own = np.arange(len(outage)), slice(len(outage) - len(values), None)
     # Bars in a row that are known up to each row, itself included.
-    known = (rows - np.maximum.accumulate(np.where(outage, rows, -1)))[len(outage) - len(values) :]
-    defined = np.isfinite(values)
-    undefined = ~defined & (known[:, np.newaxis] >= np.array(lookbacks))
-    counts = (defined | undefined).all(axis=1)
-    counts &= ~outage[len(outage) - len(values) :]
-    counts &= rows[len(outage) - len(values) :] >= max(lookbacks) - 1
+    known: NDArray[np.int64] = (rows - np.maximum.accumulate(np.where(outage, rows, -1)))[own]
+    defined: Mask = np.isfinite(values)
+    undefined: Mask = ~defined & np.greater_equal.outer(known, lookbacks)
+    counts: Mask = np.all(defined | undefined, axis=1, keepdims=True)[:, 0]
+    counts &= ~outage[own] & (rows[own] >= max(lookbacks) - 1)
     undefined &= counts[:, np.newaxis]
-    flagged = undefined.any(axis=1)
+    flagged: Mask = np.any(undefined, axis=1, keepdims=True)
     x = values
     if flag:
-        x = np.concatenate([np.where(undefined, np.float32(0), values), flagged[:, None]], axis=1)
+        x = np.concatenate(
+            [np.where(undefined, np.float32(0), values), flagged[:, np.newaxis]], axis=1
+        )
     else:
-        counts &= ~flagged
+        counts &= ~flagged[:, 0]
     x = x.astype(np.float32, copy=False)
     x[~counts] = 0
     return JudgedRows(x, counts, undefined)

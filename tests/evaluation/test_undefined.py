@@ -10,6 +10,7 @@ import pytest
 
 from btc_datamodule import BTCDataModule, CandleFile, Feature, FractionSplit
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.evaluation.splits import STAGES
 from tests.factories import HOUR, START, candles_of, make_datamodule
 
 QUIET = [50, 51, 52, 168, 193]
@@ -66,7 +67,7 @@ def test_what_the_warning_advises_keeps_every_window(tmp_path: Path, source: Can
         features = ["log_return", "quiet = max(volume, 0.001).log()"]
         written = make(tmp_path, source=source, features=features)
         flagged = make(tmp_path, source=source, undefined="flag")
-    for stage, lost in (("train", 6), ("val", 4), ("test", 4), ("predict", 4)):
+    for stage, lost in zip(STAGES, (6, 4, 4, 4), strict=True):
         assert len(written.dataset(stage)) == len(dropped.dataset(stage)) + lost
         assert len(flagged.dataset(stage)) == len(dropped.dataset(stage)) + lost
     assert flagged.describe()["undefined"].sum() == 0
