@@ -63,9 +63,7 @@ def judge_rows(
     flagged: Mask = np.any(undefined, axis=1, keepdims=True)
     x = values
     if flag:
-        x = np.concatenate(
-            [np.where(undefined, np.float32(0), values), flagged[:, np.newaxis]], axis=1
-        )
+        x = np.concatenate([np.where(undefined, np.float32(0), values), flagged], axis=1)
     else:
         counts &= ~flagged[:, 0]
     x = x.astype(np.float32, copy=False)
