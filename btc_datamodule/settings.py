@@ -69,7 +69,7 @@ class Settings:
         target_scaling: method for ``y``.
         max_fill: bars of each hole, from its first, that are filled.
         min_observed: least share of observed input bars.
-        data_dir: folder of the HDF5 files.
+        data_dir: folder of the HDF5 files, absolute: a process may change its folder later.
 
     Raises:
         ConfigError: for the first argument that is wrong on the face of it.
@@ -152,7 +152,7 @@ class Settings:
             eval_stride=horizon if eval_stride is None else eval_stride,
             max_fill=given["max_fill"],
             min_observed=given["min_observed"],
-            data_dir=Path(given["data_dir"]).expanduser(),
+            data_dir=Path(given["data_dir"]).expanduser().absolute(),
             **{name: given[name] for name in alike},
         )
 
