@@ -7,22 +7,22 @@ them, splits them by time and fits the scaler on train (``stages``). The loaders
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import fields, replace
+from dataclasses import replace
+from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from btc_datamodule.arguments import Arguments
 from btc_datamodule.candles.timeline import Instant
 from btc_datamodule.checks import unwrap
-from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.scaling import Scaling
 from btc_datamodule.evaluation.splits import STAGES, Split, Stage
@@ -32,11 +32,11 @@ from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
 from btc_datamodule.sources.base import Source
-from btc_datamodule.stages import Stages, View, prepare
+from btc_datamodule.stages import Stages, prepare
+from btc_datamodule.training.batch_size import correct_found_size
 from btc_datamodule.training.internals import get_callbacks, is_fitting, is_overfitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
-from btc_datamodule.training.stop_checkpoint import silence_advice
 from btc_datamodule.training.stopping import StopTogether
 from btc_datamodule.windows.dataset import Batch, WindowDataset
 from btc_datamodule.windows.device import DeviceGather, gather_nested
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
 
 
 @public
-class BTCDataModule(LightningDataModule):
+class BTCDataModule(Arguments):
     """Bitcoin candles as train, validation, test and predict windows.
 
     Args:
@@ -161,21 +161,6 @@ class BTCDataModule(LightningDataModule):
             rank_zero_warn(doubt)
         self.save_hyperparameters(list_hyperparameters(self._given, self.settings))
 
-    if not TYPE_CHECKING:
-
-        def __getattr__(self, name: str) -> Any:
-            if name in _FIXED and "settings" in vars(self):
-                return getattr(self.settings, name)
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _FIXED and "settings" in vars(self):
-            raise ConfigError(
-                f"{name} decides the windows and is fixed once a datamodule is made: make another "
-                f"one, BTCDataModule({name}=...)"
-            )
-        super().__setattr__(name, value)
-
     def with_fold(self, fold: int) -> Self:
         """A datamodule with the same settings for another fold of the split.
 
@@ -184,42 +169,8 @@ class BTCDataModule(LightningDataModule):
         Raises:
             ConfigError: if the split has only one fold, or ``fold`` is no whole number.
         """
-        return type(self)(**self._given | {"split": self.split.with_fold(fold)})
-
-    @property
-    def trainer(self) -> Trainer | None:
-        """The Trainer that the datamodule was last given to."""
-        return self._trainer
-
-    @trainer.setter
-    def trainer(self, trainer: Trainer | None) -> None:
-        self._trainer = trainer
-        if trainer is not None:
-            silence_advice(trainer)
-
-    settings: Settings
-
-    # What is known without any data.
-
-    source = View(lambda dm: dm.settings.source, "Where candles come from.")
-    interval = View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
-    features = View(lambda dm: dm.settings.features, "Columns of ``Batch.x``.")
-    target = View(lambda dm: dm.settings.target, "What ``Batch.y`` is.")
-    split = View(lambda dm: dm.settings.split, "How time is divided.")
-    shape = View(lambda dm: dm.settings.shape, "Extent of a sample, in bars.")
-    lookback = View(lambda dm: dm.settings.shape.lookback, "L, input bars.")
-    horizon = View(lambda dm: dm.settings.shape.horizon, "H, target bars.")
-    n_features = View(lambda dm: dm.settings.n_features, "F, the last axis of ``Batch.x``.")
-    target_shape = View(lambda dm: dm.settings.target_shape, "Shape of one sample's target.")
-    candle_path = View(lambda dm: dm.settings.candle_path, "The candle file.")
-
-    # What is known after ``setup``; NotPreparedError before.
-
-    table = View(lambda dm: dm.stages.table, "The feature file.")
-    fold = View(lambda dm: dm.stages.fold, "The spans of the stages.")
-    n_folds = View(lambda dm: dm.stages.n_folds, "How many folds the split makes of the candles.")
-    scaler = View(lambda dm: dm.stages.fitted.scaler, "Statistics of the train rows.")
-    target_scaler = View(lambda dm: dm.stages.fitted.target_scaler, "Those of the train targets.")
+        fixed = {"split": self.split.with_fold(fold), "data_dir": self.settings.data_dir}
+        return type(self)(**self._given | fixed)
 
     # The hooks of a LightningDataModule.
 
@@ -298,6 +249,8 @@ class BTCDataModule(LightningDataModule):
 
     def teardown(self, stage: str | None = None) -> None:
         """Let go of the rows on the device, if they are there."""
+        if self.trainer is not None:
+            correct_found_size(self.trainer, self.batch_size)
         if self._device_gather is not None:
             self._device_gather.release()
 
@@ -383,13 +336,6 @@ class BTCDataModule(LightningDataModule):
         """
         return self.stages.to_prices(y, origin_time)
 
-    @property
-    def stages(self) -> Stages:
-        """What each stage may see; ``NotPreparedError`` before ``setup()``."""
-        if self._stages is None:
-            raise NotPreparedError("call prepare_data() and setup() first")
-        return self._stages
-
     def _make_loader(self, stage: Stage) -> DataLoader[Batch]:
         """The one factory of loaders: whole batches of positions in, whole batches out."""
         windows, train = self.dataset(stage), stage == "train"
@@ -401,11 +347,12 @@ class BTCDataModule(LightningDataModule):
             self,
             shuffle=self.shuffle if train and not is_overfitting(self.trainer) else "none",
             drop_last=train,
-            ranks=count_ranks(self.trainer),
+            ranks=partial(count_ranks, self.trainer),
             stride=self.settings.stride,
             gather=self._get_device_gather() if on_device else None,
             pinned=pinned,
         )
+        loader.may_be_empty = self._is_twin
         if train and self.trainer is not None:
             loader.progress = FitProgress(self.trainer)
         return loader
@@ -434,5 +381,3 @@ class BTCDataModule(LightningDataModule):
 
 
 _ARGUMENTS = tuple(signature(BTCDataModule).parameters)
-_FIXED = {field.name for field in fields(Settings)} - {"shape"} | {"lookback", "horizon", "gap"}
-_FIXED |= {"offset"}

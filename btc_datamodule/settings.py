@@ -71,7 +71,7 @@ class Settings:
         max_fill: bars of each hole, from its first, that are filled.
         min_observed: least share of observed input bars.
         undefined: what becomes of bars that are known and that a feature has no value for.
-        data_dir: folder of the HDF5 files.
+        data_dir: folder of the HDF5 files, absolute: a process may change its folder later.
 
     Raises:
         ConfigError: for the first argument that is wrong on the face of it.
@@ -161,7 +161,7 @@ class Settings:
             eval_stride=horizon if eval_stride is None else eval_stride,
             max_fill=given["max_fill"],
             min_observed=given["min_observed"],
-            data_dir=Path(given["data_dir"]).expanduser(),
+            data_dir=Path(given["data_dir"]).expanduser().absolute(),
             **{name: given[name] for name in alike},
         )
 

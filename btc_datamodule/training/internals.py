@@ -48,13 +48,22 @@ def is_fitting(trainer: Trainer) -> bool:
     return trainer.state.fn == TrainerFn.FITTING
 
 
+def is_at_work(trainer: Trainer) -> bool:
+    """Whether a Trainer is in a fit, an evaluation or a prediction now.
+
+    Relies on ``Trainer.state.status``: a Trainer keeps its arguments, and its datamodule, when it
+    is done. Without it a loader made by hand after a fit would be that of the fit's ranks.
+    """
+    return trainer.state.status == TrainerStatus.RUNNING
+
+
 def is_overfitting(trainer: Trainer | None) -> bool:
     """Whether a Trainer is at work on a few batches again and again (``overfit_batches``).
 
-    Relies on ``Trainer.state.status``: a Trainer keeps its arguments, and its datamodule, when it
-    is done. Without it a loader made by hand after such a fit would be in order of time.
+    Relies on ``Trainer.overfit_batches``, which is set from outside its class. Without it such a
+    fit would have other batches in each epoch.
     """
-    at_work = trainer is not None and trainer.state.status == TrainerStatus.RUNNING
+    at_work = trainer is not None and is_at_work(trainer)
     return at_work and bool(getattr(trainer, "overfit_batches", 0))
 
 

@@ -37,8 +37,12 @@ class FitProgress:
 
 
 def count_ranks(trainer: Trainer | None) -> tuple[int, int]:
-    """How many ranks there are, and which this is: a Trainer's, or those of torch.distributed."""
-    if trainer is not None:
+    """How many ranks there are now, and which this is.
+
+    Those of a Trainer while it is at work; else those of torch.distributed, if it has any: a
+    loader can be handed to Fabric, or to another Trainer than the datamodule was.
+    """
+    if trainer is not None and internals.is_at_work(trainer):
         return trainer.world_size, trainer.global_rank
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return torch.distributed.get_world_size(), torch.distributed.get_rank()

@@ -41,7 +41,7 @@ class BufferPool:
     def allocate(self, count: int, width: int) -> Tensor:
         """A (count, width) float32 tensor, not filled: with whatever was in its memory before."""
         if self.pinned:
-            return torch.empty((count, width), pin_memory=True)
+            return torch.empty((count, width), dtype=torch.float32, pin_memory=True)
         size = 4 * count * width
         if size < RECYCLED_BYTES:  # numpy is quicker than torch to get memory: 5 of 26 µs
             return torch.from_numpy(np.empty((count, width), dtype=np.float32))

@@ -27,6 +27,7 @@ from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.buffers import BufferPool
+from btc_datamodule.windows.positions import Index, read_positions
 
 
 @public
@@ -61,7 +62,7 @@ TARGET_BYTES = 1 << 24
 class WindowDataset(Dataset[Batch]):
     """Windows of one stage, read from the feature file on demand.
 
-    ``dataset[i]`` is one sample; ``dataset[positions]`` with an int64 array is a whole batch in
+    ``dataset[i]`` is one sample; ``dataset[positions]`` with several positions is a whole batch in
     one gather. Holds no file handle: it can be pickled, forked and spawned, and each process
     maps the file for itself.
 
@@ -105,21 +106,24 @@ class WindowDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self.origins)
 
-    def __getitem__(self, index: int | NDArray[np.int64] | BatchRequest) -> Batch:
-        """One sample for an int, a batch for an array of positions or a ``BatchRequest``.
+    def __getitem__(self, index: Index | BatchRequest) -> Batch:
+        """One sample for a whole number, a batch for several positions or a ``BatchRequest``.
+
+        Several are a slice, a list or an array (n,) of whole numbers, or a mask with a bool for
+        each window, and mean what they mean to numpy. An int64 array is the fastest.
 
         Raises:
-            IndexError: if a position lies outside [-len, len).
+            IndexError: if a position lies outside [-len, len), or the index is none of these.
         """
         if isinstance(index, BatchRequest):
             self.read_ahead(index.ahead)
             index = index.positions
-        positions = np.asarray(index, dtype=np.int64)
-        if positions.ndim == 0:
-            one = self._gather(self.origins[self._resolve_positions(positions[np.newaxis])])
-            batch = Batch(*(field[0] for field in one))
-        else:
-            batch = self._gather(self.origins[self._resolve_positions(positions)])
+        single = False
+        if type(index) is not np.ndarray or index.dtype != np.int64 or index.ndim != 1:
+            index, single = read_positions(index, len(self))
+        batch = self._gather(self.origins[self._resolve_positions(index)])
+        if single:
+            batch = Batch(*(field[0] for field in batch))
         return batch if self.transform is None else self.transform(batch)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -189,7 +193,8 @@ class WindowDataset(Dataset[Batch]):
         # One pass finds either fault: taken for unsigned, a negative number is huge.
         if positions.size and positions.view(np.uint64).max() >= size:
             if positions.min() < -size or positions.max() >= size:
-                raise IndexError(f"position outside a dataset of {size} windows: {positions}")
+                outside = positions[(positions < -size) | (positions >= size)][0]
+                raise IndexError(f"position {outside} lies outside a dataset of {size} windows")
             return positions % size
         return positions
 

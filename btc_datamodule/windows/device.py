@@ -14,7 +14,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.dataset import Batch, Transform, WindowDataset
+from btc_datamodule.windows.rebuilt import refuse_rebuilt
 
 DEVICE_SHARE = 0.5
 """Of the free memory of a device that rows may take: training needs the rest."""
@@ -56,6 +57,17 @@ class WindowStarts:
         self.y = y
         self.origin_time = origin_time
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in Batch._fields:
+                raise ConfigError(
+                    f"a batch has no {name} before `transfer_batch_to_device`: with `gather: "
+                    "device` it is made there. A Trainer calls it by itself; elsewhere write "
+                    "`batch = dm.transfer_batch_to_device(batch, device, 0)`"
+                )
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
     def pin_memory(self) -> "WindowStarts":
         """A copy in pinned memory: ``DataLoader(pin_memory=True)`` asks for it."""
         pinned = (tensor.pin_memory() for tensor in (self.rows, self.y, self.origin_time))
@@ -74,6 +86,7 @@ class StartsDataset(Dataset[WindowStarts]):
     def __init__(self, windows: WindowDataset, first: int, key: str) -> None:
         self.windows = windows
         self.windows.ahead_bytes = 0  # inputs are not gathered here: no process scales a copy
+        self.windows.transform = None  # it is done on the device, and loader processes need none
         self.first = first
         self.key = key
 
@@ -81,10 +94,16 @@ class StartsDataset(Dataset[WindowStarts]):
         return len(self.windows)
 
     def __getitem__(self, positions: NDArray[np.int64] | BatchRequest) -> WindowStarts:
-        """The windows at some positions, which must lie in [0, len)."""
+        """The windows at some positions, which must lie in [0, len).
+
+        Raises:
+            ConfigError: if they are no int64 array: the loader was taken apart.
+        """
         if isinstance(positions, BatchRequest):
             self.windows.read_ahead(positions.ahead, inputs=False)
             positions = positions.positions
+        if not isinstance(positions, np.ndarray):
+            refuse_rebuilt()
         origins = self.windows.origins[positions]
         y, times = self.windows.gather_outputs(origins)
         return WindowStarts(self.key, torch.from_numpy(origins - self.first), y, times)

@@ -16,11 +16,14 @@ import torch
 from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
 from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.dataset import Batch, WindowDataset, pass_through
 from btc_datamodule.windows.device import DeviceGather
-from btc_datamodule.windows.sampler import InOrderSampler, Shuffle, WindowSampler
+from btc_datamodule.windows.rebuilt import LoadedWindows, refuse_rebuilt
+from btc_datamodule.windows.sampler import InOrderSampler, Ranks, Shuffle, WindowSampler
+from btc_datamodule.windows.sending import check_sendable
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
@@ -44,9 +47,12 @@ class WindowLoader(DataLoader[Batch]):
     Attributes:
         progress: the training that the loader follows through an epoch, if it draws its batches
             from this loader; None for a loader that always gives whole epochs.
+        may_be_empty: whether a train loader may have fewer windows than one global batch; one that
+            may not says so, where a Trainer would end a fit of no steps well.
     """
 
     progress: Progress | None = None
+    may_be_empty = False
     _asked = False
     _running = 0
 
@@ -59,6 +65,24 @@ class WindowLoader(DataLoader[Batch]):
         used = self._is_trained_with()
         first, self._asked = used and not self._asked, self._asked or used
         return self._iterate_epoch(resumes=first)
+
+    def __len__(self) -> int:
+        """Batches of an epoch, on this rank.
+
+        Raises:
+            ConfigError: if train has not even one.
+        """
+        sampler = self._sampler
+        count = len(sampler)
+        if not count and sampler.drop_last and not self.may_be_empty:
+            ranks = sampler.num_replicas
+            each = f"{ranks} ranks of batch_size " * (ranks > 1) or "batch_size "
+            raise ConfigError(
+                f"train has fewer windows than one batch ({sampler.size:,} windows, "
+                f"{each}{sampler.batch_size:,}): lower `batch_size` or `stride`, or widen `start` "
+                "and `end`"
+            )
+        return count
 
     def state_dict(self) -> dict[str, Any]:
         """All that the order depends on; having a state, the loader passes for one to resume."""
@@ -96,12 +120,19 @@ class WindowLoader(DataLoader[Batch]):
 
     @property
     def _sampler(self) -> WindowSampler:
-        assert isinstance(self.sampler, WindowSampler)
+        if not isinstance(self.sampler, WindowSampler):
+            refuse_rebuilt()
         return self.sampler
+
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        """What accelerate asks of a loader before it makes another one of its parts."""
+        refuse_rebuilt()
 
     def _iterate_epoch(self, resumes: bool) -> Iterator[Batch]:
         if resumes and self.progress is not None:
             self._sampler.skip(self.progress.count_batches_seen(self))
+        len(self)  # so that an epoch without a batch does not pass for one
         self._running += 1
         try:
             yield from self._iterate_batches()
@@ -113,7 +144,10 @@ class WindowLoader(DataLoader[Batch]):
             # All that DataLoader does then is to look up the next positions, for the price of a
             # small batch; and to take a seed from torch, as with workers too.
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
-            return map(self.dataset.__getitem__, self.sampler)
+            fetch = self.dataset
+            if isinstance(fetch, LoadedWindows):
+                fetch = fetch.windows
+            return map(fetch.__getitem__, self.sampler)
         if self._running > 1:  # persistent workers serve one iterator, and would begin it again
             return self._get_iterator()
         return super().__iter__()
@@ -145,7 +179,7 @@ def make_loader(
     *,
     shuffle: Shuffle,
     drop_last: bool,
-    ranks: tuple[int, int],
+    ranks: Ranks,
     stride: int,
     gather: DeviceGather | None,
     pinned: bool,
@@ -157,10 +191,13 @@ def make_loader(
         options: how to load.
         shuffle: order of the windows.
         drop_last: leave out the end of an epoch that fills no global batch.
-        ranks: how many there are, and which this is.
+        ranks: says how many there are, and which this is.
         stride: bars from one window to the next, so that a block is a length of the file.
         gather: gathers batches on the device; None to gather them on the host.
         pinned: whether batches are to lie in pinned memory.
+
+    Raises:
+        ConfigError: if the loader processes cannot be sent the transform or the target.
     """
     num_workers = options.num_workers
     if pinned and not num_workers and torch.cuda.is_available():
@@ -171,13 +208,16 @@ def make_loader(
         shuffle=shuffle,
         seed=options.seed,
         drop_last=drop_last,
-        num_replicas=ranks[0],
-        rank=ranks[1],
+        ranks=ranks,
         block=max(1, BLOCK_WINDOWS // stride),
     )
+    # What a model is handed are batches in either case: see ``gather_nested``.
+    dataset: Any = LoadedWindows(windows) if gather is None else gather.make_dataset(windows)
+    if num_workers:
+        parts = {"transform": windows.transform, "target": windows.target, "dataset": dataset}
+        check_sendable(parts, options.start_method)
     return WindowLoader(
-        # What a model is handed are batches in either case: see ``gather_nested``.
-        windows if gather is None else cast("Dataset[Batch]", gather.make_dataset(windows)),
+        cast("Dataset[Batch]", dataset),
         sampler=sampler,
         batch_size=None,
         num_workers=num_workers,

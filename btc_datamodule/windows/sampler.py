@@ -1,7 +1,9 @@
 """Sampling: in which order windows are seen, as a pure function of (seed, epoch, position).
 
 The sampler yields whole batches of positions, and each rank takes its slice of every global batch,
-so the global order depends only on the seed, the epoch and the global batch size.
+so the global order depends only on the seed, the epoch and the global batch size. How many ranks
+there are it asks when it is iterated, and when its length is asked for: when a loader is made by
+hand, before a Trainer or Fabric has started the ranks, nobody knows.
 
 ``full`` permutes all windows (``permutation``). ``block`` is for a feature file larger than memory
 (``blocks``). ``none`` is the order of time.
@@ -29,6 +31,15 @@ Positions = NDArray[np.int64] | BatchRequest
 """A batch to gather: its positions, and with the order ``block`` what to read meanwhile."""
 
 
+Ranks = Callable[[], tuple[int, int]]
+"""Says how many ranks there are, and which this is."""
+
+
+def be_alone() -> tuple[int, int]:
+    """The ``Ranks`` of one process."""
+    return 1, 0
+
+
 class WindowSampler(DistributedSampler[Positions]):
     """Yields batches of positions, for this rank, as int64 arrays.
 
@@ -43,8 +54,7 @@ class WindowSampler(DistributedSampler[Positions]):
         drop_last: leave out the end of the epoch that fills no global batch (train). Otherwise
             (evaluation) the ranks share it: each window is seen once, and some ranks may have
             a batch less.
-        num_replicas: ranks.
-        rank: this rank.
+        ranks: asked for the ranks at each iteration, and for each length.
         block: windows in a block, with "block".
         pool: blocks in a pool, with "block".
     """
@@ -57,19 +67,17 @@ class WindowSampler(DistributedSampler[Positions]):
         shuffle: Shuffle,
         seed: int = 0,
         drop_last: bool,
-        num_replicas: int = 1,
-        rank: int = 0,
+        ranks: Ranks = be_alone,
         block: int = BLOCK_WINDOWS,
         pool: int = POOL_BLOCKS,
     ) -> None:
-        super().__init__(
-            cast("Dataset[Positions]", range(size)),  # only its length is used
-            num_replicas=num_replicas,
-            rank=rank,
-            shuffle=shuffle != "none",
-            seed=seed,
-            drop_last=drop_last,
-        )
+        # DistributedSampler's own would ask for the ranks, and keep the answer.
+        self.dataset = cast("Dataset[Positions]", range(size))
+        self.epoch = 0
+        self.shuffle = shuffle != "none"
+        self.seed = seed
+        self.drop_last = drop_last
+        self.ranks = ranks
         self.size = size
         self.batch_size = batch_size
         self.order = shuffle
@@ -83,15 +91,16 @@ class WindowSampler(DistributedSampler[Positions]):
 
     def __iter__(self) -> Iterator[Positions]:
         skipped, self._skipped = self._skipped, 0
-        length, whole = self.batch_size, self.batch_size * self.num_replicas
+        ranks, rank = self.ranks()
+        length, whole = self.batch_size, self.batch_size * ranks
         full, rest = divmod(self.size, whole)
         batches = self._choose_order()
         # The batches of one rank follow each other; those of several do not.
-        at_once = max(1, PERMUTED_AT_ONCE // length) if self.num_replicas == 1 else 1
+        at_once = max(1, PERMUTED_AT_ONCE // length) if ranks == 1 else 1
         for first in range(skipped, full, at_once):
             count = min(at_once, full - first)
-            yield from batches(first * whole + self.rank * length, count, length)
-        start, end = self._split_rest(rest)
+            yield from batches(first * whole + rank * length, count, length)
+        start, end = rank * rest // ranks, (rank + 1) * rest // ranks
         if not self.drop_last and start < end and skipped <= full:
             yield from batches(full * whole + start, 1, end - start)
 
@@ -101,11 +110,22 @@ class WindowSampler(DistributedSampler[Positions]):
         A Trainer refuses a loader of length 0 on one rank alone, and takes no harm from one that
         ends early.
         """
-        full, rest = divmod(self.size, self.batch_size * self.num_replicas)
+        ranks, rank = self.ranks()
+        full, rest = divmod(self.size, self.batch_size * ranks)
         if self.drop_last:
             return full
-        start, end = self._split_rest(rest)
-        return full + (start < end or 0 < self.size < self.num_replicas)
+        start, end = rank * rest // ranks, (rank + 1) * rest // ranks
+        return full + (start < end or 0 < self.size < ranks)
+
+    @property
+    def num_replicas(self) -> int:  # type: ignore[override]  # what torch calls it, to be read
+        """How many ranks there are now."""
+        return self.ranks()[0]
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        """Which of them this is."""
+        return self.ranks()[1]
 
     def _choose_order(self) -> Callable[[int, int, int], Iterable[Positions]]:
         """The order of this epoch.
@@ -124,13 +144,6 @@ class WindowSampler(DistributedSampler[Positions]):
         return lambda start, count, length: np.arange(
             start, start + count * length, dtype=np.int64
         ).reshape(count, length)
-
-    def _split_rest(self, rest: int) -> tuple[int, int]:
-        """This rank's part of a ragged last global batch of ``rest`` windows."""
-        return (
-            self.rank * rest // self.num_replicas,
-            (self.rank + 1) * rest // self.num_replicas,
-        )
 
 
 class InOrderSampler(WindowSampler, SequentialSampler):  # type: ignore[misc]  # yields batches

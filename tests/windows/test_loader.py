@@ -153,6 +153,6 @@ def test_only_what_a_batch_is_made_of_is_read_ahead(
     dm = datamodule(folder, shuffle="block", **settings)
     loader = dm.train_dataloader()
     dataset: Any = loader.dataset
-    getattr(dataset, "windows", dataset).ahead_bytes = 0
+    dataset.windows.ahead_bytes = 0
     next(iter(loader))
     assert asked == names

@@ -32,7 +32,12 @@ def test_train_ranks_share_each_global_batch_and_drop_only_the_ragged_end(
 ) -> None:
     samplers = [
         WindowSampler(
-            size, per_rank, shuffle=shuffle, seed=5, drop_last=True, num_replicas=ranks, rank=rank
+            size,
+            per_rank,
+            shuffle=shuffle,
+            seed=5,
+            drop_last=True,
+            ranks=lambda rank=rank: (ranks, rank),
         )
         for rank in range(ranks)
     ]
@@ -54,7 +59,7 @@ def test_evaluation_ranks_see_every_window_exactly_once(
 ) -> None:
     samplers = [
         WindowSampler(
-            size, per_rank, shuffle="none", drop_last=False, num_replicas=ranks, rank=rank
+            size, per_rank, shuffle="none", drop_last=False, ranks=lambda rank=rank: (ranks, rank)
         )
         for rank in range(ranks)
     ]
@@ -89,7 +94,7 @@ def test_skipping_gives_the_rest_of_the_epoch_and_lasts_for_one_iteration(
 ) -> None:
     for rank in range(3):
         sampler = WindowSampler(
-            100, 8, shuffle=shuffle, drop_last=drop_last, num_replicas=3, rank=rank
+            100, 8, shuffle=shuffle, drop_last=drop_last, ranks=lambda rank=rank: (3, rank)
         )
         sampler.set_epoch(4)
         whole = batches(sampler)

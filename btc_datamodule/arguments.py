@@ -1,0 +1,163 @@
+"""What a datamodule was given: fixed arguments, hyper-parameters, and back from a checkpoint.
+
+``Arguments`` is ``BTCDataModule`` without its work. What decides the windows is read from
+``settings``, and what follows from the data from ``stages``; neither is ever set. The arguments are
+in checkpoints as plain values, under their own names; loggers are told them as ``data/lookback``
+and so on, since a model has arguments of its own and may call them the same: a PatchTST has a
+``stride``.
+"""
+
+import re
+from argparse import ArgumentError
+from dataclasses import fields
+from typing import IO, TYPE_CHECKING, Any, Self
+
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.utilities.parsing import AttributeDict
+
+from btc_datamodule.errors import ConfigError, NotPreparedError
+from btc_datamodule.settings import Settings
+from btc_datamodule.stages import Stages, View
+from btc_datamodule.training.batch_size import bound_batch_size
+from btc_datamodule.training.stop_checkpoint import silence_advice
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+FIXED = {field.name for field in fields(Settings)} - {"shape"} | {"lookback", "horizon", "gap"}
+FIXED |= {"offset"}
+"""Arguments that decide the windows."""
+
+LOGGED_AS = "data/"
+"""What stands before the name of an argument in a logger."""
+
+
+class Arguments(LightningDataModule):
+    """A LightningDataModule whose windows are decided by ``settings``, once and for all."""
+
+    settings: Settings
+    _stages: Stages | None = None
+
+    @property
+    def trainer(self) -> Trainer | None:
+        """The Trainer that the datamodule was last given to."""
+        return self._trainer
+
+    @trainer.setter
+    def trainer(self, trainer: Trainer | None) -> None:
+        self._trainer = trainer
+        if trainer is not None:
+            silence_advice(trainer)
+
+    # What is known without any data.
+
+    source = View(lambda dm: dm.settings.source, "Where candles come from.")
+    interval = View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
+    features = View(lambda dm: dm.settings.features, "Columns of ``Batch.x``.")
+    target = View(lambda dm: dm.settings.target, "What ``Batch.y`` is.")
+    split = View(lambda dm: dm.settings.split, "How time is divided.")
+    shape = View(lambda dm: dm.settings.shape, "Extent of a sample, in bars.")
+    lookback = View(lambda dm: dm.settings.shape.lookback, "L, input bars.")
+    horizon = View(lambda dm: dm.settings.shape.horizon, "H, target bars.")
+    n_features = View(lambda dm: dm.settings.n_features, "F, the last axis of ``Batch.x``.")
+    target_shape = View(lambda dm: dm.settings.target_shape, "Shape of one sample's target.")
+    candle_path = View(lambda dm: dm.settings.candle_path, "The candle file.")
+
+    # What is known after ``setup``; NotPreparedError before.
+
+    table = View(lambda dm: dm.stages.table, "The feature file.")
+    fold = View(lambda dm: dm.stages.fold, "The spans of the stages.")
+    n_folds = View(lambda dm: dm.stages.n_folds, "How many folds the split makes of the candles.")
+    scaler = View(lambda dm: dm.stages.fitted.scaler, "Statistics of the train rows.")
+    target_scaler = View(lambda dm: dm.stages.fitted.target_scaler, "Those of the train targets.")
+
+    @property
+    def batch_size(self) -> int:
+        """Windows in a batch of one device; read when a loader is made."""
+        return self._batch_size
+
+    @batch_size.setter
+    def batch_size(self, size: int) -> None:
+        self._batch_size = bound_batch_size(size, self.trainer, self._count_train_windows)
+
+    @property
+    def stages(self) -> Stages:
+        """What each stage may see; ``NotPreparedError`` before ``setup()``."""
+        if self._stages is None:
+            raise NotPreparedError("call prepare_data() and setup() first")
+        return self._stages
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            if name in FIXED and "settings" in vars(self):
+                return getattr(self.settings, name)
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in FIXED and "settings" in vars(self):
+            raise ConfigError(
+                f"{name} decides the windows and is fixed once a datamodule is made: make another "
+                f"one, BTCDataModule({name}=...)"
+            )
+        super().__setattr__(name, value)
+
+    @property
+    def hparams_initial(self) -> AttributeDict:
+        """The arguments as loggers are told them, ``data/lookback`` and so on.
+
+        ``hparams`` has them by their own names. Were these merged with the model's, as Lightning
+        does with what this property gives, one that both have would end the fit.
+        """
+        given = {
+            f"{LOGGED_AS}{name}": value
+            for name, value in super().hparams_initial.items()
+            if not name.startswith("_")
+        }
+        return AttributeDict(given)
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is no plain classmethod
+        cls,
+        checkpoint_path: "str | Path | IO[bytes]",
+        map_location: Any = None,
+        hparams_file: "str | Path | None" = None,
+        weights_only: bool | None = None,
+        **arguments: Any,
+    ) -> Self:
+        """The datamodule that a checkpoint was trained with, its spans and statistics.
+
+        Args:
+            checkpoint_path: of a checkpoint of a Trainer.
+            map_location: where its tensors go, as ``torch.load`` takes it.
+            hparams_file: a YAML file of arguments to take in place of those in the checkpoint.
+            weights_only: as ``torch.load`` takes it.
+            arguments: go before those in the checkpoint. A Feature around a function or an
+                expression of polars, a lambda and what is made within a function are in none.
+
+        Raises:
+            ConfigError: if an argument cannot be made again of what the checkpoint says, or it was
+                trained with other settings than those given.
+            StoreError: if the train rows are no longer those that it was trained on.
+        """
+        try:
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, weights_only, **arguments
+            )
+        except ArgumentError as error:
+            found = re.search(r'"module\.(\w+)', str(error))
+            if found is None:
+                raise
+            name, kept = found[1], re.search(r"Given value: (.+)", str(error))
+            what = f" ({kept[1]})" if kept else ""
+        except ConfigError as error:
+            if "features" in arguments or not str(error).startswith("unknown feature"):
+                raise
+            name, what = "features", f" ({str(error).partition(':')[0]})"
+        raise ConfigError(
+            f"what the checkpoint says of {name}{what} cannot be made again: give {name}=... to "
+            "load_from_checkpoint, as it was given to the datamodule"
+        )
+
+    def _count_train_windows(self) -> int | None:
+        return None if self._stages is None else len(self._stages.windows("train"))
