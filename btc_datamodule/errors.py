@@ -5,12 +5,19 @@ command mends it. The command line prints it without a traceback. Everything der
 ``BTCDataError``, so one ``except`` catches whatever the package raises on purpose.
 """
 
+from btc_datamodule.escaping import escape
 from btc_datamodule.public import public
 
 
 @public
 class BTCDataError(Exception):
-    """Base of every error that the package raises on purpose."""
+    """Base of every error that the package raises on purpose.
+
+    Its message may quote what others wrote, such as a server: it is escaped when it is made.
+    """
+
+    def __init__(self, *words: object) -> None:
+        super().__init__(*(escape(each) if isinstance(each, str) else each for each in words))
 
 
 @public

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from enum import Enum
-from threading import Lock
+from threading import Event, Lock
 from typing import Self
 
 from btc_datamodule.candles.series import Candles, make_empty
@@ -23,7 +23,9 @@ from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block, read_or_advise
 from btc_datamodule.sources.binance.klines import DAY, KlineFile, KlineFiles
 from btc_datamodule.sources.binance.zips import compute_size_limit, quote, read_klines
-from btc_datamodule.sources.web.client import Answer, PoliteClient
+from btc_datamodule.sources.web.client import PoliteClient
+from btc_datamodule.sources.web.connection import Answer
+from btc_datamodule.sources.web.deadline import wait_for
 from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.sources.web.patience import PassingError, retry
 
@@ -101,10 +103,10 @@ class Downloads:
             ahead.append((file, self._pool.submit(self._fetch_block, file)))
             if len(ahead) > self._at_a_time:
                 due, future = ahead.popleft()
-                yield due, future.result()
+                yield due, _wait_for_block(future)
         while ahead:  # no loop over `ahead`: a block that was taken must not stay in memory
             due, future = ahead.popleft()
-            yield due, future.result()
+            yield due, _wait_for_block(future)
 
     def _stand_in(self, month: KlineFile, block: Block) -> Iterator[tuple[KlineFile, Block | None]]:
         """Yield daily files in place of a month that is not answered; the rest is not either."""
@@ -218,6 +220,14 @@ class Downloads:
                 "between"
             )
         return answer.body
+
+
+def _wait_for_block(future: "Future[Block | None]") -> Block | None:
+    """Wait for a download, and see a Ctrl-C meanwhile (``web.deadline.wait_for``)."""
+    ended = Event()
+    future.add_done_callback(lambda _: ended.set())
+    wait_for(ended, None)
+    return future.result()
 
 
 class _Half(Enum):

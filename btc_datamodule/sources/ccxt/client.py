@@ -1,16 +1,15 @@
 """An exchange through ``ccxt``: every request, and what may go wrong with it.
 
-Says who asks, keeps the pace, tries again by the rules of ``web.patience``, turns away redirects,
-and names every failure in one line with what mends it. What the rows mean is told in ``paging``.
+Says who asks, keeps the pace, tries again by the rules of ``web.patience``, and names every failure
+in one line with what mends it. Its requests go out by ``adapter``, which bounds them. What the rows
+mean is told in ``paging``.
 
-``ccxt`` reads whole bodies into memory; ``MAX_BODY`` stops only those that announce their length.
-Its User-Agent, which poses as a browser, is replaced by one that says who asks.
+ccxt's User-Agent, which poses as a browser, is replaced by one that says who asks.
 """
 
 import difflib
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any, NamedTuple, TypeVar
 from urllib.parse import urlsplit
 
@@ -19,21 +18,14 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import format_instant, format_interval
 from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.escaping import escape_chain, shorten
+from btc_datamodule.sources.ccxt.adapter import make_adapter
 from btc_datamodule.sources.web.manners import Manners
-from btc_datamodule.sources.web.patience import (
-    REFUSALS,
-    PassingError,
-    check_refusal,
-    check_status,
-    retry,
-)
+from btc_datamodule.sources.web.patience import PassingError, retry
 from btc_datamodule.sources.web.rows import RowFormat, read_rows
 
 PAGE = 300
 """Bars asked for at a time where ccxt does not know what the exchange gives at most."""
-
-MAX_BODY = 256 * 2**20
-"""Bytes that an answer may announce; the markets of a large exchange are some 20 MB."""
 
 ROW = RowFormat(
     columns=("open_time", "open", "high", "low", "close", "volume"),
@@ -45,7 +37,6 @@ ROW = RowFormat(
 )
 """A row of an answer, in ccxt's order of columns."""
 
-_MIRRORS = {"binance": ("https://data-api.binance.vision, a mirror of its spot markets",)}
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _T = TypeVar("_T")
 
@@ -81,10 +72,12 @@ def open_exchange(name: str, manners: Manners) -> Any:
     if manners.base_url is not None:
         exchange.urls["api"] = _move_urls(exchange.urls["api"], manners.base_url.rstrip("/"))
     session = exchange.session
-    # Plain HTTP is for this machine alone, where the proxies of the environment do not lead.
-    session.trust_env = not (manners.base_url or "").startswith("http://")
-    session.auth = _add_no_password  # requests would look for one in ~/.netrc
-    session.hooks["response"].append(partial(_inspect, name))
+    # What the environment says of proxies and certificates is the connection's business; requests
+    # would look for a password in ~/.netrc too.
+    session.trust_env = False
+    adapter = make_adapter(name, manners)
+    for scheme in ("https://", "http://"):
+        session.mount(scheme, adapter)
     return exchange
 
 
@@ -93,34 +86,6 @@ def _move_urls(urls: Any, base_url: str) -> Any:
     if isinstance(urls, dict):
         return {name: _move_urls(url, base_url) for name, url in urls.items()}
     return base_url + urlsplit(urls).path if isinstance(urls, str) else urls
-
-
-def _add_no_password(request: Any) -> Any:
-    return request
-
-
-def _inspect(exchange: str, response: Any, **_: Any) -> None:
-    """Take an answer as ``PoliteClient`` does, before ccxt, whose exchanges each differ, sees it.
-
-    Raises:
-        PassingError: if the service asks for patience.
-        SourceError: for a redirect, a body that announces more than ``MAX_BODY``, or a service
-            that does not serve us.
-    """
-    where = response.url.split("?")[0]
-    try:
-        check_status(response.status_code, response.reason, response.headers, where)
-        if int(response.headers.get("Content-Length") or 0) > MAX_BODY:
-            raise SourceError(
-                f"{where}: the answer is larger than {MAX_BODY:,} bytes, which no answer of an "
-                "exchange should be: check `source.base_url`"
-            )
-        if response.status_code in REFUSALS:
-            refusal = (response.status_code, response.reason, response.content, where)
-            check_refusal(*refusal, *_MIRRORS.get(exchange, ()))
-    except (PassingError, SourceError):
-        response.close()
-        raise
 
 
 class Rows(NamedTuple):
@@ -276,11 +241,6 @@ class Market:
             ) from error
         except Exception as error:  # ccxt's parsers let any kind escape from an odd answer
             self._check_json()
-            if "SSLError" in type(error.__cause__).__name__:
-                raise SourceError(
-                    f"{self}: the certificate cannot be trusted: if a proxy of yours opens TLS, "
-                    "name its certificates in REQUESTS_CA_BUNDLE"
-                ) from error
             raise SourceError(
                 f"{self}: {_quote_error(error)}: check `source.symbol`, `interval` and "
                 "`source.base_url`; if it stays, try another version of ccxt"
@@ -295,7 +255,7 @@ class Market:
             json.loads(body)
         except (ValueError, RecursionError):
             raise PassingError(
-                f"the answer is not JSON; it begins {_join_lines(body[:300])[:80]!r}",
+                f"the answer is not JSON; it begins {shorten(body[:300], 80)!r}",
                 "is something between here and the service (a login page, a firewall)?",
             ) from None
 
@@ -313,9 +273,5 @@ def _suggest(text: str, known: list[str]) -> str:
 
 def _quote_error(error: Exception) -> str:
     """Quote an error of ccxt's, which may hold the whole body of an answer, in one short line."""
-    text = f"{type(error).__name__}: {_join_lines(str(error))}"
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-def _join_lines(text: str) -> str:
-    return " ".join(text.split())
+    escape_chain(error)
+    return shorten(f"{type(error).__name__}: {error}")

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import SourceError
+from btc_datamodule.escaping import escape, shorten
 from btc_datamodule.sources.web.manners import Manners
 
 if TYPE_CHECKING:
@@ -48,14 +49,14 @@ class PassingError(Exception):
     """An attempt that failed in a way that may pass.
 
     Attributes:
-        problem: what happened, for the log and the error after the last attempt.
+        problem: what happened, for the log and the error after the last attempt; escaped.
         advice: what to do if it does not pass.
         wait: seconds that the service asked for; None for the usual backoff.
     """
 
     def __init__(self, problem: str, advice: str, wait: float | None = None) -> None:
-        super().__init__(problem)
-        self.problem = problem
+        super().__init__(escape(problem))
+        self.problem = escape(problem)
         self.advice = advice
         self.wait = wait
         self.until = "" if wait is None else format_instant(math.ceil(time.time() + wait))
@@ -111,7 +112,7 @@ def retry(
         until = f", at {failure.until}, as the service asks" if failure.until else ""
         _log.warning(
             "%s: %s; trying again in %.1f s%s (attempt %d of %d failed)",
-            *(what, failure.problem, state.upcoming_sleep, until),
+            *(escape(what), shorten(failure.problem), state.upcoming_sleep, until),
             *(state.attempt_number, manners.attempts),
         )
 
@@ -156,7 +157,7 @@ def check_status(status: int, reason: str, headers: Mapping[str, str], where: st
     """
     if status in (418, 429) or status >= 500:
         raise PassingError(
-            f"HTTP {status} {reason}".rstrip(),
+            f"HTTP {status} {shorten(reason, 80)}".rstrip(),
             "the service is in trouble: run it again later"
             if status >= 500
             else "the service asks for fewer requests: run it again later, with a lower "
@@ -186,9 +187,10 @@ def check_refusal(
     """
     if status not in REFUSALS:
         return
-    said = " ".join(body[:600].decode("utf-8", "replace").split())[:160]
+    told = f"{status} {shorten(reason, 80)}".rstrip()
+    said = shorten(body[:600].decode("utf-8", "replace"), 160)
     raise SourceError(
-        f"{where}: refused with HTTP {f'{status} {reason}'.rstrip()}, {said!r}: "
+        f"{where}: refused with HTTP {told}, {said!r}: "
         f"{REFUSALS[status]}: set another `source`, or set `source.base_url` to {mirror}"
     )
 

@@ -21,7 +21,8 @@ from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.plain import to_plain
 from btc_datamodule.sources.coinbase import Coinbase
-from btc_datamodule.sources.web.client import PoliteClient, _load_certificates
+from btc_datamodule.sources.web.client import PoliteClient
+from btc_datamodule.sources.web.connection import _load_certificates
 from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex

@@ -1,0 +1,243 @@
+"""``Deadline``: the one clock of a request, which runs from the look-up of the host to the end.
+
+A time-out of a socket is over with each byte, and a service that sends one now and then, of any
+kind, is never silent: slow headers, early hints without end, a name in a gzip header. So whatever
+waits for the network waits for what is left of its request: ``bound`` puts that under httpx, whose
+connections take it at each look-up, connect, handshake, read and write.
+
+What arrives as content earns time, ``MIN_RATE`` bytes a second, so that a long download goes on
+while it comes at a decent pace; never more than ``timeout`` ahead, and ``longest`` in all.
+
+Importing this module is cheap: httpcore loads with httpx, when ``bound`` is called.
+"""
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
+
+if TYPE_CHECKING:
+    import ssl
+
+    import httpcore
+    import httpx
+
+MIN_RATE = 1000
+"""Bytes of content a second under which an answer trickles."""
+
+_T = TypeVar("_T")
+
+
+class LateError(Exception):
+    """A request has reached its deadline."""
+
+
+class Deadline:
+    """What is left of a request.
+
+    Args:
+        timeout: seconds that it may take until content comes, and stand still after that.
+        longest: seconds that it may take in all.
+    """
+
+    def __init__(self, timeout: float, longest: float) -> None:
+        self._timeout = timeout
+        self._began = time.monotonic()
+        self._last = self._began + longest
+        self._end = self._began + min(timeout, longest)
+        self._received = 0
+
+    def grant(self, received: int) -> None:
+        """Take note of bytes of content, which earn time."""
+        self._received += received
+        earned = min(self._end + received / MIN_RATE, time.monotonic() + self._timeout)
+        self._end = min(max(self._end, earned), self._last)
+
+    def check(self) -> float:
+        """The seconds that are left, above 0.
+
+        Raises:
+            LateError: if none are.
+        """
+        left = self._end - time.monotonic()
+        if left <= 0:
+            raise LateError(
+                f"{self._received:,} bytes of content in {time.monotonic() - self._began:.1f} s"
+            )
+        return left
+
+
+class Deadlines:
+    """The deadlines of the requests of one client, of each thread its own, and its connections."""
+
+    def __init__(self) -> None:
+        self._of_thread = threading.local()
+        self._streams: WeakSet[httpcore.NetworkStream] = WeakSet()
+        self._turn = threading.Lock()
+        self._broken = False
+
+    @contextmanager
+    def hold(self, deadline: Deadline) -> Iterator[Deadline]:
+        """Let a deadline hold for what this thread does with the client in this block."""
+        self._of_thread.now = deadline
+        try:
+            yield deadline
+        finally:
+            self._of_thread.now = None
+
+    def limit(self, timeout: float | None) -> float | None:
+        """The shorter of a time-out and what is left of this thread's request.
+
+        Raises:
+            LateError: if nothing is left.
+        """
+        if self._broken:
+            raise LateError("broken off")
+        deadline: Deadline | None = getattr(self._of_thread, "now", None)
+        if deadline is None:  # a connection that is closed in good order
+            return timeout
+        left = deadline.check()
+        return left if timeout is None else min(timeout, left)
+
+    def bound(self, client: "httpx.Client") -> None:
+        """Make all connections that a client will open, by a proxy or not, keep the deadlines.
+
+        httpx has no argument for what connects; httpcore below it has (``network_backend``). The
+        names that neither promises to keep stand in this function alone.
+        """
+        for transport in (client._transport, *client._mounts.values()):
+            if transport is not None:  # None: what NO_PROXY names
+                pool: Any = transport._pool  # type: ignore[attr-defined]
+                pool._network_backend = _make_backend(self)
+
+    def keep(self, stream: "httpcore.NetworkStream") -> None:
+        """Remember a connection, for ``break_off``."""
+        with self._turn:
+            self._streams.add(stream)
+
+    def break_off(self) -> None:
+        """End all connections at once, whoever waits for them, for good."""
+        with self._turn:
+            self._broken = True
+            streams = list(self._streams)
+        for stream in streams:
+            # Not the method of an SSLSocket, which would take TLS off it while a thread reads.
+            with suppress(OSError):  # closed meanwhile
+                socket.socket.shutdown(stream.get_extra_info("socket"), socket.SHUT_RDWR)
+
+
+def resolve(host: str, port: int, timeout: float | None) -> list[str]:
+    """Look up the addresses of a host, in the order in which they should be tried.
+
+    Raises:
+        OSError: if it has none; ``TimeoutError`` if that is not known in time. The look-up, which
+            nothing can interrupt, then goes on in a thread of its own that nobody waits for.
+    """
+    found = run_apart(lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM), timeout)
+    return [str(address[0]) for *_, address in found]
+
+
+def run_apart(call: Callable[[], _T], timeout: float | None) -> _T:
+    """Call something in another thread, and wait for it no longer than ``timeout`` seconds.
+
+    Raises:
+        TimeoutError: if it has not ended by then; else whatever it raises.
+    """
+    results: list[_T] = []
+    errors: list[BaseException] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            results.append(call())
+        except BaseException as error:
+            errors.append(error)
+        ended.set()
+
+    threading.Thread(target=run, name="look-up", daemon=True).start()
+    if not wait_for(ended, timeout):
+        raise TimeoutError("timed out")
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def wait_for(event: threading.Event, seconds: float | None) -> bool:
+    """Wait for an event, and see a Ctrl-C meanwhile; whether it came.
+
+    Where a library has put its own handler of SIGINT in place of Python's, as polars does, a wait
+    for a lock is not interrupted: it is cut in pieces.
+    """
+    end = None if seconds is None else time.monotonic() + seconds
+    while not event.is_set():
+        left = 0.2 if end is None else end - time.monotonic()
+        if left <= 0:
+            return False
+        event.wait(min(left, 0.2))
+    return True
+
+
+def _make_backend(deadlines: Deadlines) -> "httpcore.NetworkBackend":
+    import httpcore
+
+    class Stream(httpcore.NetworkStream):
+        """A connection whose every step ends at the deadline of the request that it serves."""
+
+        def __init__(self, inner: httpcore.NetworkStream) -> None:
+            self._inner = inner
+            deadlines.keep(self)
+
+        def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+            return self._inner.read(max_bytes, limit(timeout, httpcore.ReadTimeout))
+
+        def write(self, buffer: bytes, timeout: float | None = None) -> None:
+            self._inner.write(buffer, limit(timeout, httpcore.WriteTimeout))
+
+        def close(self) -> None:
+            self._inner.close()
+
+        def start_tls(
+            self,
+            ssl_context: "ssl.SSLContext",
+            server_hostname: str | None = None,
+            timeout: float | None = None,
+        ) -> httpcore.NetworkStream:
+            left = limit(timeout, httpcore.ConnectTimeout)
+            return Stream(self._inner.start_tls(ssl_context, server_hostname, left))
+
+        def get_extra_info(self, info: str) -> Any:
+            return self._inner.get_extra_info(info)
+
+    class Backend(httpcore.SyncBackend):
+        """Connects within the deadline, by each address of a host in turn."""
+
+        def connect_tcp(
+            self, host: str, port: int, timeout: float | None = None, *others: Any, **named: Any
+        ) -> httpcore.NetworkStream:
+            left = limit(timeout, httpcore.ConnectTimeout)
+            try:
+                addresses = resolve(host, port, left)
+            except TimeoutError as error:
+                raise httpcore.ConnectTimeout(f"looking up {host}: {error}") from error
+            except OSError as error:
+                raise httpcore.ConnectError(str(error)) from error
+            failure: Exception = httpcore.ConnectError(f"{host} has no address")
+            for count, address in enumerate(addresses):
+                left = limit(timeout, httpcore.ConnectTimeout)
+                share = None if left is None else left / (len(addresses) - count)
+                try:
+                    return Stream(super().connect_tcp(address, port, share, *others, **named))
+                except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                    failure = error
+            raise failure
+
+    def limit(timeout: float | None, late: type[Exception]) -> float | None:
+        try:
+            return deadlines.limit(timeout)
+        except LateError as error:
+            raise late(str(error)) from error
+
+    return Backend()
