@@ -8,6 +8,7 @@ the audit opens others on candles in which some bars are changed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
@@ -123,6 +124,26 @@ class Stages:
     def count_origins(self, stage: Stage) -> tuple[FoundOrigins, ...]:
         """How many origins are eligible, and why not the others, for each span of a stage."""
         return count_origins(self.settings, self.table, self.fold, stage)
+
+    @cached_property
+    def class_weights(self) -> tuple[float, ...]:
+        """Weight of each class of the target, so that all weigh the same in train.
+
+        n / (C * n_c), where n_c of the n targets of the train windows are of class c, as
+        scikit-learn's "balanced" has it; 0 for a class that train does not have. Goes through the
+        targets in bounded memory.
+
+        Raises:
+            ConfigError: if the target has no classes.
+        """
+        classes = self.settings.n_classes
+        if classes is None:
+            raise ConfigError(
+                f"target {self.settings.target!r} has no classes to weigh: choose "
+                "Direction(classes=True), TripleBarrier(classes=True) or one that has `n_classes`"
+            )
+        counts = self.windows("train").count_classes(classes)
+        return tuple(int(counts.sum()) / (classes * n) if n else 0.0 for n in counts.tolist())
 
     def check(self, batch: int) -> None:
         """Raise ``ConfigError`` if a stage has no window, or train not even one whole batch.
@@ -255,7 +276,8 @@ def fit(settings: Settings, table: Table) -> Fitted:
     rows = find_train_runs(table, fold, embargo=settings.embargo, purge=settings.purge)
     scaler = Scaler.fit(settings.scaling, lambda: ObservedRows(table, rows), settings.n_features)
     windows = make_windows(settings, table, fold, "train", scaler)
-    targets = Scaler.fit(settings.target_scaling, windows.stream_targets, settings.target_shape[-1])
+    method = "none" if settings.target.is_label else settings.target_scaling
+    targets = Scaler.fit(method, windows.stream_targets, (settings.target_shape or (1,))[-1])
     return Fitted(fold, scaler, targets, compute_digest(table, rows, settings.target.columns))
 
 
