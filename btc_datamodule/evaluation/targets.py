@@ -115,10 +115,7 @@ class Target(ABC):
         Raises:
             ConfigError: if no prices can be told from this target.
         """
-        raise ConfigError(
-            f"no prices can be told from the target {type(self).__name__}: choose LogReturn, "
-            "CumulativeReturn or OHLCPath, or define `prices` on it"
-        )
+        raise _refuse_prices(self)
 
 
 @public
@@ -332,6 +329,19 @@ class OHLCPath(Target):
         Those of a forecast are as it says: nothing keeps its high above its low.
         """
         return _grow_prices(close, y)
+
+
+def check_prices(target: Target) -> None:
+    """Raise ``ConfigError`` if no prices can be told from a target."""
+    if type(target).prices is Target.prices:
+        raise _refuse_prices(target)
+
+
+def _refuse_prices(target: Target) -> ConfigError:
+    return ConfigError(
+        f"no prices can be told from the target {type(target).__name__}: choose LogReturn, "
+        "CumulativeReturn or OHLCPath, or define `prices` on it"
+    )
 
 
 def to_numbers(y: NDArray[np.floating | np.integer]) -> NDArray[np.float64]:

@@ -206,7 +206,7 @@ class WindowDataset(Dataset[Batch]):
             yield rows[np.isfinite(rows).all(axis=1)].astype(np.float32, copy=False)
 
     def count_classes(self, n_classes: int) -> NDArray[np.int64]:
-        """(n_classes,) how often each class is the target, or a part of it; unknown ones left out."""
+        """(n_classes,) how often each class is a target, or a part of it; unknown ones not."""
         counts = np.zeros(n_classes, dtype=np.int64)
         for y in self._stream_chunks():
             counts += np.bincount(y[y != IGNORED].astype(np.int64), minlength=n_classes)

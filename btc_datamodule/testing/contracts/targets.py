@@ -97,7 +97,8 @@ class TargetContract(ValueContract[Target]):
                 )
                 if target.n_classes is None:
                     assert np.issubdtype(y.dtype, np.floating), (
-                        f"targets are {y.dtype}: give floating numbers, which can say NaN"
+                        f"targets are {y.dtype}: give floating numbers, which can say NaN, or say "
+                        "how many classes there are (`n_classes`)"
                     )
                 else:
                     assert np.issubdtype(y.dtype, np.integer), (
