@@ -12,6 +12,7 @@ from argparse import ArgumentError
 from dataclasses import fields
 from typing import IO, TYPE_CHECKING, Any, Self
 
+import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.parsing import AttributeDict
 
@@ -61,6 +62,9 @@ class Arguments(LightningDataModule):
     horizon = View(lambda dm: dm.settings.shape.horizon, "H, target bars.")
     n_features = View(lambda dm: dm.settings.n_features, "F, the last axis of ``Batch.x``.")
     target_shape = View(lambda dm: dm.settings.target_shape, "Shape of one sample's target.")
+    n_classes = View(
+        lambda dm: dm.settings.n_classes, "Classes of the target; None if it has none."
+    )
     candle_path = View(lambda dm: dm.settings.candle_path, "The candle file.")
 
     # What is known after ``setup``; NotPreparedError before.
@@ -70,6 +74,10 @@ class Arguments(LightningDataModule):
     n_folds = View(lambda dm: dm.stages.n_folds, "How many folds the split makes of the candles.")
     scaler = View(lambda dm: dm.stages.fitted.scaler, "Statistics of the train rows.")
     target_scaler = View(lambda dm: dm.stages.fitted.target_scaler, "Those of the train targets.")
+    class_weights = View(
+        lambda dm: torch.tensor(dm.stages.class_weights),
+        "(C,) float32, for a loss: n / (C * n_c), where n_c of n train targets are of class c.",
+    )
 
     @property
     def batch_size(self) -> int:

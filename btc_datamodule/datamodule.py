@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from btc_datamodule.arguments import Arguments
@@ -316,23 +315,27 @@ class BTCDataModule(Arguments):
 
         return audit(self.settings, self._fitted, self._serve, ask_source=ask_source)
 
-    def inverse_transform(self, y: Tensor) -> Tensor:
-        """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
+    def inverse_transform(self, y: Any) -> Any:
+        """Targets or forecasts in the units of the target: undo ``target_scaling``.
+
+        Takes what ``to_prices`` does; a tensor stays one, with its type, device and gradient.
+        """
         return self.stages.inverse_transform(y)
 
-    def to_prices(self, y: Tensor, origin_time: Tensor) -> NDArray[np.float64]:
+    def to_prices(self, y: Any, origin_time: Any) -> NDArray[np.float64]:
         """Prices that targets or forecasts stand for.
 
         Args:
-            y: (B, *target shape), scaled as ``Batch.y`` is.
-            origin_time: (B,) int64, epoch seconds, of their origins.
+            y: (B, *target shape), or with a row of numbers a sample, scaled as ``Batch.y`` is: a
+                tensor of any kind, an array, columns that ``PredictionWriter`` wrote, or a list.
+            origin_time: (B,) int64, epoch seconds, of their origins; or times.
 
         Returns:
             What ``target.prices`` makes of them, in the quote currency, measured from the close
-            before the first target bar: NaN where that is not known yet.
+            before the first target bar: NaN where that is not known, or there is no such bar.
 
         Raises:
-            ConfigError: if the target is not one of prices.
+            ConfigError: if the target is not one of prices, or ``y`` or ``origin_time`` do not fit.
         """
         return self.stages.to_prices(y, origin_time)
 

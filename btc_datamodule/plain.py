@@ -109,7 +109,7 @@ def _list_held(thing: Any) -> dict[str, Any] | None:
     if isinstance(thing, ModuleType | PurePath):
         return {"path": thing.__name__ if isinstance(thing, ModuleType) else str(thing)}
     if is_dataclass(thing):
-        return {field.name: getattr(thing, field.name) for field in fields(thing) if field.compare}
+        return {name: getattr(thing, name) for name in _list_compared(thing)}
     if isfunction(type(thing).__init__):
         parameters = signature(type(thing)).parameters.values()
         named = all(each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD) for each in parameters)
@@ -117,6 +117,31 @@ def _list_held(thing: Any) -> dict[str, Any] | None:
         if arguments and named and len(arguments) == len(parameters):
             return arguments
     return _list_pickled(thing)
+
+
+def _list_compared(thing: Any) -> list[str]:
+    """The fields of a dataclass that tell it from others.
+
+    One with ``left_out_at`` in its metadata is left out at that value, so that a field added later
+    changes nothing for the checkpoints of before.
+    """
+    return [
+        field.name
+        for field in fields(thing)
+        if field.compare
+        and not (
+            "left_out_at" in field.metadata
+            and getattr(thing, field.name) == field.metadata["left_out_at"]
+        )
+    ]
+
+
+def repr_as_before(thing: Any) -> str:
+    """The ``repr`` of a thing without the fields that were added since, at what stands for none."""
+    if not is_dataclass(thing) or len(_list_compared(thing)) == len(fields(thing)):
+        return repr(thing)
+    parts = [f"{name}={getattr(thing, name)!r}" for name in _list_compared(thing)]
+    return f"{type(thing).__qualname__}({', '.join(parts)})"
 
 
 def _list_pickled(thing: Any) -> dict[str, Any] | None:

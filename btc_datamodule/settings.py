@@ -31,7 +31,7 @@ from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.table import BAR_COLUMNS
 from btc_datamodule.features.undefined import FLAG, Undefined
-from btc_datamodule.plain import UNKNOWN, describe, to_plain
+from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
@@ -186,6 +186,11 @@ class Settings:
         return self.target.shape(self.shape.horizon)
 
     @property
+    def n_classes(self) -> int | None:
+        """Classes of a target of classes, None of any other."""
+        return self.target.n_classes
+
+    @property
     def candle_path(self) -> Path:
         """The candle file."""
         folder = locate_series(self.data_dir, self.source, format_interval(self.interval))
@@ -266,13 +271,19 @@ class Settings:
             return False
         thing, kept = getattr(self, name), _DATE.sub(_write_date, str(kept))
         addressed = re.fullmatch(r"<(?:.*\.)?(\w+) object at 0x\w+>", str(kept))
-        return kept in (repr(thing), describe(thing)) or (
+        return kept in (repr_as_before(thing), describe(thing)) or (
             addressed is not None and addressed[1] == type(thing).__name__
         )
 
     def _check_target(self) -> None:
-        if not self.target_shape:
-            raise ConfigError(f"target {self.target!r} must have a shape of one axis or more")
+        classes = self.target.n_classes
+        if classes is not None:
+            check_whole_number(f"n_classes of target {self.target!r}", classes, 2)
+        elif not self.target_shape:
+            raise ConfigError(
+                f"target {self.target!r} must have a shape of one axis or more, unless it says its "
+                "`n_classes`"
+            )
         bars, unknown = self.target.reference_bars, set(self.target.columns) - set(BAR_COLUMNS)
         if not isinstance(bars, int) or bars < 0 or unknown:
             raise ConfigError(
@@ -312,6 +323,11 @@ def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
         for name in ("target", "split")
         if UNKNOWN in settings.comparable[name]
     ]
+    if settings.target.is_label and settings.target_scaling != "none":
+        doubts.append(
+            f"`target_scaling: {settings.target_scaling}` leaves the labels of target "
+            f"{settings.target!r} as they are: leave it out"
+        )
     if given["gather"] == "device" and settings.scaling == "window":
         doubts.append("with `scaling: window` windows are gathered on the host")
     return doubts

@@ -8,17 +8,19 @@ the audit opens others on candles in which some bars are changed.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from btc_datamodule.candles.runs import Runs, count_rows, subtract_runs
-from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.candles.timeline import format_instant, format_interval, parse_instant
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
 from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest
+from btc_datamodule.evaluation.forecasts import UNKNOWN_TIME, invert, read_forecasts, read_times
 from btc_datamodule.evaluation.origins import (
     FoundOrigins,
     Origins,
@@ -28,6 +30,7 @@ from btc_datamodule.evaluation.origins import (
 )
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
+from btc_datamodule.evaluation.targets import check_prices
 from btc_datamodule.evaluation.walls import find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.build import build
 from btc_datamodule.features.table import Table, locate_table
@@ -131,6 +134,26 @@ class Stages:
     def count_origins(self, stage: Stage) -> tuple[FoundOrigins, ...]:
         """How many origins are eligible, and why not the others, for each span of a stage."""
         return count_origins(self.settings, self.table, self.fold, stage)
+
+    @cached_property
+    def class_weights(self) -> tuple[float, ...]:
+        """Weight of each class of the target, so that all weigh the same in train.
+
+        n / (C * n_c), where n_c of the n targets of the train windows are of class c, as
+        scikit-learn's "balanced" has it; 0 for a class that train does not have. Goes through the
+        targets in bounded memory.
+
+        Raises:
+            ConfigError: if the target has no classes.
+        """
+        classes = self.settings.n_classes
+        if classes is None:
+            raise ConfigError(
+                f"target {self.settings.target!r} has no classes to weigh: choose "
+                "Direction(classes=True), TripleBarrier(classes=True) or one that has `n_classes`"
+            )
+        counts = self.windows("train").count_classes(classes)
+        return tuple(int(counts.sum()) / (classes * n) if n else 0.0 for n in counts.tolist())
 
     def check(self, batch: int) -> None:
         """Raise ``ConfigError`` if a stage has no window, or train not even one whole batch.
@@ -257,17 +280,43 @@ class Stages:
         # Of all rows: by default polars takes the types of the first 100, train's `scored` is null.
         return pl.DataFrame(rows, infer_schema_length=None).with_columns(instants)
 
-    def inverse_transform(self, y: Tensor) -> Tensor:
-        """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
-        return self.fitted.target_scaler.invert(y)
+    def inverse_transform(self, y: Any) -> Any:
+        """Targets or forecasts in the units of the target: see ``evaluation.forecasts.invert``."""
+        return invert(self.fitted.target_scaler, y, self.settings.target_shape)
 
-    def to_prices(self, y: Tensor, origin_time: Tensor) -> NDArray[np.float64]:
+    def to_prices(self, y: Any, origin_time: Any) -> NDArray[np.float64]:
         """Prices that targets or forecasts stand for: see ``BTCDataModule.to_prices``."""
-        table, settings = self.table, self.settings
-        rows = (origin_time.numpy() - table.first) // table.interval + settings.shape.gap
-        known = (rows >= 0) & (rows < table.rows)
-        close = np.where(known, table.bars("close")[np.where(known, rows, 0)], np.nan)
-        return settings.target.prices(self.inverse_transform(y).numpy().astype(np.float64), close)
+        settings = self.settings
+        check_prices(settings.target)
+        times = read_times(origin_time)
+        if times.ndim > 1:
+            raise ConfigError(f"origin_time has shape {times.shape}: give (B,), one of each sample")
+        y = read_forecasts(y, times.shape, settings.target_shape)
+        y = self.fitted.target_scaler.invert(torch.from_numpy(y)).numpy()
+        close = self._find_reference_closes(times.reshape(-1))
+        prices = settings.target.prices(y.reshape(-1, *settings.target_shape), close)
+        return prices if times.ndim else prices[0]
+
+    def _find_reference_closes(self, times: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Closes of the bars before the first target bars of origins, NaN where not known.
+
+        Raises:
+            ConfigError: if none of the times is that of a bar.
+        """
+        table = self.table
+        rows, past = np.divmod(times - table.first, table.interval)
+        is_bar = (times != UNKNOWN_TIME) & (past == 0) & (rows >= 0) & (rows < table.rows)
+        if len(times) and not is_bar.any():
+            parse_instant(int(times[0]), "origin_time")  # which knows other units
+            start, end = map(format_instant, table.span)
+            raise ConfigError(
+                f"origin_time {format_instant(times[0])} is no bar of {self.settings.candle_path} "
+                f"({format_interval(table.interval)} from {start} to {end}), and none of the "
+                "others is: give times of its bars, or run `btc-datamodule prepare` for later ones"
+            )
+        rows += self.settings.shape.gap
+        known = is_bar & (rows < table.rows)
+        return np.where(known, table.bars("close")[np.where(known, rows, 0)], np.nan)
 
 
 class Serves(Protocol):
@@ -322,7 +371,8 @@ def fit(settings: Settings, table: Table) -> Fitted:
     rows = find_train_runs(table, fold, embargo=settings.embargo, purge=settings.purge)
     scaler = Scaler.fit(settings.scaling, lambda: ObservedRows(table, rows), settings.n_features)
     windows = make_windows(settings, table, fold, "train", scaler)
-    targets = Scaler.fit(settings.target_scaling, windows.stream_targets, settings.target_shape[-1])
+    method = "none" if settings.target.is_label else settings.target_scaling
+    targets = Scaler.fit(method, windows.stream_targets, (settings.target_shape or (1,))[-1])
     return Fitted(fold, scaler, targets, compute_digest(table, rows, settings.target.columns))
 
 

@@ -75,7 +75,8 @@ def make_trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
 def make_model(dm: BTCDataModule, kind: type[DummyModule] = DummyModule) -> DummyModule:
     """A model that fits a datamodule, the same weights each time."""
     torch.manual_seed(0)
-    return kind(dm.n_features, dm.lookback, dm.horizon, dm.target_shape)
+    classes = {} if dm.n_classes is None else {"n_classes": dm.n_classes}
+    return kind(dm.n_features, dm.lookback, dm.horizon, dm.target_shape, **classes)
 
 
 # --- candles --------------------------------------------------------------------------------------

@@ -24,6 +24,7 @@ from btc_datamodule.audit.recount import compare_statistics, find_first_rows
 from btc_datamodule.audit.twins import EVALUATED, Piece, choose_samples
 from btc_datamodule.candles.runs import Mask, mark_intervals
 from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule.evaluation.targets import to_numbers
 from btc_datamodule.features.memory import capture_state
 
 COUNTED_AT_ONCE = 1 << 13
@@ -181,7 +182,11 @@ def check_targets_are_unknown(extent: tuple[int, int], piece: Piece) -> Counter[
     names = _choose_fields(pairs[0][0], of_target=True) if pairs else []
     for name in names:
         one, other = (
-            np.concatenate([pair[side][name].reshape(len(pair[side][name]), -1) for pair in pairs])
+            to_numbers(
+                np.concatenate(
+                    [pair[side][name].reshape(len(pair[side][name]), -1) for pair in pairs]
+                )
+            )
             for side in (0, 1)
         )
         fixed = (one == one[:1]).all(axis=0)  # a label that is always the same tells nothing

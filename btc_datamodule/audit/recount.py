@@ -190,8 +190,10 @@ def check_statistics(stages: Stages) -> Counter[str]:
     due = _compute_statistics(settings.scaling, columns)
     compare_statistics("scaler", stages.fitted.scaler, due, 1e-7)
     count = Counter(rows=int(rows.sum()))
-    if settings.target_scaling != "none":
-        target = settings.target
+    target, method = settings.target, settings.target_scaling
+    if target.is_label:  # which is scaled only if a checkpoint of 0.1 has it so
+        method = stages.fitted.target_scaler.method
+    if method != "none":
         length = target.reference_bars + shape.horizon
         bars = [table.bars(name) for name in target.columns]
         values = []
@@ -202,7 +204,7 @@ def check_statistics(stages: Stages) -> Counter[str]:
             at = begins[:, None] + np.arange(length)
             y = np.asarray(target(np.stack([each[at] for each in bars], 2)), dtype=np.float32)
             values.append(y.reshape(-1, y.shape[-1]))
-        due = _compute_statistics(settings.target_scaling, list(np.concatenate(values).T))
+        due = _compute_statistics(method, list(np.concatenate(values).T))
         compare_statistics("target_scaler", stages.fitted.target_scaler, due, 1e-7)
         count["targets"] += len(train)
     return count

@@ -121,10 +121,11 @@ class Scaler:
         return x
 
     def invert(self, x: Tensor) -> Tensor:
-        """Undo ``apply_``: a new tensor in the features' own units.
+        """Undo ``apply_``: a new tensor in the features' own units, through which gradients go.
 
         Args:
-            x: (..., F), scaled.
+            x: (..., F), scaled, of any type, on any device; whole numbers become float32, if they
+                were scaled at all.
 
         Raises:
             ConfigError: the method is "window".
@@ -135,7 +136,11 @@ class Scaler:
                 "deviation of its own input bars, which are not kept: "
                 "set `scaling` to train or robust"
             )
-        return x * x.new_tensor(self.scale) + x.new_tensor(self.center)
+        if self.method == "none":
+            return x.clone()
+        wide = x if x.dtype in (torch.float32, torch.float64) else x.float()
+        inverted = wide * wide.new_tensor(self.scale) + wide.new_tensor(self.center)
+        return inverted.to(x.dtype) if x.is_floating_point() else inverted
 
 
 def _compute_moments(rows: Iterable[NDArray[np.float32]], n_features: int) -> Moments:

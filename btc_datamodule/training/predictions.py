@@ -8,13 +8,15 @@ the file depend on the number of ranks.
 The columns: ``origin_time``, and one for each number of a prediction. A tensor (B, ...) is called
 ``prediction``; tensors of a dict or a named tuple are called by their names, tensors of a tuple
 ``prediction_0``, ``prediction_1`` and so on. HDF5 keeps the shapes: ``forecast`` (N, H, C).
-Parquet has a column for each number: ``forecast_0_0``, ``forecast_1_0`` and so on.
+Parquet has a column for each number: ``forecast_0_0``, ``forecast_1_0`` and so on. ``prices`` adds
+``forecast_price``, or ``forecast_price_0_0`` and so on.
 """
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -25,6 +27,7 @@ from torch import Tensor
 from btc_datamodule.disk.atomic import explain_write_errors, replace_file
 from btc_datamodule.disk.hdf5 import replace_hdf5
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.evaluation.targets import Target, check_prices
 from btc_datamodule.public import public
 
 SUFFIXES = (".parquet", ".h5")
@@ -35,6 +38,22 @@ Predictions = dict[str, NDArray[Any]]
 """By name (n, ...), with ``origin_time``: (n,) int64, epoch seconds."""
 
 
+@runtime_checkable
+class Prices(Protocol):
+    """What turns forecasts into prices: a ``BTCDataModule``."""
+
+    @property
+    def target(self) -> Target:
+        """What is forecast."""
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of one sample's target."""
+
+    def to_prices(self, y: Any, origin_time: Any) -> NDArray[np.float64]:
+        """Prices that forecasts stand for."""
+
+
 @public
 class PredictionWriter(Callback):
     r"""Writes predictions to a Parquet or HDF5 file, keyed by ``origin_time`` and in its order.
@@ -43,7 +62,8 @@ class PredictionWriter(Callback):
 
         btc-datamodule predict --config FILE.yaml \
             --trainer.callbacks=btc_datamodule.PredictionWriter \
-            --trainer.callbacks.output=forecasts.parquet --return_predictions=false
+            --trainer.callbacks.output=forecasts.parquet --trainer.callbacks.prices=true \
+            --return_predictions=false
 
     ``return_predictions=False`` keeps the Trainer from holding them all in memory as well. With
     several nodes the output must lie where all of them can write. ``origin_time`` is int64, epoch
@@ -52,20 +72,30 @@ class PredictionWriter(Callback):
 
     Args:
         output: a name that ends in .parquet or .h5; a file of that name is replaced.
+        prices: also write the prices, float64, that predictions stand for as targets do
+            (``BTCDataModule.to_prices``), under their names with ``_price`` at the end: of each
+            prediction that has the shape of the target, or of those named.
 
     Raises:
         ConfigError: if the name ends in something else; from ``predict``, if the folder is not
-            there or not writable, or if predictions have no ``origin_time`` or other rows.
+            there or not writable, if predictions have no ``origin_time`` or other rows, or if there
+            are no prices to be told from the target, or no such predictions.
         StoreError: from ``predict``, if the disk is full.
     """
 
-    def __init__(self, output: str) -> None:
+    def __init__(self, output: str, prices: bool | list[str] = False) -> None:
         self.output = Path(output)
+        self.prices = prices
         if self.output.suffix not in SUFFIXES:
             raise ConfigError(f"output {output!r} must end in one of {', '.join(SUFFIXES)}")
         self.folder = self.output.with_name(f"{self.output.name}.parts")
         self._gathered: list[Predictions] = []
         self._parts = 0
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """See that prices can be told, before anything is predicted."""
+        if stage == "predict" and self.prices:
+            check_prices(find_prices(trainer).target)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Make the folder of the parts, without what a killed run may have left in it."""
@@ -96,7 +126,10 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Take the predictions of a batch."""
-        self._gathered.append(extract_columns(outputs, batch))
+        columns = extract_columns(outputs, batch)
+        if self.prices:
+            columns |= compute_prices(columns, self.prices, find_prices(trainer))
+        self._gathered.append(columns)
         if sum(map(_count_bytes, self._gathered)) >= PART_BYTES // trainer.world_size:
             self._flush(trainer.global_rank)
 
@@ -167,6 +200,50 @@ def extract_columns(prediction: Any, batch: Any) -> Predictions:
             )
     order = ["origin_time", *(name for name in named if name != "origin_time")]
     return {name: _convert_tensor(named[name]) for name in order}
+
+
+def find_prices(trainer: Trainer) -> Prices:
+    """The datamodule of a Trainer.
+
+    Raises:
+        ConfigError: if it has none, or another kind.
+    """
+    data = getattr(trainer, "datamodule", None)
+    if not isinstance(data, Prices):
+        raise ConfigError(
+            "PredictionWriter(prices=...) needs the BTCDataModule, which knows the closes: call "
+            "`trainer.predict(model, datamodule=dm)`"
+        )
+    return data
+
+
+def compute_prices(columns: Predictions, wanted: bool | Sequence[str], data: Prices) -> Predictions:
+    """The prices that predictions stand for, by their names with ``_price`` at the end.
+
+    Args:
+        columns: what a batch was predicted, with ``origin_time``.
+        wanted: names of predictions; or True for those of the target's shape, and if there are none
+            for those with as many numbers.
+        data: makes the prices.
+
+    Raises:
+        ConfigError: if there are no such predictions.
+    """
+    times, shape, size = columns["origin_time"], data.target_shape, prod(data.target_shape)
+    values = {name: each for name, each in columns.items() if name != "origin_time"}
+    if isinstance(wanted, bool):
+        flat = [(size,), *([()] if size == 1 else [])]
+        names = [name for name, each in values.items() if each.shape[1:] == shape]
+        names = names or [name for name, each in values.items() if each.shape[1:] in flat]
+    else:
+        names = [name for name in wanted if name in values]
+    if not names or (not isinstance(wanted, bool) and len(names) < len(wanted)):
+        there = ", ".join(f"{name} {each.shape}" for name, each in values.items())
+        raise ConfigError(
+            f"PredictionWriter(prices={wanted}): predict_step must give what is to become prices, "
+            f"with as many numbers a sample as a target of shape {shape} has; it gave {there}"
+        )
+    return {f"{name}_price": data.to_prices(values[name], times) for name in names}
 
 
 def merge_parts(parts: list[tuple[int, Path]]) -> Iterator[Predictions]:

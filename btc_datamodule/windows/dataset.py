@@ -22,7 +22,7 @@ from torch.utils.data import Dataset
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
-from btc_datamodule.evaluation.targets import Target
+from btc_datamodule.evaluation.targets import IGNORED, Target
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
 from btc_datamodule.windows.blocks import BatchRequest
@@ -37,7 +37,7 @@ class Batch(NamedTuple):
     Attributes:
         x: (B, L, F) float32, scaled features of the input bars; 0 where not observed.
         y: (B, *target shape) float32, scaled if there is a target scaling; NaN where the future
-            is not known (predict only).
+            is not known (predict only). Of a target of classes int64, -100 there.
         observed: (B, L) bool, which input bars were observed.
         origin_time: (B,) int64, open time of each last input bar, epoch seconds UTC. It
             identifies the sample: the forecast is made at the close of that bar.
@@ -206,21 +206,33 @@ class WindowDataset(Dataset[Batch]):
 
     def stream_targets(self) -> Iterator[NDArray[np.float32]]:
         """All targets in order of time, not scaled, as chunks of shape (n, C); NaN left out."""
+        for y in self._stream_chunks():
+            rows = y.reshape(-1, y.shape[-1])
+            yield rows[np.isfinite(rows).all(axis=1)].astype(np.float32, copy=False)
+
+    def count_classes(self, n_classes: int) -> NDArray[np.int64]:
+        """(n_classes,) how often each class is a target, or a part of it; unknown ones not."""
+        counts = np.zeros(n_classes, dtype=np.int64)
+        for y in self._stream_chunks():
+            counts += np.bincount(y[y != IGNORED].astype(np.int64), minlength=n_classes)
+        return counts
+
+    def _stream_chunks(self) -> Iterator[NDArray[np.float32] | NDArray[np.int64]]:
+        """All targets in order of time, not scaled, (n, *target shape) at a time."""
         each = (self.shape.reference_bars + self.shape.horizon) * len(self.target.columns) * 8
         count = max(1, TARGET_BYTES // each)
         for low in range(0, len(self), count):
             positions = np.arange(low, min(low + count, len(self)), dtype=np.int64)
-            y = self._compute_targets(self._get_views().bars, self.origins[positions])
-            rows = y.reshape(-1, y.shape[-1])
-            yield rows[np.isfinite(rows).all(axis=1)]
+            yield self._compute_targets(self._get_views().bars, self.origins[positions])
 
     def _compute_targets(
         self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
-    ) -> NDArray[np.float32]:
-        """(n, *target shape) of some origins.
+    ) -> NDArray[np.float32] | NDArray[np.int64]:
+        """(n, *target shape) of some origins; int64 of classes.
 
         Raises:
-            ConfigError: if the target gives another shape than it says, or no numbers.
+            ConfigError: if the target gives another shape than it says, no numbers, or no classes
+                where it has some.
         """
         y = np.asarray(self.target(self._gather_bars(columns, origins)))
         due = (len(origins), *self.target.shape(self.shape.horizon))
@@ -229,7 +241,16 @@ class WindowDataset(Dataset[Batch]):
                 f"the target {type(self.target).__name__} gave {y.dtype} of shape {y.shape} for "
                 f"{len(origins)} samples: it must give numbers of shape {due}"
             )
-        return y.astype(np.float32)
+        classes = self.target.n_classes
+        if classes is None:
+            return y.astype(np.float32)
+        if y.dtype.kind not in "iu" or ((y != IGNORED) & ((y < 0) | (y >= classes))).any():
+            raise ConfigError(
+                f"the target {type(self.target).__name__} gave {y.dtype} such as "
+                f"{y.reshape(-1)[:5].tolist()}: as it has {classes} classes it must give whole "
+                f"numbers from 0 to {classes - 1}, or {IGNORED} where a bar is not known"
+            )
+        return y.astype(np.int64, copy=False)
 
     def _gather_bars(
         self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]

@@ -51,6 +51,21 @@ class TestDirection(TargetContract):
         return Direction(dead_zone=0.001)
 
 
+class TestDirectionAsClasses(TargetContract):
+    def make(self) -> Target:
+        return Direction(classes=True)
+
+
+class TestDirectionWithADeadZoneAsClasses(TargetContract):
+    def make(self) -> Target:
+        return Direction(dead_zone=0.001, classes=True)
+
+
+class TestTripleBarrierAsClasses(TargetContract):
+    def make(self) -> Target:
+        return TripleBarrier(up=1.5, down=1.0, volatility_bars=6, classes=True)
+
+
 class TestRealisedVolatility(TargetContract):
     def make(self) -> Target:
         return RealisedVolatility()

@@ -119,6 +119,53 @@ class Labels(Gain):
         return (bars[:, -1] > bars[:, 0]).astype(np.int64)
 
 
+@dataclass(frozen=True)
+class Rise(Target):
+    """Whether the price rose, as a class."""
+
+    n_classes = 2
+
+    def shape(self, horizon: int) -> tuple[int, ...]:
+        return ()
+
+    def __call__(self, bars: NDArray[np.float64]) -> Any:
+        return np.where(
+            np.isnan(bars[:, [0, -1], 0]).any(axis=1), -100, bars[:, -1, 0] > bars[:, 0, 0]
+        )
+
+
+def test_a_sound_target_of_classes_passes() -> None:
+    assert find_failures(Contract(Rise)) == {}
+
+
+@caught_by("test_its_classes_are_counted_from_0", "classes are [1, 2]: give numbers from 0 to 1")
+@dataclass(frozen=True)
+class CountedFrom1(Rise):
+    def __call__(self, bars: NDArray[np.float64]) -> Any:
+        y = super().__call__(bars)
+        return np.where(y < 0, y, y + 1)
+
+
+@caught_by("test_its_classes_are_counted_from_0", "n_classes is 1: give a whole number from 2 up")
+@dataclass(frozen=True)
+class OneClass(Rise):
+    n_classes = 1
+
+
+@caught_by("test_batches_of_any_size_have_that_shape", "give whole numbers, as it has `n_classes`")
+@dataclass(frozen=True)
+class FloatingClasses(Rise):
+    def __call__(self, bars: NDArray[np.float64]) -> Any:
+        return super().__call__(bars).astype(np.float64)
+
+
+@caught_by("test_bars_that_are_not_known_give_nan_or_do_not_matter", "another one than with")
+@dataclass(frozen=True)
+class UnknownIsDown(Rise):
+    def __call__(self, bars: NDArray[np.float64]) -> Any:
+        return np.maximum(super().__call__(bars), 0)
+
+
 @caught_by("test_known_bars_give_finite_numbers", "a market that stands still, horizon 1, every")
 @dataclass(frozen=True)
 class LogVolume(Gain):

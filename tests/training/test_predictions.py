@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from btc_datamodule import Batch, BTCDataModule, ConfigError, DummyModule, Simulator
+from btc_datamodule import Batch, BTCDataModule, ConfigError, Direction, DummyModule, Simulator
 from btc_datamodule.cli.commands import main
 from btc_datamodule.training.predictions import PredictionWriter, extract_columns, merge_parts
 from tests.factories import make_datamodule, make_trainer
@@ -224,6 +224,85 @@ def test_a_part_that_another_node_has_written_elsewhere_is_missed(
     assert not list(tmp_path.iterdir())
 
 
+# --- prices -------------------------------------------------------------------------------------
+
+
+def predict_prices(
+    function: Callable[[Batch], Any], output: Path, dm: BTCDataModule, prices: Any = True
+) -> None:
+    runner = make_trainer(output.parent, PredictionWriter(str(output), prices=prices))
+    runner.predict(Predicts(function), datamodule=dm, return_predictions=False)
+
+
+@pytest.fixture(scope="module")
+def scaled(tmp_path_factory: pytest.TempPathFactory) -> BTCDataModule:
+    folder = tmp_path_factory.mktemp("scaled")
+    return make_datamodule(folder, target_scaling="train", end="2021-03-25", horizon=2)
+
+
+def test_prices_stand_beside_the_predictions_that_they_are_of(
+    tmp_path: Path, scaled: BTCDataModule
+) -> None:
+    whole = due(scaled)
+    prices = scaled.to_prices(whole.y, whole.origin_time)
+    predict_prices(lambda b: {"forecast": b.y, "x": b.x[:, 0]}, tmp_path / "out.h5", scaled)
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert sorted(file) == ["forecast", "forecast_price", "origin_time", "x"]
+        assert file["forecast_price"].dtype == np.float64
+        assert np.array_equal(file["forecast_price"][()], prices, equal_nan=True)
+    predict_prices(lambda b: b.y.bfloat16(), tmp_path / "out.parquet", scaled)
+    frame = pl.read_parquet(tmp_path / "out.parquet")
+    assert frame.columns[3:] == ["prediction_price_0_0", "prediction_price_1_0"]
+    np.testing.assert_allclose(frame["prediction_price_1_0"], prices[:, 1, 0], rtol=2e-3)
+
+
+def test_to_prices_makes_the_same_of_what_was_written(
+    tmp_path: Path, scaled: BTCDataModule
+) -> None:
+    predict_prices(lambda b: {"forecast": b.y}, tmp_path / "out.parquet", scaled)
+    frame = pl.read_parquet(tmp_path / "out.parquet")
+    again = scaled.to_prices(frame, frame["origin_time"])
+    written = frame.select("forecast_price_0_0", "forecast_price_1_0").to_numpy()
+    assert np.array_equal(again[:, :, 0], written, equal_nan=True)
+    assert np.isfinite(written[:100]).all()
+
+
+def test_prices_of_named_predictions_alone(tmp_path: Path, scaled: BTCDataModule) -> None:
+    given: Callable[[Batch], Any] = lambda b: {"mean": b.y, "spread": b.y.abs()}  # noqa: E731
+    predict_prices(given, tmp_path / "out.h5", scaled, ["mean"])
+    with h5py.File(tmp_path / "out.h5") as file:
+        assert sorted(file) == ["mean", "mean_price", "origin_time", "spread"]
+    with pytest.raises(ConfigError, match=r"gave mean \(\d+, 2, 1\), spread \(\d+, 2, 1\)"):
+        predict_prices(given, tmp_path / "out.h5", scaled, ["median"])
+
+
+def test_predictions_without_the_axes_of_the_target_have_prices_too(
+    tmp_path: Path, scaled: BTCDataModule
+) -> None:
+    predict_prices(lambda b: b.y[:, :, 0], tmp_path / "out.h5", scaled)
+    whole = due(scaled)
+    with h5py.File(tmp_path / "out.h5") as file:
+        prices = scaled.to_prices(whole.y, whole.origin_time)
+        assert np.array_equal(file["prediction_price"][()], prices, equal_nan=True)
+    with pytest.raises(
+        ConfigError, match=r"of shape \(2, 1\) has; it gave prediction \(\d+, 12, 3\)"
+    ):
+        predict_prices(lambda b: b.x, tmp_path / "out.h5", scaled)
+
+
+def test_what_has_no_prices_says_so_before_anything_is_predicted(tmp_path: Path) -> None:
+    def fails(_: Any) -> Any:
+        raise AssertionError("it was asked")
+
+    dm = make_datamodule(tmp_path, target=Direction())
+    with pytest.raises(ConfigError, match="no prices can be told from the target Direction"):
+        predict_prices(fails, tmp_path / "out.h5", dm)
+    runner = make_trainer(tmp_path, PredictionWriter(str(tmp_path / "out.h5"), prices=True))
+    with pytest.raises(ConfigError, match=r"call `trainer\.predict\(model, datamodule=dm\)`"):
+        runner.predict(Predicts(fails), dm.predict_dataloader())
+    assert not list(tmp_path.glob("out*"))
+
+
 # --- errors -------------------------------------------------------------------------------------
 
 
@@ -280,9 +359,12 @@ def test_it_works_from_the_command_line(
     monkeypatch.chdir(tmp_path)
     options = ["--trainer.enable_progress_bar=false", "--return_predictions=false"]
     writer = [f"--trainer.callbacks={name}", "--trainer.callbacks.output=out.parquet"]
+    writer += ["--trainer.callbacks.prices=true"]
     assert main(["predict", "--config", str(CONFIG), *options, *writer]) == 0
     frame = pl.read_parquet("out.parquet")
-    assert frame.columns == ["origin_time", *(f"forecast_{bar}_0" for bar in range(4))]
+    names = [f"forecast{price}_{bar}_0" for price in ("", "_price") for bar in range(4)]
+    assert frame.columns == ["origin_time", *names]
+    assert 1000 < frame["forecast_price_0_0"][0] < 1_000_000
     assert str(frame["origin_time"][-1]) == "2021-12-31 23:00:00+00:00"
     assert frame["origin_time"].is_sorted()
     assert frame["origin_time"].n_unique() == len(frame) > 2000

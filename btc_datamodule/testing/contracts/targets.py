@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from btc_datamodule.evaluation.targets import Target
+from btc_datamodule.evaluation.targets import IGNORED, Target, to_numbers
 from btc_datamodule.features.table import BAR_COLUMNS
 from btc_datamodule.testing.contracts.values import ValueContract, check_equal
 
@@ -74,10 +74,10 @@ class TargetContract(ValueContract[Target]):
         for horizon in self.horizons:
             shape = target.shape(horizon)
             typed = isinstance(shape, tuple) and all(type(size) is int for size in shape)
-            usable = typed and shape and min(shape) > 0
+            usable = typed and (shape or target.n_classes) and min(shape, default=1) > 0
             assert usable, (
                 f"shape({horizon}) is {shape!r}: give a tuple of whole numbers above 0, at least "
-                "one; (1,) for a single number"
+                "one; (1,) for a single number, () for a single class"
             )
             assert target.shape(horizon) == shape == self.make().shape(horizon), (
                 f"shape({horizon}) is not the same each time"
@@ -95,9 +95,29 @@ class TargetContract(ValueContract[Target]):
                     f"{size} samples of horizon {horizon} gave "
                     f"{getattr(y, 'shape', type(y).__name__)}, and shape says {due}"
                 )
-                assert np.issubdtype(y.dtype, np.floating), (
-                    f"targets are {y.dtype}: give floating numbers, which can say NaN"
-                )
+                if target.n_classes is None:
+                    assert np.issubdtype(y.dtype, np.floating), (
+                        f"targets are {y.dtype}: give floating numbers, which can say NaN, or say "
+                        "how many classes there are (`n_classes`)"
+                    )
+                else:
+                    assert np.issubdtype(y.dtype, np.integer), (
+                        f"targets are {y.dtype}: give whole numbers, as it has `n_classes`"
+                    )
+
+    def test_its_classes_are_counted_from_0(self) -> None:
+        """``cross_entropy`` takes them as places in a row of logits."""
+        target = self.make()
+        if target.n_classes is None:
+            pytest.skip("it is no target of classes: its `n_classes` is None")
+        counted = type(target.n_classes) is int and target.n_classes >= 2
+        assert counted, f"n_classes is {target.n_classes!r}: give a whole number from 2 up"
+        for horizon in self.horizons:
+            y = target(make_bars(target, horizon))
+            assert ((y >= 0) & (y < target.n_classes)).all(), (
+                f"classes are {np.unique(y).tolist()}: give numbers from 0 to "
+                f"{target.n_classes - 1}, n_classes - 1"
+            )
 
     # --- what it depends on ---------------------------------------------------------------------
 
@@ -105,7 +125,7 @@ class TargetContract(ValueContract[Target]):
         """A sample with every bar known is trained on."""
         target = self.make()
         for horizon in self.horizons:
-            y = target(make_bars(target, horizon)).astype(np.float32)
+            y = to_numbers(target(make_bars(target, horizon))).astype(np.float32)
             for sample in range(SAMPLES):
                 what = "a market that stands still" if sample == STILL else f"sample {sample}"
                 assert np.isfinite(y[sample]).all(), (
@@ -118,19 +138,20 @@ class TargetContract(ValueContract[Target]):
         target = self.make()
         for horizon in self.horizons:
             bars = make_bars(target, horizon)
-            y = target(bars)
+            y = to_numbers(target(bars))
             for at in range(bars.shape[1]):
                 for end, what in ((at + 1, f"bar {at}"), (bars.shape[1], f"bars from {at} on")):
                     holed = bars.copy()
                     holed[:, at:end] = np.nan
                     check_close(
-                        *drop_unknown(target(holed), y),
+                        *drop_unknown(to_numbers(target(holed)), y),
                         f"with {what} of {bars.shape[1]} not known (NaN) it gives a number, and "
                         "another one than with all known: it is made up",
                     )
             unknown = target(np.full_like(bars, np.nan))
-            assert np.isnan(unknown).all(), (
-                f"with no bar known it gives {unknown[0]}, not NaN: it is made up"
+            due = "NaN" if target.n_classes is None else f"{IGNORED}"
+            assert np.isnan(to_numbers(unknown)).all(), (
+                f"with no bar known it gives {unknown[0]}, not {due}: it is made up"
             )
 
     def test_each_sample_is_by_itself(self) -> None:
