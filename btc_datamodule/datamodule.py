@@ -31,7 +31,7 @@ from btc_datamodule.features.feature import Feature
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
 from btc_datamodule.sources.base import Source
-from btc_datamodule.stages import Stages, View, prepare
+from btc_datamodule.stages import SIMULATES, Stages, View, prepare
 from btc_datamodule.training.internals import get_callbacks, is_fitting, is_overfitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
@@ -95,6 +95,7 @@ class BTCDataModule(LightningDataModule):
         refresh: ask the source again for everything, and let its answers replace what is stored.
         transform: from Batch to Batch, of every batch handed out; on the device if gathered there.
         offset: how long past midnight UTC, or past Monday, bars open, such as 8h; none for 0.
+        offline: ask no source: use the candles that are stored.
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -132,20 +133,18 @@ class BTCDataModule(LightningDataModule):
         refresh: bool = False,
         transform: Callable[[Batch], Batch] | None = None,
         offset: str | None = None,
+        offline: bool = False,
     ) -> None:
         given = locals()
         super().__init__()
         self._given = {name: unwrap(given[name]) for name in _ARGUMENTS}
         self.settings = Settings.parse(self._given)
         check_options(self._given)
-        self.batch_size, self.num_workers = map(int, (batch_size, num_workers))
+        self.batch_size, self.num_workers, self.seed = map(int, (batch_size, num_workers, seed))
         self.shuffle: Shuffle = shuffle
-        self.seed = int(seed)
-        self.start_method = start_method
-        self.pin_memory = pin_memory
-        self.gather = gather
-        self.refresh = refresh
-        self.transform = transform
+        self.start_method, self.pin_memory = start_method, pin_memory
+        self.gather, self.transform = gather, transform
+        self.refresh, self.offline = refresh, offline
         self._fitted: Fitted | None = None
         self._stages: Stages | None = None
         self._verified_key: str | None = None
@@ -191,10 +190,9 @@ class BTCDataModule(LightningDataModule):
         if trainer is not None:
             silence_advice(trainer)
 
-    settings: Settings
-
     # What is known without any data.
 
+    settings: Settings
     source = View(lambda dm: dm.settings.source, "Where candles come from.")
     interval = View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
     features = View(lambda dm: dm.settings.features, "Columns of ``Batch.x``.")
@@ -225,7 +223,9 @@ class BTCDataModule(LightningDataModule):
             StoreError: if a file is damaged or locked.
             LookAheadError: if a feature looks ahead.
         """
-        for line in prepare(self.settings, refresh=self.refresh):
+        source, self._given["source"] = self._given["source"], self.settings.source
+        said = [] if source is not None else [SIMULATES]  # once: not by its folds again
+        for line in said + prepare(self.settings, refresh=self.refresh, offline=self.offline):
             rank_zero_info(line)
 
     def setup(self, stage: str | None = None) -> None:
@@ -345,15 +345,16 @@ class BTCDataModule(LightningDataModule):
         """Check on these very candles and settings that nothing of the future leaks.
 
         Changes nothing; builds the feature file if need be, and asks the source again for some of
-        its bars unless ``ask_source`` is False. Before there are candles it raises
-        ``NotPreparedError``, and ``ConfigError`` if a stage has no windows.
+        its bars unless ``ask_source`` is False or the datamodule ``offline``. Before there are
+        candles it raises ``NotPreparedError``, and ``ConfigError`` if a stage has no windows.
 
         Returns:
             What was found: ``passed``, ``findings``, and as text a report. See ``audit.report``.
         """
         from btc_datamodule.audit.report import audit
 
-        return audit(self.settings, self._fitted, self._serve, ask_source=ask_source)
+        asks = ask_source and not self.offline
+        return audit(self.settings, self._fitted, self._serve, ask_source=asks)
 
     def inverse_transform(self, y: Tensor) -> Tensor:
         """Targets or forecasts, (..., C), in the units of the target: undo ``target_scaling``."""
