@@ -31,7 +31,7 @@ from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
 from btc_datamodule.sources.base import Source
-from btc_datamodule.stages import Stages, prepare
+from btc_datamodule.stages import SIMULATES, Stages, prepare
 from btc_datamodule.training.batch_size import correct_found_size
 from btc_datamodule.training.internals import get_callbacks, is_fitting, is_overfitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
@@ -99,6 +99,7 @@ class BTCDataModule(Arguments):
             the logarithm of no volume: drop (it counts as not observed, and a warning tells how
             many windows that costs), flag (0 takes the place of the value, and a last column of x,
             ``undefined``, is 1 there) or fail (an error).
+        offline: ask no source: use the candles that are stored.
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -137,20 +138,18 @@ class BTCDataModule(Arguments):
         transform: Callable[[Batch], Batch] | None = None,
         offset: str | None = None,
         undefined: Undefined = "drop",
+        offline: bool = False,
     ) -> None:
         given = locals()
         super().__init__()
         self._given = {name: unwrap(given[name]) for name in _ARGUMENTS}
         self.settings = Settings.parse(self._given)
         check_options(self._given)
-        self.batch_size, self.num_workers = map(int, (batch_size, num_workers))
+        self.batch_size, self.num_workers, self.seed = map(int, (batch_size, num_workers, seed))
         self.shuffle: Shuffle = shuffle
-        self.seed = int(seed)
-        self.start_method = start_method
-        self.pin_memory = pin_memory
-        self.gather = gather
-        self.refresh = refresh
-        self.transform = transform
+        self.start_method, self.pin_memory = start_method, pin_memory
+        self.gather, self.transform = gather, transform
+        self.refresh, self.offline = refresh, offline
         self._fitted: Fitted | None = None
         self._stages: Stages | None = None
         self._verified_key: str | None = None
@@ -181,7 +180,9 @@ class BTCDataModule(Arguments):
             StoreError: if a file is damaged or locked.
             LookAheadError: if a feature looks ahead.
         """
-        for line in prepare(self.settings, refresh=self.refresh):
+        source, self._given["source"] = self._given["source"], self.settings.source
+        said = [] if source is not None else [SIMULATES]  # once: not by its folds again
+        for line in said + prepare(self.settings, refresh=self.refresh, offline=self.offline):
             rank_zero_info(line)
 
     def setup(self, stage: str | None = None) -> None:
@@ -305,15 +306,16 @@ class BTCDataModule(Arguments):
         """Check on these very candles and settings that nothing of the future leaks.
 
         Changes nothing; builds the feature file if need be, and asks the source again for some of
-        its bars unless ``ask_source`` is False. Before there are candles it raises
-        ``NotPreparedError``, and ``ConfigError`` if a stage has no windows.
+        its bars unless ``ask_source`` is False or the datamodule ``offline``. Before there are
+        candles it raises ``NotPreparedError``, and ``ConfigError`` if a stage has no windows.
 
         Returns:
             What was found: ``passed``, ``findings``, and as text a report. See ``audit.report``.
         """
         from btc_datamodule.audit.report import audit
 
-        return audit(self.settings, self._fitted, self._serve, ask_source=ask_source)
+        asks = ask_source and not self.offline
+        return audit(self.settings, self._fitted, self._serve, ask_source=asks)
 
     def inverse_transform(self, y: Any) -> Any:
         """Targets or forecasts in the units of the target: undo ``target_scaling``.

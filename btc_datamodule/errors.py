@@ -35,6 +35,10 @@ class SourceError(BTCDataError):
     """A source could not answer: unknown product, unsupported interval, network failure."""
 
 
+class AbsentError(SourceError):
+    """What a source reads is not there: a file that was moved, renamed or left elsewhere."""
+
+
 @public
 class StoreError(BTCDataError):
     """A file of ours is missing, damaged, of another schema, or locked by another process."""

@@ -36,7 +36,7 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import Header, check_series, read_header
-from btc_datamodule.store.update import locate_series
+from btc_datamodule.store.locating import find_source, locate_candles
 
 Context = Literal["allow", "strict"]
 
@@ -191,10 +191,33 @@ class Settings:
         return self.target.n_classes
 
     @property
+    def stored_source(self) -> Source:
+        """The source, under the name by which its candles are stored.
+
+        That may be another than its own where a file was renamed or a folder moved.
+        """
+        known: Source | None = vars(self).get("_recognised")
+        if known is None or self._locate(self.source).exists():
+            return self.recognise_source()
+        return known
+
+    def recognise_source(self) -> Source:
+        """``stored_source``, looked for anew; files may be read for it if its own name has none.
+
+        Raises:
+            ConfigError: if several stored series may be its own.
+        """
+        found = find_source(self.data_dir, self.source, format_interval(self.interval))
+        object.__setattr__(self, "_recognised", None if found is self.source else found)
+        return found
+
+    @property
     def candle_path(self) -> Path:
         """The candle file."""
-        folder = locate_series(self.data_dir, self.source, format_interval(self.interval))
-        return folder / "candles.h5"
+        return self._locate(self.stored_source)
+
+    def _locate(self, source: Source) -> Path:
+        return locate_candles(self.data_dir, source, format_interval(self.interval))
 
     @property
     def recipe(self) -> Recipe:
@@ -216,7 +239,7 @@ class Settings:
                 f"{path} does not exist: run `btc-datamodule prepare`, or prepare_data(), first"
             )
         header = read_header(path)
-        check_series(path, header, self.source.name, self.source.series, self.interval)
+        check_series(path, header, self.source.name, self.stored_source.series, self.interval)
         return header
 
     @cached_property
@@ -312,6 +335,10 @@ def check_options(given: Mapping[str, Any]) -> None:
     check_choice("shuffle", given["shuffle"], ("full", "block", "none"))
     check_choice("gather", given["gather"], ("host", "device"))
     check_choice("start_method", given["start_method"], (None, "fork", "spawn", "forkserver"))
+    if given["refresh"] and given["offline"]:
+        raise ConfigError(
+            "refresh asks the source for everything, and offline asks it for nothing: leave one out"
+        )
 
 
 def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:

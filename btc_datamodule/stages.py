@@ -36,11 +36,17 @@ from btc_datamodule.features.build import build
 from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.features.undefined import unite_undefined
 from btc_datamodule.settings import Settings
-from btc_datamodule.store.update import update
+from btc_datamodule.store.update import update, use_stored
 from btc_datamodule.windows.dataset import WindowDataset
 
 if TYPE_CHECKING:
     import polars as pl
+
+SIMULATES = (
+    "note:     no `source` is given, so the candles are simulated: set `source: Coinbase`, `CandleFile` or "
+    "another for real ones, or `source: Simulator` if they are meant to be"
+)
+"""What ``prepare_data`` says first where the simulator stands for a source that was not named."""
 
 T = TypeVar("T")
 
@@ -343,24 +349,37 @@ class View(Generic[T]):
         raise AttributeError("the data of a datamodule do not change: make another one")
 
 
-def prepare(settings: Settings, *, refresh: bool) -> list[str]:
+def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False) -> list[str]:
     """Bring the candle file and the feature file up to date.
 
     Args:
         settings: which candles, and which features of them.
         refresh: ask the source again for everything.
+        offline: ask no source: take the candles that are stored.
 
     Returns:
         What a person should read: notes of the source, and where the files lie.
+
+    Raises:
+        NotPreparedError: if there are no candles, and none are asked for.
     """
-    path = settings.candle_path
-    found = update(
-        path, settings.source, settings.interval, settings.start, settings.end, refresh=refresh
-    )
-    features = build(path, settings.recipe)
+    source = settings.recognise_source()
+    path, interval = settings.candle_path, settings.interval
+    span = settings.start, settings.end
+    if not offline:
+        found = update(path, source, interval, *span, refresh=refresh)
+    elif path.exists():
+        settings.read_candle_header()  # which checks whose candles they are
+        found = use_stored(path, source, *span)
+    else:
+        raise NotPreparedError(
+            f"{path} does not exist, and `offline: true` asks no source: put `data_dir` where the "
+            "candles are stored, or run `btc-datamodule prepare` without `offline` first"
+        )
+    features = build(settings.candle_path, settings.recipe)
     return [
         *(f"note:     {note}" for note in found.notes),
-        f"candles:  {path} ({found.header.rows:,} bars, {found.added:,} new)",
+        f"candles:  {settings.candle_path} ({found.header.rows:,} bars, {found.added:,} new)",
         f"features: {features}",
     ]
 

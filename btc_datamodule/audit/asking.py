@@ -82,7 +82,7 @@ def _ask(used: Stages, span: Span) -> Candles:
     """
     interval = used.table.interval
     try:
-        blocks = list(ask(used.settings.source, interval, span))
+        blocks = list(ask(used.settings.source.hurry(), interval, span))
     except Exception as error:  # a source of the user's own may raise anything
         name = "" if isinstance(error, SourceError) else f"{type(error).__name__}: "
         raise UncheckedError(f"the source does not answer: {name}{error}") from error

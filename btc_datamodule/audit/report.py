@@ -28,6 +28,7 @@ from btc_datamodule.audit.twins import Piece, choose_spans, is_exact, open_piece
 from btc_datamodule.errors import BTCDataError, ConfigError, LookAheadError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.features.build import build
+from btc_datamodule.progress import show_step
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages
 
@@ -155,13 +156,12 @@ def _open_pieces(used: Stages, serve: Serve, stack: ExitStack) -> Iterator[Piece
 
 
 def _show(guarantees: Sequence[Guarantee]) -> Iterator[Guarantee]:
-    """Pass the guarantees on, with a bar on a terminal of how many are checked and which is."""
-    from tqdm import tqdm
-
-    with tqdm(guarantees, desc="audit", unit="", disable=None, dynamic_ncols=True) as bar:
-        for guarantee in bar:
-            bar.set_postfix_str(guarantee.name)
+    """Pass the guarantees on, and show how many are checked and which is."""
+    with show_step("audit", len(guarantees)) as step:
+        for guarantee in guarantees:
+            step.advance(0, guarantee.name)
             yield guarantee
+            step.advance(1)
 
 
 def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:

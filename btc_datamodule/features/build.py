@@ -46,6 +46,7 @@ from btc_datamodule.features.undefined import (
     join_undefined,
     judge_rows,
 )
+from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader, Header
 
 KEPT_SECONDS = 86_400
@@ -106,16 +107,19 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
         ConfigError: if a feature needs a column that the candles lack, or no candle is in span.
         StoreError: if the candle file is damaged, or the feature file cannot be written.
     """
-    with CandleReader(candle_path) as reader, hold_lock(candle_path.with_name("features.lock")):
+    with CandleReader(candle_path) as reader:
         key = recipe.compute_key(reader.header)
         path = locate_table(candle_path, key)
-        with explain_write_errors(path):
-            for leftover in path.parent.glob("features-*.h5.*.tmp"):
-                leftover.unlink()  # of a process that was killed: the lock is held
-        if not _is_whole(path, key):
-            _check_columns(recipe.features, reader.header)
-            _remove_stale(candle_path, reader.header)
-            _write(path, reader, recipe, key, check=check)
+        if _is_whole(path, key):  # which needs no lock, nor permission to write
+            return path
+        with hold_lock(candle_path.with_name("features.lock")):
+            with explain_write_errors(path):
+                for leftover in path.parent.glob("features-*.h5.*.tmp"):
+                    leftover.unlink()  # of a process that was killed: the lock is held
+            if not _is_whole(path, key):  # who held the lock may have built it
+                _check_columns(recipe.features, reader.header)
+                _remove_stale(candle_path, reader.header)
+                _write(path, reader, recipe, key, check=check)
     return path
 
 
@@ -165,7 +169,10 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check:
     undefined: list[NDArray[np.int64]] = []
     moments: list[Moments] = []
     digests: list[list[bytes]] = []
-    with replace_hdf5(path) as (file, check_disk):
+    with (
+        show_step("features", grid.rows, " bars") as step,
+        replace_hdf5(path) as (file, check_disk),
+    ):
         shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
         shapes["x"] = (grid.rows, len(recipe.columns))
         data = {
@@ -185,6 +192,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check:
             unobserved.append(find_runs(~observed, low))
             undefined.append(find_undefined(judged.undefined, low))
             check_disk()
+            step.advance(high - low)
         segments = (*zip(*moments, strict=True), stack_digests(digests))
         small = {
             "holes": grid.holes.astype("<i8"),

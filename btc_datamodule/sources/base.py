@@ -7,9 +7,9 @@ path.
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import ClassVar, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, ClassVar, Self, TypeVar
 
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_interval, get_offset
@@ -44,6 +44,23 @@ class Block:
     checksum: str = ""
     received: int = 0
     answered: bool = True
+
+
+@dataclass(frozen=True)
+class StoredSeries:
+    """A series that is stored, as a source may know it again.
+
+    Attributes:
+        series: name of its folder.
+        revision: ``Source.revision`` when it was read; "" if its source has none.
+        checksums: ``Block.checksum`` of each answer that it is made of.
+        origin: where its candles came from, and when.
+    """
+
+    series: str
+    revision: str
+    checksums: tuple[str, ...]
+    origin: str
 
 
 @public
@@ -103,6 +120,34 @@ class Source(ABC):
                 f"set `interval` to one of {offered}, or to a multiple of one"
                 f"{', and `offset` to a multiple too' if shifted else ''}"
             )
+
+    def hurry(self) -> Self:
+        """This source with little patience, for bars that are welcome and not needed.
+
+        It tells within seconds that it cannot answer. By default itself; a dataclass that holds
+        other sources holds these in a hurry.
+        """
+        held = fields(self) if is_dataclass(self) else ()
+        inner = {each.name: getattr(self, each.name) for each in held if each.init}
+        hurried = {name: one.hurry() for name, one in inner.items() if isinstance(one, Source)}
+        changed = {name: one for name, one in hurried.items() if one is not inner[name]}
+        made: Any = self  # `replace` is for dataclasses, which a source need not be
+        return replace(made, **changed) if changed else self
+
+    def recognise(self, stored: Iterable[StoredSeries]) -> "Source":
+        """This source under the name of a stored series that is its own; else itself.
+
+        Asked where nothing is stored under ``series``. By default a series is known by its name
+        alone; a file may have been renamed, or its folder moved.
+
+        Args:
+            stored: all series of sources of this ``name`` that are stored in bars of the interval
+                that is wanted, read one by one.
+
+        Raises:
+            ConfigError: if several may be, and are not the same.
+        """
+        return self
 
     def list_intervals(self) -> tuple[int, ...] | None:
         """Bar lengths that it offers, found out when it is about to be asked; None for any.

@@ -19,7 +19,7 @@ a later run asks again.
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +79,8 @@ class Coinbase(Source):
             service goes before it.
         drop_invalid: leave out bars that are no candles (high < low, a negative price, off the
             grid), with a note that counts them, in place of an error that ends the download.
+        longest_wait: seconds that the service may ask to wait for (``Retry-After``); asked for
+            longer, it is an error at once.
 
     Raises:
         ConfigError: naming the argument that cannot be used.
@@ -95,6 +97,7 @@ class Coinbase(Source):
     attempts: int = 8
     retry_wait: float = 1.0
     drop_invalid: bool = False
+    longest_wait: float = 3600.0
 
     def __post_init__(self) -> None:
         check_path_part(self.product, "product")
@@ -104,8 +107,17 @@ class Coinbase(Source):
     def manners(self) -> Manners:
         """How the service is asked, checked."""
         return Manners(
-            self.base_url, self.requests_per_second, self.timeout, self.attempts, self.retry_wait
+            self.base_url,
+            self.requests_per_second,
+            self.timeout,
+            self.attempts,
+            self.retry_wait,
+            self.longest_wait,
         )
+
+    def hurry(self) -> Self:
+        """This source with little patience; see ``Source.hurry``."""
+        return replace(self, **self.manners.hurry())
 
     @property
     def series(self) -> str:

@@ -5,22 +5,28 @@ small candle files of their own (*parts*) beside the candle file; at the end the
 its parts are merged in bounded memory into a new candle file, which replaces the old one. A run
 that was killed leaves its parts, and the next one goes on from them. One process at a time does
 this for a series; the others wait for it.
+
+Whether there is anything to do is asked first: where there is not, no lock is taken, no permission
+to write is needed and no source is asked. Bars that are missing are *needed*, but for the latest
+ones of a series whose end is open: these are welcome. Where only such are missing, a source that
+does not answer soon, or a folder that cannot be written, is told, and what is stored is used.
 """
 
-import logging
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from btc_datamodule.candles.series import find_holes
+from btc_datamodule.candles.series import Candles, find_holes
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, unite
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
-from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.errors import AbsentError, ConfigError, SourceError
+from btc_datamodule.progress import Step, show_step
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.resampling import ask, choose_base
 from btc_datamodule.store.candle_file import (
@@ -29,14 +35,12 @@ from btc_datamodule.store.candle_file import (
     read_header,
     write_candles,
 )
+from btc_datamodule.store.locating import describe_origin
 from btc_datamodule.store.merging import Merge, Replacement, join_records
 from btc_datamodule.store.parts import Parts
 
 LONG_ABSENCE = 100
 """Bars in a row without an answer from which on a person is told of them."""
-
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -54,9 +58,54 @@ class Update:
     notes: tuple[str, ...]
 
 
-def locate_series(data_dir: Path, source: Source, interval_text: str) -> Path:
-    """Where everything of one series and interval lies."""
-    return data_dir / source.name / source.series / interval_text
+@dataclass(frozen=True)
+class _Wanted:
+    """What a candle file is to hold.
+
+    Attributes:
+        span: of the candles, closed bars only.
+        open_start: whether it begins as early as the source has.
+        open_end: whether it ends with the latest closed bar, whenever that is.
+        refresh: whether all of it is to be asked for again.
+        whole: whether the source has a revision: it is read whole, or not at all.
+    """
+
+    span: Span
+    open_start: bool
+    open_end: bool
+    refresh: bool
+    whole: bool
+
+    def is_welcome(self, missing: Span, known: list[Span]) -> bool:
+        """Whether a missing span is one of latest bars, which nobody needs where others are known.
+
+        Args:
+            missing: the span.
+            known: spans that are not missing.
+        """
+        within = [end for start, end in known if start < self.span[1] and end > self.span[0]]
+        return self.open_end and not self.refresh and bool(within) and missing[0] >= max(within)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What there is to do.
+
+    Attributes:
+        stored: header of the candle file; None if there is none.
+        missing: the spans to ask for, and whether each is needed.
+        is_done: whether nothing is to be asked or written.
+        is_enough: whether what is stored would do, though there is something to do.
+    """
+
+    stored: Header | None
+    missing: tuple[tuple[Span, bool], ...]
+    is_done: bool
+    is_enough: bool
+
+
+class _SilentError(Exception):
+    """A source did not answer; its ``__cause__`` tells why."""
 
 
 def update(
@@ -85,66 +134,169 @@ def update(
         lock_timeout: seconds to wait for another process that updates the same file.
 
     Raises:
-        SourceError: if the source cannot answer, or has no bars of this interval nor any that can
-            be joined. What it had answered before is kept.
+        SourceError: if the source cannot answer for bars that are needed, or has no bars of this
+            interval nor any that can be joined. What it had answered before is kept.
         StoreError: if the file is damaged or cannot be written, or the lock was not to be had in
             time. What is stored stays as it is.
     """
     choose_base(source, interval, source.intervals)
-    latest = floor_to(time.time(), interval)
-    asked = (
-        ceil_to(source.first if start is None else max(start, source.first), interval),
-        latest if end is None else min(ceil_to(end, interval), latest),
-    )
+    label = f"{source.name} {source.series}"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(
-            f"the folder {path.parent} cannot be made ({error.strerror}): change `data_dir`"
-        ) from None
-    with hold_lock(path.with_suffix(".lock"), lock_timeout):
-        return _update_locked(path, source, interval, asked, refresh)
-
-
-def _update_locked(path: Path, source: Source, interval: int, asked: Span, refresh: bool) -> Update:
-    with explain_write_errors(path):
-        for leftover in path.parent.glob(f"{path.name}.*.tmp"):
-            leftover.unlink()
-    revision = source.revision  # once, and before reading: for files it reads them whole
+        with show_step(f"{label}: looking for changes"):  # of files, which are read for it
+            revision = source.revision
+    except AbsentError as error:
+        if refresh or not path.exists():
+            raise
+        header = read_header(path)
+        check_series(path, header, source.name, source.series, interval)
+        return Update(header, 0, (_describe_fallback(label, str(error), header),))
+    latest = floor_to(time.time(), interval)
+    first = source.first if start is None else max(start, source.first)
+    last = latest if end is None else min(ceil_to(end, interval), latest)
+    wanted = _Wanted(
+        (ceil_to(first, interval), last) if revision is None else (0, latest),
+        open_start=start is None,
+        open_end=revision is None and (end is None or end > latest),
+        refresh=refresh,
+        whole=revision is not None,
+    )
     parts = Parts(path, source, interval, revision or "")
+    plan = _make_plan(parts, wanted)
+    if plan.stored is not None and plan.is_done:  # nor is a lock needed
+        return Update(plan.stored, 0, ())
+    if plan.stored is not None and plan.is_enough and not os.access(path.parent, os.W_OK):
+        problem = f"{path.parent} cannot be written, so that nothing is added"
+        told = (_describe_fallback(label, problem, plan.stored),) if plan.missing else ()
+        return Update(plan.stored, 0, told)
+    with hold_lock(path.with_suffix(".lock"), lock_timeout):
+        return _update_locked(parts, wanted)
+
+
+def use_stored(path: Path, source: Source, start: int | None, end: int | None) -> Update:
+    """The candle file at ``path`` as it is: nothing is asked, and nothing is written.
+
+    Args:
+        path: the candle file, which exists.
+        source: whose candles they are.
+        start: first instant wanted, as of ``update``.
+        end: instant past the last one wanted.
+    """
+    header = read_header(path)
+    low, high = header.span
+    wanted = (low if start is None else max(start, source.first), high if end is None else end)
+    if header.revision or not subtract(wanted, header.covered):  # a file has what it has
+        return Update(header, 0, ())
+    stored = f"{format_instant(low)} to {format_instant(high)}"
+    note = f"stored are candles from {stored}, and `offline: true` asks for no others"
+    return Update(header, 0, (f"{source.name} {source.series}: {note}",))
+
+
+def _make_plan(parts: Parts, wanted: _Wanted) -> _Plan:
+    """Look at what is stored, and tell what is missing."""
+    path, source = parts.path, parts.source
     stored = read_header(path) if path.exists() else None
     if stored:
-        check_series(path, stored, source.name, source.series, interval)
-        parts.discard_merged(stored)
-    if revision is None:
-        known = [*(stored.covered if stored else ()), *parts.read_covered()]
-    else:  # read whole or not at all: what an interrupted reading left is read again
+        check_series(path, stored, source.name, source.series, parts.interval)
+    kept = [] if stored is None else [*stored.covered]
+    if stored and wanted.whole:
+        kept = [wanted.span] if stored.revision == parts.revision else []
+    known = kept if wanted.whole else [*kept, *parts.read_covered()]
+    everything = [wanted.span] if wanted.span[0] < wanted.span[1] else []
+    missing = everything if wanted.refresh else subtract(wanted.span, known)
+    lacking = everything if wanted.refresh else subtract(wanted.span, kept)
+    return _Plan(
+        stored,
+        tuple((span, not (stored and wanted.is_welcome(span, known))) for span in missing),
+        is_done=not missing and not parts.list_files() and not _list_leftovers(path),
+        is_enough=stored is not None and all(wanted.is_welcome(span, kept) for span in lacking),
+    )
+
+
+def _list_leftovers(path: Path) -> list[Path]:
+    """What processes that were killed while they wrote have left, or one writes just now."""
+    return [*path.parent.glob(f"{path.name}.*.tmp")]
+
+
+def _update_locked(parts: Parts, wanted: _Wanted) -> Update:
+    path, source, interval = parts.path, parts.source, parts.interval
+    with explain_write_errors(path):
+        for leftover in _list_leftovers(path):
+            leftover.unlink()
+    if path.exists():
+        parts.discard_merged(read_header(path))
+    if wanted.whole:  # what an interrupted reading left is read again
         parts.discard()
-        asked = (0, floor_to(time.time(), interval))
-        known = [asked] if stored and stored.revision == revision else []
-    missing = [asked] if refresh and asked[0] < asked[1] else subtract(asked, known)
+    plan = _make_plan(parts, wanted)
     notes: list[str] = []
     absent: list[Span] = []
     aside: list[Span] = []
-    with parts:
-        for span in missing:
-            total = None if revision else (span[1] - span[0]) // interval
-            with closing(ask(source, interval, span)) as blocks:  # no download goes on
-                for block in _show_progress(blocks, total, interval, source):
-                    _check_block(block, source, interval)
-                    notes += block.notes
-                    if not block.answered:
-                        aside.append(block.span)
-                        continue
-                    parts.add(block)
-                    absent += [] if revision else _find_absences(block, interval)
+    silence: BaseException | None = None
+    try:
+        with parts:
+            for span, is_needed in plan.missing:
+                with closing(_fetch(parts, span, wanted, is_needed=is_needed)) as blocks:
+                    for block in blocks:
+                        _check_block(block, source, interval)
+                        notes += block.notes
+                        if not block.answered:
+                            aside.append(block.span)
+                            continue
+                        parts.add(block)
+                        absent += [] if wanted.whole else _find_absences(block, interval)
+    except _SilentError as error:
+        silence = error.__cause__
+    added, told = 0, list[str]()
+    if parts.list_files() or plan.stored is None or (wanted.whole and plan.missing):
+        added, told = _commit(parts, wanted)
+    header = read_header(path)
+    if wanted.open_start and header.rows:  # before its first bar a source has nothing
+        absent = [part for span in absent for part in subtract(span, [(0, header.span[0])])]
     notes += _describe_absences(absent, source, interval)
     notes += _describe_set_aside(aside, source, interval)
-    added = 0
-    if parts.list_files() or stored is None or (revision is not None and missing):
-        added, told = _commit(path, parts, refresh, whole=revision is not None)
-        notes += told
-    return Update(read_header(path), added, tuple(notes))
+    if silence is not None:
+        told.append(_describe_fallback(f"{source.name} {source.series}", str(silence), header))
+    return Update(header, added, (*notes, *told))
+
+
+def _fetch(
+    parts: Parts, span: Span, wanted: _Wanted, *, is_needed: bool
+) -> Generator[Block, None, None]:
+    """Yield what the source answers for a span, and show how far it is.
+
+    Raises:
+        _SilentError: if it does not answer soon, and is not needed.
+    """
+    source, interval = parts.source, parts.interval
+    label = f"{source.name} {source.series}{': reading' * wanted.whole}"
+    total = None if wanted.whole else (span[1] - span[0]) // interval
+    count = received = 0
+    with (
+        show_step(label, total, " bars") as step,
+        closing(ask(source if is_needed else source.hurry(), interval, span)) as blocks,
+    ):  # an error ends the downloads that are under way
+        while True:
+            try:
+                block = next(blocks, None)
+            except (SourceError, ConfigError, OSError) as error:
+                if is_needed:
+                    raise
+                raise _SilentError from error
+            if block is None:
+                return
+            yield block
+            count, received = count + 1, received + block.received
+            told = f"{count:,} files, {received / 1e6:,.1f} MB" if received else None
+            step.advance((block.span[1] - block.span[0]) // interval, told)
+
+
+def _describe_fallback(label: str, problem: str, header: Header) -> str:
+    """A note: something is in the way, and what is stored is used."""
+    until = f"up to {format_instant(header.span[1])}" if header.rows else "without a candle"
+    origin = describe_origin(header)
+    return (
+        f"{label}: {problem}: what is stored is used, {until}{origin and f' ({origin})'}; "
+        "`offline: true` asks nothing"
+    )
 
 
 def _find_absences(block: Block, interval: int) -> list[Span]:
@@ -199,54 +351,38 @@ def _check_block(block: Block, source: Source, interval: int) -> None:
         )
 
 
-def _show_progress(
-    blocks: Iterator[Block], total: int | None, interval: int, source: Source
-) -> Iterator[Block]:
-    """Pass blocks on and show one bar for all on a terminal; silent elsewhere."""
-    from tqdm import tqdm
-
-    label = f"{source.name} {source.series}"
-    received = 0
-    shape = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} bars, {remaining} left{postfix}"
-    with tqdm(
-        total=total,
-        desc=label,
-        unit=" bars",
-        unit_scale=True,
-        disable=None,
-        dynamic_ncols=True,
-        bar_format=shape if total else None,
-    ) as bar:
-        for count, block in enumerate(blocks, start=1):
-            yield block
-            received += block.received
-            if received:
-                bar.set_postfix_str(f"{count:,} files, {received / 1e6:,.1f} MB", refresh=False)
-            bar.update((block.span[1] - block.span[0]) // interval)
-
-
-def _commit(path: Path, parts: Parts, refresh: bool, *, whole: bool) -> tuple[int, list[str]]:
+def _commit(parts: Parts, wanted: _Wanted) -> tuple[int, list[str]]:
     """Write a new candle file of the old one and the parts, or of the parts alone; drop the parts.
 
     Returns:
         How many candles were not stored before, and notes.
     """
-    source, interval = parts.source, parts.interval
+    path, source, interval = parts.path, parts.source, parts.interval
     stored, files = path if path.exists() else None, parts.list_files()
     merged = (
-        Replacement(stored, files, interval) if whole else Merge(stored, files, interval, refresh)
+        Replacement(stored, files, interval)
+        if wanted.whole
+        else Merge(stored, files, interval, wanted.refresh)
     )
     headers = merged.headers
-    write_candles(
-        path,
-        merged.chunks(),
-        source=source.name,
-        series=source.series,
-        interval=interval,
-        columns={name for header in headers for name in header.columns},
-        covered=unite(span for header in headers for span in header.covered),
-        revision=parts.revision,
-        provenance=join_records([record for header in headers for record in header.provenance]),
-    )
+    label = f"{source.name} {source.series}"
+
+    def count_chunks(step: Step) -> Iterator[Candles]:
+        for chunk in merged.chunks():
+            yield chunk
+            step.advance(len(chunk))
+
+    with show_step(f"{label}: merging", sum(each.rows for each in headers), " bars") as step:
+        write_candles(
+            path,
+            count_chunks(step),
+            source=source.name,
+            series=source.series,
+            interval=interval,
+            columns={name for header in headers for name in header.columns},
+            covered=unite(span for header in headers for span in header.covered),
+            revision=parts.revision,
+            provenance=join_records([record for header in headers for record in header.provenance]),
+        )
     parts.discard()
-    return merged.added, [f"{source.name} {source.series}: {note}" for note in merged.describe()]
+    return merged.added, [f"{label}: {note}" for note in merged.describe()]

@@ -26,7 +26,8 @@ from btc_datamodule.errors import SourceError, StoreError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import read_candles, read_header
-from btc_datamodule.store.update import Update, locate_series, update
+from btc_datamodule.store.locating import locate_series
+from btc_datamodule.store.update import Update, update
 from tests.factories import HOUR, T0, candles_of, changed
 from tests.helpers import assert_same, digest_of
 

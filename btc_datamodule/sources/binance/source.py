@@ -21,8 +21,8 @@ is read at a time. A month of minutes (6 MB) hardly shows. A month of seconds wa
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal, Self
 
 from btc_datamodule.candles.series import make_empty
 from btc_datamodule.candles.timeline import (
@@ -66,6 +66,8 @@ class BinanceArchive(Source):
             service goes before it.
         drop_invalid: leave out bars that are no candles (high < low, a negative price), with a
             note that counts them, in place of an error that ends the download.
+        longest_wait: seconds that the service may ask to wait for (``Retry-After``); asked for
+            longer, it is an error at once.
 
     Raises:
         ConfigError: naming the argument that cannot be used.
@@ -82,6 +84,7 @@ class BinanceArchive(Source):
     attempts: int = 6
     retry_wait: float = 1.0
     drop_invalid: bool = False
+    longest_wait: float = 3600.0
 
     def __post_init__(self) -> None:
         check_path_part(self.product, "product")
@@ -95,8 +98,17 @@ class BinanceArchive(Source):
     def manners(self) -> Manners:
         """How the service is asked, checked."""
         return Manners(
-            self.base_url, self.requests_per_second, self.timeout, self.attempts, self.retry_wait
+            self.base_url,
+            self.requests_per_second,
+            self.timeout,
+            self.attempts,
+            self.retry_wait,
+            self.longest_wait,
         )
+
+    def hurry(self) -> Self:
+        """This source with little patience; see ``Source.hurry``."""
+        return replace(self, **self.manners.hurry())
 
     @property
     def series(self) -> str:

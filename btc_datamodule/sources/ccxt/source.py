@@ -7,8 +7,8 @@ its answers on which no bar is lost and no hole invented. Importing this module 
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 from btc_datamodule.candles.timeline import Span, parse_instant
 from btc_datamodule.errors import ConfigError
@@ -38,6 +38,8 @@ class Ccxt(Source):
         retry_wait: seconds before the first retry; doubles with each. A ``Retry-After`` of the
             service goes before it.
         drop_invalid: leave out bars that are no candles, with a note, in place of an error.
+        longest_wait: seconds that the service may ask to wait for (``Retry-After``); asked for
+            longer, it is an error at once.
 
     Raises:
         ConfigError: naming the argument that cannot be used.
@@ -55,6 +57,7 @@ class Ccxt(Source):
     attempts: int = 8
     retry_wait: float = 1.0
     drop_invalid: bool = False
+    longest_wait: float = 3600.0
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9_]{1,40}", self.exchange):
@@ -76,8 +79,17 @@ class Ccxt(Source):
     def manners(self) -> Manners:
         """How the service is asked, checked."""
         return Manners(
-            self.base_url, self.requests_per_second, self.timeout, self.attempts, self.retry_wait
+            self.base_url,
+            self.requests_per_second,
+            self.timeout,
+            self.attempts,
+            self.retry_wait,
+            self.longest_wait,
         )
+
+    def hurry(self) -> Self:
+        """This source with little patience; see ``Source.hurry``."""
+        return replace(self, **self.manners.hurry())
 
     @property
     def series(self) -> str:

@@ -16,16 +16,17 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from btc_datamodule.candles.series import COLUMNS, REQUIRED
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.errors import AbsentError, ConfigError, SourceError
 from btc_datamodule.public import public
-from btc_datamodule.sources.base import Block, Source, check_path_part
+from btc_datamodule.sources.base import Block, Source, StoredSeries, check_path_part
 from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT
 from btc_datamodule.sources.files.arrow_tables import ArrowReader
 from btc_datamodule.sources.files.joining import join_bars
@@ -54,13 +55,15 @@ class CandleFile(Source):
 
     Attributes:
         path: one file, a folder, a glob pattern, or several of them, read together as one series.
+            A relative one counts from the working directory as it is when the source is made.
         columns: which column is which, where the file does not say, or says something else: a list
             of names from ``candles.series.COLUMNS`` in the order of the file, "ignore" for a column
             to leave out; or such names by the file's own, ``{"Vol": "quote_volume"}``; or the
             layout of an exchange: kraken, bitfinex, coinbase or binance.
         dataset: path of the dataset or group inside HDF5 files, such as "BTC-USD/1h".
         product: name of the folder for this series; by default the file's name and a digest of
-            path and settings, so that two files never mix.
+            path and settings, so that two files never mix. A file that was renamed or moved is
+            known by its content.
         symbol: which market, where a file holds several, such as "BTC/USD".
         time_format: how times are written, as of ``strptime``, such as "%d/%m/%Y %H:%M".
         timezone: of times that name none, such as "Europe/Berlin"; UTC by default.
@@ -93,8 +96,12 @@ class CandleFile(Source):
             raise ConfigError("`path` is empty: name a file, a pattern such as data/*.csv, or both")
         several = not isinstance(self.path, str | os.PathLike)  # plain, as a checkpoint keeps it
         object.__setattr__(self, "path", self._patterns if several else self._patterns[0])
-        for pattern in self._patterns:
-            folder = Path(pattern).expanduser().is_dir()
+        paths = [Path(pattern).expanduser() for pattern in self._patterns]
+        absolute = all(path.is_absolute() for path in paths)
+        object.__setattr__(self, "_folder", None if absolute else Path.cwd())
+        for pattern, path in zip(self._patterns, paths, strict=True):
+            # One that is gone may still be stored: what it says is told when it is read.
+            folder = path.is_dir() or (not path.suffix and not os.path.lexists(path))
             if not has_suffix(pattern) and not _is_glob(pattern) and not folder:
                 raise ConfigError(
                     f"path {pattern!r} is no file that can be read: it must end in {SHOWN}, or be "
@@ -145,21 +152,71 @@ class CandleFile(Source):
         """``product``, or the file's name and eight digits that tell the settings apart."""
         if self.product is not None:
             return self.product
+        # The patterns, not what they match: one more file must not become another series.
+        paths = [os.path.realpath(path) for path in map(self._locate, self._patterns)]
+        return f"{self._stem}-{hashlib.sha256(self._encode_settings(paths)).hexdigest()[:8]}"
+
+    @property
+    def revision(self) -> str:
+        """SHA-256 over the content of all files and the settings that they are read with.
+
+        Raises:
+            AbsentError: if a file is not there.
+            SourceError: if one cannot be read.
+        """
+        return self._compute_revision([_hash_file(path) for path in self._find_files()], RULES)
+
+    def recognise(self, stored: Iterable[StoredSeries]) -> Source:
+        """This source under the name of a stored series of the same content and settings.
+
+        Where the files are gone, of one that was read from files of the same name with the same
+        settings, if all such have the same content.
+
+        Raises:
+            ConfigError: if they have not: which is meant is not to be guessed.
+        """
+        if self.product is not None:
+            return self
+        others = list(stored)
+        try:
+            revision = self.revision if others else ""
+            same = [one for one in others if one.revision == revision]
+        except AbsentError:
+            same = [one for one in others if self._may_be(one)]
+        except SourceError:
+            return self  # it is there, and told when it is read
+        if len({one.revision for one in same}) > 1:
+            listed = "; ".join(f"{one.series} ({one.origin})" for one in same)
+            raise ConfigError(
+                f"{self._label}: no such file, and several series that are stored were read from "
+                f"one of that name: {listed}: set `source.product` to the one that is meant"
+            )
+        if not same:
+            return self
+        known = copy(self)
+        object.__setattr__(known, "product", same[0].series)
+        return known
+
+    def _may_be(self, stored: StoredSeries) -> bool:
+        """Whether a stored series was read from files of this name, with these settings."""
+        named = re.fullmatch(rf"{re.escape(self._stem)}-[0-9a-f]{{8}}", stored.series)
+        digests = re.findall(r"sha256:([0-9a-f]{64})", ", ".join(stored.checksums))
+        rules = range(1, RULES + 1)  # read by an earlier version too
+        made = {self._compute_revision(digests, number) for number in rules}
+        return named is not None and stored.revision in made
+
+    @property
+    def _stem(self) -> str:
+        """The file's name without its ending, safe as part of the name of a folder."""
         stem = Path(self._patterns[0]).name
         for suffix in sorted(SUFFIXES, key=len, reverse=True):
             if has_suffix(stem, (suffix,)):
                 stem = stem[: -len(suffix)]
                 break
-        stem = re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-")[:80] or "file"
-        # The patterns, not what they match: one more file must not become another series.
-        paths = [os.path.realpath(Path(pattern).expanduser()) for pattern in self._patterns]
-        return f"{stem}-{hashlib.sha256(self._encode_settings(paths)).hexdigest()[:8]}"
+        return re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-")[:80] or "file"
 
-    @property
-    def revision(self) -> str:
-        """SHA-256 over the content of all files and the settings that they are read with."""
-        digests = [_hash_file(path) for path in self._find_files()]
-        return hashlib.sha256(b"%d" % RULES + self._encode_settings(digests)).hexdigest()
+    def _compute_revision(self, digests: list[str], rules: int) -> str:
+        return hashlib.sha256(b"%d" % rules + self._encode_settings(digests)).hexdigest()
 
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
         """Yield one block with every closed bar of all files; its span is theirs.
@@ -211,6 +268,11 @@ class CandleFile(Source):
         given = [self.path] if isinstance(self.path, str | os.PathLike) else self.path
         return [os.fspath(one) for one in given]
 
+    def _locate(self, pattern: str) -> Path:
+        """A pattern as it was meant when it was given, whatever the working directory is now."""
+        path, folder = Path(pattern).expanduser(), vars(self)["_folder"]
+        return path if folder is None else folder / path
+
     @property
     def _label(self) -> str:
         return ", ".join(self._patterns)
@@ -225,19 +287,23 @@ class CandleFile(Source):
         """Find the files that exist for ``path``, each once, those of a pattern sorted by name."""
         files: dict[str, Path] = {}
         for pattern in self._patterns:
-            path = Path(pattern).expanduser()
+            path = self._locate(pattern)
             matches = [path]
+            if not has_suffix(pattern) and not _is_glob(pattern) and not os.path.lexists(path):
+                raise AbsentError(
+                    f"{path}: there is no such folder, and a file must end in {SHOWN}, check `path`"
+                )
             if path.is_dir():
                 matches = list_folder(path)
             elif _is_glob(pattern) and not path.exists():
-                relative = str(path.relative_to(path.anchor))
-                found = Path(path.anchor).glob(relative)
+                given = Path(pattern).expanduser()  # signs of the working directory are no pattern
+                found = self._locate(given.anchor).glob(str(given.relative_to(given.anchor)))
                 matches = sorted(p for p in found if p.is_file() and not p.name.startswith("._"))
             if not matches:
                 what = "no file matches this pattern"
                 if path.is_dir():
                     what = f"no file in this folder can be read (it must end in {SHOWN})"
-                raise SourceError(f"{pattern}: {what}, check `path`")
+                raise AbsentError(f"{pattern}: {what}, check `path`")
             for match in matches:
                 if os.path.lexists(match) and not match.is_file():
                     raise SourceError(f"{match}: this is no file that can be read, check `path`")
@@ -317,6 +383,6 @@ def _hash_file(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError:
-        raise SourceError(f"{path}: no such file, check `path`") from None
+        raise AbsentError(f"{path}: no such file, check `path`") from None
     except OSError as error:
         raise SourceError(f"{path}: cannot be read ({error.strerror})") from None

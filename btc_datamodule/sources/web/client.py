@@ -122,7 +122,7 @@ class PoliteClient:
 
     def _respect(self, failure: PassingError) -> None:
         """Make a wait that the service names hold for all threads; end them all if it is a ban."""
-        if failure.is_ban:
+        if failure.is_ban(self._manners):
             self._ending = failure.ban
             self.stop()
         elif failure.wait is not None:

@@ -7,9 +7,16 @@ before a download starts, and hands it to whoever asks.
 import math
 from dataclasses import dataclass
 from ipaddress import ip_address
+from typing import Any
 from urllib.parse import urlsplit
 
 from btc_datamodule.errors import ConfigError
+
+HURRIED_ATTEMPTS = 2
+"""Requests made at most for an answer that is welcome and not needed."""
+
+HURRIED_SECONDS = 5.0
+"""Of silence, or of a wait that the service names, after which such an answer is given up."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +32,8 @@ class Manners:
         attempts: requests made before giving up on one answer, the first included.
         retry_wait: seconds before the first retry; doubles with each, up to
             ``patience.MAX_BACKOFF``, plus a random part of at most ``retry_wait``.
+        longest_wait: seconds that are waited at most when the service names the wait; asked for
+            longer, the answer is an error at once.
 
     Raises:
         ConfigError: naming the argument that cannot be used.
@@ -35,6 +44,7 @@ class Manners:
     timeout: float = 20.0
     attempts: int = 8
     retry_wait: float = 1.0
+    longest_wait: float = 3600.0
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
@@ -45,8 +55,12 @@ class Manners:
                 raise ConfigError(f"{name} must be above 0, not {value}")
         if self.attempts < 1:
             raise ConfigError(f"attempts must be at least 1, not {self.attempts}")
-        if not 0 <= self.retry_wait < math.inf:
-            raise ConfigError(f"retry_wait must not be negative, nor endless: {self.retry_wait}")
+        for name, value in (
+            ("retry_wait", self.retry_wait),
+            ("longest_wait", self.longest_wait),
+        ):
+            if not 0 <= value < math.inf:
+                raise ConfigError(f"{name} must not be negative, nor endless: {value}")
 
     @property
     def spacing(self) -> float:
@@ -58,6 +72,15 @@ class Manners:
         """Whether the service is on this machine."""
         host = None if self.base_url is None else urlsplit(self.base_url).hostname
         return host is not None and _is_loopback(host)
+
+    def hurry(self) -> dict[str, Any]:
+        """How to ask with little patience, as fields of a source: it ends within seconds."""
+        return {
+            "timeout": min(self.timeout, HURRIED_SECONDS),
+            "attempts": min(self.attempts, HURRIED_ATTEMPTS),
+            "retry_wait": min(self.retry_wait, 1.0),
+            "longest_wait": min(self.longest_wait, HURRIED_SECONDS),
+        }
 
     def join(self, path: str) -> str:
         """The URL of a path under ``base_url``."""

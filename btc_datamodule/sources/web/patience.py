@@ -4,7 +4,8 @@ Owns what counts as a failure that may pass (``PassingError``), what an HTTP sta
 (``check_status``), and how long is waited: as long as the service asks in ``Retry-After``, or else
 exponentially longer each time, up to ``MAX_BACKOFF``, with jitter. Every wait is logged in one
 line. After the last attempt comes one ``SourceError``; it comes at once where the service wants to
-be left alone for more than ``MAX_RETRY_AFTER``, and names the instant from which it may be asked.
+be left alone for more than ``Manners.longest_wait``, and names the instant from which it may be
+asked.
 
 Importing this module is cheap: tenacity, which turns the loop, loads with the first ``retry``.
 """
@@ -27,9 +28,6 @@ if TYPE_CHECKING:
 
 MAX_BACKOFF = 60.0
 """Seconds to which the wait between attempts grows when the service names none."""
-
-MAX_RETRY_AFTER = 3600.0
-"""Seconds waited at most when the service names the wait; asked for longer, ``retry`` gives up."""
 
 REFUSALS = {
     403: "a firewall of the service, or one on the way, does not serve this address, perhaps for "
@@ -61,10 +59,9 @@ class PassingError(Exception):
         self.wait = wait
         self.until = "" if wait is None else format_instant(math.ceil(time.time() + wait))
 
-    @property
-    def is_ban(self) -> bool:
+    def is_ban(self, manners: Manners) -> bool:
         """Whether the service wants to be left alone for longer than anyone waits."""
-        return self.wait is not None and self.wait > MAX_RETRY_AFTER
+        return self.wait is not None and self.wait > manners.longest_wait
 
     @property
     def ban(self) -> str:
@@ -87,13 +84,13 @@ def retry(
         ask: makes one attempt; raises ``PassingError`` where another may succeed. Any other
             exception goes to the caller at once.
         what: what is asked for: the log lines and the error begin with it.
-        manners: ``attempts`` and ``retry_wait`` of the service.
+        manners: ``attempts``, ``retry_wait`` and ``longest_wait`` of the service.
         sleep: waits for a number of seconds, or less if the caller has been stopped; by default
             ``time.sleep``.
 
     Raises:
         SourceError: after the last attempt, or at once if the service asks for a longer wait than
-            ``MAX_RETRY_AFTER``.
+            ``manners.longest_wait``.
     """
     import tenacity
 
@@ -105,7 +102,7 @@ def retry(
         return backoff(state) if named is None else named
 
     def is_last(state: "RetryCallState") -> bool:
-        return state.attempt_number >= manners.attempts or _get_failure(state).is_ban
+        return state.attempt_number >= manners.attempts or _get_failure(state).is_ban(manners)
 
     def log_wait(state: "RetryCallState") -> None:
         failure = _get_failure(state)
@@ -118,7 +115,7 @@ def retry(
 
     def give_up(state: "RetryCallState") -> _T:
         failure, tried = _get_failure(state), state.attempt_number
-        if failure.is_ban:
+        if failure.is_ban(manners):
             raise SourceError(f"{what}: {failure.ban}") from failure
         raise SourceError(
             f"{what}: {failure.problem} (gave up after {tried} "

@@ -218,7 +218,7 @@ def test_paths_are_taken_as_paths_and_kept_as_texts(tmp_path: Path) -> None:
         ({"path": "a.csv", "timezone": "Berlin"}, "timezone 'Berlin' is not known: write one such"),
         ({"path": "a.csv", "columns": {"Vol": "vol"}}, "'vol' is no column of a candle"),
         ({"path": "a.csv", "columns": {"a": "low", "b": "low"}}, "'low' stands there more than"),
-        ({"path": "folder"}, "it must end in .csv"),
+        ({"path": "folder.of"}, "it must end in .csv"),
         ({"path": "a.csv", "columns": "krakken"}, "one of kraken, bitfinex, coinbase, binance"),
         ({"path": "a.csv", "columns": ["open_time", "price"]}, "'price' is no column of a candle"),
         ({"path": "a.csv", "columns": ["open_time", *ORDER, "open"]}, "'open' stands there more"),

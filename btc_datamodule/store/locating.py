@@ -1,0 +1,51 @@
+"""Where a series lies under ``data_dir``, and under which name a source finds its candles there."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from btc_datamodule.errors import StoreError
+from btc_datamodule.sources.base import Source, StoredSeries
+from btc_datamodule.store.candle_file import Header, read_header
+
+
+def locate_series(data_dir: Path, source: Source, interval_text: str) -> Path:
+    """Where everything of one series and interval lies."""
+    return data_dir / source.name / source.series / interval_text
+
+
+def locate_candles(data_dir: Path, source: Source, interval_text: str) -> Path:
+    """The candle file of one series and interval."""
+    return locate_series(data_dir, source, interval_text) / "candles.h5"
+
+
+def find_source(data_dir: Path, source: Source, interval_text: str) -> Source:
+    """The source under the name by which its candles are stored, which most often is its own.
+
+    Raises:
+        ConfigError: if it may be several of those that are stored.
+    """
+    if locate_candles(data_dir, source, interval_text).exists():
+        return source
+    return source.recognise(_list_stored(data_dir / source.name, interval_text))
+
+
+def _list_stored(folder: Path, interval_text: str) -> Iterator[StoredSeries]:
+    """The series under the folder of a source that can be read; damaged ones are nobody's."""
+    for path in sorted(folder.glob(f"*/{interval_text}/candles.h5")):
+        with suppress(StoreError):
+            header = read_header(path)
+            yield StoredSeries(
+                header.series,
+                header.revision,
+                tuple(record.checksum for record in header.provenance),
+                describe_origin(header),
+            )
+
+
+def describe_origin(header: Header) -> str:
+    """Where the newest of the stored candles came from, and when; "" if nobody knows."""
+    if not header.provenance:
+        return ""
+    last = header.provenance[-1]
+    return f"from {last.origin}, {last.retrieved}{last.checksum and f', {last.checksum}'}"
