@@ -199,7 +199,7 @@ class Stages:
         table, settings = self.table, self.settings
         rows = (origin_time.numpy() - table.first) // table.interval + settings.shape.gap
         known = (rows >= 0) & (rows < table.rows)
-        close = np.where(known, table.bars("close")[np.where(known, rows, 0)], np.nan)
+        close = np.where(known, table.pick("close", np.where(known, rows, 0)), np.nan)
         return settings.target.prices(self.inverse_transform(y).numpy().astype(np.float64), close)
 
 
