@@ -44,6 +44,13 @@ class StoreError(BTCDataError):
     """A file of ours is missing, damaged, of another schema, or locked by another process."""
 
 
+class UnreadableError(StoreError):
+    """A file of ours cannot be read now, which says nothing of its content.
+
+    Another program has it open, it may not be read by this user, a filter is missing, a disk fails.
+    """
+
+
 @public
 class LookAheadError(BTCDataError):
     """A feature's value depends on bars outside the lookback that it declares."""

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 SIMULATES = (
-    "note:     no `source` is given, so the candles are simulated: set `source: Coinbase`, `CandleFile` or "
-    "another for real ones, or `source: Simulator` if they are meant to be"
+    "note:     no `source` is given, so the candles are simulated: set `source: Coinbase`, "
+    "`CandleFile` or another for real ones, or `source: Simulator` if they are meant to be"
 )
 """What ``prepare_data`` says first where the simulator stands for a source that was not named."""
 
@@ -322,7 +322,7 @@ class Stages:
             )
         rows += self.settings.shape.gap
         known = is_bar & (rows < table.rows)
-        return np.where(known, table.bars("close")[np.where(known, rows, 0)], np.nan)
+        return np.where(known, table.pick("close", np.where(known, rows, 0)), np.nan)
 
 
 class Serves(Protocol):

@@ -17,7 +17,7 @@ from btc_datamodule.candles.series import Columns
 from btc_datamodule.features.causality import SCAN_WORK, check_every_row
 from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.table import BAR_COLUMNS
+from btc_datamodule.features.layout import BAR_COLUMNS
 from btc_datamodule.features.undefined import find_undefined, join_undefined, judge_rows
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader

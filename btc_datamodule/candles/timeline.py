@@ -264,6 +264,12 @@ def unite(spans: Iterable[Span]) -> list[Span]:
     return joined
 
 
+def is_covered(spans: Iterable[Span], taken: Iterable[Span]) -> bool:
+    """Whether every instant of some spans lies in one of ``taken``."""
+    taken = unite(taken)
+    return unite([*taken, *spans]) == taken
+
+
 def subtract(span: Span, taken: Iterable[Span]) -> list[Span]:
     """The parts of ``span`` that no span in ``taken`` covers, in order."""
     left: list[Span] = []

@@ -4,7 +4,9 @@
 names the file and its damage; ``replace_hdf5`` writes a file whole or not at all.
 """
 
+import errno
 import os
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,15 +18,30 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from btc_datamodule.disk.atomic import explain_write_errors, replace_file
-from btc_datamodule.errors import CandleError, StoreError, get_first_line
+from btc_datamodule.errors import (
+    BTCDataError,
+    CandleError,
+    StoreError,
+    UnreadableError,
+    get_first_line,
+)
 
 if TYPE_CHECKING:
     import h5py
 
 
+ATTRIBUTE_BYTES = 1 << 20
+"""Of an attribute of ours at most, beside a text of any length that lies elsewhere in the file."""
+
+
+def is_feature_file(path: Path) -> bool:
+    """Whether a file is a feature file by its name: it can be made again from the candles."""
+    return path.name.startswith("features-")
+
+
 def advise_repair(path: Path) -> str:
     """Advice on a damaged candle file or feature file, as the end of a sentence."""
-    if path.name.startswith("features-"):
+    if is_feature_file(path):
         return "delete it and run `btc-datamodule prepare`, which makes it again from the candles"
     return "move it away and run `btc-datamodule prepare` again"
 
@@ -33,21 +50,85 @@ def open_hdf5(path: Path) -> "h5py.File":
     """Open an HDF5 file of the package for reading.
 
     Raises:
-        StoreError: if the file is missing, may not be read, or is not whole HDF5.
+        UnreadableError: if it cannot be read now: another program writes it, a disk fails.
+        StoreError: if the file is missing, or is not whole HDF5.
     """
     import h5py
 
-    if not path.exists():
-        raise StoreError(f"{path} does not exist: run `btc-datamodule prepare`")
     try:
-        return h5py.File(path, "r", locking="best-effort")
-    except PermissionError:
-        raise StoreError(f"{path} may not be read by this user: change its permissions") from None
+        if not path.exists():
+            raise StoreError(f"{path} does not exist: run `btc-datamodule prepare`")
+        return _open_locked(path)
     except OSError as error:
+        trouble = explain_trouble(path, error)
+        if trouble:
+            raise UnreadableError(trouble) from None
         what = "is not a whole HDF5 file" if h5py.is_hdf5(path) else "is not an HDF5 file"
         raise StoreError(
             f"{path} {what}: {advise_repair(path)} ({get_first_line(error)})"
         ) from None
+
+
+def _open_locked(path: Path) -> "h5py.File":
+    """Open with a shared lock; without one on a disk that has no locks."""
+    import h5py
+
+    try:
+        return h5py.File(path, "r", locking="best-effort")
+    except OSError as error:
+        if _find_errno(error) not in _NO_LOCKS:
+            raise
+        return h5py.File(path, "r", locking=False)
+
+
+def explain_trouble(path: Path, error: BaseException) -> str:
+    """One line on an error that says nothing of what is in a file; "" if it is none of these."""
+    told, number = get_first_line(error), _find_errno(error)
+    if "unable to lock file" in told or "already open for" in told:
+        gone = (
+            "delete the file and run `btc-datamodule prepare`"
+            if is_feature_file(path)
+            else f"run `h5clear -s {path}` and `btc-datamodule verify`"
+        )
+        return (
+            f"{path} is open in another program, which may be writing to it: close it there and "
+            f"run this again; if that program is gone, {gone}"
+        )
+    if isinstance(error, MemoryError) or number == errno.ENOMEM:
+        return f"{path}: there is not memory enough to read it: free some, or read less at once"
+    if number in (errno.EACCES, errno.EPERM):
+        return f"{path} may not be read by this user: change its permissions"
+    if number in (errno.EMFILE, errno.ENFILE):
+        return (
+            f"{path} cannot be opened, as too many files are open: close some, or allow more "
+            "(`ulimit -n 65536`)"
+        )
+    if number in _DISK_FAILS:
+        return (
+            f"{path} cannot be read ({os.strerror(number)}): that is the disk, or the way to it, "
+            "not what was written: mend it, or mount it anew, and run this again"
+        )
+    return ""
+
+
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
+
+_DISK_FAILS = frozenset(
+    {
+        *(errno.EIO, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.EBADF, errno.EBUSY),
+        *(errno.ETIMEDOUT, errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ENETDOWN),
+        *(errno.ENETUNREACH, errno.ECONNRESET, errno.ECONNREFUSED, errno.ECONNABORTED),
+    }
+)
+"""Error numbers by which the system says that it cannot read, whatever there is to be read."""
+
+
+def _find_errno(error: BaseException) -> int:
+    """The ``errno`` behind an error, which h5py may give in its text alone; 0 if there is none."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error.errno
+    found = re.search(r"errno = (\d+)", str(error))
+    return int(found[1]) if found else 0
 
 
 def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
@@ -76,36 +157,69 @@ def read_attribute(path: Path, file: "h5py.File", name: str, kind: type) -> Any:
     """An attribute of the file's root as a plain Python value of type ``kind``.
 
     Raises:
-        StoreError: if there is none, or it is of another type.
+        StoreError: if there is none, or it is of another type, or larger than any of ours.
     """
-    value = file.attrs.get(name)
-    if isinstance(value, np.generic):
-        value = value.item()
+    value = _peek(file, name)
     if not isinstance(value, kind):
-        raise StoreError(f"{path} has no attribute {name!r}: it is not a file of ours, or damaged")
+        raise StoreError(
+            f"{path} has no attribute {name!r} that says what it should: it is not a file of "
+            f"ours, or damaged: {advise_repair(path)}"
+        )
     return value
+
+
+def _peek(file: "h5py.File", name: str) -> Any:
+    """The value of an attribute of the root; None unless it is a single number or text."""
+    import h5py
+
+    code = name.encode()
+    if not h5py.h5a.exists(file.id, code):
+        return None
+    attribute = h5py.h5a.open(file.id, code)
+    plain = isinstance(attribute.get_type(), h5py.h5t.TypeIntegerID | h5py.h5t.TypeStringID)
+    if attribute.shape != () or not plain or attribute.get_storage_size() > ATTRIBUTE_BYTES:
+        return None
+    value = file.attrs[name]
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def check_schema(path: Path, file: "h5py.File", schema: int, what: str) -> None:
     """Raise ``StoreError`` unless the file's schema is the one this version reads."""
-    found = file.attrs.get("schema", "none")
-    if np.ndim(found) or found != schema:
+    found = _peek(file, "schema")
+    if found != schema:
+        has = "none" if found is None else repr(found)[:20]
         raise StoreError(
-            f"{path} is not a {what} of schema {schema} (it has {found}): {advise_repair(path)}"
+            f"{path} is not a {what} of schema {schema} (it has {has}): {advise_repair(path)}"
         )
 
 
 @contextmanager
 def explain_damage(path: Path) -> Iterator[None]:
-    """Turn what h5py raises on a damaged file into a ``StoreError`` that names the file."""
+    """Turn what h5py raises on a damaged file into a ``StoreError`` that names the file.
+
+    Raises:
+        UnreadableError: if it is not the file that is to blame.
+    """
     try:
         yield
-    except (OSError, LookupError, RuntimeError, TypeError, ValueError) as error:
+    except CandleError as error:
+        raise StoreError(f"{path} is damaged: {advise_repair(path)} ({error})") from error
+    except BTCDataError:
+        raise
+    except _OF_DAMAGE as error:
+        trouble = explain_trouble(path, error)
+        if trouble:
+            raise UnreadableError(trouble) from error
         raise StoreError(
             f"{path} is damaged: {advise_repair(path)} ({get_first_line(error)})"
         ) from error
-    except CandleError as error:
-        raise StoreError(f"{path} is damaged: {advise_repair(path)} ({error})") from error
+
+
+_OF_DAMAGE = (
+    *(OSError, LookupError, RuntimeError, TypeError, ValueError),
+    *(ArithmeticError, AttributeError, MemoryError),
+)
+"""What h5py, numpy and json raise on damage, or for want of memory."""
 
 
 @contextmanager

@@ -94,6 +94,13 @@ class Origins:
         ends = np.array([0, len(self) - 1], dtype=np.int64)
         return int(self[ends][0]), int(self[ends][1]) + 1
 
+    @property
+    def runs(self) -> Runs:
+        """Rows from the first origin of each run that has any to just past its last."""
+        first = self.starts[:-1] * self.stride + self.offsets
+        last = (self.starts[1:] - 1) * self.stride + self.offsets
+        return np.stack([first, last + 1], axis=1)[self.starts[1:] > self.starts[:-1]]
+
     def __getitem__(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Rows of the origins at ``positions``, which must lie in [0, len)."""
         run = None if len(self.offsets) == 1 else self._find_runs(positions)

@@ -48,7 +48,7 @@ class Target(ABC):
     """A function of the future window. Subclasses are frozen dataclasses.
 
     Class attributes:
-        columns: what it needs of each bar, from ``features.table.BAR_COLUMNS``.
+        columns: what it needs of each bar, from ``features.layout.BAR_COLUMNS``.
     """
 
     columns: ClassVar[tuple[str, ...]] = ("close",)

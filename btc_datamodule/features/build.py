@@ -18,27 +18,32 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.runs import Runs, find_runs, join_runs, mark_runs
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import explain_write_errors
-from btc_datamodule.disk.hdf5 import explain_damage, open_hdf5, replace_hdf5
+from btc_datamodule.disk.hdf5 import (
+    explain_damage,
+    open_hdf5,
+    read_attribute,
+    replace_hdf5,
+)
+from btc_datamodule.disk.in_use import claim_unused
 from btc_datamodule.disk.lock import hold_lock
-from btc_datamodule.errors import ConfigError, StoreError
+from btc_datamodule.errors import ConfigError, StoreError, UnreadableError
 from btc_datamodule.features.causality import check_lookback, choose_rows
 from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.memory import capture_state, check_memory
-from btc_datamodule.features.moments import Moments
-from btc_datamodule.features.table import (
+from btc_datamodule.features.layout import (
     BAR_COLUMNS,
     DTYPES,
     SCHEMA,
     SEGMENT_DTYPES,
     SINGLE_COLUMNS,
-    Table,
     combine_digests,
     hash_array,
-    locate_table,
     split_segments,
     stack_digests,
 )
+from btc_datamodule.features.memory import capture_state, check_memory
+from btc_datamodule.features.moments import Moments
+from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.features.undefined import (
     FLAG,
     JudgedRows,
@@ -93,8 +98,9 @@ class Recipe:
 def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
     """Build the feature file of a recipe unless it is there; give the path of the file.
 
-    Feature files that were made from candles as they no longer are, and that nobody has opened
-    for ``KEPT_SECONDS``, are removed: a series that is updated for months must not fill the disk.
+    Feature files that were made from candles as they no longer are, and that no process of this
+    machine uses and nobody has opened for ``KEPT_SECONDS``, are removed: a series that is updated
+    for months must not fill the disk.
 
     Args:
         candle_path: the candle file.
@@ -124,11 +130,17 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
 
 
 def _is_whole(path: Path, key: str) -> bool:
-    """Whether ``path`` is a feature file that can be opened and has the key."""
+    """Whether ``path`` is a feature file that can be opened and has the key.
+
+    Raises:
+        UnreadableError: if that cannot be told now.
+    """
     if not path.exists():
         return False
     try:
         return Table.open(path).key == key
+    except UnreadableError:
+        raise
     except StoreError:
         return False
 
@@ -144,17 +156,26 @@ def _check_columns(features: Sequence[Feature], header: Header) -> None:
 
 
 def _remove_stale(candle_path: Path, header: Header) -> None:
+    """Remove feature files of candles as they no longer are, which nobody uses."""
     for path in candle_path.parent.glob("features-*.h5"):
-        if time.time() - path.stat().st_atime < KEPT_SECONDS:
-            continue
-        try:
-            with open_hdf5(path) as file, explain_damage(path):
-                made_of = (file.attrs.get("schema"), file.attrs.get("candles"))
-                stale = made_of != (SCHEMA, header.digest)
-        except StoreError:
-            stale = True
-        if stale:
-            path.unlink()
+        if time.time() - path.stat().st_atime >= KEPT_SECONDS and _is_stale(path, header):
+            with claim_unused(path) as unused:
+                if unused:
+                    path.unlink()
+
+
+def _is_stale(path: Path, header: Header) -> bool:
+    """Whether a feature file is damaged, or of another schema or other candles."""
+    try:
+        with open_hdf5(path) as file, explain_damage(path):
+            schema = read_attribute(path, file, "schema", int)
+            return bool(schema != SCHEMA) or bool(
+                read_attribute(path, file, "candles", str) != header.digest
+            )
+    except UnreadableError:
+        return False
+    except StoreError:
+        return True
 
 
 def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check: bool) -> None:

@@ -28,16 +28,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDigest, find_holes
-from btc_datamodule.candles.timeline import WEEK, Interval, Span, format_interval, get_offset
+from btc_datamodule.candles.timeline import (
+    LONGEST_DURATION,
+    WEEK,
+    Interval,
+    Span,
+    format_instant,
+    format_interval,
+    get_offset,
+)
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
     check_schema,
     explain_damage,
-    find_dataset,
     open_hdf5,
     read_attribute,
     replace_hdf5,
 )
+from btc_datamodule.disk.stored import Stored
 from btc_datamodule.errors import StoreError
 from btc_datamodule.public import public
 
@@ -50,6 +58,10 @@ HDF5_CHUNK_ROWS = 1 << 15
 
 CHUNK_ROWS = 1 << 18
 """Rows that are read from a file, or written to one, at once: 16 MiB of eight columns."""
+
+TIMES: Span = (-2_208_988_800, 7_258_118_400)
+"""Instants that candles may open at, 1900 to 2200: two of them a billion years apart would be a
+grid without end."""
 
 SHUFFLED = ("open_time", "quote_volume", "trades")
 """Columns whose bytes are shuffled before gzip. Other columns are mostly decimals of few digits,
@@ -119,7 +131,7 @@ class CandleReader:
             with explain_damage(path):
                 self.header = _read_header(path, self._file)
                 self._columns = {
-                    name: find_dataset(path, self._file, f"candles/{name}")
+                    name: Stored(path, self._file, f"candles/{name}")
                     for name in self.header.columns
                 }
         except BaseException:
@@ -174,7 +186,13 @@ def read_candles(path: str | Path) -> Candles:
     """
     path = Path(path)
     with CandleReader(path) as reader, explain_damage(path):
-        return reader._read_rows(0, reader.header.rows)
+        header, low = reader.header, 0
+        columns = {name: np.empty(header.rows, _choose_dtype(name)) for name in header.columns}
+        for chunk in reader.chunks():  # what is no candle ends it before memory is full
+            for name, column in columns.items():
+                column[low : low + len(chunk)] = chunk[name]
+            low += len(chunk)
+        return Candles(header.interval, columns)
 
 
 def read_header(path: Path) -> Header:
@@ -297,40 +315,76 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
         raise StoreError(f"{path} lacks the column {', '.join(missing)}: {advise_repair(path)}")
     columns = tuple(name for name in COLUMNS if name in group)
     rows: int = read_attribute(path, file, "rows", int)
-    times = find_dataset(path, file, "candles/open_time")
-    interval = _read_interval(path, file, times)
     for name in columns:
-        dataset = find_dataset(path, file, f"candles/{name}")
+        dataset = Stored(path, file, f"candles/{name}")
         if dataset.shape != (rows,) or dataset.dtype != _choose_dtype(name):
             raise StoreError(
                 f"{path}: column {name!r} does not hold {rows} numbers of type "
                 f"{_choose_dtype(name).name}: {advise_repair(path)}"
             )
+    times = Stored(path, file, "candles/open_time")
+    first, last = (int(times[0]), int(times[-1])) if rows else (0, 0)
+    interval = _read_interval(path, file, first if rows else None)
+    if not TIMES[0] <= first <= last < TIMES[1]:
+        raise StoreError(
+            f"{path} is damaged: {advise_repair(path)} (candles from {format_instant(first)} to "
+            f"{format_instant(last)})"
+        )
     return Header(
         source=read_attribute(path, file, "source", str),
         series=read_attribute(path, file, "series", str),
         interval=interval,
         columns=columns,
         rows=rows,
-        span=(int(times[0]), int(times[-1]) + interval) if rows else (0, 0),
-        covered=tuple((int(a), int(b)) for a, b in find_dataset(path, file, "covered")[()]),
+        span=(first, last + interval) if rows else (0, 0),
+        covered=_read_covered(path, file),
         digest=read_attribute(path, file, "digest", str),
         revision=read_attribute(path, file, "revision", str),
-        provenance=tuple(
-            Provenance(**{**record, "span": tuple(record["span"])})
-            for record in map(json.loads, find_dataset(path, file, "provenance")[()])
-        ),
+        provenance=_read_provenance(path, file),
     )
 
 
-def _read_interval(path: Path, file: "h5py.File", times: "h5py.Dataset") -> Interval:
+def _read_interval(path: Path, file: "h5py.File", first: int | None) -> Interval:
     """The interval with its grid; the weeks of version 0.1 began on Thursdays, and say nothing."""
     seconds: int = read_attribute(path, file, "interval", int)
-    if seconds < 1:
+    if not 1 <= seconds <= LONGEST_DURATION:
         raise StoreError(f"{path}: interval is {seconds}: {advise_repair(path)}")
     if "offset" in file.attrs:
         return Interval(seconds, read_attribute(path, file, "offset", int))
-    return Interval(seconds, int(times[0]) if seconds % WEEK == 0 and times.size else None)
+    return Interval(seconds, first if seconds % WEEK == 0 else None)
+
+
+def _read_covered(path: Path, file: "h5py.File") -> tuple[Span, ...]:
+    stored = Stored(path, file, "covered")
+    if stored.dtype != np.dtype("<i8") or stored.shape[1:] != (2,):
+        raise StoreError(f"{path}: 'covered' holds no spans: {advise_repair(path)}")
+    spans: list[Span] = []
+    for piece in stored.read_small():
+        if (piece[:, 0] >= piece[:, 1]).any():
+            raise StoreError(
+                f"{path}: 'covered' has a span that ends before it begins: {advise_repair(path)}"
+            )
+        spans += map(tuple, piece.tolist())
+    return tuple(spans)
+
+
+def _read_provenance(path: Path, file: "h5py.File") -> tuple[Provenance, ...]:
+    stored = Stored(path, file, "provenance")
+    if stored.dtype.kind != "S" or len(stored.shape) != 1:
+        raise StoreError(f"{path}: 'provenance' holds no texts: {advise_repair(path)}")
+    records: list[Provenance] = []
+    for piece in stored.read_small():
+        for record in map(json.loads, piece):
+            made = Provenance(**{**record, "span": tuple(record["span"])})
+            numbers, texts = (*made.span, made.rows), (made.origin, made.retrieved, made.checksum)
+            kinds = {*map(type, numbers)}, {*map(type, texts)}
+            if len(made.span) != 2 or kinds != ({int}, {str}):
+                raise StoreError(
+                    f"{path}: 'provenance' says of record {len(records)} what cannot be: "
+                    f"{advise_repair(path)}"
+                )
+            records.append(made)
+    return tuple(records)
 
 
 def _choose_dtype(column: str) -> "np.dtype[Any]":

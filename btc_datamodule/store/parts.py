@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 from btc_datamodule.candles.series import concatenate
-from btc_datamodule.candles.timeline import Span, format_instant, subtract, unite
+from btc_datamodule.candles.timeline import Span, format_instant, is_covered, unite
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store.candle_file import Header, Provenance, read_header, write_candles
@@ -63,7 +63,7 @@ class Parts:
         """
         when = self.path.stat().st_mtime_ns
         for file in self.list_files():
-            merged = not any(subtract(span, stored.covered) for span in read_header(file).covered)
+            merged = is_covered(read_header(file).covered, stored.covered)
             if merged and file.stat().st_mtime_ns < when:
                 with explain_write_errors(file):
                     file.unlink()

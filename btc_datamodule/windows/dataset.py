@@ -23,6 +23,7 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import IGNORED, Target
+from btc_datamodule.features.checking import Unread
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
 from btc_datamodule.windows.blocks import BatchRequest
@@ -134,6 +135,7 @@ class WindowDataset(Dataset[Batch]):
         views = self._get_views()
         size = (len(origins), self.shape.lookback)
         back = self.shape.lookback - 1
+        views.inputs.check(origins - back, self.shape.lookback)
         x = self.buffers.select(views.x, torch.from_numpy(origins - (back + views.first)))
         x = x.view(*size, views.x.shape[1] // size[1])
         if self.complete:
@@ -150,7 +152,7 @@ class WindowDataset(Dataset[Batch]):
 
     def gather_outputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """``Batch.y`` and ``Batch.origin_time`` of some origins (rows)."""
-        y = torch.from_numpy(self._compute_targets(self._get_views().bars, origins))
+        y = torch.from_numpy(self._compute_targets(self._get_views(), origins))
         if self.target_scaler is not None:
             self.target_scaler.apply_(y)
         times = origins * self.table.interval
@@ -162,8 +164,9 @@ class WindowDataset(Dataset[Batch]):
 
         For any method of scaling but "window".
         """
-        x = self.scaler.apply_(torch.from_numpy(np.array(self.table.x[low:high]))).numpy()
-        x[self.table.observed[low:high] == 0] = 0
+        rows, table = slice(low, high), self.table
+        x = self.scaler.apply_(torch.from_numpy(np.array(table.read("x", rows)))).numpy()
+        x[table.read("observed", rows) == 0] = 0
         return x
 
     def read_ahead(self, spans: Sequence[tuple[int, int]], *, inputs: bool = True) -> None:
@@ -223,10 +226,10 @@ class WindowDataset(Dataset[Batch]):
         count = max(1, TARGET_BYTES // each)
         for low in range(0, len(self), count):
             positions = np.arange(low, min(low + count, len(self)), dtype=np.int64)
-            yield self._compute_targets(self._get_views().bars, self.origins[positions])
+            yield self._compute_targets(self._get_views(), self.origins[positions])
 
     def _compute_targets(
-        self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
+        self, views: "_Views", origins: NDArray[np.int64]
     ) -> NDArray[np.float32] | NDArray[np.int64]:
         """(n, *target shape) of some origins; int64 of classes.
 
@@ -234,7 +237,7 @@ class WindowDataset(Dataset[Batch]):
             ConfigError: if the target gives another shape than it says, no numbers, or no classes
                 where it has some.
         """
-        y = np.asarray(self.target(self._gather_bars(columns, origins)))
+        y = np.asarray(self.target(self._gather_bars(views, origins)))
         due = (len(origins), *self.target.shape(self.shape.horizon))
         if y.shape != due or y.dtype.kind not in "fiub":
             raise ConfigError(
@@ -252,17 +255,16 @@ class WindowDataset(Dataset[Batch]):
             )
         return y.astype(np.int64, copy=False)
 
-    def _gather_bars(
-        self, columns: tuple[NDArray[Any], ...], origins: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
+    def _gather_bars(self, views: "_Views", origins: NDArray[np.int64]) -> NDArray[np.float64]:
         """Bars that the targets of some origins are made of: (n, bars, columns) float64.
 
         NaN where the table does not reach.
         """
         first = origins + (1 + self.shape.gap - self.shape.reference_bars)
-        beyond = self._get_views().beyond
+        columns, beyond = views.bars, views.beyond
         known = np.clip(first, 0, len(columns[0]) - 1) if beyond else first
         length = self.shape.reference_bars + self.shape.horizon
+        views.outputs.check(first, length)
         parts = [column[known].view(np.float64).reshape(-1, length, 1) for column in columns]
         future = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
         if beyond:
@@ -270,31 +272,42 @@ class WindowDataset(Dataset[Batch]):
             rows = first[at, np.newaxis] + np.arange(length)
             inside = (rows >= 0) & (rows < self.table.rows)
             for number, name in enumerate(self.target.columns):
-                bars = self.table.bars(name)[np.where(inside, rows, 0)]
+                bars = self.table.map(name)[np.where(inside, rows, 0)]
                 future[at, :, number] = np.where(inside, bars, np.nan)
         return future
 
     def _get_views(self) -> "_Views":
         """Views of the rows with one item per window, made once per process."""
         if self._views is None or self._views[0] != os.getpid():
-            table, shape = self.table, self.shape
+            table, shape, names = self.table, self.shape, self.target.columns
             low, high = self.origins.span
             low -= shape.lookback - 1
-            fits = (high - low) * table.x.strides[0] <= self.ahead_bytes
+            fits = (high - low) * table.map("x").strides[0] <= self.ahead_bytes
             ahead = fits and self.scaler.method != "window"
-            x = self.scale_rows(low, high) if ahead else table.x
+            x = self.scale_rows(low, high) if ahead else table.map("x")
             length = shape.reference_bars + shape.horizon
             first, last = self.origins.span[0] + shape.reach - length, self.origins.span[1] - 1
+            read = () if self.complete else ("observed",)
             views = _Views(
                 x=view_windows(x, shape.lookback),
                 first=low if ahead else 0,
                 scaled=ahead,
-                observed=view_windows(table.observed, shape.lookback),
-                bars=tuple(view_items(table.bars(name), length) for name in self.target.columns),
+                observed=view_windows(table.map("observed"), shape.lookback),
+                bars=tuple(view_items(table.map(name), length) for name in names),
                 beyond=first < 0 or last + shape.reach > table.rows,
+                inputs=self._watch(read if ahead else ("x", *read), 1 - shape.lookback, 1),
+                outputs=self._watch(names, shape.reach - length, shape.reach),
             )
+            if fits:
+                views.inputs.check_all()
+                views.outputs.check_all()
             self._views = (os.getpid(), views)
         return self._views[1]
+
+    def _watch(self, names: Sequence[str], back: int, reach: int) -> Unread:
+        """What is still to be checked of arrays in rows from ``back`` to ``reach`` of origins."""
+        runs = self.origins.runs
+        return self.table.watch(names, runs + np.array([back, reach - 1]))
 
 
 class _Views(NamedTuple):
@@ -306,6 +319,8 @@ class _Views(NamedTuple):
     observed: Tensor  # (n, L) uint8
     bars: tuple[NDArray[Any], ...]  # of each column of the target, an item for each origin
     beyond: bool  # whether a target may need bars that the table does not have
+    inputs: Unread  # what of the rows behind ``x`` and ``observed`` is still to be checked
+    outputs: Unread  # of those behind ``bars``
 
 
 def pass_through(batch: Any) -> Any:

@@ -228,7 +228,7 @@ class DeviceGather:
             high = min(low + count, self.rows)
             x[low:high] = torch.from_numpy(self.windows.scale_rows(begin + low, begin + high))
             if len(observed):
-                seen = table.observed[begin + low : begin + high] != 0
+                seen = table.read("observed", slice(begin + low, begin + high)) != 0
                 observed[low:high] = torch.from_numpy(seen)
 
 

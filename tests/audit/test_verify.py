@@ -12,7 +12,8 @@ import pytest
 from btc_datamodule import BTCDataModule, StoreError, read_candles
 from btc_datamodule.audit.verify import verify_candles, verify_series, verify_table
 from btc_datamodule.cli.commands import main
-from btc_datamodule.features.table import BAR_COLUMNS, Table
+from btc_datamodule.features.layout import BAR_COLUMNS
+from btc_datamodule.features.table import Table
 from btc_datamodule.store.candle_file import read_header
 from tests.factories import HOUR, START, InMemory, random_hourly
 
@@ -136,7 +137,10 @@ def test_an_edited_feature_file_can_be_deleted_and_made_again(folder: Path) -> N
 
     edit(path, nudge)
     (problem,) = verify_table(path)
-    assert problem.startswith(f"{path}: the content is not what was written: delete it and run")
+    assert problem.startswith(
+        f"{path}: 'close' between 2020-01-01T00:00:00Z and 2020-01-21T20:00:00Z is not what was "
+        "written: delete it and run"
+    )
 
 
 def test_a_missing_candle_file_is_no_traceback(tmp_path: Path) -> None:

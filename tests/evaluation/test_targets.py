@@ -31,7 +31,7 @@ from btc_datamodule.evaluation.targets import (
     RealisedVolatility,
     TripleBarrier,
 )
-from btc_datamodule.features.table import BAR_COLUMNS
+from btc_datamodule.features.layout import BAR_COLUMNS
 from tests.factories import HOUR, START, InMemory, random_hourly
 
 NAN = math.nan

@@ -20,7 +20,8 @@ from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES
 from btc_datamodule.features.feature import Compute, Feature, make_frame
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.table import SEGMENT_ROWS, Table
+from btc_datamodule.features.layout import SEGMENT_ROWS
+from btc_datamodule.features.table import Table
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import CandleReader, Provenance, read_header
 from tests.factories import HOUR, T0, candles_of, changed

@@ -1,0 +1,312 @@
+"""What lies where in a feature file, and what its digest is made of.
+
+Layout, schema 5 (all datasets contiguous and unfiltered, little-endian)::
+
+    /x               (T, F) float32   features; 0 where the row was not observed
+    /observed        (T,)   uint8     1 where the bar was observed and every feature has a value
+    /<column>        (T,)   float64   open, high, low, close, volume, for targets; NaN in outages
+    /holes           (n, 2) int64     runs of rows for which there is no candle
+    /unobserved      (m, 2) int64     runs of rows where ``observed`` is 0
+    /undefined       (k, 3) int64     the number of a feature, and a run of rows in which it has no
+                                      value though all bars of its lookback are known
+    /segment_count   (s,)   int64     observed rows in each segment
+    /segment_mean    (s, F) float64   mean of each feature over the observed rows of a segment
+    /segment_squares (s, F) float64   sum of the squared deviations from that mean
+    /segment_digest  (s, 7, 32) uint8 SHA-256 of the bytes of x, observed, open, ... volume
+    attributes       schema, key, candles (digest of the candle file), first, interval, features,
+                     warm_up, present, max_fill, digest (see ``combine_digests``)
+
+Segments are cut by the clock (``split_segments``): no candle that is added, older or newer, moves
+their edges.
+
+``read_contents`` reads everything but the large arrays. Nothing that the file declares is believed:
+sizes are those of bytes in the file, what it says of itself has the digest that was written with
+it, and its parts agree with each other.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.runs import Runs
+from btc_datamodule.candles.timeline import LONGEST_DURATION, Interval
+from btc_datamodule.disk.hdf5 import advise_repair, find_dataset, read_attribute
+from btc_datamodule.disk.stored import Stored
+from btc_datamodule.errors import StoreError
+from btc_datamodule.features.checking import Extent
+
+if TYPE_CHECKING:
+    import h5py
+
+SCHEMA = 5
+SEGMENT_ROWS = 1 << 18
+"""Rows of a segment: built at once, with moments and a digest of their own."""
+
+BAR_COLUMNS = ("open", "high", "low", "close", "volume")
+SINGLE_COLUMNS = ("observed", *BAR_COLUMNS)
+DTYPES = {"x": "<f4", "observed": "u1", **dict.fromkeys(BAR_COLUMNS, "<f8")}
+"""Type of each array with a row per bar."""
+
+SEGMENT_DTYPES = {
+    **{"segment_count": "<i8", "segment_mean": "<f8", "segment_squares": "<f8"},
+    "segment_digest": "u1",
+}
+"""Type of each array with an item per segment."""
+
+RUNS = ("holes", "unobserved")
+"""Datasets of runs of rows."""
+
+ATTRIBUTES = {
+    **dict.fromkeys(("schema", "first", "interval", "warm_up", "present", "max_fill"), int),
+    **dict.fromkeys(("key", "candles", "features", "digest"), str),
+}
+"""Type of each attribute of the root; there are no others."""
+
+BESIDE_BYTES = 1 << 26
+"""What a file may hold beside its arrays, with as much again as these."""
+
+LAST = 1 << 40
+"""Instants are less than this: the year 36,812."""
+
+MOST_ROWS = 1 << 36
+"""Two thousand years of seconds: what says that it has more is damaged."""
+
+
+def split_segments(first: int, interval: int, low: int, high: int) -> Iterator[slice]:
+    """Rows [low, high) of a grid in segments of ``SEGMENT_ROWS``, fewer at the two ends.
+
+    A segment begins with each bar whose number since the epoch is a multiple of ``SEGMENT_ROWS``.
+
+    Args:
+        first: open time of row 0.
+        interval: seconds.
+        low: first row.
+        high: row past the last.
+    """
+    before = _count_rows_before(first, interval)
+    while low < high:
+        end = min(high, low + SEGMENT_ROWS - (low + before) % SEGMENT_ROWS)
+        yield slice(low, end)
+        low = end
+
+
+def find_segment(first: int, interval: int, rows: slice) -> int | None:
+    """The number of the segment that has exactly some rows and is whole; None if there is none."""
+    number, rest = divmod(rows.start + _count_rows_before(first, interval), SEGMENT_ROWS)
+    return number if rest == 0 and rows.stop - rows.start == SEGMENT_ROWS else None
+
+
+def _count_rows_before(first: int, interval: int) -> int:
+    """Rows of the first segment that lie before row 0."""
+    return first // interval % SEGMENT_ROWS
+
+
+def hash_array(values: NDArray[Any]) -> bytes:
+    """SHA-256 of the bytes of an array."""
+    return hashlib.sha256(np.ascontiguousarray(values).data).digest()
+
+
+def combine_digests(
+    segments: NDArray[np.uint8],
+    shape: tuple[int, ...],
+    small: Mapping[str, NDArray[Any]],
+    attributes: Mapping[str, Any],
+) -> str:
+    """The digest of a whole feature file, made of the digests of its segments.
+
+    Args:
+        segments: (s, 7, 32) SHA-256 of each segment of the arrays of ``DTYPES``.
+        shape: (T, F), that of ``x``.
+        small: the other datasets, which count with all their bytes.
+        attributes: of the file; ``digest`` itself does not count.
+
+    Returns:
+        SHA-256 as a hexadecimal text.
+    """
+    digest = hashlib.sha256(f"{shape}".encode())
+    for number, (name, code) in enumerate(DTYPES.items()):
+        digest.update(f"{name} {code}".encode())
+        digest.update(segments[:, number].tobytes())
+    for name in sorted(small):
+        digest.update(f"{name} {small[name].shape} {small[name].dtype.str}".encode())
+        digest.update(small[name].tobytes())
+    for name in sorted(attributes.keys() - {"digest"}):
+        digest.update(f"{name} {attributes[name]}".encode())
+    return digest.hexdigest()
+
+
+def stack_digests(digests: Sequence[Sequence[bytes]]) -> NDArray[np.uint8]:
+    """(s, 7, 32) uint8 of the SHA-256 of each segment of the arrays of ``DTYPES``."""
+    joined = b"".join(each for segment in digests for each in segment)
+    return np.frombuffer(joined, "u1").reshape(len(digests), len(DTYPES), -1)
+
+
+class Contents(NamedTuple):
+    """What a feature file says of itself, checked.
+
+    Attributes:
+        told: its attributes, by name.
+        shape: of ``x``, (T, F).
+        features: names of the columns of ``x``.
+        interval: seconds, and the grid.
+        edges: (s + 1,) int64, the rows at which segments begin, and the one past the last.
+        extents: where each array of ``DTYPES`` lies.
+        small: the datasets of ``SEGMENT_DTYPES`` and ``RUNS``, and ``undefined``, by name.
+    """
+
+    told: dict[str, Any]
+    shape: tuple[int, int]
+    features: tuple[str, ...]
+    interval: Interval
+    edges: NDArray[np.int64]
+    extents: dict[str, Extent]
+    small: dict[str, NDArray[Any]]
+
+
+def read_contents(path: Path, file: "h5py.File") -> Contents:
+    """Read an open feature file of this schema, all but its large arrays.
+
+    Raises:
+        StoreError: if it is not as it was written.
+    """
+    extents, shape = _find_arrays(path, file)
+    told = {name: read_attribute(path, file, name, kind) for name, kind in ATTRIBUTES.items()}
+    if len(file.attrs) != len(ATTRIBUTES):
+        raise _refuse(path, f"it has {len(file.attrs)} attributes in place of {len(ATTRIBUTES)}")
+    last = told["first"] + shape[0] * told["interval"]
+    if not (0 < told["interval"] <= LONGEST_DURATION and abs(last) + abs(told["first"]) < LAST):
+        raise _refuse(path, f"a grid of {told['interval']} s from {told['first']} on cannot be")
+    interval = Interval(told["interval"], told["first"])
+    before = _count_rows_before(told["first"], interval)
+    number = (shape[0] + before - 1) // SEGMENT_ROWS + 1
+    edges = (np.arange(number + 1) * SEGMENT_ROWS - before).clip(0, shape[0])
+    small = _read_small(path, file, number, shape)
+    if told["digest"] != combine_digests(small["segment_digest"], shape, small, told):
+        raise _refuse(path, "what it says of itself is not what was written")
+    features = json.loads(told["features"])
+    if not isinstance(features, list) or {*map(type, features)} != {str}:
+        raise _refuse(path, "'features' is no list of names")
+    _check_facts(path, told, small, edges, len(features) == shape[1])
+    return Contents(told, shape, tuple(features), interval, edges, extents, small)
+
+
+def _find_arrays(path: Path, file: "h5py.File") -> tuple[dict[str, Extent], tuple[int, int]]:
+    """Where the arrays of ``DTYPES`` lie, all of them inside the file, and the shape of ``x``."""
+    shape = find_dataset(path, file, "x").shape or ()
+    if len(shape) != 2 or not 0 < shape[0] <= MOST_ROWS or not shape[1]:
+        raise _refuse(path, f"'x' is not a contiguous array of rows and features, but {shape}")
+    extents: dict[str, Extent] = {}
+    of_file = path.stat().st_size
+    for name, code in DTYPES.items():
+        data, dtype = find_dataset(path, file, name), np.dtype(code)
+        due = shape if name == "x" else shape[:1]
+        if data.shape != due or data.dtype != dtype or data.chunks is not None:
+            raise _refuse(path, f"{name!r} is not a contiguous {due} array of {dtype.name}")
+        offset, width = data.id.get_offset(), dtype.itemsize * (shape[1] if name == "x" else 1)
+        if offset is None or offset + shape[0] * width > of_file:
+            raise _refuse(path, f"{name!r} is not in the file as a whole")
+        extents[name] = Extent(int(offset), width)
+    beside = of_file - shape[0] * sum(extent.width for extent in extents.values())
+    if beside > BESIDE_BYTES + of_file // 2:
+        raise _refuse(path, f"it has {beside:,} bytes beside its arrays")
+    return extents, (shape[0], shape[1])
+
+
+def _read_small(
+    path: Path, file: "h5py.File", segments: int, shape: tuple[int, int]
+) -> dict[str, NDArray[Any]]:
+    """The datasets of ``SEGMENT_DTYPES`` and ``RUNS``, and ``undefined``, by name."""
+    found: dict[str, NDArray[Any]] = {}
+    items = ((), shape[1:], shape[1:], (len(DTYPES), 32))
+    for (name, code), item in zip(SEGMENT_DTYPES.items(), items, strict=True):
+        data, due = Stored(path, file, name), (segments, *item)
+        if data.shape != due or data.dtype != np.dtype(code):
+            raise _refuse(path, f"{name!r} is not a {due} array of {np.dtype(code).name}")
+        found[name] = data[:]
+    found |= {name: _read_runs(path, file, name, shape[0]) for name in RUNS}
+    return found | {"undefined": _read_undefined(path, file, shape)}
+
+
+def _read_runs(path: Path, file: "h5py.File", name: str, rows: int) -> Runs:
+    """A dataset of runs of the rows of a table: in order, apart from each other, none empty."""
+    data = Stored(path, file, name)
+    if data.dtype != np.dtype("<i8") or data.shape[1:] != (2,) or len(data) > rows:
+        raise _refuse(path, f"{name!r} is not an array of runs of {rows:,} rows")
+    runs = [np.zeros((0, 2), dtype=np.int64)]
+    last = -1
+    for piece in data.read_small():  # a million of nothing ends with the first piece
+        edges = np.concatenate([[last], piece.ravel()])
+        if (edges[1:] <= edges[:-1]).any() or edges[-1] > rows:
+            raise _refuse(path, f"{name!r} has runs that overlap, or lie outside the table")
+        last = int(edges[-1])
+        runs.append(piece)
+    return np.concatenate(runs)
+
+
+def _read_undefined(path: Path, file: "h5py.File", shape: tuple[int, ...]) -> NDArray[np.int64]:
+    """The runs of rows of each feature in which it is undefined: in order, apart, none empty."""
+    rows, features = shape
+    data = Stored(path, file, "undefined")
+    if data.dtype != np.dtype("<i8") or data.shape[1:] != (3,) or len(data) > rows * features:
+        raise _refuse(path, f"'undefined' is not an array of runs of {rows:,} rows")
+    listed = [np.zeros((0, 3), dtype=np.int64)]
+    last = -1
+    for piece in data.read_small():
+        # Rows counted on from feature to feature: each run lies after the one before it.
+        edges = piece[:, 1:] + piece[:, :1] * (rows + 1)
+        edges = np.concatenate([[last], edges.ravel()])
+        inside = (
+            (piece >= 0).all() and (piece[:, 0] < features).all() and (piece <= rows)[:, 1:].all()
+        )
+        if not inside or (edges[1:] <= edges[:-1]).any():
+            raise _refuse(path, "'undefined' has runs that overlap, or lie outside the table")
+        last = int(edges[-1])
+        listed.append(piece)
+    return np.concatenate(listed)
+
+
+def _check_facts(
+    path: Path,
+    told: Mapping[str, Any],
+    small: Mapping[str, NDArray[Any]],
+    edges: NDArray[np.int64],
+    named: bool,
+) -> None:
+    """Raise ``StoreError`` unless what a file says of itself agrees with itself."""
+    rows, holes, unobserved = int(edges[-1]), small["holes"], small["unobserved"]
+    mean, squares = small["segment_mean"], small["segment_squares"]
+    absent = _count_before(holes, edges)[-1]
+    agrees = {
+        "features": named,
+        "warm_up": 0 <= told["warm_up"] < rows
+        and _count_before(unobserved, np.array([told["warm_up"]]))[0] == told["warm_up"],
+        "max_fill": told["max_fill"] >= 0,
+        "present": told["present"] == rows - absent,
+        "holes": not len(holes) or (holes[0, 0] > 0 and holes[-1, 1] < rows),
+        "segment_count": np.array_equal(
+            small["segment_count"], np.diff(edges - _count_before(unobserved, edges))
+        ),
+        "segment_mean": np.isfinite(mean).all(),
+        "segment_squares": np.isfinite(squares).all() and (squares >= 0).all(),
+    }
+    wrong = [name for name, right in agrees.items() if not right]
+    if wrong:
+        raise _refuse(path, f"{wrong[0]!r} disagrees with the rest of it")
+
+
+def _count_before(runs: Runs, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """How many rows of some runs lie before each of ``rows``, which are in order."""
+    counted = np.append(0, np.cumsum(runs[:, 1] - runs[:, 0]))
+    begun = runs[:, 0].searchsorted(rows)
+    last = np.append(0, runs[:, 1])[begun]
+    found: NDArray[np.int64] = counted[begun] - np.maximum(last - rows, 0)
+    return found
+
+
+def _refuse(path: Path, what: str) -> StoreError:
+    return StoreError(f"{path}: {what}: {advise_repair(path)}")
