@@ -184,7 +184,7 @@ class Stages:
         if not all(counts.values()):
             lost = self.count_undefined()
             if all(counts[stage] or lost[stage] for stage in counts):
-                left = f"no window is left of a stage ({shown}), since features have no value"
+                left = f"features leave a stage without windows ({shown}): they have no value"
                 raise ConfigError(self._explain_undefined(left))
             raise ConfigError(
                 f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars, "
@@ -217,7 +217,7 @@ class Stages:
         if not any(lost.values()):
             return []
         counts = ", ".join(f"{stage} {count:,}" for stage, count in lost.items())
-        left_out = f"windows are left out ({counts}), since features have no value"
+        left_out = f"windows are left out ({counts}), as features have no value"
         return [self._explain_undefined(left_out)]
 
     def tell_undefined(self) -> list[str]:

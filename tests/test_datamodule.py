@@ -370,7 +370,7 @@ def test_a_wrong_argument_is_named(tmp_path: Path, arguments: dict[str, Any], me
     [
         (
             {"split": DateSplit(val="2021-03-30", test="2021-03-31T22:00")},
-            r"leaves a stage without windows \(train \d+, val \d+, test 0, of 744 bars; in",
+            r"leaves a stage without windows \(train \d+, val \d+, test 0, of 744 bars, \d+ of",
         ),
         ({"lookback": 1000}, "a sample needs 1004 bars .* and there are 744: shorten `lookback`"),
         ({"batch_size": 10_000}, "train has fewer windows than one batch"),

@@ -107,7 +107,7 @@ def test_where_no_window_is_left_for_it_the_feature_is_blamed_and_not_the_split(
     tmp_path: Path, source: CandleFile
 ) -> None:
     late = Feature("late", 1, pl.when(pl.col("open_time") < START + 150 * HOUR).then(1.0))
-    with pytest.raises(ConfigError, match="since features have no value for bars that are known: "):
+    with pytest.raises(ConfigError, match=r"^features leave a stage without windows \(train "):
         make(tmp_path, source=source, features=["log_return", late])
 
 
