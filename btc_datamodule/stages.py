@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 SIMULATES = (
-    "note:     no `source` is given, so the candles are simulated: set `source: Coinbase`, "
-    "`CandleFile` or another for real ones, or `source: Simulator` if they are meant to be"
+    "note:     no `source` is given, so that the candles are simulated: set `source: Coinbase`, "
+    "`CandleFile` or another for real ones, or `source: Simulator` if that is meant"
 )
 """What ``prepare_data`` says first where the simulator stands for a source that was not named."""
 
@@ -370,7 +370,7 @@ def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False)
         found = update(path, source, interval, *span, refresh=refresh)
     elif path.exists():
         settings.read_candle_header()  # which checks whose candles they are
-        found = use_stored(path, source, *span)
+        found = use_stored(path, source, *span, name=settings.source.series)
     else:
         raise NotPreparedError(
             f"{path} does not exist, and `offline: true` asks no source: put `data_dir` where the "

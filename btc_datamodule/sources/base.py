@@ -127,12 +127,15 @@ class Source(ABC):
         It tells within seconds that it cannot answer. By default itself; a dataclass that holds
         other sources holds these in a hurry.
         """
-        held = fields(self) if is_dataclass(self) else ()
-        inner = {each.name: getattr(self, each.name) for each in held if each.init}
-        hurried = {name: one.hurry() for name, one in inner.items() if isinstance(one, Source)}
-        changed = {name: one for name, one in hurried.items() if one is not inner[name]}
-        made: Any = self  # `replace` is for dataclasses, which a source need not be
-        return replace(made, **changed) if changed else self
+        made: Any = self  # a dataclass or not
+        if not is_dataclass(made):
+            return self
+        names = [each.name for each in fields(made) if each.init]
+        held = {name: getattr(made, name) for name in names}
+        hurried = {name: one.hurry() for name, one in held.items() if isinstance(one, Source)}
+        changed = {name: one for name, one in hurried.items() if one is not held[name]}
+        result: Self = replace(made, **changed) if changed else made
+        return result
 
     def recognise(self, stored: Iterable[StoredSeries]) -> "Source":
         """This source under the name of a stored series that is its own; else itself.

@@ -172,23 +172,30 @@ def update(
         return _update_locked(parts, wanted)
 
 
-def use_stored(path: Path, source: Source, start: int | None, end: int | None) -> Update:
+def use_stored(
+    path: Path, source: Source, start: int | None, end: int | None, *, name: str
+) -> Update:
     """The candle file at ``path`` as it is: nothing is asked, and nothing is written.
 
     Args:
         path: the candle file, which exists.
-        source: whose candles they are.
+        source: whose candles they are, under the name by which they are stored.
         start: first instant wanted, as of ``update``.
         end: instant past the last one wanted.
+        name: of the series that is meant.
     """
     header = read_header(path)
     low, high = header.span
+    label, notes = f"{source.name} {name}", list[str]()
+    if name != source.series:
+        notes.append(f"{label}: stored as {source.series}, {describe_origin(header)}")
     wanted = (low if start is None else max(start, source.first), high if end is None else end)
-    if header.revision or not subtract(wanted, header.covered):  # a file has what it has
-        return Update(header, 0, ())
-    stored = f"{format_instant(low)} to {format_instant(high)}"
-    note = f"stored are candles from {stored}, and `offline: true` asks for no others"
-    return Update(header, 0, (f"{source.name} {source.series}: {note}",))
+    if not header.revision and subtract(wanted, header.covered):  # a file has what it has
+        stored = f"{format_instant(low)} to {format_instant(high)}"
+        notes.append(
+            f"{label}: stored are candles from {stored}, and `offline: true` asks for no others"
+        )
+    return Update(header, 0, tuple(notes))
 
 
 def _make_plan(parts: Parts, wanted: _Wanted) -> _Plan:
@@ -292,7 +299,7 @@ def _fetch(
 def _describe_fallback(label: str, problem: str, header: Header) -> str:
     """A note: something is in the way, and what is stored is used."""
     until = f"up to {format_instant(header.span[1])}" if header.rows else "without a candle"
-    origin = describe_origin(header)
+    origin = describe_origin(header) if header.revision else ""  # of files, which file
     return (
         f"{label}: {problem}: what is stored is used, {until}{origin and f' ({origin})'}; "
         "`offline: true` asks nothing"

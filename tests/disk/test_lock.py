@@ -15,7 +15,7 @@ import pytest
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk import lock
 from btc_datamodule.disk.lock import hold_lock
-from btc_datamodule.errors import StoreError
+from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.sources.base import Block, Source
@@ -97,3 +97,96 @@ def test_who_waits_for_another_builder_is_told_who_that_is(
 def hold_until(path: Path, let_go: threading.Event) -> None:
     with hold_lock(path):
         let_go.wait(60)
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def fail_holding(path: Path) -> None:
+    with pytest.raises(ZeroDivisionError), hold_lock(path):
+        assert path.parent.is_dir()
+        raise ZeroDivisionError
+
+
+def test_a_writer_that_fails_before_it_writes_leaves_no_folder(tmp_path: Path) -> None:
+    fail_holding(tmp_path / "data" / "coinbase" / "BTC" / "1h" / "candles.lock")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folders_that_were_there_before_and_those_with_something_in_them_stay(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "data" / "coinbase" / "BTC" / "1h" / "candles.lock"
+    (tmp_path / "data").mkdir()
+    fail_holding(path)
+    assert list(tmp_path.rglob("*")) == [tmp_path / "data"]
+    with pytest.raises(ZeroDivisionError), hold_lock(path):
+        (path.parent.parent / "notes.txt").write_text("mine")
+        raise ZeroDivisionError
+    kept = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")}
+    start = "data/coinbase"
+    assert kept == {"data", start, f"{start}/BTC", f"{start}/BTC/notes.txt"}
+    with hold_lock(path):
+        path.with_name("candles.h5").write_text("written")
+    assert path.exists()  # it is in use from here on, and stays
+
+
+def test_who_waits_while_the_lock_is_removed_with_its_folder_gets_one_that_others_respect(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "data" / "BTC" / "candles.lock"
+    let_go, got, finish = threading.Event(), threading.Event(), threading.Event()
+
+    def wait_for_it() -> None:
+        with hold_lock(path):
+            got.set()
+            finish.wait(60)
+            path.with_name("candles.h5").write_text("written")
+
+    first = threading.Thread(target=hold_until, args=(path, let_go))
+    first.start()
+    while not path.with_suffix(".holder").exists():
+        time.sleep(0.01)
+    second = threading.Thread(target=wait_for_it)
+    second.start()
+    time.sleep(0.2)
+    assert not got.is_set()
+    let_go.set()
+    first.join()
+    assert got.wait(60)
+    with pytest.raises(StoreError, match="has been held for 0 s by process"), hold_lock(path, 0.1):
+        pass
+    finish.set()
+    second.join()
+    assert path.with_name("candles.h5").read_text() == "written"
+    assert path.exists()
+
+
+def test_many_writers_that_fail_in_turn_never_hold_it_together(tmp_path: Path) -> None:
+    """Each makes the folders and removes them; no two are inside at a time."""
+    path = tmp_path / "a" / "b" / "candles.lock"
+    inside, worst = [0], [0]
+
+    def fail_often() -> None:
+        for _ in range(6):
+            with hold_lock(path):
+                inside[0] += 1
+                worst[0] = max(worst[0], inside[0])
+                time.sleep(0.002)
+                inside[0] -= 1
+
+    threads = [threading.Thread(target=fail_often) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert worst == [1]
+
+
+def test_a_link_to_nowhere_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "data").symlink_to(tmp_path / "nowhere")
+    with (
+        pytest.raises(ConfigError, match="the folder .*data cannot be made"),
+        hold_lock(tmp_path / "data" / "candles.lock"),
+    ):
+        pass
