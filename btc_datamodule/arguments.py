@@ -9,6 +9,7 @@ and so on, since a model has arguments of its own and may call them the same: a 
 
 import re
 from argparse import ArgumentError
+from collections.abc import MutableMapping
 from dataclasses import fields
 from typing import IO, TYPE_CHECKING, Any, Self
 
@@ -109,6 +110,17 @@ class Arguments(LightningDataModule):
                 f"one, BTCDataModule({name}=...)"
             )
         super().__setattr__(name, value)
+
+    @property
+    def hparams(self) -> AttributeDict | MutableMapping[str, Any]:
+        """The arguments, as checkpoints keep them; ``batch_size`` as it is now.
+
+        A search for a batch size reads it here, and a checkpoint is to say what was trained with.
+        """
+        kept = super().hparams
+        if "batch_size" in kept:
+            kept["batch_size"] = self.batch_size
+        return kept
 
     @property
     def hparams_initial(self) -> AttributeDict:
