@@ -12,16 +12,14 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from btc_datamodule.candles.timeline import Instant
 from btc_datamodule.checks import unwrap
-from btc_datamodule.errors import ConfigError, NotPreparedError
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.scaling import Scaling
 from btc_datamodule.evaluation.splits import STAGES, Split, Stage
@@ -30,25 +28,24 @@ from btc_datamodule.features.feature import Feature
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
 from btc_datamodule.sources.base import Source
-from btc_datamodule.stages import Stages, View, prepare
+from btc_datamodule.stages import Stages, prepare
 from btc_datamodule.training.internals import get_callbacks, is_fitting, is_overfitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stop_checkpoint import silence_advice
 from btc_datamodule.training.stopping import StopTogether
+from btc_datamodule.views import Views
 from btc_datamodule.windows.dataset import Batch, WindowDataset
 from btc_datamodule.windows.device import DeviceGather, gather_nested
 from btc_datamodule.windows.loader import StartMethod, make_loader
 from btc_datamodule.windows.sampler import Shuffle
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from btc_datamodule.audit.report import Audit
 
 
 @public
-class BTCDataModule(LightningDataModule):
+class BTCDataModule(Views, LightningDataModule):
     """Bitcoin candles as train, validation, test and predict windows.
 
     Args:
@@ -146,7 +143,6 @@ class BTCDataModule(LightningDataModule):
         self.refresh = refresh
         self.transform = transform
         self._fitted: Fitted | None = None
-        self._stages: Stages | None = None
         self._verified_key: str | None = None
         self._is_twin = False  # with fewer bars than there are, a stage may have no windows
         self._device_gather: DeviceGather | None = None
@@ -189,37 +185,6 @@ class BTCDataModule(LightningDataModule):
         self._trainer = trainer
         if trainer is not None:
             silence_advice(trainer)
-
-    settings: Settings
-
-    # What is known without any data.
-
-    source = View(lambda dm: dm.settings.source, "Where candles come from.")
-    interval = View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
-    features = View(lambda dm: dm.settings.features, "Columns of ``Batch.x``.")
-    target = View(lambda dm: dm.settings.target, "What ``Batch.y`` is.")
-    split = View(lambda dm: dm.settings.split, "How time is divided.")
-    shape = View(lambda dm: dm.settings.shape, "Extent of a sample, in bars.")
-    lookback = View(lambda dm: dm.settings.shape.lookback, "L, input bars.")
-    horizon = View(lambda dm: dm.settings.shape.horizon, "H, target bars.")
-    n_features = View(lambda dm: dm.settings.n_features, "F, the last axis of ``Batch.x``.")
-    target_shape = View(lambda dm: dm.settings.target_shape, "Shape of one sample's target.")
-    n_classes = View(
-        lambda dm: dm.settings.n_classes, "Classes of the target; None if it has none."
-    )
-    candle_path = View(lambda dm: dm.settings.candle_path, "The candle file.")
-
-    # What is known after ``setup``; NotPreparedError before.
-
-    table = View(lambda dm: dm.stages.table, "The feature file.")
-    fold = View(lambda dm: dm.stages.fold, "The spans of the stages.")
-    n_folds = View(lambda dm: dm.stages.n_folds, "How many folds the split makes of the candles.")
-    scaler = View(lambda dm: dm.stages.fitted.scaler, "Statistics of the train rows.")
-    target_scaler = View(lambda dm: dm.stages.fitted.target_scaler, "Those of the train targets.")
-    class_weights = View(
-        lambda dm: torch.tensor(dm.stages.class_weights),
-        "(C,) float32, for a loss: n / (C * n_c), where n_c of n train targets are of class c.",
-    )
 
     # The hooks of a LightningDataModule.
 
@@ -335,18 +300,6 @@ class BTCDataModule(LightningDataModule):
         windows.transform = self.transform
         return windows
 
-    def describe(self) -> "pl.DataFrame":
-        """The stages span by span: how many windows there are, and what was left out and why.
-
-        Returns:
-            One row for each span: ``stage``, ``from``, ``to`` (UTC), ``bars``, ``windows`` (at
-            the stage's stride), ``eligible`` (origins that may be used), and how many were left
-            out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``
-            (see ``evaluation.origins``). Of val and test: ``scored`` bars, which are a target of
-            one window, and ``unscored``, which could be and are of none.
-        """
-        return self.stages.describe()
-
     def audit(self, *, ask_source: bool = True) -> "Audit":
         """Check on these very candles and settings that nothing of the future leaks.
 
@@ -360,37 +313,6 @@ class BTCDataModule(LightningDataModule):
         from btc_datamodule.audit.report import audit
 
         return audit(self.settings, self._fitted, self._serve, ask_source=ask_source)
-
-    def inverse_transform(self, y: Any) -> Any:
-        """Targets or forecasts in the units of the target: undo ``target_scaling``.
-
-        Takes what ``to_prices`` does; a tensor stays one, with its type, device and gradient.
-        """
-        return self.stages.inverse_transform(y)
-
-    def to_prices(self, y: Any, origin_time: Any) -> NDArray[np.float64]:
-        """Prices that targets or forecasts stand for.
-
-        Args:
-            y: (B, *target shape), or with a row of numbers a sample, scaled as ``Batch.y`` is: a
-                tensor of any kind, an array, columns that ``PredictionWriter`` wrote, or a list.
-            origin_time: (B,) int64, epoch seconds, of their origins; or times.
-
-        Returns:
-            What ``target.prices`` makes of them, in the quote currency, measured from the close
-            before the first target bar: NaN where that is not known, or there is no such bar.
-
-        Raises:
-            ConfigError: if the target is not one of prices, or ``y`` or ``origin_time`` do not fit.
-        """
-        return self.stages.to_prices(y, origin_time)
-
-    @property
-    def stages(self) -> Stages:
-        """What each stage may see; ``NotPreparedError`` before ``setup()``."""
-        if self._stages is None:
-            raise NotPreparedError("call prepare_data() and setup() first")
-        return self._stages
 
     def _make_loader(self, stage: Stage) -> DataLoader[Batch]:
         """The one factory of loaders: whole batches of positions in, whole batches out."""

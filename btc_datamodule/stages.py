@@ -6,10 +6,10 @@ counts them and what was left out, and turns forecasts into prices. ``Stages.ope
 the audit opens others on candles in which some bars are changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -40,8 +40,6 @@ from btc_datamodule.windows.dataset import WindowDataset
 
 if TYPE_CHECKING:
     import polars as pl
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -251,30 +249,6 @@ class Stages:
         rows += self.settings.shape.gap
         known = is_bar & (rows < table.rows)
         return np.where(known, table.bars("close")[np.where(known, rows, 0)], np.nan)
-
-
-class Serves(Protocol):
-    """What has settings, and after ``setup`` stages: a datamodule."""
-
-    settings: Settings
-
-    @property
-    def stages(self) -> Stages:
-        """What each stage may see."""
-
-
-class View(Generic[T]):
-    """An attribute that is read from settings or stages, and never set."""
-
-    def __init__(self, read: Callable[[Serves], T], doc: str) -> None:
-        self.read = read
-        self.__doc__ = doc
-
-    def __get__(self, owner: Serves | None, kind: type) -> T:
-        return cast("T", self) if owner is None else self.read(owner)
-
-    def __set__(self, owner: Serves, value: T) -> None:
-        raise AttributeError("the data of a datamodule do not change: make another one")
 
 
 def prepare(settings: Settings, *, refresh: bool) -> list[str]:

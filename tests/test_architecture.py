@@ -28,7 +28,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("evaluation", "plain"),
     ("settings", "windows"),
     ("stages", "training"),
-    ("audit",),
+    ("audit", "views"),
     ("datamodule",),
     ("__init__",),
     ("cli", "testing"),
