@@ -13,15 +13,14 @@ from collections.abc import MutableMapping
 from dataclasses import fields
 from typing import IO, TYPE_CHECKING, Any, Self
 
-import torch
 from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.utilities.parsing import AttributeDict
 
-from btc_datamodule.errors import ConfigError, NotPreparedError
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.settings import Settings
-from btc_datamodule.stages import Stages, View
 from btc_datamodule.training.batch_size import bound_batch_size
 from btc_datamodule.training.stop_checkpoint import silence_advice
+from btc_datamodule.views import Views
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -34,11 +33,8 @@ LOGGED_AS = "data/"
 """What stands before the name of an argument in a logger."""
 
 
-class Arguments(LightningDataModule):
+class Arguments(Views, LightningDataModule):
     """A LightningDataModule whose windows are decided by ``settings``, once and for all."""
-
-    settings: Settings
-    _stages: Stages | None = None
 
     @property
     def trainer(self) -> Trainer | None:
@@ -51,35 +47,6 @@ class Arguments(LightningDataModule):
         if trainer is not None:
             silence_advice(trainer)
 
-    # What is known without any data.
-
-    source = View(lambda dm: dm.settings.source, "Where candles come from.")
-    interval = View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
-    features = View(lambda dm: dm.settings.features, "Columns of ``Batch.x``.")
-    target = View(lambda dm: dm.settings.target, "What ``Batch.y`` is.")
-    split = View(lambda dm: dm.settings.split, "How time is divided.")
-    shape = View(lambda dm: dm.settings.shape, "Extent of a sample, in bars.")
-    lookback = View(lambda dm: dm.settings.shape.lookback, "L, input bars.")
-    horizon = View(lambda dm: dm.settings.shape.horizon, "H, target bars.")
-    n_features = View(lambda dm: dm.settings.n_features, "F, the last axis of ``Batch.x``.")
-    target_shape = View(lambda dm: dm.settings.target_shape, "Shape of one sample's target.")
-    n_classes = View(
-        lambda dm: dm.settings.n_classes, "Classes of the target; None if it has none."
-    )
-    candle_path = View(lambda dm: dm.settings.candle_path, "The candle file.")
-
-    # What is known after ``setup``; NotPreparedError before.
-
-    table = View(lambda dm: dm.stages.table, "The feature file.")
-    fold = View(lambda dm: dm.stages.fold, "The spans of the stages.")
-    n_folds = View(lambda dm: dm.stages.n_folds, "How many folds the split makes of the candles.")
-    scaler = View(lambda dm: dm.stages.fitted.scaler, "Statistics of the train rows.")
-    target_scaler = View(lambda dm: dm.stages.fitted.target_scaler, "Those of the train targets.")
-    class_weights = View(
-        lambda dm: torch.tensor(dm.stages.class_weights),
-        "(C,) float32, for a loss: n / (C * n_c), where n_c of n train targets are of class c.",
-    )
-
     @property
     def batch_size(self) -> int:
         """Windows in a batch of one device; read when a loader is made."""
@@ -88,13 +55,6 @@ class Arguments(LightningDataModule):
     @batch_size.setter
     def batch_size(self, size: int) -> None:
         self._batch_size = bound_batch_size(size, self.trainer, self._count_train_windows)
-
-    @property
-    def stages(self) -> Stages:
-        """What each stage may see; ``NotPreparedError`` before ``setup()``."""
-        if self._stages is None:
-            raise NotPreparedError("call prepare_data() and setup() first")
-        return self._stages
 
     if not TYPE_CHECKING:
 

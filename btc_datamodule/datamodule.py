@@ -13,10 +13,8 @@ from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-import numpy as np
 import torch
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
-from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from btc_datamodule.arguments import Arguments
@@ -43,8 +41,6 @@ from btc_datamodule.windows.loader import StartMethod, make_loader
 from btc_datamodule.windows.sampler import Shuffle
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from btc_datamodule.audit.report import Audit
 
 
@@ -151,7 +147,6 @@ class BTCDataModule(Arguments):
         self.gather, self.transform = gather, transform
         self.refresh, self.offline = refresh, offline
         self._fitted: Fitted | None = None
-        self._stages: Stages | None = None
         self._verified_key: str | None = None
         self._is_twin = False  # with fewer bars than there are, a stage may have no windows
         self._device_gather: DeviceGather | None = None
@@ -290,18 +285,6 @@ class BTCDataModule(Arguments):
         windows.transform = self.transform
         return windows
 
-    def describe(self) -> "pl.DataFrame":
-        """The stages span by span: how many windows there are, and what was left out and why.
-
-        Returns:
-            One row for each span: ``stage``, ``from``, ``to`` (UTC), ``bars``, ``windows`` (at
-            the stage's stride), ``eligible`` (origins that may be used), and how many were left
-            out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``,
-            ``undefined`` (see ``evaluation.origins``). Of val and test: ``scored`` bars, which are
-            a target of one window, and ``unscored``, which could be and are of none.
-        """
-        return self.stages.describe()
-
     def audit(self, *, ask_source: bool = True) -> "Audit":
         """Check on these very candles and settings that nothing of the future leaks.
 
@@ -316,30 +299,6 @@ class BTCDataModule(Arguments):
 
         asks = ask_source and not self.offline
         return audit(self.settings, self._fitted, self._serve, ask_source=asks)
-
-    def inverse_transform(self, y: Any) -> Any:
-        """Targets or forecasts in the units of the target: undo ``target_scaling``.
-
-        Takes what ``to_prices`` does; a tensor stays one, with its type, device and gradient.
-        """
-        return self.stages.inverse_transform(y)
-
-    def to_prices(self, y: Any, origin_time: Any) -> NDArray[np.float64]:
-        """Prices that targets or forecasts stand for.
-
-        Args:
-            y: (B, *target shape), or with a row of numbers a sample, scaled as ``Batch.y`` is: a
-                tensor of any kind, an array, columns that ``PredictionWriter`` wrote, or a list.
-            origin_time: (B,) int64, epoch seconds, of their origins; or times.
-
-        Returns:
-            What ``target.prices`` makes of them, in the quote currency, measured from the close
-            before the first target bar: NaN where that is not known, or there is no such bar.
-
-        Raises:
-            ConfigError: if the target is not one of prices, or ``y`` or ``origin_time`` do not fit.
-        """
-        return self.stages.to_prices(y, origin_time)
 
     def _make_loader(self, stage: Stage) -> DataLoader[Batch]:
         """The one factory of loaders: whole batches of positions in, whole batches out."""

@@ -6,10 +6,10 @@ counts them and what was left out, and turns forecasts into prices. ``Stages.ope
 the audit opens others on candles in which some bars are changed.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -47,8 +47,6 @@ SIMULATES = (
     "`CandleFile` or another for real ones, or `source: Simulator` if that is meant"
 )
 """What ``prepare_data`` says first where the simulator stands for a source that was not named."""
-
-T = TypeVar("T")
 
 KEEP = (
     "`undefined: flag` keeps such bars, with 0 in the place of the value and a column that says so;"
@@ -323,30 +321,6 @@ class Stages:
         rows += self.settings.shape.gap
         known = is_bar & (rows < table.rows)
         return np.where(known, table.pick("close", np.where(known, rows, 0)), np.nan)
-
-
-class Serves(Protocol):
-    """What has settings, and after ``setup`` stages: a datamodule."""
-
-    settings: Settings
-
-    @property
-    def stages(self) -> Stages:
-        """What each stage may see."""
-
-
-class View(Generic[T]):
-    """An attribute that is read from settings or stages, and never set."""
-
-    def __init__(self, read: Callable[[Serves], T], doc: str) -> None:
-        self.read = read
-        self.__doc__ = doc
-
-    def __get__(self, owner: Serves | None, kind: type) -> T:
-        return cast("T", self) if owner is None else self.read(owner)
-
-    def __set__(self, owner: Serves, value: T) -> None:
-        raise AttributeError("the data of a datamodule do not change: make another one")
 
 
 def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False) -> list[str]:

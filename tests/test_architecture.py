@@ -28,6 +28,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("evaluation", "plain"),
     ("settings", "windows"),
     ("stages", "training"),
+    ("views",),
     ("arguments",),
     ("audit",),
     ("datamodule",),

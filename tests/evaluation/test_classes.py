@@ -144,7 +144,7 @@ def test_a_dummy_model_learns_them_and_predicts_classes(tmp_path: Path, target: 
         due = [(model(each.x), each.y) for each in dm.test_dataloader()]
     logits, y = (torch.cat(each) for each in zip(*due, strict=True))
     assert tested["test_loss"] == pytest.approx(cross_entropy(logits, y).item())
-    first = trainer.predict(model, datamodule=dm)[0]
+    first: Any = (trainer.predict(model, datamodule=dm) or [])[0]
     assert first["forecast"].dtype == torch.int64
     assert first["forecast"].shape == (32, *dm.target_shape)
     assert first["probability"].shape == (32, dm.n_classes, *dm.target_shape)
@@ -223,7 +223,9 @@ def test_class_weights_are_balanced_over_the_train_windows(
     monkeypatch.setattr("btc_datamodule.windows.dataset.TARGET_BYTES", 4000)  # many chunks
     dm = make_datamodule(tmp_path, target=target)
     windows = dm.dataset("train")
-    counts = np.bincount(windows[np.arange(len(windows))].y.reshape(-1), minlength=dm.n_classes)
+    counts = np.bincount(
+        windows[np.arange(len(windows))].y.reshape(-1), minlength=dm.n_classes or 0
+    )
     due = [counts.sum() / (dm.n_classes * n) if n else 0 for n in counts]
     assert dm.class_weights.dtype == torch.float32
     assert dm.class_weights.tolist() == pytest.approx(due)

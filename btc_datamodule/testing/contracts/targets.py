@@ -159,11 +159,15 @@ class TargetContract(ValueContract[Target]):
         target = self.make()
         for horizon in self.horizons:
             bars = make_bars(target, horizon)
-            y = target(bars)
+            y = to_numbers(target(bars))
             order = np.random.default_rng(1).permutation(SAMPLES)
-            check_close(target(bars[order]), y[order], "targets depend on the order of the samples")
+            check_close(
+                to_numbers(target(bars[order])),
+                y[order],
+                "targets depend on the order of the samples",
+            )
             for sample in range(SAMPLES):
-                alone = target(bars[sample : sample + 1])
+                alone = to_numbers(target(bars[sample : sample + 1]))
                 check_close(
                     alone, y[sample : sample + 1], "targets depend on what else is in the batch"
                 )
@@ -196,7 +200,7 @@ class TargetContract(ValueContract[Target]):
             pytest.skip("it is no target of prices: it does not define `prices`")
         for horizon in self.horizons:
             bars, close = make_market(target, horizon), get_reference_close(target, horizon)
-            y = target(choose_columns(target, bars))
+            y = to_numbers(target(choose_columns(target, bars)))
             due = self.expect_prices(bars, horizon)
             found = target.prices(y, close)
             shaped = found.dtype == np.float64 and len(found) == SAMPLES

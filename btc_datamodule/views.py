@@ -1,0 +1,114 @@
+"""``Views``: what a datamodule shows of its settings and stages, and makes of forecasts.
+
+Attributes that are read and never set, and the methods for looking around. The datamodule inherits
+them, so that it has only the hooks of Lightning and what they need.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from btc_datamodule.errors import NotPreparedError
+from btc_datamodule.settings import Settings
+from btc_datamodule.stages import Stages
+
+if TYPE_CHECKING:
+    import polars as pl
+
+T = TypeVar("T")
+
+
+class View(Generic[T]):
+    """An attribute that is read from settings or stages, and never set."""
+
+    def __init__(self, read: Callable[["Views"], T], doc: str) -> None:
+        self.read = read
+        self.__doc__ = doc
+
+    def __get__(self, owner: "Views | None", kind: type) -> T:
+        return cast("T", self) if owner is None else self.read(owner)
+
+    def __set__(self, owner: "Views", value: T) -> None:
+        raise AttributeError("the data of a datamodule do not change: make another one")
+
+
+class Views:
+    """What has settings, and after ``setup`` stages; see the module."""
+
+    settings: Settings
+    _stages: Stages | None = None
+
+    # What is known without any data.
+
+    source = View(lambda dm: dm.settings.source, "Where candles come from.")
+    interval = View(lambda dm: dm.settings.interval, "Length of a bar, seconds.")
+    features = View(lambda dm: dm.settings.features, "Columns of ``Batch.x``.")
+    target = View(lambda dm: dm.settings.target, "What ``Batch.y`` is.")
+    split = View(lambda dm: dm.settings.split, "How time is divided.")
+    shape = View(lambda dm: dm.settings.shape, "Extent of a sample, in bars.")
+    lookback = View(lambda dm: dm.settings.shape.lookback, "L, input bars.")
+    horizon = View(lambda dm: dm.settings.shape.horizon, "H, target bars.")
+    n_features = View(lambda dm: dm.settings.n_features, "F, the last axis of ``Batch.x``.")
+    target_shape = View(lambda dm: dm.settings.target_shape, "Shape of one sample's target.")
+    n_classes = View(
+        lambda dm: dm.settings.n_classes, "Classes of the target; None if it has none."
+    )
+    candle_path = View(lambda dm: dm.settings.candle_path, "The candle file.")
+
+    # What is known after ``setup``; NotPreparedError before.
+
+    table = View(lambda dm: dm.stages.table, "The feature file.")
+    fold = View(lambda dm: dm.stages.fold, "The spans of the stages.")
+    n_folds = View(lambda dm: dm.stages.n_folds, "How many folds the split makes of the candles.")
+    scaler = View(lambda dm: dm.stages.fitted.scaler, "Statistics of the train rows.")
+    target_scaler = View(lambda dm: dm.stages.fitted.target_scaler, "Those of the train targets.")
+    class_weights = View(
+        lambda dm: torch.tensor(dm.stages.class_weights),
+        "(C,) float32, for a loss: n / (C * n_c), where n_c of n train targets are of class c.",
+    )
+
+    @property
+    def stages(self) -> Stages:
+        """What each stage may see; ``NotPreparedError`` before ``setup()``."""
+        if self._stages is None:
+            raise NotPreparedError("call prepare_data() and setup() first")
+        return self._stages
+
+    def describe(self) -> "pl.DataFrame":
+        """The stages span by span: how many windows there are, and what was left out and why.
+
+        Returns:
+            One row for each span: ``stage``, ``from``, ``to`` (UTC), ``bars``, ``windows`` (at
+            the stage's stride), ``eligible`` (origins that may be used), and how many were left
+            out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``,
+            ``undefined`` (see ``evaluation.origins``). Of val and test: ``scored`` bars, which are
+            a target of one window, and ``unscored``, which could be and are of none.
+        """
+        return self.stages.describe()
+
+    def inverse_transform(self, y: Any) -> Any:
+        """Targets or forecasts in the units of the target: undo ``target_scaling``.
+
+        Takes what ``to_prices`` does; a tensor stays one, with its type, device and gradient.
+        """
+        return self.stages.inverse_transform(y)
+
+    def to_prices(self, y: Any, origin_time: Any) -> NDArray[np.float64]:
+        """Prices that targets or forecasts stand for.
+
+        Args:
+            y: (B, *target shape), or with a row of numbers a sample, scaled as ``Batch.y`` is: a
+                tensor of any kind, an array, columns that ``PredictionWriter`` wrote, or a list.
+            origin_time: (B,) int64, epoch seconds, of their origins; or times.
+
+        Returns:
+            What ``target.prices`` makes of them, in the quote currency, measured from the close
+            before the first target bar: NaN where that is not known, or there is no such bar.
+
+        Raises:
+            ConfigError: if the target is not one of prices, or ``y`` or ``origin_time`` do not fit.
+        """
+        return self.stages.to_prices(y, origin_time)
