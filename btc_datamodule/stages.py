@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs, count_rows, subtract_runs
+from btc_datamodule.candles.runs import count_rows, subtract_runs
 from btc_datamodule.candles.timeline import format_instant, format_interval, parse_instant
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
@@ -34,7 +34,7 @@ from btc_datamodule.evaluation.targets import check_prices
 from btc_datamodule.evaluation.walls import find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.build import build
 from btc_datamodule.features.table import Table, locate_table
-from btc_datamodule.features.undefined import unite_undefined
+from btc_datamodule.features.undefined import find_void, tell_undefined, unite_undefined
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.update import update, use_stored
 from btc_datamodule.windows.dataset import WindowDataset
@@ -47,12 +47,6 @@ SIMULATES = (
     "`CandleFile` or another for real ones, or `source: Simulator` if that is meant"
 )
 """What ``prepare_data`` says first where the simulator stands for a source that was not named."""
-
-KEEP = (
-    "`undefined: flag` keeps such bars, with 0 in the place of the value and a column that says so;"
-    " or write the feature so that it has a value there, such as `max(volume, 0.001).log()`"
-)
-"""What to do about features without a value."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,8 +176,10 @@ class Stages:
         if not all(counts.values()):
             lost = self.count_undefined()
             if all(counts[stage] or lost[stage] for stage in counts):
-                left = f"features leave a stage without windows ({shown}): they have no value"
-                raise ConfigError(self._explain_undefined(left))
+                raise ConfigError(
+                    f"features leave a stage without windows ({shown}): they have no value "
+                    f"{tell_undefined(table)}"
+                )
             raise ConfigError(
                 f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars, "
                 f"{count_rows(table.unobserved):,} of them not observed): give it more time in "
@@ -215,43 +211,18 @@ class Stages:
         if not any(lost.values()):
             return []
         counts = ", ".join(f"{stage} {count:,}" for stage, count in lost.items())
-        left_out = f"windows are left out ({counts}), as features have no value"
-        return [self._explain_undefined(left_out)]
-
-    def tell_undefined(self) -> list[str]:
-        """Which features have no value in how many bars that are known, and where."""
-        table, told = self.table, []
-        for name, runs in self._list_undefined():
-            first, last = (table.find_time(int(row)) for row in (runs[0, 0], runs[-1, 1] - 1))
-            told.append(
-                f"{name} in {count_rows(runs):,} of {table.rows:,} bars ({format_instant(first)} "
-                f"to {format_instant(last)})"
-            )
-        return told
-
-    def _list_undefined(self) -> list[tuple[str, Runs]]:
-        """The features that are undefined anywhere, and where."""
-        listed = self.table.undefined
-        return [
-            (self.table.features[number], listed[listed[:, 0] == number, 1:])
-            for number in np.unique(listed[:, 0]).tolist()
-        ]
+        told = tell_undefined(self.table)
+        return [f"windows are left out ({counts}), as features have no value {told}"]
 
     def _check_features(self) -> None:
         """Raise ``ConfigError`` if a feature has no value in any bar, or none where it must."""
-        table = self.table
-        excused = subtract_runs(table.unobserved, unite_undefined(table.undefined))
-        could = table.rows - count_rows(excused)
-        for name, runs in self._list_undefined():
-            if count_rows(runs) == could:
-                raise ConfigError(
-                    f"{name} has no value in any bar: mend it, or take it out of `features`"
-                )
-        if self.settings.undefined == "fail" and len(table.undefined):
-            raise ConfigError(self._explain_undefined("features have no value"))
-
-    def _explain_undefined(self, what: str) -> str:
-        return f"{what} for bars that are known: {'; '.join(self.tell_undefined())}. {KEEP}"
+        void = find_void(self.table)
+        if void:
+            raise ConfigError(
+                f"{', '.join(void)} has no value in any bar: mend it, or take it out of `features`"
+            )
+        if self.settings.undefined == "fail" and len(self.table.undefined):
+            raise ConfigError(f"features have no value {tell_undefined(self.table)}")
 
     def describe(self) -> "pl.DataFrame":
         """The stages span by span: see ``BTCDataModule.describe``."""

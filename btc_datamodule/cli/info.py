@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from btc_datamodule.candles.gaps import find_suspicious
 from btc_datamodule.candles.timeline import Span, format_instant, format_interval
+from btc_datamodule.features.undefined import list_undefined
 from btc_datamodule.store.candle_file import CandleReader, Provenance
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ def _describe_grid(data: "BTCDataModule") -> str:
             "taken as time without trades",
             f"          {len(table.outages):,} outages (longer holes): {outage_bars:,} bars not "
             "observed",
-            *[f"undefined {told}" for told in data.stages.tell_undefined()],
+            *[f"undefined {told}" for told in list_undefined(data.table)],
         ]
     )
 

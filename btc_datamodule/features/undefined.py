@@ -17,12 +17,21 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Mask, Runs, find_runs, join_runs
+from btc_datamodule.candles.runs import Mask, Runs, count_rows, find_runs, join_runs, subtract_runs
+from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.features.table import Table
 
 Undefined = Literal["drop", "flag", "fail"]
 
 FLAG = "undefined"
 """Name of the column of ``x`` that says in which rows a value was put in the place of none."""
+
+
+KEEP = (
+    "`undefined: flag` keeps such bars, with 0 in the place of the value and a column that says so;"
+    " or write the feature so that it has a value there, such as `max(volume, 0.001).log()`"
+)
+"""What to do about features without a value."""
 
 
 class JudgedRows(NamedTuple):
@@ -98,3 +107,36 @@ def unite_undefined(listed: NDArray[np.int64]) -> Runs:
     """
     runs: Runs = listed[np.argsort(listed[:, 1], kind="stable"), 1:]
     return runs
+
+
+def find_features(table: Table) -> dict[str, Runs]:
+    """The features that are undefined anywhere, by name, and the runs of rows in which they are."""
+    listed = table.undefined
+    return {
+        table.features[number]: listed[listed[:, 0] == number, 1:]
+        for number in np.unique(listed[:, 0]).tolist()
+    }
+
+
+def find_void(table: Table) -> list[str]:
+    """Names of features that are undefined in every row in which they could have a value."""
+    excused = subtract_runs(table.unobserved, unite_undefined(table.undefined))
+    could = table.rows - count_rows(excused)
+    return [name for name, runs in find_features(table).items() if count_rows(runs) == could]
+
+
+def list_undefined(table: Table) -> list[str]:
+    """Which features are undefined in how many rows, and where, as text."""
+    told = []
+    for name, runs in find_features(table).items():
+        first, last = (table.find_time(int(row)) for row in (runs[0, 0], runs[-1, 1] - 1))
+        told.append(
+            f"{name} in {count_rows(runs):,} of {table.rows:,} bars ({format_instant(first)} to "
+            f"{format_instant(last)})"
+        )
+    return told
+
+
+def tell_undefined(table: Table) -> str:
+    """The rest of a sentence on features that have no value: where, and what to do."""
+    return f"for bars that are known: {'; '.join(list_undefined(table))}. {KEEP}"
