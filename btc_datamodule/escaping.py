@@ -38,5 +38,7 @@ def escape_chain(error: BaseException) -> None:
     met: list[BaseException] = []
     while link is not None and link not in met:
         met.append(link)
-        link.args = tuple(escape_lines(each) if isinstance(each, str) else each for each in link.args)
+        link.args = tuple(
+            escape_lines(each) if isinstance(each, str) else each for each in link.args
+        )
         link = link.__cause__ or link.__context__

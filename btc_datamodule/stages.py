@@ -17,6 +17,7 @@ from torch import Tensor
 from btc_datamodule.candles.runs import count_rows
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
+from btc_datamodule.escaping import escape
 from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest
 from btc_datamodule.evaluation.origins import (
     FoundOrigins,
@@ -244,8 +245,8 @@ def prepare(settings: Settings, *, refresh: bool) -> list[str]:
     features = build(path, settings.recipe)
     return [
         *(f"note:     {note}" for note in found.notes),
-        f"candles:  {path} ({found.header.rows:,} bars, {found.added:,} new)",
-        f"features: {features}",
+        f"candles:  {escape(str(path))} ({found.header.rows:,} bars, {found.added:,} new)",
+        f"features: {escape(str(features))}",
     ]
 
 

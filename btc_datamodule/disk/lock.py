@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.errors import StoreError
+from btc_datamodule.escaping import escape
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +38,7 @@ def hold_lock(path: Path, timeout: float = math.inf) -> Iterator[None]:
 
     def read_holder() -> str:
         try:
-            return note.read_text() or "another process"
+            return escape(note.read_text(errors="replace")[:200]) or "another process"
         except OSError:  # it could not be written, or has just been removed
             return "another process"
 
@@ -45,7 +46,7 @@ def hold_lock(path: Path, timeout: float = math.inf) -> Iterator[None]:
         with explain_write_errors(path):
             lock.acquire(timeout=min(timeout, PATIENCE_SECONDS))
     except Timeout:
-        _log.warning("waiting for %s, which holds %s", read_holder(), path)
+        _log.warning("waiting for %s, which holds %s", read_holder(), escape(str(path)))
         try:
             lock.acquire(timeout=max(0.0, timeout - PATIENCE_SECONDS))
         except Timeout:

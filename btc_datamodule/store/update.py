@@ -21,6 +21,7 @@ from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_inst
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.escaping import escape
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.resampling import ask, choose_base
 from btc_datamodule.store.candle_file import (
@@ -46,7 +47,7 @@ class Update:
     Attributes:
         header: of the candle file as it is now.
         added: candles that were not stored before.
-        notes: what a person should read, one sentence each.
+        notes: what a person should read, one sentence each, escaped.
     """
 
     header: Header
@@ -144,7 +145,7 @@ def _update_locked(path: Path, source: Source, interval: int, asked: Span, refre
     if parts.list_files() or stored is None or (revision is not None and missing):
         added, told = _commit(path, parts, refresh, whole=revision is not None)
         notes += told
-    return Update(read_header(path), added, tuple(notes))
+    return Update(read_header(path), added, tuple(map(escape, notes)))
 
 
 def _find_absences(block: Block, interval: int) -> list[Span]:
@@ -205,7 +206,7 @@ def _show_progress(
     """Pass blocks on and show one bar for all on a terminal; silent elsewhere."""
     from tqdm import tqdm
 
-    label = f"{source.name} {source.series}"
+    label = escape(f"{source.name} {source.series}")
     received = 0
     shape = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} bars, {remaining} left{postfix}"
     with tqdm(

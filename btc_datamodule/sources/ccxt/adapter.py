@@ -55,7 +55,7 @@ def make_adapter(exchange: str, manners: Manners) -> "BaseAdapter":
                 content=body.encode() if isinstance(body, str) else body or None,
                 longest=LONGEST,
             )
-            where = url.split("?")[0]
+            where = url.split("?", maxsplit=1)[0]
             told = (answer.status, answer.reason, answer.body, where)
             check_refusal(*told, *_MIRRORS.get(exchange, ()))
             response = Response()

@@ -149,8 +149,7 @@ class Connection:
             raise SourceError(f"{url}: the answer is {error}: {_CHANGED}") from None
         except (httpx.InvalidURL, UnicodeError) as error:  # a host such as "a..b", met on the way
             raise SourceError(
-                f"{url}: no such host can be asked ({shorten(str(error))}): check "
-                "`source.base_url`"
+                f"{url}: no such host can be asked ({shorten(str(error))}): check `source.base_url`"
             ) from error
         said = (response.reason_phrase, response.headers)
         return Answer(response.status_code, bytes(body), made, *said)

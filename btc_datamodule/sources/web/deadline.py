@@ -64,10 +64,12 @@ class Deadline:
         """
         left = self._end - time.monotonic()
         if left <= 0:
-            raise LateError(
-                f"{self._received:,} bytes of content in {time.monotonic() - self._began:.1f} s"
-            )
+            raise LateError(str(self))
         return left
+
+    def __str__(self) -> str:
+        """What came so far."""
+        return f"{self._received:,} bytes of content in {time.monotonic() - self._began:.1f} s"
 
 
 class Deadlines:
@@ -96,11 +98,16 @@ class Deadlines:
         """
         if self._broken:
             raise LateError("broken off")
-        deadline: Deadline | None = getattr(self._of_thread, "now", None)
-        if deadline is None:  # a connection that is closed in good order
+        if self.current is None:
             return timeout
-        left = deadline.check()
+        left = self.current.check()
         return left if timeout is None else min(timeout, left)
+
+    @property
+    def current(self) -> Deadline | None:
+        """The deadline of this thread's request; None where a connection is closed after it."""
+        deadline: Deadline | None = getattr(self._of_thread, "now", None)
+        return deadline
 
     def bound(self, client: "httpx.Client") -> None:
         """Make all connections that a client will open, by a proxy or not, keep the deadlines.
@@ -191,7 +198,11 @@ def _make_backend(deadlines: Deadlines) -> "httpcore.NetworkBackend":
             deadlines.keep(self)
 
         def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-            return self._inner.read(max_bytes, limit(timeout, httpcore.ReadTimeout))
+            left = limit(timeout, httpcore.ReadTimeout)
+            try:
+                return self._inner.read(max_bytes, left)
+            except httpcore.ReadTimeout as error:
+                raise httpcore.ReadTimeout(f"{deadlines.current or error}") from error
 
         def write(self, buffer: bytes, timeout: float | None = None) -> None:
             self._inner.write(buffer, limit(timeout, httpcore.WriteTimeout))
