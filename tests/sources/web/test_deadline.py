@@ -12,7 +12,7 @@ import pytest
 
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.coinbase import Coinbase
-from btc_datamodule.sources.web import deadline
+from btc_datamodule.sources.web import transport
 from btc_datamodule.sources.web.client import PoliteClient
 from btc_datamodule.sources.web.deadline import Deadline, LateError
 from btc_datamodule.sources.web.manners import Manners
@@ -112,7 +112,7 @@ def test_time_is_earned_by_content_and_never_more_than_the_time_out_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = 100.0
-    monkeypatch.setattr(deadline.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     left = Deadline(timeout=20.0, longest=60.0)
     assert left.check() == 20.0
     now = 110.0
@@ -253,7 +253,7 @@ def test_a_look_up_of_the_host_that_never_ends_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     ended = threading.Event()
-    monkeypatch.setattr(deadline.socket, "getaddrinfo", lambda *_, **__: ended.wait(30) and [])
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ended.wait(30) and [])
     try:
         said = assert_given_up(
             Coinbase(base_url="https://slow.example", timeout=TIMEOUT, attempts=1)
@@ -268,7 +268,7 @@ def test_each_address_of_a_host_is_tried_and_none_takes_all_of_the_time(
 ) -> None:
     port = int(exchange.url.rpartition(":")[2])
     addresses = ["127.0.0.2", "127.0.0.3", "127.0.0.1"]  # the first refuses, the second is silent
-    monkeypatch.setattr(deadline, "resolve", lambda *_: addresses)
+    monkeypatch.setattr(transport, "resolve", lambda *_: addresses)
     with socket.socket() as full:
         full.bind(("127.0.0.3", port))
         full.listen(0)
