@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from btc_datamodule.escaping import escape
+
 DELAY = 1.0
 """Seconds that a step takes at least before anything is shown of it."""
 
@@ -49,7 +51,7 @@ class Step:
         """
         with self._turn:
             self._done += amount
-            self._told = self._told if told is None else told
+            self._told = self._told if told is None else escape(told)
         self.draw()
 
     def draw(self) -> None:
@@ -88,7 +90,7 @@ def show_step(label: str, total: int | None = None, unit: str = "") -> Iterator[
         from tqdm.auto import tqdm
     bar = tqdm(
         total=total,
-        desc=label,
+        desc=escape(label),
         unit=unit,
         unit_scale=total is not None and total >= 1000,
         delay=DELAY,

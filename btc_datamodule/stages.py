@@ -19,6 +19,7 @@ from btc_datamodule.candles.runs import count_rows, subtract_runs
 from btc_datamodule.candles.timeline import format_instant, format_interval, parse_instant
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
+from btc_datamodule.escaping import escape
 from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest
 from btc_datamodule.evaluation.forecasts import UNKNOWN_TIME, invert, read_forecasts, read_times
 from btc_datamodule.evaluation.origins import (
@@ -324,8 +325,9 @@ def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False)
     features = build(settings.candle_path, settings.recipe)
     return [
         *(f"note:     {note}" for note in found.notes),
-        f"candles:  {settings.candle_path} ({found.header.rows:,} bars, {found.added:,} new)",
-        f"features: {features}",
+        f"candles:  {escape(str(settings.candle_path))} ({found.header.rows:,} bars, "
+        f"{found.added:,} new)",
+        f"features: {escape(str(features))}",
     ]
 
 

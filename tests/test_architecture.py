@@ -19,7 +19,7 @@ ROOT = Path(btc_datamodule.__file__).parent
 
 FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("escaping", "public"),
-    ("errors",),
+    ("errors", "progress"),
     ("checks",),
     ("candles",),
     ("disk", "sources"),

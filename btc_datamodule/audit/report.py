@@ -26,6 +26,7 @@ from btc_datamodule.audit.fresh import check_features_are_functions
 from btc_datamodule.audit.handing import Serve
 from btc_datamodule.audit.twins import Piece, choose_spans, is_exact, open_piece
 from btc_datamodule.errors import BTCDataError, ConfigError, LookAheadError
+from btc_datamodule.escaping import escape
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.features.build import build
 from btc_datamodule.progress import show_step
@@ -92,10 +93,10 @@ class Audit:
 
     def __str__(self) -> str:
         width = max(len(finding.guarantee) for finding in self.findings)
-        lines = [f"audit of {self.scope}"]
+        lines = [f"audit of {escape(self.scope)}"]
         words = {True: "pass", False: "FAIL", None: "????"}
         for guarantee, passed, detail in self.findings:
-            lines.append(f"{words[passed]}  {guarantee:<{width}}   {detail}")
+            lines.append(escape(f"{words[passed]}  {guarantee:<{width}}   {detail}"))
         held = len(self.findings) - len(self.failed) - len(self.unchecked)
         last = f"{held} of {len(self.findings)} guarantees hold"
         if self.unchecked:

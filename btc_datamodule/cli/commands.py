@@ -11,7 +11,7 @@ from pathlib import Path
 
 from btc_datamodule.cli.data import DATA_COMMANDS, run_on_data
 from btc_datamodule.cli.messages import explain_error, suggest_name
-from btc_datamodule.cli.parsing import fail
+from btc_datamodule.cli.parsing import complain, fail
 from btc_datamodule.cli.trainer import TRAINER_COMMANDS, run_trainer
 
 HELP = """\
@@ -75,6 +75,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = explain_error(error)
         if told is None:
             raise
-        print(f"btc-datamodule: error: {told}", file=sys.stderr)
+        complain(told)
         return 1
     return 0

@@ -1,14 +1,13 @@
 """``prepare`` and the other commands that need the datamodule alone, built from the same YAML."""
 
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btc_datamodule.cli.messages import TOP_KEYS, explain_message
-from btc_datamodule.cli.parsing import fail, import_classes
+from btc_datamodule.cli.parsing import complain, fail, import_classes, say
 from btc_datamodule.errors import AuditError, ConfigError, NotPreparedError, StoreError
 
 if TYPE_CHECKING:
@@ -84,9 +83,9 @@ def _info(data: "BTCDataModule", config: Any) -> None:
     try:
         data.setup()
     except NotPreparedError:
-        print(describe_candles(data, provenance=config.provenance))
+        say(describe_candles(data, provenance=config.provenance))
         raise
-    print(describe(data, provenance=config.provenance))
+    say(describe(data, provenance=config.provenance))
 
 
 def _verify(data: "BTCDataModule", _: Any) -> None:
@@ -96,15 +95,15 @@ def _verify(data: "BTCDataModule", _: Any) -> None:
     if not problems:
         data.settings.read_candle_header()
     for problem in problems[:-1]:
-        print(f"btc-datamodule: error: {problem}", file=sys.stderr)
+        complain(problem)
     if problems:
         raise StoreError(problems[-1])
-    print(f"{data.candle_path.parent}: nothing is wrong")
+    say(f"{data.candle_path.parent}: nothing is wrong")
 
 
 def _audit(data: "BTCDataModule", config: Any) -> None:
     found = data.audit(ask_source=config.ask_source)
-    print(found)
+    say(found)
     if not found.passed:
         raise AuditError(f"{len(found.failed)} guarantees do not hold: {'; '.join(found.failed)}")
 
@@ -112,14 +111,14 @@ def _audit(data: "BTCDataModule", config: Any) -> None:
 def _export(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.store.export import export_candles
 
-    print(export_candles(data.candle_path, data.settings.recipe.span, config.output))
+    say(export_candles(data.candle_path, data.settings.recipe.span, config.output))
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.cli.plots import plot_candles
 
     data.setup()
-    print(plot_candles(data, config.output))
+    say(plot_candles(data, config.output))
 
 
 DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {

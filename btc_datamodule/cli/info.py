@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from btc_datamodule.candles.gaps import find_suspicious
 from btc_datamodule.candles.timeline import Span, format_instant, format_interval
+from btc_datamodule.escaping import escape
 from btc_datamodule.features.undefined import list_undefined
 from btc_datamodule.store.candle_file import CandleReader, Provenance
 
@@ -36,10 +37,11 @@ def describe(data: "BTCDataModule", *, provenance: bool = False) -> str:
 def describe_candles(data: "BTCDataModule", *, provenance: bool = False) -> str:
     """The part of ``describe`` that is about the candle file; needs no ``setup``."""
     header = data.settings.read_candle_header()
+    series = escape(f"{header.source} {header.series}")
     shown = len(header.provenance) if provenance else ORIGINS_SHOWN
     lines = [
-        f"candles   {data.candle_path}",
-        f"          {header.source} {header.series}, {format_interval(header.interval)} bars",
+        f"candles   {escape(str(data.candle_path))}",
+        f"          {series}, {format_interval(header.interval)} bars",
         f"          {header.rows:,} rows, {_format_range(header.span)}",
         f"          digest {header.digest[:16]}, {data.candle_path.stat().st_size:,} bytes",
     ]
@@ -75,7 +77,8 @@ def _describe_suspicious(path: Path) -> list[str]:
 
 def _format_provenance(record: Provenance) -> str:
     told = f"{record.rows:,} rows, {_format_range(record.span)}, from {record.origin}"
-    return f"{told}, {record.retrieved}{record.checksum and f', {record.checksum}'}"
+    checksum = record.checksum and f", {record.checksum}"
+    return escape(f"{told}, {record.retrieved}{checksum}")
 
 
 def _describe_grid(data: "BTCDataModule") -> str:
@@ -83,8 +86,8 @@ def _describe_grid(data: "BTCDataModule") -> str:
     outage_bars = int((table.outages[:, 1] - table.outages[:, 0]).sum())
     return "\n".join(
         [
-            f"features  {table.path}",
-            f"          {', '.join(table.features)}; warm-up {table.warm_up} bars",
+            f"features  {escape(str(table.path))}",
+            f"          {escape(', '.join(table.features))}; warm-up {table.warm_up} bars",
             f"          {table.rows:,} bars on the grid, {table.present:,} of them in the candles",
             f"holes     {len(table.holes):,} holes, {table.rows - table.present:,} bars absent",
             f"          {table.filled:,} bars filled flat (the first {table.max_fill} of a hole), "

@@ -5,6 +5,7 @@ from importlib import import_module
 from typing import NoReturn
 
 from btc_datamodule import __all__ as public_names
+from btc_datamodule.escaping import escape, escape_lines
 
 
 def import_classes() -> None:
@@ -14,7 +15,17 @@ def import_classes() -> None:
         getattr(package, name)
 
 
+def say(text: object) -> None:
+    """Print an answer, what others wrote in it escaped."""
+    print(escape_lines(str(text)))
+
+
+def complain(message: str) -> None:
+    """Print one line of an error, escaped, to stderr."""
+    print(f"btc-datamodule: error: {escape(message)}", file=sys.stderr)
+
+
 def fail(message: str) -> NoReturn:
     """End the process with one line on what was typed wrong, and status 2."""
-    print(f"btc-datamodule: error: {message}", file=sys.stderr)
+    complain(message)
     raise SystemExit(2)

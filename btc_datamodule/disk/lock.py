@@ -73,7 +73,9 @@ def _acquire(lock: FileLock, path: Path, note: Path, timeout: float, made: list[
         if waited > min(timeout, PATIENCE_SECONDS) and not told:
             told = True
             if waited <= timeout:
-                _log.warning("waiting for %s, which holds %s", _read_holder(note), path)
+                _log.warning(
+                    "waiting for %s, which holds %s", _read_holder(note), escape(str(path))
+                )
         if waited > timeout:
             raise StoreError(
                 f"{path} has been held for {timeout:.0f} s by {_read_holder(note)}: wait for "
@@ -122,6 +124,6 @@ def _make_folders(folder: Path, made: list[Path]) -> None:
 
 def _read_holder(note: Path) -> str:
     try:
-        return note.read_text() or "another process"
+        return escape(note.read_text(errors="replace")[:200]) or "another process"
     except OSError:  # it could not be written, or has just been removed
         return "another process"

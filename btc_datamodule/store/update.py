@@ -26,6 +26,7 @@ from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_inst
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import AbsentError, ConfigError, SourceError
+from btc_datamodule.escaping import escape
 from btc_datamodule.progress import Step, show_step
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.resampling import ask, choose_base
@@ -50,7 +51,7 @@ class Update:
     Attributes:
         header: of the candle file as it is now.
         added: candles that were not stored before.
-        notes: what a person should read, one sentence each.
+        notes: what a person should read, one sentence each, escaped.
     """
 
     header: Header
@@ -262,7 +263,7 @@ def _update_locked(parts: Parts, wanted: _Wanted) -> Update:
     notes += _describe_set_aside(aside, source, interval)
     if silence is not None:
         told.append(_describe_fallback(f"{source.name} {source.series}", str(silence), header))
-    return Update(header, added, (*notes, *told))
+    return Update(header, added, tuple(map(escape, (*notes, *told))))
 
 
 def _fetch(
@@ -300,7 +301,7 @@ def _describe_fallback(label: str, problem: str, header: Header) -> str:
     """A note: something is in the way, and what is stored is used."""
     until = f"up to {format_instant(header.span[1])}" if header.rows else "without a candle"
     origin = describe_origin(header) if header.revision else ""  # of files, which file
-    return (
+    return escape(
         f"{label}: {problem}: what is stored is used, {until}{origin and f' ({origin})'}; "
         "`offline: true` asks nothing"
     )

@@ -11,6 +11,7 @@ from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
 
 from btc_datamodule.errors import StoreError
+from btc_datamodule.escaping import escape
 from btc_datamodule.public import public
 from btc_datamodule.training import internals
 
@@ -109,11 +110,11 @@ class StopCheckpoint(OnExceptionCheckpoint):
                 if self._path.is_dir():  # as strategies write that shard a model
                     shutil.rmtree(self._path)
                 partial.replace(self._path)
-                rank_zero_info(f"kept {self._path}: `fit` goes on from it")
+                rank_zero_info(f"kept {escape(str(self._path))}: `fit` goes on from it")
         except OSError as error:
             with suppress(OSError):
                 partial.unlink()
-            rank_zero_warn(f"{self._path} could not be kept: {error}")
+            rank_zero_warn(escape(f"{self._path} could not be kept: {error}"))
 
 
 def silence_advice(trainer: Trainer) -> None:

@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader, Dataset
 
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.escaping import escape
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
 from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.dataset import Batch, WindowDataset, pass_through
@@ -107,7 +108,7 @@ class WindowLoader(DataLoader[Batch]):
             return
         now = self.state_dict()
         changed = [
-            f"{name} was {was}, is {now.get(name)}"
+            escape(f"{name} was {was}, is {now.get(name)}")
             for name, was in state_dict.items()
             if now.get(name) != was
         ]

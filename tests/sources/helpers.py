@@ -1,5 +1,12 @@
 """Coinbase's answers on a server of this machine, for tests of what asks there."""
 
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from btc_datamodule.candles.series import Candles, concatenate
@@ -27,3 +34,27 @@ def fetch(coinbase: Coinbase, span: tuple[int, int] = (START, END)) -> list[Bloc
 
 def candles_of(blocks: list[Block]) -> Candles:
     return concatenate([block.candles for block in blocks])
+
+
+@contextmanager
+def vouch_for_oneself(folder: Path) -> Iterator[tuple[str, list[Exception]]]:
+    """A port whose certificate nobody else vouches for: its URL, and the errors that it meets."""
+    made = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1"
+    command = [*made.split(), "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run(command, cwd=folder, capture_output=True, check=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "cert.pem", folder / "key.pem")
+    met: list[Exception] = []
+
+    def greet() -> None:
+        connection, _ = listener.accept()
+        try:
+            context.wrap_socket(connection, server_side=True)
+        except OSError as error:
+            met.append(error)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=greet)
+        thread.start()
+        yield f"https://127.0.0.1:{listener.getsockname()[1]}", met
+        thread.join()

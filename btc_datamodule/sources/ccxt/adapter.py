@@ -46,13 +46,14 @@ def make_adapter(exchange: str, manners: Manners) -> "BaseAdapter":
             self._connection = Connection(manners)
 
         def send(self, request: PreparedRequest, *_: Any, **__: Any) -> Response:
-            url, body = str(request.url), request.body
+            url, body = str(request.url), request.body or b""
+            assert isinstance(body, str | bytes)  # ccxt sends no streams
             answer = self._connection.ask(
                 url,
                 MAX_BODY,
                 method=str(request.method),
                 headers={name: str(value) for name, value in request.headers.items()},
-                content=body.encode() if isinstance(body, str) else body or None,
+                content=body.encode() if isinstance(body, str) else body,
                 longest=LONGEST,
             )
             where = url.split("?", maxsplit=1)[0]

@@ -21,7 +21,7 @@ from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.escaping import escape_chain, shorten
 from btc_datamodule.sources.ccxt.adapter import make_adapter
 from btc_datamodule.sources.web.manners import Manners
-from btc_datamodule.sources.web.patience import PassingError, retry
+from btc_datamodule.sources.web.patience import Notices, PassingError, retry
 from btc_datamodule.sources.web.rows import RowFormat, read_rows
 
 PAGE = 300
@@ -124,6 +124,7 @@ class Market:
         self._symbol = symbol
         self._page = page
         self.manners = manners
+        self._notices = Notices()
 
     def __str__(self) -> str:
         return f"{self._exchange} {self._symbol}"
@@ -150,7 +151,8 @@ class Market:
                 f"{self._exchange} has no bars of {format_interval(interval)}: set `interval` to "
                 f"one of {offered}, or to a multiple of one"
             )
-        markets = retry(self._fetch_markets, f"{self._exchange}, its markets", self.manners)
+        what = f"{self._exchange}, its markets"
+        markets = self._retry(self._fetch_markets, what)
         if self._symbol not in markets:
             raise SourceError(
                 f"{self._exchange} knows no symbol {self._symbol!r}: set `source.symbol`"
@@ -207,7 +209,10 @@ class Market:
             self._check_json()
             return _sort_rows(read_rows(answer, ROW, what))
 
-        return retry(ask, what, self.manners)
+        return self._retry(ask, what)
+
+    def _retry(self, ask: Callable[[], _T], what: str) -> _T:
+        return retry(ask, what, self.manners, notices=self._notices)
 
     def _read_timeframes(self) -> dict[int, str]:
         """Read which bar lengths the exchange offers: ccxt's name for each, by its seconds."""

@@ -32,7 +32,7 @@ from btc_datamodule.escaping import shorten
 from btc_datamodule.sources.web.connection import LONGEST, Answer, Connection
 from btc_datamodule.sources.web.deadline import wait_for
 from btc_datamodule.sources.web.manners import Manners
-from btc_datamodule.sources.web.patience import PassingError, check_refusal, retry
+from btc_datamodule.sources.web.patience import Notices, PassingError, check_refusal, retry
 
 MAX_BODY = 16 * 2**20
 """Bytes of an answer, unless the caller expects more: a page of candles is under 100 kB."""
@@ -56,6 +56,7 @@ class PoliteClient:
         self._turn = threading.Lock()
         self._stopped = threading.Event()
         self._ending = "not read to its end, the client was stopped"
+        self._notices = Notices()
         self._connection = Connection(manners)
 
     def __enter__(self) -> Self:
@@ -118,7 +119,7 @@ class PoliteClient:
                 self._respect(failure)
                 raise
 
-        return retry(ask, url, self._manners, self.pause)
+        return retry(ask, url, self._manners, self.pause, self._notices)
 
     def _respect(self, failure: PassingError) -> None:
         """Make a wait that the service names hold for all threads; end them all if it is a ban."""

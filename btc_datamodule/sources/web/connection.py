@@ -22,6 +22,7 @@ from btc_datamodule.escaping import escape_chain, shorten
 from btc_datamodule.sources.web.deadline import MIN_RATE, Deadline, Deadlines, LateError
 from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.sources.web.patience import PassingError, check_status, read_date
+from btc_datamodule.sources.web.transport import guard
 from btc_datamodule.sources.web.unpacking import ACCEPTED, PackingError, unpack
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Connection:
         self._timeout = manners.timeout
         self._deadlines = Deadlines()
         self._client = _open_client(manners)
-        self._deadlines.bound(self._client)
+        guard(self._client, self._deadlines)
 
     def close(self) -> None:
         """Let the connections go."""

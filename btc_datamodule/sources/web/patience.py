@@ -2,16 +2,17 @@
 
 Owns what counts as a failure that may pass (``PassingError``), what an HTTP status says about it
 (``check_status``), and how long is waited: as long as the service asks in ``Retry-After``, or else
-exponentially longer each time, up to ``MAX_BACKOFF``, with jitter. Every wait is logged in one
-line. After the last attempt comes one ``SourceError``; it comes at once where the service wants to
-be left alone for more than ``Manners.longest_wait``, and names the instant from which it may be
-asked.
+exponentially longer each time, up to ``MAX_BACKOFF``, with jitter. Trouble is logged in one line
+when it begins, however many requests meet it (``Notices``). After the last attempt comes one
+``SourceError``; it comes at once where the service wants to be left alone for more than
+``Manners.longest_wait``, and names the instant from which it may be asked.
 
 Importing this module is cheap: tenacity, which turns the loop, loads with the first ``retry``.
 """
 
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -72,11 +73,36 @@ class PassingError(Exception):
         )
 
 
+class Notices:
+    """What a person has been told of a service's trouble, since it last answered.
+
+    Several requests that meet the same trouble, at once or one after the other, tell it once.
+    """
+
+    def __init__(self) -> None:
+        self._told: set[str] = set()
+        self._turn = threading.Lock()
+
+    def is_news(self, failure: PassingError) -> bool:
+        """Whether to tell of a failure: it is of another kind, or a wait until another instant."""
+        kind = f"{failure.problem.partition(':')[0]} {failure.until}"
+        with self._turn:
+            known = kind in self._told
+            self._told.add(kind)
+        return not known
+
+    def forget(self) -> None:
+        """Take note that the service has answered."""
+        with self._turn:
+            self._told.clear()
+
+
 def retry(
     ask: Callable[[], _T],
     what: str,
     manners: Manners,
     sleep: Callable[[float], None] | None = None,
+    notices: Notices | None = None,
 ) -> _T:
     """Call ``ask`` until it succeeds, ``manners.attempts`` times at most, and return its answer.
 
@@ -87,6 +113,7 @@ def retry(
         manners: ``attempts``, ``retry_wait`` and ``longest_wait`` of the service.
         sleep: waits for a number of seconds, or less if the caller has been stopped; by default
             ``time.sleep``.
+        notices: those of all requests to the service; by default of this one alone.
 
     Raises:
         SourceError: after the last attempt, or at once if the service asks for a longer wait than
@@ -104,11 +131,15 @@ def retry(
     def is_last(state: "RetryCallState") -> bool:
         return state.attempt_number >= manners.attempts or _get_failure(state).is_ban(manners)
 
+    told = notices or Notices()
+
     def log_wait(state: "RetryCallState") -> None:
         failure = _get_failure(state)
         until = f", at {failure.until}, as the service asks" if failure.until else ""
-        _log.warning(
-            "%s: %s; trying again in %.1f s%s (attempt %d of %d failed)",
+        _log.log(
+            logging.WARNING if told.is_news(failure) else logging.DEBUG,
+            "%s: %s; trying again in %.1f s%s (attempt %d of %d failed; more of the same is not "
+            "told)",
             *(escape(what), shorten(failure.problem), state.upcoming_sleep, until),
             *(state.attempt_number, manners.attempts),
         )
@@ -122,7 +153,7 @@ def retry(
             f"attempt{'s' if tried > 1 else ''}): {failure.advice}"
         ) from failure
 
-    return tenacity.Retrying(
+    answer = tenacity.Retrying(
         retry=tenacity.retry_if_exception_type(PassingError),
         wait=choose_wait,
         stop=is_last,
@@ -130,6 +161,8 @@ def retry(
         before_sleep=log_wait,
         retry_error_callback=give_up,
     )(ask)
+    told.forget()
+    return answer
 
 
 def _get_failure(state: "RetryCallState") -> PassingError:

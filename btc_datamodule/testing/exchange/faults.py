@@ -4,8 +4,10 @@ A ``Fault`` is given the reply that would have been sent, and the ``Wire`` to se
 becomes of it.
 """
 
+import gzip
 import json
 import time
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,11 +34,18 @@ class Wire(Protocol):
             byte_pause: seconds before each byte of the body; 0 to send the body at once.
         """
 
+    def write(self, data: bytes) -> None:
+        """Send bytes as they are, whether they are HTTP or not.
+
+        Raises:
+            OSError: if the client has left.
+        """
+
     def hang_up(self) -> None:
         """End the connection."""
 
-    def wait(self, seconds: float) -> None:
-        """Do nothing for a while, or until the server stops."""
+    def wait(self, seconds: float) -> bool:
+        """Do nothing for a while, or until the server stops; whether it has."""
 
 
 class Fault(Protocol):
@@ -97,6 +106,27 @@ class Trickle:
 
 
 @dataclass(frozen=True)
+class Endless:
+    """An answer without an end, which is never silent for long, and never brings any content.
+
+    Attributes:
+        begin: the bytes that it begins with.
+        again: the bytes that come every ``seconds`` after that, until the client leaves.
+    """
+
+    begin: bytes
+    again: bytes
+    seconds: float = 0.02
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        wire.write(self.begin)
+        while not wire.wait(self.seconds):
+            wire.write(self.again)
+        wire.hang_up()
+
+
+@dataclass(frozen=True)
 class Dated:
     """The reply comes from a server whose clock is ``late`` seconds behind."""
 
@@ -118,6 +148,19 @@ class EditBody:
     def spoil(self, reply: Reply, wire: Wire) -> None:
         """See ``Fault``."""
         wire.send(replace(reply, body=self.edit(reply.body)))
+
+
+@dataclass(frozen=True)
+class Packed:
+    """The body comes packed, as ``encoding`` ("gzip" or "deflate") says."""
+
+    encoding: str
+
+    def spoil(self, reply: Reply, wire: Wire) -> None:
+        """See ``Fault``."""
+        pack = gzip.compress if self.encoding == "gzip" else zlib.compress
+        headers = {**reply.headers, "Content-Encoding": self.encoding}
+        wire.send(replace(reply, body=pack(reply.body), headers=headers))
 
 
 @dataclass(frozen=True)
@@ -163,6 +206,16 @@ def oversized(size: int) -> Fault:
     return Instead(Reply(200, b"[" + b" " * size + b"]"))
 
 
+def gzip_bomb(size: int, layers: int = 1) -> Fault:
+    """Make a fault that answers with ``size`` bytes of space, packed so many times over."""
+    packer = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS | 16)
+    step = min(size, 2**20)
+    body = b"".join(packer.compress(b" " * step) for _ in range(size // step)) + packer.flush()
+    for _ in range(layers - 1):
+        body = gzip.compress(body, 9)
+    return Instead(Reply(200, body, {"Content-Encoding": ", ".join(["gzip"] * layers)}))
+
+
 def malformed(row: Any) -> Fault:
     """Make a fault that puts ``row`` in place of the third row."""
     return EditRows(lambda rows: [*rows[:2], row, *rows[3:]])
@@ -194,6 +247,31 @@ CUT_SHORT = CutShort()
 DUPLICATED_ROWS = EditRows(lambda rows: [row for row in rows for _ in range(2)])
 SHUFFLED_ROWS = EditRows(_shuffle)
 ROWS_OUT_OF_RANGE = EditRows(_add_neighbours)
+_OK = b"HTTP/1.1 200 OK\r\n"
+SLOW_STATUS = Endless(b"HTTP/1.1 200 O", b"K")
+SLOW_HEADER = Endless(_OK + b"X-Padding: ", b"a")
+ENDLESS_HEADERS = Endless(_OK, b"X-Padding: a\r\n")
+ENDLESS_HINTS = Endless(b"", b"HTTP/1.1 103 Early Hints\r\n\r\n" * 20)
+ENDLESS_EXTENSION = Endless(_OK + b"Transfer-Encoding: chunked\r\n\r\n2;x=", b"a")
+ENDLESS_TRAILERS = Endless(
+    _OK + b"Transfer-Encoding: chunked\r\n\r\n2\r\n[]\r\n0\r\n", b"X-Padding: a\r\n"
+)
+ENDLESS_GZIP_NAME = Endless(
+    _OK + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\x08\0\0\0\0\0\x03", b"A" * 4096
+)
+EMPTY_GZIP_BLOCKS = Endless(
+    _OK + b"Content-Encoding: gzip\r\n\r\n\x1f\x8b\x08\0\0\0\0\0\0\x03",
+    b"\0\0\0\xff\xff" * 200,
+)
+EMPTY_DEFLATE_BLOCKS = Endless(
+    _OK + b"Content-Encoding: deflate\r\n\r\n\x78\x9c", b"\0\0\0\xff\xff" * 200
+)
+ENDLESS = (
+    *(SLOW_STATUS, SLOW_HEADER, ENDLESS_HEADERS, ENDLESS_HINTS, ENDLESS_EXTENSION),
+    *(ENDLESS_TRAILERS, ENDLESS_GZIP_NAME, EMPTY_GZIP_BLOCKS, EMPTY_DEFLATE_BLOCKS),
+)
+"""The ways to keep a client without an answer and without silence."""
+
 EMPTY_PAGE = EditRows(lambda rows: [])
 HALF_A_PAGE = EditRows(lambda rows: rows[: len(rows) // 2])
 EVERY_OTHER_ROW = EditRows(lambda rows: rows[::2])

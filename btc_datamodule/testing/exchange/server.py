@@ -101,12 +101,15 @@ class _Handler(BaseHTTPRequestHandler):
         if body_bytes is not None:
             self.hang_up()
 
+    def write(self, data: bytes) -> None:
+        self.wfile.write(data)
+
     def hang_up(self) -> None:
         self.close_connection = True
         self.connection.shutdown(socket.SHUT_RDWR)
 
-    def wait(self, seconds: float) -> None:
-        self.server.exchange.stopping.wait(seconds)
+    def wait(self, seconds: float) -> bool:
+        return self.server.exchange.stopping.wait(seconds)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Keep the tests' output free of a line for each request."""

@@ -3,14 +3,18 @@
 import gc
 import logging
 import re
+import signal
+import socket
 import time
 import weakref
+from typing import NoReturn
 
 import pytest
 
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Block
+from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange, Fault
 from tests.factories import HOUR
@@ -223,3 +227,53 @@ def test_requests_of_all_downloads_keep_their_distance_together(exchange: Exchan
     fetch(exchange, span_of("2020-01-02", "2020-01-05"), requests_per_second=20.0, downloads=3)
     assert len(exchange.requests) == 6
     assert sum(exchange.waits) >= 0.2  # 0.25 but for the time a request takes to arrive
+
+
+def test_a_service_that_is_down_is_told_in_one_line_for_all_downloads_and_attempts(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with socket.socket() as nobody:  # bound, but not listening: connections are refused
+        nobody.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        archive = BinanceArchive(base_url=url, attempts=3, retry_wait=0.05)
+        with (
+            caplog.at_level(logging.WARNING),
+            pytest.raises(SourceError, match="gave up after 3 attempts"),
+        ):
+            list(archive.blocks(HOUR, span_of("2020-01-01", "2020-01-11")))
+    [line] = caplog.messages
+    assert "Connection refused; trying again in " in line
+
+
+@pytest.mark.parametrize("status", [403, 451])
+def test_a_lasting_refusal_is_asked_for_no_more_than_once_a_download(status: int) -> None:
+    refusal = ex.Reply.json(status, {"msg": "restricted"})
+    with (
+        Exchange(lambda request: refusal) as server,
+        pytest.raises(SourceError, match=f"refused with HTTP {status} "),
+    ):
+        fetch(server, span_of("2020-01-01", "2020-01-31"), downloads=2)
+    paths = [request.path for request in server.requests]
+    assert 1 <= len(paths) == len(set(paths)) <= 3
+
+
+@pytest.mark.parametrize("fault", [ex.Silence(60.0), ex.SLOW_HEADER], ids=["silent", "trickling"])
+def test_a_ctrl_c_ends_a_download_that_stalls_at_once_whoever_handles_the_signal(
+    exchange: Exchange, fault: Fault
+) -> None:
+    def interrupt(*_: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    exchange.faults.extend([fault] * 9)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    signal.siginterrupt(signal.SIGALRM, False)  # as polars does: waits for locks go on after it
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        began = time.monotonic()
+        with pytest.raises(KeyboardInterrupt):
+            fetch(exchange, span_of("2020-01-01", "2020-01-11"), timeout=30.0)
+        assert time.monotonic() - began < 5
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert downloading() == []

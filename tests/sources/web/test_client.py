@@ -6,8 +6,6 @@ import logging
 import re
 import shutil
 import socket
-import ssl
-import subprocess
 import threading
 import time
 import traceback
@@ -28,7 +26,18 @@ from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import Exchange, Fault
 from tests.helpers import assert_same
-from tests.sources.helpers import END, HELD, HOUR, ONE_PAGE, PAGE, START, candles_of, fetch, source
+from tests.sources.helpers import (
+    END,
+    HELD,
+    HOUR,
+    ONE_PAGE,
+    PAGE,
+    START,
+    candles_of,
+    fetch,
+    source,
+    vouch_for_oneself,
+)
 
 # --- trouble that passes ------------------------------------------------------------------------
 
@@ -359,29 +368,11 @@ def test_a_host_that_cannot_exist_is_an_error_of_ours() -> None:
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="makes a certificate with openssl")
 def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(tmp_path: Path) -> None:
-    made = "openssl req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out cert.pem -days 1"
-    command = [*made.split(), "-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
-    subprocess.run(command, cwd=tmp_path, capture_output=True, check=True)
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
-    met: list[Exception] = []
-
-    def greet() -> None:
-        connection, _ = listener.accept()
-        try:
-            context.wrap_socket(connection, server_side=True)
-        except OSError as error:
-            met.append(error)
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=greet)
-        thread.start()
-        coinbase = Coinbase(base_url=f"https://127.0.0.1:{listener.getsockname()[1]}")
-        began = time.monotonic()
+    began = time.monotonic()
+    with vouch_for_oneself(tmp_path) as (url, met):
         with pytest.raises(SourceError, match=r"certificate cannot be trusted \(self.signed"):
-            fetch(coinbase)
+            fetch(Coinbase(base_url=url))
         assert time.monotonic() - began < 30
-        thread.join()
     assert len(met) == 1
 
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -17,6 +18,7 @@ from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.sources.web.patience import (
+    Notices,
     PassingError,
     check_refusal,
     check_status,
@@ -120,8 +122,55 @@ def test_each_wait_is_one_line_that_names_attempt_cause_and_length(
     assert [record.name for record in caplog.records] == ["btc_datamodule.sources.web.patience"] * 2
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith("it: busy; trying again in 0.2 s, at 20")
-    assert first.endswith("Z, as the service asks (attempt 1 of 4 failed)")
-    assert second.endswith("(attempt 2 of 4 failed)")
+    end = "Z, as the service asks (attempt 1 of 4 failed; more of the same is not told)"
+    assert first.endswith(end)
+    assert "(attempt 2 of 4 failed; " in second
+
+
+def levels(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [f"{record.levelname} {record.getMessage().split('; ')[0]}" for record in caplog.records]
+
+
+def test_trouble_is_told_once_until_it_is_another_or_has_passed(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    notices = Notices()
+    for name, problem in (("a", "lost: 1"), ("b", "lost: 2"), ("c", "torn"), ("d", "lost: 3")):
+        with caplog.at_level(logging.DEBUG), suppress(SourceError):
+            times = 99 if name != "c" else 1
+            trouble = failing(times, PassingError(problem, ""))
+            retry(trouble, name, manners(3), lambda _: None, notices)
+    assert levels(caplog) == [
+        *("WARNING a: lost: 1", "DEBUG a: lost: 1", "DEBUG b: lost: 2", "DEBUG b: lost: 2"),
+        "WARNING c: torn",  # and then an answer
+        *("WARNING d: lost: 3", "DEBUG d: lost: 3"),
+    ]
+
+
+def test_a_wait_until_another_instant_is_told_again(caplog: pytest.LogCaptureFixture) -> None:
+    waits = iter([PassingError("busy", "", wait) for wait in (60.0, 600.0)])
+
+    def ask() -> str:
+        for failure in waits:
+            raise failure
+        return "answer"
+
+    with caplog.at_level(logging.WARNING):
+        retry(ask, "it", manners(), lambda _: None)
+    assert levels(caplog) == ["WARNING it: busy"] * 2
+
+
+def test_what_others_wrote_is_escaped_and_cut_in_the_line_and_in_the_error(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    hostile = PassingError(f"HTTP 500 \x1b]0;x\x07\r\u202e{'long' * 99}", "wait\x9b")
+    with caplog.at_level(logging.WARNING), pytest.raises(SourceError) as caught:
+        retry(failing(9, hostile), "it\x1b[2J", manners(2), lambda _: None)
+    [line] = caplog.messages
+    assert line.startswith(r"it\x1b[2J: HTTP 500 \x1b]0;x\x07\r\u202elonglong")
+    assert len(line) < 330
+    assert line.isprintable()
+    assert str(caught.value).isprintable()
 
 
 def test_using_it_changes_no_logger_of_anyone() -> None:
