@@ -19,6 +19,7 @@ from filelock import FileLock, Timeout
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.errors import ConfigError, StoreError
+from btc_datamodule.escaping import escape
 
 _log = logging.getLogger(__name__)
 
