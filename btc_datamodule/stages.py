@@ -81,7 +81,8 @@ class Stages:
             ConfigError: if the split does not fit the candles.
             StoreError: if a file is damaged, or the train rows are not those of ``fitted``.
         """
-        key = settings.recipe.compute_key(settings.read_candle_header())
+        header = settings.read_candle_header()
+        key = settings.recipe.compute_key(header)
         path = locate_table(settings.candle_path, key)
         if not path.exists():
             raise NotPreparedError(
@@ -89,7 +90,7 @@ class Stages:
                 "run `btc-datamodule prepare`, or prepare_data(), first"
             )
         table = Table.open(path)
-        if locate_table(path, table.key) != path:
+        if table.key != key or not settings.recipe.describes(table, header):
             raise StoreError(
                 f"{path} is another feature file under this name: {advise_repair(path)}"
             )

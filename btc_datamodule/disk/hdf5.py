@@ -180,6 +180,8 @@ def _peek(file: "h5py.File", name: str) -> Any:
     if attribute.shape != () or not plain or attribute.get_storage_size() > ATTRIBUTE_BYTES:
         return None
     value = file.attrs[name]
+    if isinstance(value, str) and not value.isprintable():  # nor can all of it be written
+        return None
     return value.item() if isinstance(value, np.generic) else value
 
 

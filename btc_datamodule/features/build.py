@@ -94,6 +94,12 @@ class Recipe:
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
+    def describes(self, table: Table, header: Header) -> bool:
+        """Whether a feature file says of itself what this recipe makes it say."""
+        says = (table.features, table.max_fill, table.warm_up, table.interval)
+        names = tuple(feature.name for feature in self.features)
+        return says == (names, self.max_fill, count_warm_up(self.features), header.interval)
+
 
 def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
     """Build the feature file of a recipe unless it is there; give the path of the file.

@@ -18,7 +18,7 @@ A write goes through ``disk.hdf5``: a reader sees the old content or the new, ne
 
 import json
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
@@ -129,11 +129,8 @@ class CandleReader:
         self._file = open_hdf5(path)
         try:
             with explain_damage(path):
-                self.header = _read_header(path, self._file)
-                self._columns = {
-                    name: Stored(path, self._file, f"candles/{name}")
-                    for name in self.header.columns
-                }
+                self._columns = _find_columns(path, self._file)
+                self.header = _read_header(path, self._file, self._columns)
         except BaseException:
             self._file.close()
             raise
@@ -206,7 +203,8 @@ def check_series(path: Path, header: Header, source: str, series: str, interval:
     holds = (header.source, header.series, header.interval)
     if holds != (source, series, interval):
         raise StoreError(
-            f"{path} holds {header.source} {header.series} {format_interval(header.interval)} "
+            f"{path} holds {header.source:.80} {header.series:.80} "
+            f"{format_interval(header.interval)} "
             f"bars, not {source} {series} {format_interval(interval)}: put it back where it "
             "belongs, and run `btc-datamodule prepare`"
         )
@@ -303,7 +301,8 @@ def write_candles(
             file.attrs["offset"] = get_offset(interval)
 
 
-def _read_header(path: Path, file: "h5py.File") -> Header:
+def _find_columns(path: Path, file: "h5py.File") -> dict[str, Stored]:
+    """The columns of an open candle file, all of one length."""
     import h5py
 
     check_schema(path, file, SCHEMA, "candle file")
@@ -313,16 +312,19 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
     missing = [name for name in REQUIRED if name not in group]
     if missing:
         raise StoreError(f"{path} lacks the column {', '.join(missing)}: {advise_repair(path)}")
-    columns = tuple(name for name in COLUMNS if name in group)
     rows: int = read_attribute(path, file, "rows", int)
-    for name in columns:
-        dataset = Stored(path, file, f"candles/{name}")
+    columns = {name: Stored(path, file, f"candles/{name}") for name in COLUMNS if name in group}
+    for name, dataset in columns.items():
         if dataset.shape != (rows,) or dataset.dtype != _choose_dtype(name):
             raise StoreError(
                 f"{path}: column {name!r} does not hold {rows} numbers of type "
                 f"{_choose_dtype(name).name}: {advise_repair(path)}"
             )
-    times = Stored(path, file, "candles/open_time")
+    return columns
+
+
+def _read_header(path: Path, file: "h5py.File", columns: Mapping[str, Stored]) -> Header:
+    times, rows = columns["open_time"], len(columns["open_time"])
     first, last = (int(times[0]), int(times[-1])) if rows else (0, 0)
     interval = _read_interval(path, file, first if rows else None)
     if not TIMES[0] <= first <= last < TIMES[1]:
@@ -334,7 +336,7 @@ def _read_header(path: Path, file: "h5py.File") -> Header:
         source=read_attribute(path, file, "source", str),
         series=read_attribute(path, file, "series", str),
         interval=interval,
-        columns=columns,
+        columns=tuple(columns),
         rows=rows,
         span=(first, last + interval) if rows else (0, 0),
         covered=_read_covered(path, file),
