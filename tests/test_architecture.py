@@ -18,7 +18,7 @@ import btc_datamodule
 ROOT = Path(btc_datamodule.__file__).parent
 
 FLOORS = (  # from the ground up; parts on one floor know nothing of each other
-    ("escaping", "public"),
+    ("public", "escaping"),
     ("errors", "progress"),
     ("checks",),
     ("candles",),

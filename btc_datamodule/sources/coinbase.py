@@ -73,7 +73,7 @@ class Coinbase(Source):
         product: the pair as Coinbase writes it.
         base_url: where the interface is; https, or http to this machine.
         requests_per_second: at most; Coinbase allows an address 10.
-        timeout: seconds to connect, and seconds of silence while reading.
+        timeout: seconds until an answer brings content, and that it may stand still after that.
         attempts: requests made for a page before giving up.
         retry_wait: seconds before the first retry; doubles with each. A ``Retry-After`` of the
             service goes before it.

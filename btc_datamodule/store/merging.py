@@ -6,7 +6,8 @@ content does not have the digest that was written with it. ``Merge`` keeps what 
 ``Replacement`` is for a source that is read whole, and compares.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,13 @@ from btc_datamodule.candles.series import Candles, ContentDigest, make_empty, me
 from btc_datamodule.candles.timeline import floor_to, format_instant, unite
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import StoreError
-from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader, Provenance, read_header
+from btc_datamodule.store.candle_file import (
+    CHUNK_ROWS,
+    CandleReader,
+    Header,
+    Provenance,
+    read_header,
+)
 
 
 class Merge:
@@ -36,7 +43,8 @@ class Merge:
         self.interval = interval
         self.refresh = refresh
         self._fetched_anew = [] if stored is None or not refresh else self.headers[1:]
-        self.added = -sum(header.rows for header in self.headers[: len(self.files) - len(parts)])
+        self._before = self.headers[: len(self.files) - len(parts)]
+        self.added = -sum(header.rows for header in self._before)
         self._changed: set[int] = set()
         self._withdrawn: list[int] = []
 
@@ -84,6 +92,14 @@ class Merge:
                 f"{len(self._withdrawn)} stored candles are not in the answer any more, the first "
                 f"at {format_instant(self._withdrawn[0])}: kept"
             )
+        before = _list_services(self._before)
+        others = _list_services(self.headers[len(self._before) :]) - before
+        if before and others:
+            yield (
+                f"new candles come from {', '.join(sorted(others))}, those stored from "
+                f"{', '.join(sorted(before))}: in one file they are right only if these are one "
+                "exchange, such as a mirror; if not (a sandbox), set another `data_dir`"
+            )
 
     def _find_starts(self, step: int) -> list[int]:
         """Starts of the windows of ``step`` seconds in which any file has candles, in order."""
@@ -103,6 +119,13 @@ class Merge:
         kept = np.concatenate([np.zeros(0, np.int64), *(part.open_time for part in fetched)])
         for times in asked:
             self._withdrawn += np.setdiff1d(times, kept).tolist()
+
+
+def _list_services(headers: Sequence[Header]) -> set[str]:
+    """The scheme and host of all origins that are at a URL."""
+    origins = [record.origin for header in headers for record in header.provenance]
+    found = [re.search(r"https?://[^/\s]+", origin) for origin in origins]
+    return {each[0] for each in found if each}
 
 
 class _Tally:

@@ -59,7 +59,7 @@ class BinanceArchive(Source):
         base_url: where the archive is; https, or http to this machine.
         downloads: files fetched at a time, 1 to 16.
         requests_per_second: at most, of all downloads together; a file takes two.
-        timeout: seconds to connect, and seconds of silence while reading.
+        timeout: seconds until an answer brings content, and that it may stand still after that.
         attempts: requests made for a file before giving up, and downloads of one whose checksum
             does not match.
         retry_wait: seconds before the first retry; doubles with each. A ``Retry-After`` of the

@@ -33,7 +33,7 @@ class Ccxt(Source):
         base_url: scheme and host in place of those of the exchange's interfaces, whose paths stay:
             a mirror; https, or http to this machine.
         requests_per_second: at most; None for the pace that ccxt keeps for the exchange.
-        timeout: seconds to connect, and seconds of silence while reading.
+        timeout: seconds until an answer brings content, and that it may stand still after that.
         attempts: requests made for a page before giving up.
         retry_wait: seconds before the first retry; doubles with each. A ``Retry-After`` of the
             service goes before it.

@@ -21,7 +21,12 @@ from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.escaping import escape_chain, shorten
 from btc_datamodule.sources.web.deadline import MIN_RATE, Deadline, Deadlines, LateError
 from btc_datamodule.sources.web.manners import Manners
-from btc_datamodule.sources.web.patience import PassingError, check_status, read_date
+from btc_datamodule.sources.web.patience import (
+    REFUSALS,
+    PassingError,
+    check_status,
+    read_date,
+)
 from btc_datamodule.sources.web.transport import guard
 from btc_datamodule.sources.web.unpacking import ACCEPTED, PackingError, unpack
 
@@ -131,14 +136,18 @@ class Connection:
                 check_status(response.status_code, response.reason_phrase, response.headers, url)
                 body = bytearray()
                 encoding = response.headers.get("Content-Encoding", "")
-                for piece in unpack(response.iter_raw(), encoding, step):
-                    body += piece
-                    deadline.grant(len(piece))
-                    if len(body) > max_body:
-                        raise SourceError(
-                            f"{url}: the answer is larger than {max_body:,} bytes, which no "
-                            "answer of this service should be: check `source.base_url`"
-                        )
+                try:
+                    for piece in unpack(response.iter_raw(), encoding, step):
+                        body += piece
+                        deadline.grant(len(piece))
+                        if len(body) > max_body:
+                            raise SourceError(
+                                f"{url}: the answer is larger than {max_body:,} bytes, which no "
+                                "answer of this service should be: check `source.base_url`"
+                            )
+                except (httpx.RequestError, LateError, PackingError):
+                    if response.status_code not in REFUSALS:  # of which the status is enough
+                        raise
         except httpx.RequestError as error:
             check_going()
             raise _translate_error(error, url) from error

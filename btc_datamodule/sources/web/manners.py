@@ -28,7 +28,7 @@ class Manners:
             where the hosts are known to a library, as they are to ccxt.
         requests_per_second: requests start at least ``1 / requests_per_second`` s apart. None for
             no pace of ours.
-        timeout: seconds to connect, and seconds of silence while reading.
+        timeout: seconds until an answer brings content, and that it may stand still after that.
         attempts: requests made before giving up on one answer, the first included.
         retry_wait: seconds before the first retry; doubles with each, up to
             ``patience.MAX_BACKOFF``, plus a random part of at most ``retry_wait``.

@@ -170,6 +170,24 @@ def test_a_firewall_page_with_status_403_is_quoted_and_not_asked_for_again(
     assert len(exchange.requests) == 1
 
 
+@pytest.mark.parametrize("status", [403, 451])
+@pytest.mark.parametrize(
+    "fault",
+    [ex.Trickle(0.05), ex.CUT_SHORT, ex.EditBody(lambda body: b"no gzip at all")],
+    ids=["trickles", "is cut short", "is damaged"],
+)
+def test_a_refusal_whose_page_does_not_arrive_is_not_asked_for_again_either(
+    status: int, fault: Fault
+) -> None:
+    packed = {"Content-Encoding": "gzip"} if isinstance(fault, ex.EditBody) else {}
+    page = ex.Reply(status, b"<html>Forbidden</html>" * 9, packed)
+    with Exchange(lambda request: page) as refusing:
+        refusing.faults.append(fault)
+        with pytest.raises(SourceError, match=f"refused with HTTP {status} "):
+            fetch(source(refusing, timeout=0.3))
+        assert len(refusing.requests) == 1
+
+
 # --- manners ------------------------------------------------------------------------------------
 
 
