@@ -2,7 +2,7 @@
 
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from btc_datamodule import __all__ as public_names
 
@@ -12,6 +12,21 @@ def import_classes() -> None:
     package = import_module("btc_datamodule")
     for name in public_names:
         getattr(package, name)
+
+
+def restore_nulls(config: Any) -> None:
+    """Make ``None`` again of what was typed as ``null`` two levels deep.
+
+    Of ``--data.source.columns null`` jsonargparse makes the text "None".
+
+    Args:
+        config: a class path with its ``init_args``, changed in place.
+    """
+    for name, value in vars(config.get("init_args") or config).items():
+        if value == "None":
+            (config.get("init_args") or config)[name] = None
+        elif hasattr(value, "init_args"):
+            restore_nulls(value)
 
 
 def fail(message: str) -> NoReturn:
