@@ -35,6 +35,16 @@ def test_the_examples_of_each_page_run_one_after_the_other(
         exec(compile(block, page.name, "exec"), names)
 
 
+def test_examples_of_one_page_do_not_add_to_the_candles_of_another() -> None:
+    """Whoever runs one page after another, in one folder, finds what each page says."""
+    used: dict[str, str] = {}
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        code = "".join(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
+        for simulator in set(re.findall(r"Simulator\([^)]*\)", code)):
+            assert used.setdefault(simulator, page.name) == page.name, simulator
+    assert len(set(used.values())) >= 3
+
+
 def test_the_table_of_settings_names_every_argument_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| ", README, re.MULTILINE))
     parameters = dict(inspect.signature(BTCDataModule.__init__).parameters)

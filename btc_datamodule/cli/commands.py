@@ -13,6 +13,7 @@ from btc_datamodule.cli.data import DATA_COMMANDS, run_on_data
 from btc_datamodule.cli.messages import explain_error, suggest_name
 from btc_datamodule.cli.parsing import complain, fail
 from btc_datamodule.cli.trainer import TRAINER_COMMANDS, run_trainer
+from btc_datamodule.cli.yaml_files import check_files
 
 HELP = """\
 usage: btc-datamodule COMMAND --config FILE.yaml [--KEY VALUE ...]
@@ -59,6 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
+        if command in (*TRAINER_COMMANDS, *DATA_COMMANDS):
+            check_files(given[1:])
         if command in TRAINER_COMMANDS:
             run_trainer(given if arguments is not None else None)
         elif command in DATA_COMMANDS:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btc_datamodule.cli.messages import TOP_KEYS, explain_message
-from btc_datamodule.cli.parsing import complain, fail, import_classes, say
+from btc_datamodule.cli.parsing import complain, fail, import_classes, restore_nulls, say
 from btc_datamodule.errors import AuditError, ConfigError, NotPreparedError, StoreError
 
 if TYPE_CHECKING:
@@ -32,7 +32,12 @@ def run_on_data(command: str, arguments: list[str]) -> None:
     import_classes()
     parser = Parser(prog=f"btc-datamodule {command}", allow_abbrev=False)
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file")
-    parser.add_argument("--data", type=BTCDataModule | None, help="the datamodule, by class path")
+    parser.add_argument(
+        "--data",
+        type=BTCDataModule | None,
+        sub_configs=True,
+        help="the datamodule, by class path, or a YAML file with that and `init_args`",
+    )
     for key in TOP_KEYS:
         if key != "data":  # a plain dict is neither checked nor instantiated
             kind = Any if key in ("seed_everything", "ckpt_path") else dict | str | None
@@ -48,6 +53,7 @@ def run_on_data(command: str, arguments: list[str]) -> None:
     config = parser.parse_args(arguments)
     if config.data is None:
         fail("there is no datamodule: give --config FILE.yaml with a `data:` in it")
+    restore_nulls(config.data)
     DATA_COMMANDS[command](parser.instantiate(config).data, config)
 
 

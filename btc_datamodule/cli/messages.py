@@ -58,7 +58,13 @@ def _explain_option(class_path: str, option: str) -> str:
 
 
 def _explain_class(class_path: str, problem: str) -> str:
-    return f"there is no class {class_path!r} to use here ({problem})"
+    place, name = class_path.partition(".")[0], _cut_path(class_path)
+    package = import_module("btc_datamodule")
+    close = get_close_matches(name, package.__all__, n=1)
+    hint = f": did you mean 'btc_datamodule.{close[0]}'?" if close else ""
+    if not close and problem.endswith(f"No module named {place!r}"):
+        hint = f": is {place}.py in the folder where you are, or {place} installed?"
+    return f"there is no class {class_path!r} to use here ({problem}){hint}"
 
 
 def _explain_key(path: str) -> str:
@@ -73,7 +79,37 @@ def _explain_kind(key: str, base: str, name: str) -> str:
     return f"{key} is {name!r}{suggest_name(name, _list_kinds(base), 'There are')}"
 
 
+def _explain_base(key: str, base: str, name: str) -> str:
+    kinds = ", ".join(_list_kinds(base))
+    return f"{key} is {name!r}, which is no {_cut_path(base)}. There are: {kinds}"
+
+
+def _explain_choices(key: str, due: str, value: str) -> str:
+    choices = ", ".join(re.findall(r"Literal\[([^\]]+)\]", due))
+    return f"{key} is {value!r}: choose one of {', '.join(dict.fromkeys(choices.split(', ')))}"
+
+
+def _explain_stray(value: str) -> str:
+    if value.endswith((".yaml", ".yml")):
+        return f"{value!r} stands alone: write --config {value}"
+    return f"{value!r} stands alone: write --KEY VALUE, such as --data.lookback 96"
+
+
+def _explain_valueless(option: str) -> str:
+    return f"{option} stands without a value: write it after that"
+
+
 def _explain_value(key: str, due: str, value: str) -> str:
+    nested = re.fullmatch(r"NestedArg\(key='[^']*', val='?(.*?)'?\)", value)
+    value = nested[1] if nested else value
+    if key == "features":
+        lone = value if re.fullmatch(r"[A-Za-z_]\w*", value) else "log_return"
+        return (
+            f"features is {value!r}: give a list of names, or lines with a name, such as "
+            f'[{lone}, "momentum_10 = close / close.shift(10) - 1"]'
+        )
+    if re.search(r"\b(Sequence|list)\b", due):
+        return f"{key} is {value!r}: give a list, such as [{value}]"
     choices = re.fullmatch(r"(?:typing\.)?Literal\[(.+)\]", due)
     kind = f"it must be of type {_cut_class_reprs(due)}"
     right = f"choose one of {choices[1]}" if choices else kind
@@ -82,10 +118,6 @@ def _explain_value(key: str, due: str, value: str) -> str:
 
 def _explain_function(key: str, problem: str, path: str) -> str:
     return f"{key} is {path!r}: it must be the path of a function ({problem})"
-
-
-def _explain_empty() -> str:
-    return "the YAML has no keys: it must have `data:`, and for a Trainer `model:`"
 
 
 def _explain_lacking(keys: str) -> str:
@@ -114,18 +146,25 @@ RULES: tuple[tuple[str, Callable[..., str]], ...] = (
     (r"accept option '([^']+)'", _explain_key),
     (r"^Option '([^']+)' is not accepted", _explain_key),
     (r"^unrecognized.*: --(\S+)", _explain_key),
+    (r"^unrecognized arguments: (\S+)", _explain_stray),
+    (r"^argument (?:-\w/)?(--\S+): expected one argument", _explain_valueless),
+    (
+        INNERMOST + r"Subtypes: \[[^\n]*?<class '([\w.]+)'>.*?"
+        r"does not correspond to a subclass of.*?Given value: (\S+)",
+        _explain_base,
+    ),
     (
         INNERMOST + r"Subtypes: \[[^\n]*?<class '([\w.]+)'>.*?"
         r"Expected a dot import path string: (\S+)",
         _explain_kind,
     ),
-    (r'Parser key "([^"]+)":\s+Expected a ([^\n]+?)\. Got value: ([^\n]+)', _explain_value),
     (
-        INNERMOST + r"Expected a ((?:typing\.)?Literal\[[^\n]+\]).*?Given value: ([^\n]+)",
+        r'Parser key "([^"]+)":\s+(?:- Expected a path[^\n]*\s+- )?'
+        r"Expected a ([^\n]+?)\. Got value: ([^\n]+)",
         _explain_value,
     ),
+    (INNERMOST + r"(Expected a (?:typing\.)?Literal\[.*?)Given value: ([^\n]+)", _explain_choices),
     (INNERMOST + r"a callable class: ([^\n]+).*?Given value: ([^\n]+)", _explain_function),
-    (r"^Unexpected config", _explain_empty),
     (r"^the following arguments are required: (.+)", _explain_lacking),
     (
         r"^.*given class_path '([^']+)':\s+the following arguments are required: ([^\n]+)",
@@ -140,19 +179,20 @@ RULES: tuple[tuple[str, Callable[..., str]], ...] = (
 """What is found in a message of jsonargparse, and what is made of the parts in brackets."""
 
 
-def _import_object(class_path: str) -> Any:
+def import_object(class_path: str) -> Any:
+    """What a class path names."""
     module, _, name = class_path.rpartition(".")
     return getattr(import_module(module), name)
 
 
 def _list_options(class_path: str) -> list[str]:
-    parameters = signature(_import_object(class_path)).parameters
+    parameters = signature(import_object(class_path)).parameters
     return [option for option in parameters if option not in ("self", "args", "kwargs")]
 
 
 def _list_kinds(base_path: str) -> list[str]:
     """The classes of a kind that have a short name."""
-    base = _import_object(base_path)
+    base = import_object(base_path)
     module = base_path.rpartition(".")[0]
     places = import_module("btc_datamodule"), import_module(module.rpartition(".")[0] or module)
     found = {key: getattr(place, key) for place in places for key in dir(place)}

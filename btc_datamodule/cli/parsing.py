@@ -2,7 +2,7 @@
 
 import sys
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from btc_datamodule import __all__ as public_names
 from btc_datamodule.escaping import escape, escape_lines
@@ -23,6 +23,21 @@ def say(text: object) -> None:
 def complain(message: str) -> None:
     """Print one line of an error, escaped, to stderr."""
     print(f"btc-datamodule: error: {escape(message)}", file=sys.stderr)
+
+
+def restore_nulls(config: Any) -> None:
+    """Make ``None`` again of what was typed as ``null`` two levels deep.
+
+    Of ``--data.source.columns null`` jsonargparse makes the text "None".
+
+    Args:
+        config: a class path with its ``init_args``, changed in place.
+    """
+    for name, value in vars(config.get("init_args") or config).items():
+        if value == "None":
+            (config.get("init_args") or config)[name] = None
+        elif hasattr(value, "init_args"):
+            restore_nulls(value)
 
 
 def fail(message: str) -> NoReturn:

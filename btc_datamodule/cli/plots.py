@@ -29,7 +29,7 @@ def plot_candles(data: "BTCDataModule", path: str | Path) -> Path:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise ConfigError("plots need matplotlib: pip install 'btc-datamodule[plot]'") from None
+        raise ConfigError("plots need matplotlib: pip install matplotlib") from None
     table = data.table
     figure = Figure(figsize=(12, 5), layout="constrained")
     FigureCanvasAgg(figure)

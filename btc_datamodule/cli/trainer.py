@@ -5,24 +5,30 @@ all it takes.
 """
 
 import sys
+from argparse import Namespace
+from inspect import signature
 from pathlib import Path
 from typing import Any, NoReturn
 from zipfile import is_zipfile
 
-from btc_datamodule.cli.messages import explain_message
-from btc_datamodule.cli.parsing import fail, import_classes
+from btc_datamodule.cli.messages import explain_message, import_object
+from btc_datamodule.cli.parsing import fail, import_classes, restore_nulls
 from btc_datamodule.errors import ConfigError
 
 TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
 LINKED = ("n_features", "lookback", "horizon", "target_shape")
-"""What a model is told of the data, if its ``__init__`` takes it."""
+"""What a model is told of the data, if its ``__init__`` takes it; and ``n_classes``, if it has any.
+"""
+
+FOUND_BY_TRAINER = ("last", "hpc")
+"""Values of ``--ckpt_path`` that are no path."""
 
 
 def run_trainer(arguments: list[str] | None) -> None:
     """A LightningCLI command; ``None`` stands for the arguments of this process."""
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-    from lightning.pytorch.utilities import rank_zero_info
+    from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
     from lightning.pytorch.utilities.exceptions import SIGTERMException
 
     from btc_datamodule.datamodule import BTCDataModule
@@ -45,10 +51,22 @@ def run_trainer(arguments: list[str] | None) -> None:
                 rank_zero_info("no --ckpt_path: the model is as its class makes it, not trained")
             if config.ckpt_path in ("", "best"):  # an unset variable; what only its Trainer knows
                 raise ConfigError(f"--ckpt_path is {config.ckpt_path!r}: give the path of a file")
-            if not Path(config.ckpt_path or "").is_file():
-                return  # "last", which the Trainer finds
-            kept = read_arguments(config.ckpt_path, self.config.subcommand == "fit")
+            path = config.ckpt_path or "last"
+            known = path in FOUND_BY_TRAINER or "://" in path or Path(path).exists()
+            if not known:
+                raise ConfigError(
+                    f"--ckpt_path: there is no file {path}. A fit keeps its checkpoints under "
+                    "lightning_logs/version_N/checkpoints unless it is told otherwise"
+                )
+            if not Path(path).is_file():
+                return  # which the Trainer finds, or a folder of parts
+            kept = read_arguments(path, self.config.subcommand == "fit")
             class_path = kept.pop("_class_path", config.model.class_path)
+            check_class(path, class_path, config.model.class_path)
+            if "n_classes" not in signature(import_object(class_path)).parameters:
+                kept.pop("n_classes", None)  # a link is kept as if the model took it
+            for line in list_overruled(kept, config.model):
+                rank_zero_warn(f"{path} goes before what the model is given: {line}")
             model = {"class_path": class_path, "dict_kwargs": kept}
             self.config = self.parser.parse_object(
                 {self.config.subcommand: {"model": model}}, self.config
@@ -57,7 +75,7 @@ def run_trainer(arguments: list[str] | None) -> None:
         def instantiate_trainer(self, **arguments: Any) -> Trainer:
             try:
                 return super().instantiate_trainer(**arguments)
-            except ValueError as error:
+            except (TypeError, ValueError) as error:
                 raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
 
         def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -65,6 +83,20 @@ def run_trainer(arguments: list[str] | None) -> None:
                 parser.link_arguments(
                     f"data.{name}", f"model.init_args.{name}", apply_on="instantiate"
                 )
+            parser.link_arguments(
+                "data.n_classes",
+                "model.init_args.n_classes",
+                self._choose_classes,
+                apply_on="instantiate",
+            )
+
+        def before_instantiate_classes(self) -> None:
+            restore_nulls(self.config[self.config.subcommand].data)
+
+        def _choose_classes(self, found: int | None) -> int | None:
+            """The classes of the target; where it has none, what the model was given."""
+            given = self.config[self.config.subcommand].model.get("init_args") or {}
+            return given.get("n_classes") if found is None else found
 
     import_classes()
     try:
@@ -82,6 +114,43 @@ def run_trainer(arguments: list[str] | None) -> None:
     except SIGTERMException:
         print("btc-datamodule: ended by a SIGTERM", file=sys.stderr)
         raise SystemExit(143) from None
+
+
+def check_class(path: str, kept: str, given: str) -> None:
+    """Raise ``ConfigError`` unless a checkpoint holds a model of the class that is given.
+
+    Args:
+        path: of the checkpoint.
+        kept: the class path that it holds.
+        given: that of the config; the same class may have several.
+    """
+    try:
+        if kept == given or import_object(kept) is import_object(given):
+            return
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(f"{path} holds a {kept}, which is not to be found: {error}") from None
+    raise ConfigError(
+        f"{path} holds a {kept}, and --model is {given}: give --model {kept}, or the checkpoint of "
+        f"a {given.rpartition('.')[2]}"
+    )
+
+
+def list_overruled(kept: dict[str, Any], model: Any) -> list[str]:
+    """What of the arguments that a model is given differs from what its checkpoint was made with.
+
+    Args:
+        kept: the arguments in the checkpoint.
+        model: those of the config, with its class path; one that is the default is not meant.
+    """
+    given = {**(model.get("dict_kwargs") or {}), **vars(model.get("init_args") or Namespace())}
+    defaults = signature(import_object(model.class_path)).parameters
+    return [
+        f"{name} is {kept[name]!r}, not {value!r}"
+        for name, value in given.items()
+        if name in kept
+        and kept[name] != value
+        and (name not in defaults or defaults[name].default != value)
+    ]
 
 
 def read_arguments(path: str, resumes: bool) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Satchell (1991), each the one-bar estimate of variance.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
@@ -176,10 +176,16 @@ def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
         LookAheadError: for an expression that reads later bars.
     """
     if isinstance(features, str):
-        raise ConfigError(f"features is the text {features!r}: give a list, such as [{features}]")
-    if not features:
+        raise ConfigError(f"features is the text {features!r}: give a list, [{features!r}]")
+    if features is None or not isinstance(features, Iterable) or isinstance(features, Mapping):
+        raise ConfigError(
+            f"features is {_shorten(features)}: give a list of names, lines of text such as "
+            "'momentum_10 = close / close.shift(10) - 1' and Feature objects"
+        )
+    given = list(features)
+    if not given:
         raise ConfigError("features is empty: name at least one, such as log_return")
-    resolved = tuple(_resolve_one(each) if isinstance(each, str) else each for each in features)
+    resolved = tuple(map(_resolve_one, given))
     names = [feature.name for feature in resolved]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -187,8 +193,12 @@ def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
     return resolved
 
 
-def _resolve_one(text: str) -> Feature:
+def _resolve_one(text: object) -> Feature:
     """The feature that a name or an expression stands for."""
+    if isinstance(text, Feature):
+        return text
+    if not isinstance(text, str):
+        raise ConfigError(_explain_unnamed(text))
     if text in FEATURES:
         return FEATURES[text]
     if is_expression(text):
@@ -199,3 +209,26 @@ def _resolve_one(text: str) -> Feature:
     close = get_close_matches(text, FEATURES, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     raise ConfigError(f"unknown feature {text!r}: {hint}known features: {', '.join(FEATURES)}")
+
+
+def _explain_unnamed(given: object) -> str:
+    """What to write for something in ``features`` that is neither a text nor a Feature."""
+    is_expression = type(given).__module__.startswith("polars") and hasattr(given, "meta")
+    if not callable(given) and not is_expression:
+        return (
+            f"features has {_shorten(given)} in it: give the name of a feature, a line of text "
+            "such as 'momentum_10 = close / close.shift(10) - 1', or a Feature"
+        )
+    function = getattr(given, "__name__", "")
+    name = function if function.isidentifier() else "my_feature"
+    what = "a polars expression" if is_expression else f"the function {function}".rstrip()
+    compute = "..." if is_expression or name == "my_feature" else name
+    return (
+        f"features has {what} without a name and a lookback in it: write Feature({name!r}, "
+        f"lookback=N, compute={compute}), with N the bars that a value depends on, its own included"
+    )
+
+
+def _shorten(thing: object) -> str:
+    text = repr(thing)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -103,8 +103,8 @@ def parse(text: str) -> tuple[str, Expression]:
     split = re.match(r"\s*([^=]*?)\s*=(?!=)\s*", text)
     if split is None:
         raise ConfigError(
-            f"the expression {text!r} has no name: write it as 'name = expression', such as "
-            "'momentum_10 = close / close.shift(10) - 1'"
+            f"the expression {text!r} has no name: write it with one of your own, "
+            f"'my_feature = {text.strip()}'"
         )
     name, right = split[1], text[split.end() :]
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):

@@ -10,7 +10,7 @@
 
 >>> assert_causal("momentum = close / close.shift(10) - 1")
 
-All but the assertions need pytest or Hypothesis: ``pip install "btc-datamodule[test]"``.
+All but the assertions need pytest or Hypothesis: ``pip install pytest hypothesis``.
 """
 
 from importlib import import_module
@@ -51,7 +51,7 @@ def __getattr__(name: str) -> Any:
         if error.name not in ("pytest", "hypothesis"):
             raise
         raise ImportError(
-            f"btc_datamodule.testing.{name} needs {error.name}: pip install 'btc-datamodule[test]'"
+            f"btc_datamodule.testing.{name} needs {error.name}: pip install {error.name}"
         ) from None
     thing = globals()[name] = _publish(getattr(module, name))
     return thing

@@ -253,7 +253,7 @@ for name in ("candles", "fake_exchange", "SourceContract", "SplitContract", "Tar
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines() == [
-        f"btc_datamodule.testing.{name} needs {module}: pip install 'btc-datamodule[test]'"
+        f"btc_datamodule.testing.{name} needs {module}: pip install {module}"
         for name, module in (
             ("candles", "hypothesis"),
             ("fake_exchange", "pytest"),

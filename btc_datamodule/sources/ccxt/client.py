@@ -54,7 +54,7 @@ def open_exchange(name: str, manners: Manners) -> Any:
     try:
         import ccxt
     except ImportError:
-        raise ConfigError('this source needs ccxt: pip install "btc-datamodule[ccxt]"') from None
+        raise ConfigError("this source needs ccxt: pip install ccxt") from None
     if name not in ccxt.exchanges:
         raise ConfigError(
             f"ccxt {ccxt.__version__} knows no exchange {name!r}: set `source.exchange`"

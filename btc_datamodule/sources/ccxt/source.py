@@ -22,7 +22,7 @@ from btc_datamodule.sources.web.manners import Manners
 @public
 @dataclass(frozen=True)
 class Ccxt(Source):
-    """An exchange through ``ccxt``: ``pip install "btc-datamodule[ccxt]"``.
+    """An exchange through ``ccxt``: ``pip install ccxt``.
 
     Takes no key, and nothing else that is secret.
 

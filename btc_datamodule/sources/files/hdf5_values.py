@@ -158,7 +158,7 @@ def _check_filters(node: h5py.Dataset, where: str) -> None:
         name = FILTERS.get(code) or label.decode("ascii", "replace").split("\0")[0] or "unknown"
         told = f"{where}: is packed with the HDF5 filter {code} ({name}), which is not installed"
         if code in FILTERS and name != "lzo" and not _load_plugins():
-            raise SourceError(f'{told}: run pip install "btc-datamodule[files]"')
+            raise SourceError(f"{told}: run pip install hdf5plugin")
         raise SourceError(f"{told}: write it anew packed with zlib (gzip), or not at all")
 
 

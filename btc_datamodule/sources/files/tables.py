@@ -112,8 +112,7 @@ def _read_sheet(raw: bytes, where: str, drop_invalid: bool) -> RawTable:
         import fastexcel
     except ImportError:
         raise SourceError(
-            f'{where}: workbooks need fastexcel: pip install "btc-datamodule[files]", or save the '
-            "sheet as CSV"
+            f"{where}: workbooks need fastexcel: pip install fastexcel, or save the sheet as CSV"
         ) from None
     failures: Any = (fastexcel.FastExcelError, pl.exceptions.PolarsError, OSError, ValueError)
     try:

@@ -302,9 +302,9 @@ def test_a_damaged_file_is_an_error(tmp_path: Path) -> None:
         (
             32001,
             False,
-            '32001 (blosc), which is not installed: run pip install "btc-datamodule[fil',
+            "32001 (blosc), which is not installed: run pip install hdf5plugin",
         ),
-        (32015, False, '32015 (zstd), which is not installed: run pip install "btc-datamodule[fil'),
+        (32015, False, "32015 (zstd), which is not installed: run pip install hdf5plugin"),
         (32001, True, "32001 (blosc), which is not installed: write it anew packed with zlib"),
         (305, False, "305 (lzo), which is not installed: write it anew packed with zlib"),
         (33333, False, "33333 (unknown), which is not installed: write it anew packed with zlib"),
