@@ -257,7 +257,8 @@ def _update_locked(parts: Parts, wanted: _Wanted) -> Update:
     if parts.list_files() or plan.stored is None or (wanted.whole and plan.missing):
         added, told = _commit(parts, wanted)
     header = read_header(path)
-    if wanted.open_start and header.rows:  # before its first bar a source has nothing
+    if wanted.open_start and header.rows:  # before its first bar a source has no holes
+        notes += _describe_beginning(absent, source, header)
         absent = [part for span in absent for part in subtract(span, [(0, header.span[0])])]
     notes += _describe_absences(absent, source, interval)
     notes += _describe_set_aside(aside, source, interval)
@@ -315,6 +316,18 @@ def _find_absences(block: Block, interval: int) -> list[Span]:
         (first, after)
         for first, after in find_holes(times.astype(np.int64), interval).tolist()
         if after - first >= LONG_ABSENCE * interval or first == start or after == end
+    ]
+
+
+def _describe_beginning(absent: list[Span], source: Source, header: Header) -> list[str]:
+    """A note if a source begins long after it says; most say nothing, and begin when they do."""
+    first, least = header.span[0], LONG_ABSENCE * header.interval
+    before = [span for span in unite(absent) if span[0] < first]
+    if not source.first or not before or first - before[0][0] < least:
+        return []
+    return [
+        f"{source.name} {source.series}: its first bar is at {format_instant(first)}; it was asked "
+        f"for all from {format_instant(before[0][0])} on"
     ]
 
 
