@@ -30,7 +30,7 @@ from btc_datamodule.features.build import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.table import BAR_COLUMNS
-from btc_datamodule.plain import UNKNOWN, describe, to_plain
+from btc_datamodule.plain import UNKNOWN, describe, to_plain, to_plain_function
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
@@ -326,4 +326,5 @@ def list_hyperparameters(given: Mapping[str, Any], settings: Settings) -> dict[s
     """The arguments of a datamodule in plain values, which ``weights_only=True`` loads again."""
     objects = {name: getattr(settings, name) for name in KINDS}
     arguments = {name: to_plain(value) for name, value in {**given, **objects}.items()}
+    arguments["transform"] = to_plain_function(given["transform"])
     return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}

@@ -51,7 +51,8 @@ class PredictionWriter(Callback):
     asks for those which indices a batch has, and warns that a loader of ours does not say.)
 
     Args:
-        output: a name that ends in .parquet or .h5; a file of that name is replaced.
+        output: a name that ends in .parquet or .h5; a file of that name is replaced. A relative one
+            is meant from where the process is now, whatever folder it changes to later.
 
     Raises:
         ConfigError: if the name ends in something else; from ``predict``, if the folder is not
@@ -60,7 +61,7 @@ class PredictionWriter(Callback):
     """
 
     def __init__(self, output: str) -> None:
-        self.output = Path(output)
+        self.output = Path(output).expanduser().absolute()
         if self.output.suffix not in SUFFIXES:
             raise ConfigError(f"output {output!r} must end in one of {', '.join(SUFFIXES)}")
         self.folder = self.output.with_name(f"{self.output.name}.parts")
