@@ -9,9 +9,10 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from datetime import date, datetime
+from functools import partial
 from inspect import isfunction, signature
 from pathlib import PurePath
-from types import FunctionType, ModuleType
+from types import FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,27 @@ def to_plain(value: Any) -> Any:
         return _find_path(value)
     arguments = {name: _to_plain_argument(held) for name, held in _list_arguments(value).items()}
     return {"class_path": _find_path(type(value)), "init_args": arguments}
+
+
+def to_plain_function(function: Any) -> Any:
+    """A function as a checkpoint may hold it: so that it is made again as it was, or not at all.
+
+    One at the top level of a module becomes the path to import it from, an object that can be
+    called its class path and arguments. Of what neither gives back, a ``functools.partial``, a
+    method of an object, an object whose attributes have not all the names of its arguments, there
+    is a text in angle brackets, which nobody takes for a path.
+    """
+    if isinstance(function, MethodType) and not isinstance(function.__self__, type):
+        return f"<method {_find_path(function)} of an object>"
+    if isinstance(function, partial):
+        return f"<partial of {to_plain_function(function.func)}>"
+    kind = type(function)
+    if function is not None and not hasattr(function, "__qualname__"):
+        parameters = signature(kind).parameters if isfunction(kind.__init__) else ()
+        lost = len(parameters) - len(_list_arguments(function))
+        if lost or isinstance(function, torch.nn.Module):  # whose weights are no arguments
+            return f"<object of {_find_path(kind)}>"
+    return to_plain(function)
 
 
 def describe(thing: Any) -> str:

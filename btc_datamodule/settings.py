@@ -31,7 +31,7 @@ from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import BAR_COLUMNS
 from btc_datamodule.features.undefined import FLAG, Undefined
-from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain
+from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to_plain_function
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
@@ -380,4 +380,5 @@ def list_hyperparameters(given: Mapping[str, Any], settings: Settings) -> dict[s
     """The arguments of a datamodule in plain values, which ``weights_only=True`` loads again."""
     objects = {name: getattr(settings, name) for name in KINDS}
     arguments = {name: to_plain(value) for name, value in {**given, **objects}.items()}
+    arguments["transform"] = to_plain_function(given["transform"])
     return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}

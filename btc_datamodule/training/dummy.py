@@ -49,7 +49,8 @@ class DummyModule(LightningModule):
 
     def forward(self, x: Tensor) -> Tensor:
         """Forecasts (B, *target_shape), or logits of classes, for inputs x (B, L, F)."""
-        forecast: Tensor = self.linear(x.flatten(1))
+        weight = self.linear.weight  # of torch's default dtype, which need not be float32
+        forecast: Tensor = self.linear(x.flatten(1).to(weight.dtype))
         return forecast.reshape(-1, *self._output_shape)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

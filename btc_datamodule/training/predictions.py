@@ -71,7 +71,8 @@ class PredictionWriter(Callback):
     asks for those which indices a batch has, and warns that a loader of ours does not say.)
 
     Args:
-        output: a name that ends in .parquet or .h5; a file of that name is replaced.
+        output: a name that ends in .parquet or .h5; a file of that name is replaced. A relative one
+            is meant from where the process is now, whatever folder it changes to later.
         prices: also write the prices, float64, that predictions stand for as targets do
             (``BTCDataModule.to_prices``), under their names with ``_price`` at the end: of each
             prediction that has the shape of the target, or of those named.
@@ -84,7 +85,7 @@ class PredictionWriter(Callback):
     """
 
     def __init__(self, output: str, prices: bool | list[str] = False) -> None:
-        self.output = Path(output)
+        self.output = Path(output).expanduser().absolute()
         self.prices = prices
         if self.output.suffix not in SUFFIXES:
             raise ConfigError(f"output {output!r} must end in one of {', '.join(SUFFIXES)}")

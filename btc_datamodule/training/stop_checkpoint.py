@@ -31,12 +31,13 @@ class StopCheckpoint(OnExceptionCheckpoint):
     a rank has the whole model (``ddp``).
 
     Args:
-        dirpath: the folder to keep the checkpoint in.
+        dirpath: the folder to keep the checkpoint in; a relative one is meant from where the
+            process is now, whatever folder it changes to later.
         filename: name of the checkpoint, without ``.ckpt``.
     """
 
     def __init__(self, dirpath: str = "checkpoints", filename: str = "stopped") -> None:
-        super().__init__(dirpath, filename)
+        super().__init__(Path(dirpath).expanduser().absolute(), filename)
         self._training = self._ended = False
 
     @property

@@ -126,6 +126,18 @@ def get_callbacks(folder: Path) -> None:
 
 
 @check
+def is_at_work(folder: Path) -> None:
+    runner = trainer(folder)
+    assert not internals.is_at_work(runner)
+    assert fit(folder, "on_train_start", internals.is_at_work) == [True]
+    spy = In("on_validation_start", internals.is_at_work)
+    trainer(folder, spy).validate(Tiny(), loader(2), verbose=False)
+    assert spy.found == [True]
+    runner.fit(Tiny(), loader(), loader(2))
+    assert not internals.is_at_work(runner)
+
+
+@check
 def is_overfitting(folder: Path) -> None:
     runner, spy = trainer(folder, overfit_batches=2), In("on_train_start", internals.is_overfitting)
     assert not internals.is_overfitting(runner)

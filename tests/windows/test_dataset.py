@@ -216,7 +216,9 @@ def test_one_sample_is_its_row_of_the_batch(tmp_path: Path) -> None:
         assert all(torch.equal(one, many[i]) for one, many in zip(dataset[i], batch, strict=True))
     assert len(list(dataset)) == 3, "iteration ends with the last"  # type: ignore[call-overload]
     for outside in (3, -4):
-        with pytest.raises(IndexError, match="outside a dataset of 3 windows"):
+        with pytest.raises(
+            IndexError, match=f"position {outside} lies outside a dataset of 3 windows"
+        ):
             dataset[outside]
 
 
