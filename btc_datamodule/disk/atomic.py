@@ -8,6 +8,7 @@ becomes one ``StoreError``, and leaves what was stored as it was.
 import errno
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -58,6 +59,16 @@ def replace_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a disk that has become read-only keeps it
             temporary.unlink(missing_ok=True)
+
+
+def check_room(path: Path, size: int) -> None:
+    """Raise ``StoreError`` if a file of ``size`` bytes does not fit on the disk of ``path``."""
+    found = shutil.disk_usage(path.parent)
+    if found.total and size > found.free:  # some disks do not tell
+        raise StoreError(
+            f"{path} would take {size / 1e9:,.1f} GB, and {found.free / 1e9:,.1f} GB are free: "
+            "make room, or narrow `start` and `end`"
+        )
 
 
 @contextmanager

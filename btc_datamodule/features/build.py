@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, find_runs, join_runs, mark_runs
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.disk.atomic import explain_write_errors
+from btc_datamodule.disk.atomic import check_room, explain_write_errors
 from btc_datamodule.disk.hdf5 import (
     explain_damage,
     open_hdf5,
@@ -95,10 +95,13 @@ class Recipe:
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
 
     def describes(self, table: Table, header: Header) -> bool:
-        """Whether a feature file says of itself what this recipe makes it say."""
-        says = (table.features, table.max_fill, table.warm_up, table.interval)
+        """Whether a feature file says of itself what this recipe makes of the candles."""
+        says = (table.features, table.max_fill, table.warm_up, table.interval, table.candles)
         names = tuple(feature.name for feature in self.features)
-        return says == (names, self.max_fill, count_warm_up(self.features), header.interval)
+        due = (names, self.max_fill, count_warm_up(self.features), header.interval, header.digest)
+        (first, end), (start, stop), (begin, last) = table.span, self.span, header.span
+        begins = first == begin or begin < start <= first  # at the first candle from start on
+        return says == due and begins and (end == last or end <= stop < last)
 
 
 def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
@@ -192,6 +195,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check:
             f"the features need {warm} bars of history and there are {grid.rows} bars: widen "
             "`start` and `end`, or choose features with a shorter lookback"
         )
+    check_room(path, grid.rows * (4 * len(recipe.features) + 1 + 8 * len(BAR_COLUMNS)))
     unobserved: list[Runs] = []
     undefined: list[NDArray[np.int64]] = []
     moments: list[Moments] = []

@@ -211,8 +211,9 @@ def _find_arrays(path: Path, file: "h5py.File") -> tuple[dict[str, Extent], tupl
         if offset is None or offset + shape[0] * width > of_file:
             raise _refuse(path, f"{name!r} is not in the file as a whole")
         extents[name] = Extent(int(offset), width)
-    beside = of_file - shape[0] * sum(extent.width for extent in extents.values())
-    if beside > BESIDE_BYTES + of_file // 2:
+    arrays = shape[0] * sum(extent.width for extent in extents.values())
+    beside = of_file - arrays
+    if beside > BESIDE_BYTES + arrays:
         raise _refuse(path, f"it has {beside:,} bytes beside its arrays")
     return extents, (shape[0], shape[1])
 

@@ -53,6 +53,7 @@ class Table:
     Attributes:
         path: the file.
         key: see ``build.Recipe.compute_key``.
+        candles: digest of the candle file.
         first: open time of row 0, epoch seconds UTC.
         interval: seconds, and the grid, which row 0 is on.
         rows: T.
@@ -72,6 +73,7 @@ class Table:
 
     path: Path
     key: str
+    candles: str
     first: int
     interval: Interval
     rows: int
@@ -117,6 +119,7 @@ class Table:
         return cls(
             path=path,
             key=told["key"],
+            candles=told["candles"],
             first=told["first"],
             interval=read.interval,
             rows=read.shape[0],
