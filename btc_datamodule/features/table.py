@@ -40,7 +40,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, count_rows
-from btc_datamodule.candles.timeline import Interval, Span
+from btc_datamodule.candles.timeline import Interval, Span, format_interval, format_span
+from btc_datamodule.checks import shorten
 from btc_datamodule.disk.hdf5 import (
     check_schema,
     explain_damage,
@@ -74,7 +75,7 @@ SEGMENT_DTYPES = {
 """Type of each array with an item per segment."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """A feature file as it was when it was opened.
 
@@ -109,6 +110,14 @@ class Table:
     digests: NDArray[np.uint8]
     offsets: dict[str, int]
     _maps: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        absent = self.rows - self.present
+        return (
+            f"Table({str(self.path)!r}: {self.rows:,} rows of {format_interval(self.interval)}, "
+            f"{format_span(self.span)}, {absent:,} absent, holes: {len(self.holes):,}; "
+            f"{len(self.features):,} features: {shorten(self.features)})"
+        )
 
     @classmethod
     def open(cls, path: Path) -> "Table":
