@@ -1,5 +1,6 @@
 """Checks of arguments that every room shares."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ def check_whole_number(name: str, value: Any, least: int | None = None) -> int:
         start = "" if least is None else f" from {least} up"
         raise ConfigError(f"{name} is {value!r}: it must be a whole number{start}")
     return int(value)
+
+
+def shorten(names: Sequence[str], most: int = 6) -> str:
+    """Names for a person to read: the first ones of many, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def unwrap(value: Any) -> Any:

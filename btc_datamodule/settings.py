@@ -7,7 +7,7 @@ Tuner may change later (batch size, workers, order of train) is not among them.
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import date
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +48,7 @@ KINDS: dict[str, tuple[type, Callable[[], Any]]] = {
 """The arguments that are objects: their class, and what stands for None."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Settings:
     """The arguments of a ``BTCDataModule`` that decide which windows there are.
 
@@ -164,6 +164,17 @@ class Settings:
             data_dir=Path(given["data_dir"]).expanduser().absolute(),
             **{name: given[name] for name in alike},
         )
+
+    def __repr__(self) -> str:
+        texts = {
+            "interval": format_interval(self.interval),
+            "start": self.start if self.start is None else format_instant(self.start),
+            "end": self.end if self.end is None else format_instant(self.end),
+            "features": [feature.text for feature in self.features],
+            "data_dir": str(self.data_dir),
+        }
+        values = {field.name: getattr(self, field.name) for field in fields(self)} | texts
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
 
     @property
     def offset(self) -> int:

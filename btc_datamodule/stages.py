@@ -50,7 +50,7 @@ SIMULATES = (
 """What ``prepare_data`` says first where the simulator stands for a source that was not named."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Stages:
     """The stages of a fold on an open feature file.
 
@@ -100,6 +100,10 @@ class Stages:
         if table.key != verified_key:
             stages.verify()
         return stages
+
+    def __repr__(self) -> str:
+        counts = ", ".join(f"{stage} {len(self.windows(stage)):,}" for stage in STAGES)
+        return f"Stages({counts} windows of {self.table!r})"
 
     @property
     def fold(self) -> Fold:
@@ -230,6 +234,8 @@ class Stages:
         """The stages span by span: see ``BTCDataModule.describe``."""
         import polars as pl
 
+        from btc_datamodule.evaluation.stage_table import StageTable
+
         rows: list[dict[str, Any]] = []
         horizon = self.settings.shape.horizon
         for stage in STAGES:
@@ -255,7 +261,8 @@ class Stages:
                 )
         instants = pl.from_epoch(pl.col("from", "to")).dt.replace_time_zone("UTC")
         # Of all rows: by default polars takes the types of the first 100, train's `scored` is null.
-        return pl.DataFrame(rows, infer_schema_length=None).with_columns(instants)
+        frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(instants)
+        return StageTable(frame)
 
     def inverse_transform(self, y: Any) -> Any:
         """Targets or forecasts in the units of the target: see ``evaluation.forecasts.invert``."""

@@ -11,7 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.timeline import format_instant, format_interval, format_span
+from btc_datamodule.checks import shorten
 from btc_datamodule.errors import NotPreparedError
+from btc_datamodule.evaluation.splits import STAGES
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages
 
@@ -40,6 +43,29 @@ class Views:
 
     settings: Settings
     _stages: Stages | None = None
+
+    def __repr__(self) -> str:
+        settings, stages = self.settings, self._stages
+        start = "the first bar" if settings.start is None else format_instant(settings.start)
+        end = "the last" if settings.end is None else format_instant(settings.end)
+        known = f"{start} to {end}" if stages is None else format_span(stages.table.span)
+        names = shorten([feature.text for feature in settings.features])
+        lines = [
+            f"{type(self).__name__}: {settings.source.name} {settings.source.series}, "
+            f"{format_interval(settings.interval)}, {known}",
+            f"  x  {(settings.shape.lookback, settings.n_features)}  {names}; "
+            f"scaling {settings.scaling}",
+            f"  y  {settings.target_shape}  {settings.target!r}; scaling {settings.target_scaling}",
+        ]
+        if stages is None:
+            return "\n".join([*lines, "  not set up: prepare_data() and setup() come next"])
+        for stage in STAGES:
+            spans = list(map(format_span, stages.fold.spans(stage)))
+            count = f"{len(stages.windows(stage)):,} windows"
+            lines.append(f"  {stage:<8} {count:>18}  {shorten(spans, 2)}".rstrip())
+        return "\n".join(lines)
+
+    __str__ = __repr__  # Lightning's would make every loader
 
     # What is known without any data.
 
@@ -85,7 +111,8 @@ class Views:
             the stage's stride), ``eligible`` (origins that may be used), and how many were left
             out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``,
             ``undefined`` (see ``evaluation.origins``). Of val and test: ``scored`` bars, which are
-            a target of one window, and ``unscored``, which could be and are of none.
+            a target of one window, and ``unscored``, which could be and are of none. Printed
+            with a column for each span, so that it can be read whole.
         """
         return self.stages.describe()
 

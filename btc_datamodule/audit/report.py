@@ -64,7 +64,7 @@ class Finding(NamedTuple):
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Audit:
     """What an audit found; as text, the report.
 
@@ -102,6 +102,8 @@ class Audit:
         if self.unchecked:
             last += f", {len(self.unchecked)} could not be checked"
         return "\n".join([*lines, last])
+
+    __repr__ = __str__
 
 
 def audit(

@@ -238,6 +238,13 @@ def format_instant(instant: int) -> str:
         return f"epoch second {instant}"
 
 
+def format_span(span: Span) -> str:
+    """``"2020-01-01T00:00:00Z to 2020-06-15T00:00:00Z"``; a span beyond all time has no end."""
+    start, end = span
+    last = format_instant(end) if end < PLAUSIBLE[1] else "the end"
+    return f"{format_instant(start)} to {last}"
+
+
 def ceil_to(instant: float, interval: int) -> int:
     """The first instant at or after another at which a bar opens."""
     offset = get_offset(interval)

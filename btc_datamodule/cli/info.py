@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from btc_datamodule.candles.gaps import find_suspicious
-from btc_datamodule.candles.timeline import Span, format_instant, format_interval
+from btc_datamodule.candles.timeline import format_interval, format_span
 from btc_datamodule.escaping import escape
 from btc_datamodule.features.undefined import list_undefined
 from btc_datamodule.store.candle_file import CandleReader, Provenance
@@ -42,7 +42,7 @@ def describe_candles(data: "BTCDataModule", *, provenance: bool = False) -> str:
     lines = [
         f"candles   {escape(str(data.candle_path))}",
         f"          {series}, {format_interval(header.interval)} bars",
-        f"          {header.rows:,} rows, {_format_range(header.span)}",
+        f"          {header.rows:,} rows, {format_span(header.span)}",
         f"          digest {header.digest[:16]}, {data.candle_path.stat().st_size:,} bytes",
     ]
     first = max(0, len(header.provenance) - shown)
@@ -76,7 +76,7 @@ def _describe_suspicious(path: Path) -> list[str]:
 
 
 def _format_provenance(record: Provenance) -> str:
-    told = f"{record.rows:,} rows, {_format_range(record.span)}, from {record.origin}"
+    told = f"{record.rows:,} rows, {format_span(record.span)}, from {record.origin}"
     checksum = record.checksum and f", {record.checksum}"
     return escape(f"{told}, {record.retrieved}{checksum}")
 
@@ -120,7 +120,3 @@ def _format_cell(value: object) -> str:
     if value is None:
         return "-"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _format_range(span: Span) -> str:
-    return f"{format_instant(span[0])} to {format_instant(span[1])}"

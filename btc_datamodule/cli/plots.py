@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.disk.atomic import check_output
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.features.table import Table
@@ -23,16 +24,18 @@ def plot_candles(data: "BTCDataModule", path: str | Path) -> Path:
     """Write a picture of a datamodule's candles after ``setup``; give its path.
 
     Raises:
-        ConfigError: if matplotlib is not installed.
+        ConfigError: if matplotlib is not installed, or the name ends in no kind of picture.
+        StoreError: if the file cannot be written.
     """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
         raise ConfigError("plots need matplotlib: pip install matplotlib") from None
-    table = data.table
     figure = Figure(figsize=(12, 5), layout="constrained")
-    FigureCanvasAgg(figure)
+    kinds = FigureCanvasAgg(figure).get_supported_filetypes()
+    check_output(Path(path), [f".{kind}" for kind in sorted(kinds)])
+    table = data.table
     axes = figure.add_subplot()
     edges, low, high = _compute_envelope(table)
     days = _convert_to_days(table, edges)

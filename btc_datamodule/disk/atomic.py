@@ -9,12 +9,13 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
+from tempfile import TemporaryFile
 
-from btc_datamodule.errors import StoreError
+from btc_datamodule.errors import ConfigError, StoreError
 
 DISK_TROUBLE = frozenset(
     {
@@ -86,6 +87,33 @@ def explain_write_errors(path: Path) -> Iterator[None]:
             f"{path} cannot be written ({os.strerror(number)}): make room, or make the folder "
             "writable, and run it again; what was stored before is as it was"
         ) from error
+
+
+def check_output(path: Path, suffixes: Sequence[str]) -> None:
+    """See that a file that a person names can be written, before the work that fills it.
+
+    Args:
+        path: the file.
+        suffixes: what its name may end in.
+
+    Raises:
+        ConfigError: if it ends in something else, is a folder, or its folder is not there.
+        StoreError: if the folder cannot be written.
+    """
+    what = f"output {str(path)!r}"
+    if path.suffix.lower() not in suffixes:
+        raise ConfigError(f"{what} must end in one of {', '.join(suffixes)}")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{what}: there is no folder {path.parent}: make it, or name another")
+    if path.is_dir():
+        raise ConfigError(f"{what} is a folder: name a file")
+    try:
+        with explain_write_errors(path), TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise ConfigError(
+            f"{what}: the folder {path.parent} cannot be written ({error.strerror}): name another"
+        ) from None
 
 
 def _find_errno(error: Exception) -> int:

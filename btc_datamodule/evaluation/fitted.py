@@ -21,7 +21,7 @@ from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import Table
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fitted:
     """What training has fixed.
 
@@ -36,6 +36,12 @@ class Fitted:
     scaler: Scaler
     target_scaler: Scaler
     train_digest: str
+
+    def __repr__(self) -> str:
+        return (
+            f"Fitted({self.fold!r}, x {self.scaler!r}, y {self.target_scaler!r}, train rows "
+            f"{self.train_digest[:16]})"
+        )
 
     def to_state(self) -> dict[str, Any]:
         """As plain values, for a checkpoint."""

@@ -76,6 +76,9 @@ class Origins:
     starts: NDArray[np.int64]
     offsets: NDArray[np.int64]
 
+    def __repr__(self) -> str:
+        return f"Origins({len(self):,} in {len(self.offsets):,} runs, stride {self.stride})"
+
     @classmethod
     def of(cls, runs: Runs, stride: int) -> "Origins":
         """Every ``stride``-th origin of each run, from its first."""

@@ -25,6 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from btc_datamodule.checks import shorten
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.moments import Moments
 
@@ -52,7 +53,7 @@ class Summarised(Protocol):
         """Moments of all the rows."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Scaler:
     """(x - center) / scale for each feature.
 
@@ -81,6 +82,10 @@ class Scaler:
         if method == "window":
             center = np.zeros(n_features)
         return cls(method, tuple(center.tolist()), tuple(scale.tolist()))
+
+    def __repr__(self) -> str:
+        center, scale = (shorten([f"{x:.4g}" for x in each]) for each in (self.center, self.scale))
+        return f"Scaler({self.method}: center {center}; scale {scale})"
 
     @classmethod
     def identity(cls, n_features: int) -> "Scaler":

@@ -32,12 +32,13 @@ from btc_datamodule.candles.timeline import (
     ceil_to,
     format_instant,
     format_interval,
+    format_span,
     parse_duration,
     parse_instant,
     subtract,
     to_plain_instant,
 )
-from btc_datamodule.checks import check_whole_number, set_whole_numbers, unwrap
+from btc_datamodule.checks import check_whole_number, set_whole_numbers, shorten, unwrap
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.public import public
 
@@ -54,7 +55,7 @@ Spans = tuple[Span, ...]
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Fold:
     """Which instants each stage owns.
 
@@ -80,6 +81,12 @@ class Fold:
         tested = tuple(test)
         predict = tuple((a, END_OF_TIME if b >= end else b) for a, b in tested)
         return cls(tuple(train), tuple(val), tested, predict)
+
+    def __repr__(self) -> str:
+        parts = (
+            f"{name}: {shorten(list(map(format_span, self.spans(name))), 3)}" for name in STAGES
+        )
+        return f"Fold({'; '.join(parts)})"
 
     def spans(self, stage: Stage) -> Spans:
         """The spans of a stage."""

@@ -34,7 +34,7 @@ Compute = Callable[["pl.DataFrame"], "pl.Series"]
 
 
 @public
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Feature:
     """A named causal function of bars.
 
@@ -81,6 +81,9 @@ class Feature:
         if isinstance(self.compute, Expression):
             return f"{self.name} = {self.compute.text}"
         return self.name
+
+    def __repr__(self) -> str:
+        return f"Feature({self.text!r}, lookback={self.lookback})"
 
     def __call__(self, bars: "pl.DataFrame") -> NDArray[np.float64]:
         """Values of all rows of ``bars``: (rows,) float64, NaN where undefined.

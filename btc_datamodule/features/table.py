@@ -26,7 +26,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, count_rows
-from btc_datamodule.candles.timeline import Interval, Span
+from btc_datamodule.candles.timeline import Interval, Span, format_interval, format_span
+from btc_datamodule.checks import shorten
 from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.disk.in_use import Identity, use_file
 from btc_datamodule.errors import StoreError
@@ -46,7 +47,7 @@ READ_AHEAD_BYTES = 1 << 17
 """Of each request: the kernel reads no more than its read-ahead window at once."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """A feature file as it was when it was opened.
 
@@ -89,6 +90,14 @@ class Table:
     digest: str
     checks: SegmentChecks
     _maps: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def __repr__(self) -> str:
+        absent = self.rows - self.present
+        return (
+            f"Table({str(self.path)!r}: {self.rows:,} rows of {format_interval(self.interval)}, "
+            f"{format_span(self.span)}, {absent:,} absent, holes: {len(self.holes):,}; "
+            f"{len(self.features):,} features: {shorten(self.features)})"
+        )
 
     @classmethod
     def open(cls, path: Path, digest: str | None = None) -> "Table":

@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.disk.atomic import replace_file
-from btc_datamodule.errors import ConfigError
+from btc_datamodule.disk.atomic import check_output, replace_file
 from btc_datamodule.store.candle_file import CandleReader
 
 SUFFIXES = (".parquet", ".csv")
@@ -22,21 +21,18 @@ def export_candles(candle_path: Path, span: Span, output: str | Path) -> Path:
         output: a name that ends in .parquet or .csv.
 
     Raises:
-        ConfigError: if the name ends in something else, or its folder does not exist.
+        ConfigError: if the name ends in something else, or cannot be written.
         StoreError: if the candle file is missing or damaged.
     """
     import polars as pl
 
     path = Path(output)
-    if path.suffix not in SUFFIXES:
-        raise ConfigError(f"output {str(output)!r} must end in one of {', '.join(SUFFIXES)}")
-    if not path.parent.is_dir():
-        raise ConfigError(f"output {str(output)!r}: there is no folder {path.parent}")
+    check_output(path, SUFFIXES)
     with CandleReader(candle_path) as reader:
         frame = reader.slice(*span).to_polars()
     frame = frame.with_columns(pl.from_epoch("open_time").dt.replace_time_zone("UTC"))
     with replace_file(path) as temporary:
-        if path.suffix == ".parquet":
+        if path.suffix.lower() == ".parquet":
             frame.write_parquet(temporary)
         else:
             frame.write_csv(temporary, datetime_format="%Y-%m-%dT%H:%M:%SZ")

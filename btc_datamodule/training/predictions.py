@@ -24,7 +24,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from numpy.typing import NDArray
 from torch import Tensor
 
-from btc_datamodule.disk.atomic import explain_write_errors, replace_file
+from btc_datamodule.disk.atomic import check_output, explain_write_errors, replace_file
 from btc_datamodule.disk.hdf5 import replace_hdf5
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.targets import Target, check_prices
@@ -102,19 +102,9 @@ class PredictionWriter(Callback):
         """Make the folder of the parts, without what a killed run may have left in it."""
         self._gathered, self._parts = [], 0
         if trainer.is_global_zero:
-            if not self.output.parent.is_dir() or self.output.is_dir():
-                raise ConfigError(
-                    f"output {str(self.output)!r}: there is no folder {self.output.parent}, or the "
-                    "output is one"
-                )
-            try:
-                shutil.rmtree(self.folder, ignore_errors=True)
-                self.folder.mkdir()
-            except OSError as error:
-                raise ConfigError(
-                    f"output {str(self.output)!r}: the folder {self.output.parent} cannot be "
-                    f"written ({error.strerror})"
-                ) from None
+            check_output(self.output, SUFFIXES)
+            shutil.rmtree(self.folder, ignore_errors=True)
+            self.folder.mkdir()
         trainer.strategy.barrier("PredictionWriter: folder")
 
     def on_predict_batch_end(

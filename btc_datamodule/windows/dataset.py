@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
@@ -48,6 +49,15 @@ class Batch(NamedTuple):
     y: Tensor
     observed: Tensor
     origin_time: Tensor
+
+    def __repr__(self) -> str:
+        parts = (
+            f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
+            if isinstance(value, Tensor)
+            else f"{name} {type(value).__name__}"
+            for name, value in zip(self._fields, self, strict=True)
+        )
+        return f"Batch({', '.join(parts)})"
 
 
 Transform = Callable[[Batch], Batch]
@@ -106,6 +116,14 @@ class WindowDataset(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.origins)
+
+    def __repr__(self) -> str:
+        shape = self.target.shape(self.shape.horizon)
+        size = (self.shape.lookback, len(self.table.features))
+        ends: NDArray[np.int64] = np.array([0, -1]) % max(1, len(self))
+        times = self.table.first + self.origins[ends] * self.table.interval if len(self) else ends
+        span = f", origins {' to '.join(map(format_instant, times))}" if len(self) else ""
+        return f"WindowDataset({len(self):,} windows: x {size}, y {shape}{span})"
 
     def __getitem__(self, index: Index | BatchRequest) -> Batch:
         """One sample for a whole number, a batch for several positions or a ``BatchRequest``.

@@ -14,6 +14,7 @@ import hashlib
 import os
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import astuple
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -93,6 +94,9 @@ class StartsDataset(Dataset[WindowStarts]):
     def __len__(self) -> int:
         return len(self.windows)
 
+    def __repr__(self) -> str:
+        return f"StartsDataset of {self.windows!r}"
+
     def __getitem__(self, positions: NDArray[np.int64] | BatchRequest) -> WindowStarts:
         """The windows at some positions, which must lie in [0, len).
 
@@ -132,7 +136,7 @@ class DeviceGather:
         self.windows = windows
         self.first, end = windows.origins.span
         self.rows = end - self.first + windows.shape.lookback - 1
-        what = (windows.table.key, self.first, end, windows.scaler)
+        what = (windows.table.key, self.first, end, astuple(windows.scaler))
         self.key = hashlib.sha256(repr(what).encode()).hexdigest()[:16]
         self._rows: dict[torch.device, _Rows | None] = {}
 

@@ -57,6 +57,9 @@ class WindowLoader(DataLoader[Batch]):
     _asked = False
     _running = 0
 
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self):,} batches of {self.dataset!r})"
+
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # a generator is an iterator
         """The batches of an epoch.
 

@@ -299,6 +299,48 @@ def test_every_command_of_the_data_runs_on_a_file_of_its_own() -> None:
     assert Path("candles.parquet").is_file()
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Options that name data which is there already."""
+    folder = tmp_path_factory.mktemp("prepared")
+    options = ["--config", str(CONFIG), "--data.end", "2020-02-01", "--data.batch_size", "32"]
+    options += ["--data.data_dir", str(folder)]
+    assert main(["prepare", *options]) == 0
+    return options
+
+
+@pytest.mark.parametrize("command", ["export", "plot"])
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("x.txt", "output 'x.txt' must end in one of "),
+        ("x", "output 'x' must end in one of "),
+        ("no/x.", "there is no folder no: make it, or name another"),
+        (
+            "/proc/x.",
+            "the folder /proc cannot be written (No such file or directory): name another",
+        ),
+        ("folder.", "is a folder: name a file"),
+    ],
+)
+def test_an_output_that_cannot_be_is_told_what_can(
+    prepared: list[str],
+    command: str,
+    output: str,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if command == "plot":
+        pytest.importorskip("matplotlib")
+    kind = "png" if command == "plot" else "csv"
+    output += kind if output.endswith(".") else ""
+    Path(f"folder.{kind}").mkdir()
+    status, said = answer([command, *prepared, "--output", output], capsys)
+    assert (status, message in said) == (1, True), said
+    if message.startswith("output"):
+        assert f".{kind}" in said.partition("must end in one of")[2]
+
+
 @pytest.mark.parametrize("command", ["fit", "prepare"])
 def test_null_two_levels_deep_is_null(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     source = ["--data.source", "CandleFile", "--data.source.path", "no.csv"]
@@ -335,7 +377,7 @@ def gap(bars: pl.DataFrame) -> pl.Series:
         (None, "features is None: give a list of names"),
         (7, "features is 7: give a list of names"),
         ({"gap": "open / close"}, r"features is {'gap': 'open / close'}: give a list of names"),
-        (Feature("gap", 2, gap), r"features is Feature\(name='gap', lookback=2.*: give a list"),
+        (Feature("gap", 2, gap), r"features is Feature\('gap', lookback=2\): give a list"),
         ((), "features is empty: name at least one"),
     ],
 )
