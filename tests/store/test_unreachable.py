@@ -1,4 +1,4 @@
-"""A source out of reach, a folder that cannot be written: what is stored is used where it is enough.
+"""A source out of reach, a folder that is not writable: what is stored is used where it does.
 
 Sixty hours are the past; the clock of these tests stands still just after them.
 """
@@ -231,9 +231,7 @@ needs_permissions = pytest.mark.skipif(os.geteuid() == 0, reason="root may write
 def forbid_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     """As a disk that is mounted read-only is, for root too."""
     real = os.access
-    monkeypatch.setattr(
-        os, "access", lambda path, mode: not mode & os.W_OK and real(path, mode)
-    )
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and real(path, mode))
 
 
 def test_the_latest_bars_are_not_asked_for_where_they_could_not_be_kept(
