@@ -427,5 +427,4 @@ class BTCDataModule(LightningDataModule):
 
 
 _ARGUMENTS = tuple(signature(BTCDataModule).parameters)
-_FIXED = {field.name for field in fields(Settings)} - {"shape"} | {"lookback", "horizon", "gap"}
-_FIXED |= {"offset"}
+_FIXED = {one.name for one in fields(Settings)} ^ {"shape", "lookback", "horizon", "gap", "offset"}

@@ -20,7 +20,7 @@ ROOT = Path(btc_datamodule.__file__).parent
 FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("public",),
     ("errors",),
-    ("checks",),
+    ("checks", "progress"),
     ("candles",),
     ("disk", "sources"),
     ("store",),

@@ -4,13 +4,15 @@ Reads every byte that can be read through the package. ``btc-datamodule verify``
 found; an empty list means that nothing is wrong.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from btc_datamodule.candles.series import ContentDigest
+from btc_datamodule.candles.series import Candles, ContentDigest
 from btc_datamodule.candles.timeline import format_instant, unite
 from btc_datamodule.disk.hdf5 import advise_repair, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.table import Table, compute_digest, is_outdated, locate_table
+from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
 
 
@@ -36,7 +38,7 @@ def verify_candles(path: Path) -> list[str]:
             header = reader.header
             digest = ContentDigest(header.interval)
             rows, last = 0, -1
-            for chunk in reader.chunks():
+            for chunk in _show_chunks(reader):
                 if int(chunk.open_time[0]) <= last:
                     problems.append(
                         f"{path}: candles are out of order at "
@@ -65,13 +67,25 @@ def verify_candles(path: Path) -> list[str]:
     return problems
 
 
+def _show_chunks(reader: CandleReader) -> Iterator[Candles]:
+    """The chunks of a candle file, with a bar of how many are checked."""
+    with show_step(f"checking {reader.path.name}", reader.header.rows, " bars") as step:
+        for chunk in reader.chunks():
+            yield chunk
+            step.advance(len(chunk))
+
+
 def verify_table(path: Path) -> list[str]:
     """What is wrong with a feature file: its layout, or its digest over all arrays."""
     try:
         table = Table.open(path)
         if locate_table(path, table.key) != path:
             return [f"{path} is another feature file under this name: {advise_repair(path)}"]
-        with open_hdf5(path) as file, explain_damage(path):
+        with (
+            show_step(f"checking {path.name}"),
+            open_hdf5(path) as file,
+            explain_damage(path),
+        ):
             if compute_digest(path, file) != read_attribute(path, file, "digest", str):
                 return [f"{path}: the content is not what was written: {advise_repair(path)}"]
     except StoreError as error:
