@@ -11,9 +11,9 @@ Importing this module is cheap: tqdm loads with the first bar that is shown.
 import sys
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from btc_datamodule.escaping import escape
 
@@ -25,6 +25,8 @@ TICK = 0.5
 
 COUNTED = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit}, {remaining} left{postfix}"
 UNCOUNTED = "{desc}: {elapsed}{postfix}"
+
+_T = TypeVar("_T")
 
 
 class Step:
@@ -115,6 +117,17 @@ def show_step(label: str, total: int | None = None, unit: str = "") -> Iterator[
         over.set()
         clock.join()
         bar.close()
+
+
+def show_each(things: Sequence[_T], label: str) -> Iterator[_T]:
+    """Yield things one by one, and show how many are done; of a single one nothing is shown."""
+    if len(things) < 2:
+        yield from things
+        return
+    with show_step(label, len(things)) as step:
+        for thing in things:
+            yield thing
+            step.advance(1)
 
 
 def is_watched() -> bool:

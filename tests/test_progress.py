@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from btc_datamodule import progress
-from btc_datamodule.progress import show_step
+from btc_datamodule.progress import show_each, show_step
 
 
 class Terminal(io.StringIO):
@@ -108,3 +108,14 @@ def test_a_notebook_is_watched_though_it_is_no_terminal(
         step.advance(50)
         time.sleep(0.03)
     assert ("features: " in cell.getvalue()) == shown
+
+
+def test_of_several_things_it_is_shown_how_many_are_done(terminal: Terminal) -> None:
+    with redirect_stderr(terminal):
+        for _ in show_each(["a.csv"], "files"):
+            time.sleep(0.03)
+        assert terminal.getvalue() == ""
+        for _ in show_each(["a.csv", "b.csv"], "files"):
+            time.sleep(0.03)
+    assert re.findall(r"\d/2", terminal.getvalue())[-1] == "2/2"
+    assert {"0/2", "1/2", "2/2"} == set(re.findall(r"\d/2", terminal.getvalue()))

@@ -4,16 +4,18 @@ Reads every byte that can be read through the package. ``btc-datamodule verify``
 found; an empty list means that nothing is wrong.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from btc_datamodule.candles.series import ContentDigest
+from btc_datamodule.candles.series import Candles, ContentDigest
 from btc_datamodule.candles.timeline import format_instant, unite
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.layout import DTYPES
 from btc_datamodule.features.table import Table, is_outdated, locate_table
+from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
 
 
@@ -41,7 +43,7 @@ def verify_candles(path: Path) -> list[str]:
             covered = unite(header.covered)
             starts, ends = np.array(covered, dtype=np.int64).reshape(-1, 2).T
             outside, last = 0, None
-            for chunk in reader.chunks():
+            for chunk in _show_chunks(reader):
                 times = chunk.open_time
                 if last is not None and int(times[0]) <= last:
                     problems.append(
@@ -70,13 +72,22 @@ def verify_candles(path: Path) -> list[str]:
     return problems
 
 
+def _show_chunks(reader: CandleReader) -> Iterator[Candles]:
+    """The chunks of a candle file, with a bar of how many are checked."""
+    with show_step(f"checking {reader.path.name}", reader.header.rows, " bars") as step:
+        for chunk in reader.chunks():
+            yield chunk
+            step.advance(len(chunk))
+
+
 def verify_table(path: Path) -> list[str]:
     """What is wrong with a feature file: its layout, or any byte of its arrays."""
     try:
         table = Table.open(path)
         if locate_table(path, table.key) != path:
             return [f"{path} is another feature file under this name: {advise_repair(path)}"]
-        table.checks.require(tuple(DTYPES), 0, table.rows)
+        with show_step(f"checking {path.name}"):
+            table.checks.require(tuple(DTYPES), 0, table.rows)
     except StoreError as error:
         return [str(error)]
     return []

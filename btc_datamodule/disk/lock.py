@@ -114,8 +114,9 @@ def _make_folders(folder: Path, made: list[Path]) -> None:
         except FileNotFoundError:  # another process has just removed the one that it lies in
             return
         except OSError as error:
-            if each.is_dir():  # another process has just made it
-                continue
+            is_other = each.is_symlink() or each.is_file()
+            if isinstance(error, FileExistsError) and not is_other:
+                continue  # another process has just made it, and may remove it again
             raise ConfigError(
                 f"the folder {absent[0]} cannot be made ({error.strerror}): change `data_dir`"
             ) from None

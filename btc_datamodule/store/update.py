@@ -19,9 +19,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from btc_datamodule.candles.series import Candles, find_holes
+from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, unite
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
@@ -38,10 +36,14 @@ from btc_datamodule.store.candle_file import (
 )
 from btc_datamodule.store.locating import describe_origin
 from btc_datamodule.store.merging import Merge, Replacement, join_records
+from btc_datamodule.store.notes import (
+    describe_absences,
+    describe_beginning,
+    describe_fallback,
+    describe_set_aside,
+    find_absences,
+)
 from btc_datamodule.store.parts import Parts
-
-LONG_ABSENCE = 100
-"""Bars in a row without an answer from which on a person is told of them."""
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ def update(
             raise
         header = read_header(path)
         check_series(path, header, source.name, source.series, interval)
-        return Update(header, 0, (_describe_fallback(label, str(error), header),))
+        return Update(header, 0, (describe_fallback(label, str(error), header),))
     latest = floor_to(time.time(), interval)
     first = source.first if start is None else max(start, source.first)
     last = latest if end is None else min(ceil_to(end, interval), latest)
@@ -167,7 +169,7 @@ def update(
         return Update(plan.stored, 0, ())
     if plan.stored is not None and plan.is_enough and not os.access(path.parent, os.W_OK):
         problem = f"{path.parent} cannot be written, so that nothing is added"
-        told = (_describe_fallback(label, problem, plan.stored),) if plan.missing else ()
+        told = (describe_fallback(label, problem, plan.stored),) if plan.missing else ()
         return Update(plan.stored, 0, told)
     with hold_lock(path.with_suffix(".lock"), lock_timeout):
         return _update_locked(parts, wanted)
@@ -250,7 +252,7 @@ def _update_locked(parts: Parts, wanted: _Wanted) -> Update:
                             aside.append(block.span)
                             continue
                         parts.add(block)
-                        absent += [] if wanted.whole else _find_absences(block, interval)
+                        absent += [] if wanted.whole else find_absences(block, interval)
     except _SilentError as error:
         silence = error.__cause__
     added, told = 0, list[str]()
@@ -258,12 +260,12 @@ def _update_locked(parts: Parts, wanted: _Wanted) -> Update:
         added, told = _commit(parts, wanted)
     header = read_header(path)
     if wanted.open_start and header.rows:  # before its first bar a source has no holes
-        notes += _describe_beginning(absent, source, header)
+        notes += describe_beginning(absent, source, header)
         absent = [part for span in absent for part in subtract(span, [(0, header.span[0])])]
-    notes += _describe_absences(absent, source, interval)
-    notes += _describe_set_aside(aside, source, interval)
+    notes += describe_absences(absent, source, interval)
+    notes += describe_set_aside(aside, source, interval)
     if silence is not None:
-        told.append(_describe_fallback(f"{source.name} {source.series}", str(silence), header))
+        told.append(describe_fallback(f"{source.name} {source.series}", str(silence), header))
     return Update(header, added, tuple(map(escape, (*notes, *told))))
 
 
@@ -296,66 +298,6 @@ def _fetch(
             count, received = count + 1, received + block.received
             told = f"{count:,} files, {received / 1e6:,.1f} MB" if received else None
             step.advance((block.span[1] - block.span[0]) // interval, told)
-
-
-def _describe_fallback(label: str, problem: str, header: Header) -> str:
-    """A note: something is in the way, and what is stored is used."""
-    until = f"up to {format_instant(header.span[1])}" if header.rows else "without a candle"
-    origin = describe_origin(header) if header.revision else ""  # of files, which file
-    return escape(
-        f"{label}: {problem}: what is stored is used, {until}{origin and f' ({origin})'}; "
-        "`offline: true` asks nothing"
-    )
-
-
-def _find_absences(block: Block, interval: int) -> list[Span]:
-    """Spans that a block has no candles for, without short ones inside the block."""
-    start, end = block.span
-    times = np.concatenate([[start - interval], block.candles.open_time, [end]])
-    return [
-        (first, after)
-        for first, after in find_holes(times.astype(np.int64), interval).tolist()
-        if after - first >= LONG_ABSENCE * interval or first == start or after == end
-    ]
-
-
-def _describe_beginning(absent: list[Span], source: Source, header: Header) -> list[str]:
-    """A note if a source begins long after it says; most say nothing, and begin when they do."""
-    first, least = header.span[0], LONG_ABSENCE * header.interval
-    before = [span for span in unite(absent) if span[0] < first]
-    if not source.first or not before or first - before[0][0] < least:
-        return []
-    return [
-        f"{source.name} {source.series}: its first bar is at {format_instant(first)}; it was asked "
-        f"for all from {format_instant(before[0][0])} on"
-    ]
-
-
-def _describe_absences(absent: list[Span], source: Source, interval: int) -> list[str]:
-    """A note on the absences of ``LONG_ABSENCE`` bars or more, if there are any."""
-    least = LONG_ABSENCE * interval
-    stretches = [span for span in unite(absent) if span[1] - span[0] >= least]
-    if not stretches:
-        return []
-    start, end = max(stretches, key=lambda span: span[1] - span[0])
-    return [
-        f"{source.name} {source.series}: long absences in the answers ({LONG_ABSENCE} bars or "
-        f"more): {len(stretches)}, the longest {format_instant(start)} to {format_instant(end)} "
-        f"({(end - start) // interval:,} bars): taken as holes; `refresh: true` asks again"
-    ]
-
-
-def _describe_set_aside(aside: list[Span], source: Source, interval: int) -> list[str]:
-    """A note on the spans that the source has no answer for yet, if there are any."""
-    spans = unite(aside)
-    if not spans:
-        return []
-    bars = sum(end - start for start, end in spans) // interval
-    return [
-        f"{source.name} {source.series}: not answered yet: {bars:,} bars between "
-        f"{format_instant(spans[0][0])} and {format_instant(spans[-1][1])}: neither candles nor "
-        "holes, and asked for again by the next run"
-    ]
 
 
 def _check_block(block: Block, source: Source, interval: int) -> None:

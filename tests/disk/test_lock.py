@@ -102,10 +102,16 @@ def hold_until(path: Path, let_go: threading.Event) -> None:
 # --- folders --------------------------------------------------------------------------------------
 
 
-def fail_holding(path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), hold_lock(path):
-        assert path.parent.is_dir()
-        raise ZeroDivisionError
+def fail_holding(path: Path, leaving: Path | None = None) -> None:
+    def fail() -> None:
+        with hold_lock(path):
+            assert path.parent.is_dir()
+            if leaving is not None:
+                leaving.write_text("mine")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
 
 
 def test_a_writer_that_fails_before_it_writes_leaves_no_folder(tmp_path: Path) -> None:
@@ -120,9 +126,7 @@ def test_folders_that_were_there_before_and_those_with_something_in_them_stay(
     (tmp_path / "data").mkdir()
     fail_holding(path)
     assert list(tmp_path.rglob("*")) == [tmp_path / "data"]
-    with pytest.raises(ZeroDivisionError), hold_lock(path):
-        (path.parent.parent / "notes.txt").write_text("mine")
-        raise ZeroDivisionError
+    fail_holding(path, path.parent.parent / "notes.txt")
     kept = {str(each.relative_to(tmp_path)) for each in tmp_path.rglob("*")}
     start = "data/coinbase"
     assert kept == {"data", start, f"{start}/BTC", f"{start}/BTC/notes.txt"}
@@ -165,7 +169,7 @@ def test_who_waits_while_the_lock_is_removed_with_its_folder_gets_one_that_other
 def test_many_writers_that_fail_in_turn_never_hold_it_together(tmp_path: Path) -> None:
     """Each makes the folders and removes them; no two are inside at a time."""
     path = tmp_path / "a" / "b" / "candles.lock"
-    inside, worst = [0], [0]
+    inside, worst, done = [0], [0], [0]
 
     def fail_often() -> None:
         for _ in range(6):
@@ -174,19 +178,20 @@ def test_many_writers_that_fail_in_turn_never_hold_it_together(tmp_path: Path) -
                 worst[0] = max(worst[0], inside[0])
                 time.sleep(0.002)
                 inside[0] -= 1
+        done[0] += 1
 
     threads = [threading.Thread(target=fail_often) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert worst == [1]
+    assert (worst, done) == ([1], [4])
 
 
 def test_a_link_to_nowhere_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "data").symlink_to(tmp_path / "nowhere")
     with (
-        pytest.raises(ConfigError, match="the folder .*data cannot be made"),
+        pytest.raises(ConfigError, match=r"the folder .*data cannot be made"),
         hold_lock(tmp_path / "data" / "candles.lock"),
     ):
         pass

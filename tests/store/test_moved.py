@@ -1,4 +1,4 @@
-"""A prepared store trains anywhere: files gone, renamed or changed, the folder on another machine."""
+"""A prepared store trains anywhere: files gone or renamed, the folder on another machine."""
 
 import os
 import shutil
@@ -71,7 +71,7 @@ def test_a_file_that_is_gone_is_told_and_what_is_stored_is_used(project: Path) -
         f"{record.checksum}); `offline: true` asks nothing"
     ]
     assert holds(dm) == digest_of(CANDLES)
-    with pytest.raises(SourceError, match="no such file, check `path`$"):
+    with pytest.raises(SourceError, match=r"no such file, check `path`$"):
         prepare(dm.settings, refresh=True)
 
 
@@ -278,5 +278,5 @@ def test_offline_asks_neither_source_nor_files(
     assert holds(dm) == digest_of(CANDLES)
     made = make_datamodule(project, source=dm.source, data_dir="data", ready=False, offline=True)
     assert made.hparams["offline"] is True
-    with pytest.raises(ConfigError, match="^refresh asks the source for everything, and offline"):
+    with pytest.raises(ConfigError, match=r"^refresh asks the source for everything, and offline"):
         make("btc.csv", offline=True, refresh=True)

@@ -1,4 +1,4 @@
-"""A source out of reach, a folder that cannot be written: what is stored is used where it is enough.
+"""A source out of reach, a folder that is not writable: what is stored is used where it does.
 
 Sixty hours are the past; the clock of these tests stands still just after them.
 """

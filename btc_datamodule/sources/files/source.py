@@ -25,6 +25,7 @@ from typing import ClassVar, Literal
 from btc_datamodule.candles.series import COLUMNS, REQUIRED
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.errors import AbsentError, ConfigError, SourceError
+from btc_datamodule.progress import show_each
 from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, StoredSeries, check_path_part
 from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT
@@ -244,7 +245,7 @@ class CandleFile(Source):
         bars: list[Bars] = []
         absent: AbsentSymbolError | None = None
         with ArrowReader() as arrow:
-            for path in files:
+            for path in show_each(files, "files"):
                 for where, table in read_tables(
                     path,
                     arrow,
