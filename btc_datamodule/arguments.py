@@ -129,7 +129,7 @@ class Arguments(LightningDataModule):
         return AttributeDict(given)
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is no plain classmethod
+    def load_from_checkpoint(
         cls,
         checkpoint_path: "str | Path | IO[bytes]",
         map_location: Any = None,
