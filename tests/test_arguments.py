@@ -1,7 +1,10 @@
 """What a datamodule was given: told to loggers, kept in checkpoints, made again, never moved."""
 
 import functools
+import multiprocessing
+import pickle
 from collections.abc import Callable
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -251,3 +254,40 @@ def test_so_is_where_predictions_and_stopped_fits_are_kept(
     assert stopped.ckpt_path == str(tmp_path / "kept" / "stopped.ckpt")
     assert (tmp_path / "forecasts.h5").is_file()
     assert list(Path.cwd().iterdir()) == []
+
+
+# --- other processes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"transform": lambda batch: batch}, "transform is a lambda"),
+        ({"target": make_local()[1]}, "target cannot be pickled .*LocalReturn"),
+        (
+            {"features": [Feature("own", 1, lambda bars: bars["close"])]},
+            "features cannot be pickled .*lambda",
+        ),
+    ],
+    ids=["transform", "target", "features"],
+)
+def test_a_rank_that_is_spawned_cannot_be_sent_everything(
+    tmp_path: Path, given: dict[str, Any], told: str
+) -> None:
+    dm = make_datamodule(tmp_path, ready=False, **given)
+    rank = multiprocessing.get_context("spawn").Process(target=len, args=([dm],))
+    with pytest.raises(ConfigError, match=f"^{told}.* or set the Trainer's `strategy` to ddp$"):
+        rank.start()
+    assert copy(dm).transform is dm.transform
+
+
+def test_a_datamodule_goes_through_pickle_with_all_that_it_was_given(tmp_path: Path) -> None:
+    dm = make_datamodule(tmp_path, transform=double)
+    again = pickle.loads(pickle.dumps(dm))
+    assert again.settings.comparable == dm.settings.comparable
+    assert (again.transform, again.batch_size, dict(again.hparams)) == (
+        double,
+        32,
+        dict(dm.hparams),
+    )
+    assert torch.equal(again.dataset("val")[0].x, dm.dataset("val")[0].x)
