@@ -9,18 +9,19 @@ and so on, since a model has arguments of its own and may call them the same: a 
 
 import re
 from argparse import ArgumentError
-from collections.abc import MutableMapping
 from dataclasses import fields
+from multiprocessing.context import get_spawning_popen
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.utilities.parsing import AttributeDict
 
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.settings import Settings
+from btc_datamodule.settings import KINDS, Settings
 from btc_datamodule.training.batch_size import bound_batch_size
 from btc_datamodule.training.stop_checkpoint import silence_advice
 from btc_datamodule.views import Views
+from btc_datamodule.windows.dataset import Transform
+from btc_datamodule.windows.sending import check_sendable
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,8 @@ LOGGED_AS = "data/"
 
 class Arguments(Views, LightningDataModule):
     """A LightningDataModule whose windows are decided by ``settings``, once and for all."""
+
+    transform: Transform | None
 
     @property
     def trainer(self) -> Trainer | None:
@@ -71,33 +74,42 @@ class Arguments(Views, LightningDataModule):
             )
         super().__setattr__(name, value)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """The attributes, also for a rank that ``ddp_spawn`` starts.
+
+        Raises:
+            ConfigError: if that rank cannot be sent an argument.
+        """
+        if get_spawning_popen() is not None:
+            names = ("transform", "features", *KINDS)
+            parts = {name: getattr(self, name) for name in names}
+            check_sendable(parts, "spawn", "set the Trainer's `strategy` to ddp")
+        return vars(self).copy()
+
     @property
-    def hparams(self) -> AttributeDict | MutableMapping[str, Any]:
+    def hparams(self) -> Any:
         """The arguments, as checkpoints keep them; ``batch_size`` as it is now.
 
         A search for a batch size reads it here, and a checkpoint is to say what was trained with.
         """
         kept = super().hparams
-        if "batch_size" in kept:
+        if "batch_size" in kept and "_batch_size" in vars(self):
             kept["batch_size"] = self.batch_size
         return kept
 
     @property
-    def hparams_initial(self) -> AttributeDict:
+    def hparams_initial(self) -> Any:
         """The arguments as loggers are told them, ``data/lookback`` and so on.
 
         ``hparams`` has them by their own names. Were these merged with the model's, as Lightning
         does with what this property gives, one that both have would end the fit.
         """
-        given = {
-            f"{LOGGED_AS}{name}": value
-            for name, value in super().hparams_initial.items()
-            if not name.startswith("_")
-        }
-        return AttributeDict(given)
+        given = super().hparams_initial
+        named = {f"{LOGGED_AS}{name}": each for name, each in given.items() if name[:1] != "_"}
+        return type(given)(named)
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override]  # Lightning's is no plain classmethod
+    def load_from_checkpoint(
         cls,
         checkpoint_path: "str | Path | IO[bytes]",
         map_location: Any = None,

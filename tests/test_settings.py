@@ -247,7 +247,7 @@ def test_a_data_argument_cannot_be_changed_behind_what_was_made_of_it() -> None:
 def test_the_arguments_of_a_datamodule_are_read_as_in_version_0_1() -> None:
     dm = BTCDataModule(start="2020-01-01", gap=2, data_dir="somewhere")
     assert (dm.start, dm.end, dm.gap, dm.purge) == (1_577_836_800, None, 2, 0)  # type: ignore[attr-defined]
-    assert dm.data_dir == Path("somewhere")  # type: ignore[attr-defined]
+    assert dm.data_dir == Path("somewhere").absolute()  # type: ignore[attr-defined]
     with pytest.raises(AttributeError, match="'BTCDataModule' object has no attribute 'nothing'"):
         _ = dm.nothing  # type: ignore[attr-defined]
 

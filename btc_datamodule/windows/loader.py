@@ -219,7 +219,8 @@ def make_loader(
     dataset: Any = LoadedWindows(windows) if gather is None else gather.make_dataset(windows)
     if num_workers:
         parts = {"transform": windows.transform, "target": windows.target, "dataset": dataset}
-        check_sendable(parts, options.start_method)
+        otherwise = "set `num_workers: 0` or `start_method: fork`"
+        check_sendable(parts, options.start_method, otherwise)
     return WindowLoader(
         cast("Dataset[Batch]", dataset),
         sampler=sampler,

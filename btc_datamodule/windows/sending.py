@@ -1,4 +1,4 @@
-"""What loader processes are sent: found out before they start, and said in one line.
+"""What other processes are sent: found out before they start, and said in one line.
 
 ``fork`` copies all that there is; ``spawn`` and ``forkserver`` send the dataset through pickle,
 which writes functions and classes as the path to import them from. A lambda, or a function within a
@@ -14,12 +14,13 @@ from typing import Any
 from btc_datamodule.errors import ConfigError, get_first_line
 
 
-def check_sendable(parts: Mapping[str, Any], start_method: str | None) -> None:
-    """Raise ``ConfigError`` if a loader process cannot be sent a part of what it needs.
+def check_sendable(parts: Mapping[str, Any], start_method: str | None, otherwise: str) -> None:
+    """Raise ``ConfigError`` if a process cannot be sent a part of what it needs.
 
     Args:
         parts: by the name of the argument that they come from.
         start_method: how the processes start; None for the platform's way.
+        otherwise: what to do if the part is to stay what it is.
     """
     method = start_method or multiprocessing.get_start_method()
     if method == "fork":
@@ -28,9 +29,9 @@ def check_sendable(parts: Mapping[str, Any], start_method: str | None) -> None:
         reason = find_obstacle(part)
         if reason is not None:
             raise ConfigError(
-                f"{name} {reason}, which a loader process started by {method} cannot be sent: put "
-                "it into a module of its own, at the top level (`def`, `class`), and import it; or "
-                "set `num_workers: 0` or `start_method: fork`"
+                f"{name} {reason}, which a process started by {method} cannot be sent: put it into "
+                "a module of its own, at the top level (`def`, `class`), and import it; or "
+                f"{otherwise}"
             )
 
 

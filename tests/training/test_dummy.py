@@ -134,3 +134,17 @@ def test_weights_are_all_that_a_checkpoint_holds_of_the_model(
     model = make_model(dm)
     make_trainer(tmp_path).validate(model, dm, verbose=False)
     assert set(model.state_dict()) == {"linear.weight", "linear.bias"}
+
+
+def test_it_fits_whatever_dtype_torch_makes_by_default(tmp_path: Path) -> None:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    try:
+        dm = make_datamodule(tmp_path, scaling="robust", target_scaling="robust", min_observed=0.5)
+        batch = next(iter(dm.train_dataloader()))
+        assert [field.dtype for field in batch] == [*[torch.float32] * 2, torch.bool, torch.int64]
+        runner = make_trainer(tmp_path, max_epochs=1, limit_train_batches=2)
+        runner.fit(make_model(dm), datamodule=dm)
+    finally:
+        torch.set_default_dtype(before)
+    assert runner.global_step == 2

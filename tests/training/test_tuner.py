@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import BatchSizeFinder
-from lightning.pytorch.tuner import Tuner
+from lightning.pytorch.tuner.tuning import Tuner
 
 from btc_datamodule import Batch, BTCDataModule, ConfigError
 from tests.factories import make_datamodule, make_model, make_trainer

@@ -100,3 +100,25 @@ def test_threads_never_share_a_piece() -> None:
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+@pytest.mark.parametrize("rows", [4, ROWS])
+@pytest.mark.parametrize("pinned", [False, True])
+def test_memory_is_float32_whatever_torch_makes_by_default(
+    monkeypatch: pytest.MonkeyPatch, pinned: bool, rows: int
+) -> None:
+    """Pinned memory takes a GPU: here torch is told not to pin."""
+    empty, before = torch.empty, torch.get_default_dtype()
+
+    def allocate_unpinned(*size: Any, pin_memory: bool = False, **options: Any) -> Tensor:
+        return empty(*size, **options)
+
+    monkeypatch.setattr(torch, "empty", allocate_unpinned)
+    torch.set_default_dtype(torch.float64)
+    try:
+        pool, source = BufferPool(pinned), torch.ones(8, WIDTH, dtype=torch.float32)
+        chosen = pool.select(source, torch.zeros(rows, dtype=torch.int64))
+    finally:
+        torch.set_default_dtype(before)
+    assert chosen.dtype == torch.float32
+    assert chosen.shape == (rows, WIDTH)

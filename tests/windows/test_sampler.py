@@ -1,5 +1,7 @@
 """The order of samples is a pure function, and the ranks share it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,6 +11,10 @@ from torch.utils.data import DistributedSampler
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.permutation import permute
 from btc_datamodule.windows.sampler import Shuffle, WindowSampler
+
+
+def one_of(ranks: int, rank: int) -> tuple[int, int]:
+    return ranks, rank
 
 
 def batches(sampler: WindowSampler) -> list[list[int]]:
@@ -37,7 +43,7 @@ def test_train_ranks_share_each_global_batch_and_drop_only_the_ragged_end(
             shuffle=shuffle,
             seed=5,
             drop_last=True,
-            ranks=lambda rank=rank: (ranks, rank),
+            ranks=partial(one_of, ranks, rank),
         )
         for rank in range(ranks)
     ]
@@ -59,7 +65,7 @@ def test_evaluation_ranks_see_every_window_exactly_once(
 ) -> None:
     samplers = [
         WindowSampler(
-            size, per_rank, shuffle="none", drop_last=False, ranks=lambda rank=rank: (ranks, rank)
+            size, per_rank, shuffle="none", drop_last=False, ranks=partial(one_of, ranks, rank)
         )
         for rank in range(ranks)
     ]
@@ -94,7 +100,7 @@ def test_skipping_gives_the_rest_of_the_epoch_and_lasts_for_one_iteration(
 ) -> None:
     for rank in range(3):
         sampler = WindowSampler(
-            100, 8, shuffle=shuffle, drop_last=drop_last, ranks=lambda rank=rank: (3, rank)
+            100, 8, shuffle=shuffle, drop_last=drop_last, ranks=partial(one_of, 3, rank)
         )
         sampler.set_epoch(4)
         whole = batches(sampler)
@@ -111,3 +117,15 @@ def test_skipping_a_million_batches_costs_what_skipping_one_does() -> None:
     assert isinstance(first, np.ndarray)
     place = np.arange(1024, dtype=np.int64) + 1024 * 10**6
     assert np.array_equal(first, permute(place, 10**12, 0, 0))
+
+
+def test_the_ranks_are_those_of_when_it_is_iterated_or_its_length_asked_for() -> None:
+    now = (1, 0)
+    sampler = WindowSampler(100, 8, shuffle="none", drop_last=False, ranks=lambda: now)
+    assert (len(sampler), len(order(sampler))) == (13, 100)
+    now = (3, 1)
+    assert (sampler.num_replicas, sampler.rank) == now
+    assert len(sampler) == 5
+    assert batches(sampler)[0] == list(range(8, 16))
+    alone = WindowSampler(100, 8, shuffle="none", drop_last=False, ranks=partial(one_of, 3, 1))
+    assert batches(alone) == batches(sampler)

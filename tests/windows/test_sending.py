@@ -49,7 +49,7 @@ class Open:
 @pytest.mark.parametrize(
     ("transform", "told"),
     [
-        (lambda batch: batch, "transform is a lambda, which a loader process started by"),
+        (lambda batch: batch, "transform is a lambda, which a process started by"),
         (make_local(), "transform cannot be pickled .*inside"),
         (functools.partial(lambda batch, by: batch, by=2), "transform cannot be pickled .*lambda"),
         (Open(), "transform cannot be pickled .*TextIOWrapper"),
@@ -105,8 +105,8 @@ def test_what_was_typed_into_a_notebook_is_known_to_no_other_process(
     notebook: Any = ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", notebook)
     exec("def typed(batch):\n    return batch", notebook.__dict__)
-    check_sendable({"transform": notebook.typed}, "fork")
+    check_sendable({"transform": notebook.typed}, "fork", "")
     with pytest.raises(ConfigError, match="transform was typed into a notebook or an interpreter"):
-        check_sendable({"transform": notebook.typed}, "spawn")
+        check_sendable({"transform": notebook.typed}, "spawn", "")
     notebook.__file__ = "script.py"
-    check_sendable({"transform": notebook.typed}, "spawn")
+    check_sendable({"transform": notebook.typed}, "spawn", "")
