@@ -172,7 +172,7 @@ def test_what_a_candle_file_says_of_its_origins_is_shown_escaped(
         provenance=[record],
     )
     assert main(["prepare", *config]) == 0
-    for command in (["info", "--provenance", "true"], ["verify"], ["audit", "--ask_source=false"]):
+    for command in (["info", "--provenance", "true"], ["verify"]):
         main([command[0], *config, *command[1:]])
     assert r"from https://x/\x1b]0;owned\x07" in shown()
     write_candles(
