@@ -31,6 +31,9 @@ class LoadedWindows(Dataset[Batch]):
     def __init__(self, windows: WindowDataset) -> None:
         self.windows = windows
 
+    def __repr__(self) -> str:
+        return repr(self.windows)
+
     def __len__(self) -> int:
         return len(self.windows)
 
