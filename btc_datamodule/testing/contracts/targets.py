@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from btc_datamodule.evaluation.targets import Target
-from btc_datamodule.features.table import BAR_COLUMNS
+from btc_datamodule.features.layout import BAR_COLUMNS
 from btc_datamodule.testing.contracts.values import ValueContract, check_equal
 
 SAMPLES = 6
