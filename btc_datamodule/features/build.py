@@ -100,8 +100,9 @@ class Recipe:
         names = tuple(feature.name for feature in self.features)
         due = (names, self.max_fill, count_warm_up(self.features), header.interval, header.digest)
         (first, end), (start, stop), (begin, last) = table.span, self.span, header.span
-        begins = first == begin or begin < start <= first  # at the first candle from start on
-        return says == due and begins and (end == last or end <= stop < last)
+        begins = first == begin if start <= begin else start <= first
+        ends = end == last if last <= stop else end < stop + header.interval
+        return says == due and begins and ends
 
 
 def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:

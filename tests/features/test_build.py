@@ -1,6 +1,7 @@
 """Building feature files: what their name depends on, what is built, removed and refused."""
 
 import os
+import pickle
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -98,6 +99,30 @@ def test_files_of_other_candles_are_removed_once_nobody_uses_them(candles: Path)
     new = build(candles, recipe())
     assert sorted(candles.parent.glob("features-*.h5")) == sorted([used, new])
     assert Table.open(new).rows == 100
+
+
+def test_a_file_that_a_process_has_opened_stays_however_long_ago(candles: Path) -> None:
+    table = Table.open(build(candles, recipe()))
+    wanted = table.bars("close").copy()
+    write(candles, series().slice(T0, T0 + 100 * HOUR))
+    unused_for_a_week(table.path)
+    build(candles, recipe())
+    again = pickle.loads(pickle.dumps(table))  # a worker that is spawned only now
+    np.testing.assert_array_equal(again.bars("close"), wanted)
+    old = table.path
+    del table, again
+    unused_for_a_week(old)
+    build(candles, recipe("log_range"))
+    assert not old.exists()
+
+
+def test_a_file_that_another_program_reads_stays(candles: Path) -> None:
+    old = build(candles, recipe())
+    write(candles, series().slice(T0, T0 + 100 * HOUR))
+    unused_for_a_week(old)
+    with h5py.File(old):
+        build(candles, recipe())
+        assert old.exists()
 
 
 def test_files_of_the_same_candles_are_kept_however_old(candles: Path) -> None:
