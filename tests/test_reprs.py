@@ -30,7 +30,7 @@ def test_a_datamodule_says_what_it_is_before_and_after_setup(dm: BTCDataModule) 
         "  y  (3, 1)  LogReturn(); scaling none",
         "  not set up: prepare_data() and setup() come next",
     ]
-    counts = {stage: len(dm.dataset(stage)) for stage in ("train", "val", "test", "predict")}  # type: ignore[arg-type]
+    counts = {stage: len(dm.dataset(stage)) for stage in ("train", "val", "test", "predict")}
     assert repr(dm) == str(dm)
     lines = str(dm).splitlines()
     assert lines[:2] == [
