@@ -30,11 +30,12 @@ def test_a_datamodule_says_what_it_is_before_and_after_setup(dm: BTCDataModule) 
         "  y  (3, 1)  LogReturn(); scaling none",
         "  not set up: prepare_data() and setup() come next",
     ]
-    counts = {stage: len(dm.dataset(stage)) for stage in ("train", "val", "test", "predict")}  # type: ignore[arg-type]
+    counts = {stage: len(dm.dataset(stage)) for stage in ("train", "val", "test", "predict")}
     assert repr(dm) == str(dm)
     lines = str(dm).splitlines()
     assert lines[:2] == [
-        "BTCDataModule: simulator BTC-SIM-1-out50, 1h, 2021-03-01T00:00:00Z to 2021-04-01T00:00:00Z",
+        "BTCDataModule: simulator BTC-SIM-1-out50, 1h, "
+        "2021-03-01T00:00:00Z to 2021-04-01T00:00:00Z",
         "  x  (12, 3)  log_return, rise = close - open, own; scaling train",
     ]
     for line, (stage, count) in zip(lines[3:], counts.items(), strict=True):
@@ -83,10 +84,8 @@ def test_each_says_what_a_reader_looks_for(dm: BTCDataModule) -> None:
     assert repr(dm.dataset("train")[0]).startswith("Batch(x (12, 3) float32, y (3, 1)")
     origins = f"{len(dm.dataset('train'))} windows: x (12, 3), y (3, 1), origins 2021-03-01T"
     assert things["dataset"].startswith(f"WindowDataset({origins}")
-    assert (
-        things["loader"].startswith("WindowLoader(")
-        and " batches of WindowDataset(" in things["loader"]
-    )
+    assert things["loader"].startswith("WindowLoader(")
+    assert " batches of WindowDataset(" in things["loader"]
 
 
 def test_many_features_are_not_all_listed() -> None:
@@ -136,10 +135,6 @@ def test_what_is_made_of_it_is_a_frame_like_any_other(dm: BTCDataModule) -> None
     table = dm.describe()
     assert table.filter(pl.col("stage") == "val")["windows"].item() == len(dm.dataset("val"))
     assert "shape: (4, 1)" in str(table.select("windows"))
-    assert str(table.select("stage", "windows")).splitlines()[0].split() == [
-        "stage",
-        *table["stage"],
-    ]
-    assert str(table.clear()).startswith("shape: (0, ")
+    assert str(StageTable(table.clear())).startswith("shape: (0, ")
     odd = StageTable({"stage": ["val"], "from": [datetime(2021, 1, 1, 0, 0, 7)], "bars": [1_000]})
     assert str(odd).splitlines()[1:] == ["from   2021-01-01 00:00:07", "bars                 1,000"]

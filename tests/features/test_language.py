@@ -515,8 +515,8 @@ def test_what_reads_later_bars_is_an_error_that_says_so(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("close / open", "the expression 'close / open' has no name: write it as 'name = expr"),
-        ("close == open", "the expression 'close == open' has no name: write it as 'name = expr"),
+        ("close / open", "the expression 'close / open' has no name: write it with one of you"),
+        ("close == open", "the expression 'close == open' has no name: write it with one of you"),
         ("2x = close", "feature '2x = close': '2x' is no name: begin with a letter"),
         ("_x = close", "feature '_x = close': '_x' is no name: begin with a letter"),
         ("x-1 = close", "feature 'x-1 = close': 'x-1' is no name"),
