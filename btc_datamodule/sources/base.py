@@ -8,7 +8,7 @@ path.
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import Field, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Self, TypeVar
 
 from btc_datamodule.candles.series import Candles
@@ -127,14 +127,13 @@ class Source(ABC):
         It tells within seconds that it cannot answer. By default itself; a dataclass that holds
         other sources holds these in a hurry.
         """
-        made: Any = self  # a dataclass or not
-        if not is_dataclass(made):
-            return self
-        names = [each.name for each in fields(made) if each.init]
-        held = {name: getattr(made, name) for name in names}
+        parts: tuple[Field[Any], ...] = fields(self) if is_dataclass(self) else ()
+        names = [each.name for each in parts if each.init]
+        held = {name: getattr(self, name) for name in names}
         hurried = {name: one.hurry() for name, one in held.items() if isinstance(one, Source)}
         changed = {name: one for name, one in hurried.items() if one is not held[name]}
-        result: Self = replace(made, **changed) if changed else made
+        make: Any = type(self)  # of a dataclass, by its fields
+        result: Self = make(**held | changed) if changed else self
         return result
 
     def recognise(self, stored: Iterable[StoredSeries]) -> "Source":

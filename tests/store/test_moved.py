@@ -127,7 +127,12 @@ def test_content_is_looked_at_only_where_the_own_name_has_none(
 ) -> None:
     read: list[Path] = []
     real = files._hash_file
-    monkeypatch.setattr(files, "_hash_file", lambda path: read.append(path) or real(path))
+
+    def count(path: Path) -> str:
+        read.append(path)
+        return real(path)
+
+    monkeypatch.setattr(files, "_hash_file", count)
     dm = make("btc.csv")
     assert [dm.candle_path for _ in range(5)]
     dm.setup()

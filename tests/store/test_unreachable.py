@@ -173,7 +173,7 @@ class Wrapped(Source):
     inner: Source
 
     name: ClassVar[str] = "wrapped"
-    series: ClassVar[str] = "BTC"  # type: ignore[assignment]
+    series: ClassVar[str] = "BTC"
 
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
         yield from self.inner.blocks(interval, span)
