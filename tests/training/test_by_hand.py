@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import BatchSampler, DataLoader, RandomSampler, Subset
+from torch.utils.data import BatchSampler, DataLoader, DistributedSampler, RandomSampler, Subset
 
 from btc_datamodule import Batch, BTCDataModule, ConfigError
 from tests.factories import make_datamodule, make_model, make_trainer
@@ -129,6 +129,30 @@ def test_a_loader_made_again_of_all_its_parts_is_the_same(dm: BTCDataModule) -> 
     loader = dm.train_dataloader()
     for one, other in zip(loader, keep_parts(loader), strict=True):
         assert torch.equal(one.origin_time, other.origin_time)
+
+
+class Moving(DataLoader[Batch]):
+    """Moves batches to a device as plain tuples, as Ray Train does; it leaves the sampler be."""
+
+    def __init__(self, base: DataLoader[Batch]) -> None:
+        self.__dict__.update(vars(base))
+        self.base = base
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        return (tuple(field.to("cpu") for field in batch) for batch in self.base)
+
+    def __len__(self) -> int:
+        return len(self.base)
+
+
+def test_a_loader_around_ours_hands_out_the_same_batches(dm: BTCDataModule) -> None:
+    loader = dm.train_dataloader()
+    assert isinstance(loader.sampler, DistributedSampler), "which Ray Train replaces else"
+    around = list(Moving(loader))
+    assert len(around) == len(Moving(loader)) == len(loader)
+    for (x, _, _, times), batch in zip(around, loader, strict=True):
+        assert torch.equal(x, batch.x)
+        assert torch.equal(times, batch.origin_time)
 
 
 def test_a_loader_of_torch_over_the_dataset_of_ours_makes_batches_of_its_windows(
