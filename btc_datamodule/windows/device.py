@@ -91,9 +91,6 @@ class StartsDataset(Dataset[WindowStarts]):
         self.first = first
         self.key = key
 
-    def __repr__(self) -> str:
-        return f"{self.windows!r}, gathered on the device"
-
     def __len__(self) -> int:
         return len(self.windows)
 
