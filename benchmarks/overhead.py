@@ -174,8 +174,8 @@ def timings(dm: BTCDataModule, rounds: int) -> dict[str, float]:
 
 def target(dataset: WindowDataset) -> Callable[[NDArray[np.int64]], object]:
     """What makes ``y`` of origins."""
-    bars = dataset._get_views().bars
-    return lambda origins: dataset._compute_targets(bars, origins)
+    views = dataset._get_views()
+    return lambda origins: dataset._compute_targets(views, origins)
 
 
 def main() -> None:

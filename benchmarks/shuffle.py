@@ -50,9 +50,12 @@ from timing import machine
 
 from btc_datamodule import BTCDataModule
 from btc_datamodule.candles.runs import Runs
+from btc_datamodule.disk.in_use import Identity
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import LogReturn
+from btc_datamodule.features.checking import Extent, SegmentChecks
+from btc_datamodule.features.layout import DTYPES
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS, POOL_BLOCKS
 from btc_datamodule.windows.dataset import WindowDataset, pass_through
@@ -89,12 +92,28 @@ def big_table(folder: Path, gigabytes: float, features: int) -> Table:
             file.write(np.exp(walk).data)
         file.flush()
         os.fsync(file.fileno())
+    extents = {  # of arrays that are never read the place does not matter
+        **{name: Extent(0, 1) for name in DTYPES},
+        "x": Extent(0, 4 * features),
+        "close": Extent(rows * 4 * features, 8),
+    }
+    checks = SegmentChecks(
+        path,
+        None,
+        Identity.of(path.stat()),
+        np.array([0, rows]),
+        extents,
+        np.zeros((1, len(DTYPES), 32), dtype=np.uint8),
+        dm.table.first,
+        dm.table.interval,
+    )
+    checks.fine[:] = True  # the time of reading is asked for, not that of checking
     return replace(
         dm.table,
         path=path,
         rows=rows,
         features=tuple(f"f{n}" for n in range(features)),
-        offsets={"x": 0, "observed": 0, "close": rows * 4 * features},  # observed is never read
+        checks=checks,
     )
 
 

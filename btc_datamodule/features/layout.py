@@ -197,7 +197,7 @@ def read_contents(path: Path, file: "h5py.File") -> Contents:
 
 def _find_arrays(path: Path, file: "h5py.File") -> tuple[dict[str, Extent], tuple[int, int]]:
     """Where the arrays of ``DTYPES`` lie, all of them inside the file, and the shape of ``x``."""
-    shape = find_dataset(path, file, "x").shape or ()
+    shape: tuple[int, ...] = find_dataset(path, file, "x").shape or ()
     if len(shape) != 2 or not 0 < shape[0] <= MOST_ROWS or not shape[1]:
         raise _refuse(path, f"'x' is not a contiguous array of rows and features, but {shape}")
     extents: dict[str, Extent] = {}
