@@ -165,7 +165,7 @@ def test_the_audit_holds_on_classes(tmp_path: Path) -> None:
 
 
 def test_the_audit_finds_classes_that_are_known_at_the_origin(tmp_path: Path) -> None:
-    dm = make_datamodule(tmp_path, target=Known(), end="2021-03-12")
+    dm = make_datamodule(tmp_path, target=Known())
     assert "targets are not known at the origin" in dm.audit(ask_source=False).failed
 
 
