@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from btc_datamodule import BTCDataModule, FractionSplit, StoreError
+from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.disk.in_use import use_file
 from btc_datamodule.errors import UnreadableError
 from btc_datamodule.features import checking, layout
@@ -73,7 +74,7 @@ def test_a_row_that_is_not_as_written_is_named_with_its_array_and_times(
     row = edges[1] + 3
     spoil(table, name, row)
     start, end = (table.find_time(edge) for edge in edges[1:3])
-    first, after = (np.datetime64(each, "s").item().isoformat() + "Z" for each in (start, end))
+    first, after = (format_instant(each) for each in (start, end))
     for read in (
         lambda: table.array(name),
         lambda: table.read(name, slice(row + 1, row + 2)),
