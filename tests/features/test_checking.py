@@ -5,7 +5,7 @@ import os
 import pickle
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +75,12 @@ def test_a_row_that_is_not_as_written_is_named_with_its_array_and_times(
     spoil(table, name, row)
     start, end = (table.find_time(edge) for edge in edges[1:3])
     first, after = (format_instant(each) for each in (start, end))
-    for read in (
+    reads: tuple[Callable[[], Any], ...] = (
         lambda: table.array(name),
         lambda: table.read(name, slice(row + 1, row + 2)),
         lambda: table.pick(name, np.array([row - 1, row - 2])),
-    ):
+    )
+    for read in reads:
         with pytest.raises(StoreError) as caught:
             read()
         assert str(caught.value) == (
