@@ -5,7 +5,7 @@ import os
 import pickle
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from btc_datamodule import BTCDataModule, FractionSplit, StoreError
+from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.disk.in_use import use_file
 from btc_datamodule.errors import UnreadableError
 from btc_datamodule.features import checking, layout
@@ -73,12 +74,13 @@ def test_a_row_that_is_not_as_written_is_named_with_its_array_and_times(
     row = edges[1] + 3
     spoil(table, name, row)
     start, end = (table.find_time(edge) for edge in edges[1:3])
-    first, after = (np.datetime64(each, "s").item().isoformat() + "Z" for each in (start, end))
-    for read in (
+    first, after = (format_instant(each) for each in (start, end))
+    reads: tuple[Callable[[], Any], ...] = (
         lambda: table.array(name),
         lambda: table.read(name, slice(row + 1, row + 2)),
         lambda: table.pick(name, np.array([row - 1, row - 2])),
-    ):
+    )
+    for read in reads:
         with pytest.raises(StoreError) as caught:
             read()
         assert str(caught.value) == (

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origin
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.evaluation.walls import find_train_runs, find_wall
 from btc_datamodule.features import grid, table
+from btc_datamodule.features.layout import RUNS, SEGMENT_DTYPES, combine_digests, hash_array
 from btc_datamodule.features.table import Table
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
@@ -249,10 +251,18 @@ INSIDE: dict[str, Leak] = {
 
 
 def edit_table(dm: BTCDataModule) -> BTCDataModule:
-    """Change one row of the feature file."""
-    mapped = np.memmap(dm.table.path, "<f4", "r+", dm.table.offsets["x"], (dm.table.rows, 1))
-    mapped[300] += 0.01
-    mapped.flush()
+    """Change one row of the feature file, and its digests with it, as a wrong build would."""
+    table = dm.table
+    with h5py.File(table.path, "r+", locking=False) as file:
+        file["x"][300] += 0.01
+        for number, rows in enumerate(table.segments(0, table.rows)):
+            digest = np.frombuffer(hash_array(file["x"][rows]), dtype="u1")
+            file["segment_digest"][number, 0] = table.checks.digests[number, 0] = digest
+        small = {name: file[name][()] for name in (*SEGMENT_DTYPES, *RUNS)}
+        told = dict(file.attrs)
+        file.attrs["digest"] = combine_digests(
+            small["segment_digest"], file["x"].shape, small, told
+        )
     return dm
 
 
