@@ -97,8 +97,8 @@ class Recipe:
     def describes(self, table: Table, header: Header) -> bool:
         """Whether a feature file says of itself what this recipe makes of the candles."""
         says = (table.features, table.max_fill, table.warm_up, table.interval, table.candles)
-        names = tuple(feature.name for feature in self.features)
-        due = (names, self.max_fill, count_warm_up(self.features), header.interval, header.digest)
+        warm_up = count_warm_up(self.features)
+        due = (self.columns, self.max_fill, warm_up, header.interval, header.digest)
         (first, end), (start, stop), (begin, last) = table.span, self.span, header.span
         begins = first == begin if start <= begin else start <= first
         ends = end == last if last <= stop else end < stop + header.interval
