@@ -48,6 +48,13 @@ def test_overhead_gives_the_parts_of_a_batch() -> None:
     assert all(float(value.replace(",", "")) > 0 for value in one.split()[2:6])
 
 
+def test_checking_gives_what_it_costs_with_and_without() -> None:
+    *_, heads, yes, no = run("checking.py", "--rows", "4000").splitlines()
+    assert heads.split() == ["rows", "checked", "setup", "first", "ahead", "batch"]
+    assert [line.split()[:2] for line in (yes, no)] == [["4,000", "yes"], ["4,000", "no"]]
+    assert all(float(value) > 0 for line in (yes, no) for value in line.split()[2:])
+
+
 def test_shuffle_gives_speeds_and_mixing_of_every_order() -> None:
     out = run("shuffle.py", "--gigabytes", "0.02", "--seconds", "0.05", "--lookback", "32")
     orders = ["none", "full", f"block {BLOCK_WINDOWS} x {POOL_BLOCKS}*"]
