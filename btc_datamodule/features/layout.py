@@ -61,6 +61,9 @@ SEGMENT_DTYPES = {
 RUNS = ("holes", "unobserved")
 """Datasets of runs of rows."""
 
+SMALL = (*SEGMENT_DTYPES, *RUNS, "undefined")
+"""All datasets but the arrays with a row per bar: read, and part of the digest, as a whole."""
+
 ATTRIBUTES = {
     **dict.fromkeys(("schema", "first", "interval", "warm_up", "present", "max_fill"), int),
     **dict.fromkeys(("key", "candles", "features", "digest"), str),
@@ -156,7 +159,7 @@ class Contents(NamedTuple):
         interval: seconds, and the grid.
         edges: (s + 1,) int64, the rows at which segments begin, and the one past the last.
         extents: where each array of ``DTYPES`` lies.
-        small: the datasets of ``SEGMENT_DTYPES`` and ``RUNS``, and ``undefined``, by name.
+        small: the datasets of ``SMALL``, by name.
     """
 
     told: dict[str, Any]
@@ -221,7 +224,7 @@ def _find_arrays(path: Path, file: "h5py.File") -> tuple[dict[str, Extent], tupl
 def _read_small(
     path: Path, file: "h5py.File", segments: int, shape: tuple[int, int]
 ) -> dict[str, NDArray[Any]]:
-    """The datasets of ``SEGMENT_DTYPES`` and ``RUNS``, and ``undefined``, by name."""
+    """The datasets of ``SMALL``, by name."""
     found: dict[str, NDArray[Any]] = {}
     items = ((), shape[1:], shape[1:], (len(DTYPES), 32))
     for (name, code), item in zip(SEGMENT_DTYPES.items(), items, strict=True):

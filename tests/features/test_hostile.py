@@ -11,7 +11,7 @@ import pytest
 
 from btc_datamodule import BTCDataModule, StoreError
 from btc_datamodule.audit.verify import verify_table
-from btc_datamodule.features.layout import ATTRIBUTES, RUNS, SEGMENT_DTYPES, combine_digests
+from btc_datamodule.features.layout import ATTRIBUTES, SMALL, combine_digests
 from btc_datamodule.features.table import Table
 from tests.factories import make_datamodule
 from tests.store.test_hostile import bounded
@@ -33,7 +33,7 @@ def find(dm: BTCDataModule) -> Path:
 
 def sign(file: h5py.File) -> None:
     """The digest that belongs to what a file says of itself now, if there can be one."""
-    small = {name: file[name][()] for name in (*SEGMENT_DTYPES, *RUNS)}
+    small = {name: file[name][()] for name in SMALL}
     told = {name: file.attrs[name] for name in ATTRIBUTES}
     file.attrs["digest"] = combine_digests(small["segment_digest"], file["x"].shape, small, told)
 
@@ -135,6 +135,12 @@ LIES: dict[str, Lie] = {
     "a hole at the beginning": put("holes", lambda runs: np.concatenate([[[0, 1]], runs])),
     "no hole": put("holes", lambda runs: runs[:0]),
     "all is observed": put("unobserved", lambda runs: runs[:0]),
+    "a run of no feature": put("undefined", lambda _: np.array([[3, 1, 2]])),
+    "a run of a feature past the end": put("undefined", lambda _: np.array([[0, 1, 10**6]])),
+    "runs of a feature that overlap": put("undefined", lambda _: np.array([[0, 3, 5], [0, 4, 6]])),
+    "features out of order": put("undefined", lambda _: np.array([[1, 3, 5], [0, 7, 8]])),
+    "a billion runs of a feature": swap("undefined", shape=(10**9, 3), dtype="<i8"),
+    "runs of a feature in pairs": swap("undefined", data=np.arange(4).reshape(2, 2)),
     "means of nothing": put("segment_mean", nothing),
     "deviations of nothing": put("segment_squares", nothing),
     "deviations below 0": put("segment_squares", lambda values: -values - 1),

@@ -18,7 +18,7 @@ from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origin
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.evaluation.walls import find_train_runs, find_wall
 from btc_datamodule.features import grid, table
-from btc_datamodule.features.layout import RUNS, SEGMENT_DTYPES, combine_digests, hash_array
+from btc_datamodule.features.layout import SMALL, combine_digests, hash_array
 from btc_datamodule.features.table import Table
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
@@ -258,7 +258,7 @@ def edit_table(dm: BTCDataModule) -> BTCDataModule:
         for number, rows in enumerate(table.segments(0, table.rows)):
             digest = np.frombuffer(hash_array(file["x"][rows]), dtype="u1")
             file["segment_digest"][number, 0] = table.checks.digests[number, 0] = digest
-        small = {name: file[name][()] for name in (*SEGMENT_DTYPES, *RUNS)}
+        small = {name: file[name][()] for name in SMALL}
         told = dict(file.attrs)
         file.attrs["digest"] = combine_digests(
             small["segment_digest"], file["x"].shape, small, told
