@@ -93,8 +93,8 @@ class BTCDataModule(Arguments):
         offset: how long past midnight UTC, or past Monday, bars open, such as 8h; none for 0.
         undefined: what becomes of a bar that is known and for which a feature has no value, such as
             the logarithm of no volume: drop (it counts as not observed, and a warning tells how
-            many windows that costs), flag (0 takes the place of the value, and a last column of x,
-            ``undefined``, is 1 there) or fail (an error).
+            many windows that costs), flag (0 takes the place of the scaled value, and a last
+            column of x, ``undefined``, is 1 there) or fail (an error).
         offline: ask no source: use the candles that are stored.
 
     Raises:

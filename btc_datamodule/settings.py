@@ -29,8 +29,8 @@ from btc_datamodule.evaluation.targets import LogReturn, Target
 from btc_datamodule.features.build import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.layout import BAR_COLUMNS
-from btc_datamodule.features.undefined import FLAG, Undefined
+from btc_datamodule.features.layout import BAR_COLUMNS, FLAG
+from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to_plain_function
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base

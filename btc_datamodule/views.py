@@ -15,6 +15,7 @@ from btc_datamodule.candles.timeline import format_instant, format_interval, for
 from btc_datamodule.checks import shorten
 from btc_datamodule.errors import NotPreparedError
 from btc_datamodule.evaluation.splits import STAGES
+from btc_datamodule.features.layout import FLAG
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages
 
@@ -49,7 +50,8 @@ class Views:
         start = "the first bar" if settings.start is None else format_instant(settings.start)
         end = "the last" if settings.end is None else format_instant(settings.end)
         known = f"{start} to {end}" if stages is None else format_span(stages.table.span)
-        names = shorten([feature.text for feature in settings.features])
+        flag = [FLAG] * settings.recipe.flag
+        names = shorten([*(feature.text for feature in settings.features), *flag])
         lines = [
             f"{type(self).__name__}: {settings.source.name} {settings.source.series}, "
             f"{format_interval(settings.interval)}, {known}",

@@ -66,12 +66,24 @@ def _choose_spans(used: Stages) -> list[Span]:
     starts = {start for start, _ in (*fold.train, *fold.val, *fold.test)}
     rng = np.random.default_rng(0)
     ends = rng.permutation([end for end in starts if low < end <= high]).astype(np.int64).tolist()
-    if used.settings.source.revision is None:
+    if _read_revision(used) is None:
         ends += [table.find_time(row) for row in rng.integers(1, table.rows, ENDS).tolist()]
     else:  # it gives all it has, whatever it is asked
         ends = ends[:1]
     spans = [(max(low, end - ASKED * table.interval), end) for end in ends[:ENDS]]
     return spans or [(max(low, high - ASKED * table.interval), high)]
+
+
+def _read_revision(used: Stages) -> str | None:
+    """The source's revision.
+
+    Raises:
+        UncheckedError: if what it reads is not there any more.
+    """
+    try:
+        return used.settings.source.revision
+    except SourceError as error:
+        raise UncheckedError(f"the source does not answer: {error}") from error
 
 
 def _ask(used: Stages, span: Span) -> Candles:

@@ -81,7 +81,7 @@ def _check_values(
         raise LeakError(f"{feature.name} fails in a fresh process: {told['failed']}")
     column = used.table.x[:, used.table.features.index(feature.name)]
     stored, values = column[rows].astype(np.float64), np.array(told["values"], dtype=np.float64)
-    known = used.table.observed[rows] == 1
+    known = (used.table.observed[rows] == 1) & np.isfinite(stored)
     allowed = TOLERATED * measure_spread(column[:SPREAD_ROWS])
     bad = np.flatnonzero(known & ~np.isclose(values, stored, TOLERATED, allowed))
     if len(bad):

@@ -186,6 +186,8 @@ def check_statistics(stages: Stages) -> Counter[str]:
         high = max(0, min(table.find_row(end), table.rows) - settings.purge)
         rows[first + table.warm_up : high] = True
     rows &= table.observed == 1
+    if settings.recipe.flag:
+        rows &= table.x[:, -1] == 0
     columns = [table.x[rows, column] for column in range(settings.n_features)]
     due = _compute_statistics(settings.scaling, columns)
     compare_statistics("scaler", stages.fitted.scaler, due, 1e-7)

@@ -118,10 +118,15 @@ class Scaler:
             seen = np.ones((*values.shape[:-1], 1), dtype=np.float64)
         else:
             seen = observed.numpy()[..., None].astype(np.float64)
+        absent = np.isnan(values)  # of features that are undefined there
+        if absent.any():
+            seen = seen * ~absent
+            values[absent] = 0
         count = np.maximum(seen.sum(axis=-2, keepdims=True), 1.0)
         values -= (values * seen).sum(axis=-2, keepdims=True) / count
         variance = (values**2 * seen).sum(axis=-2, keepdims=True) / count
         values /= np.maximum(np.sqrt(variance), WINDOW_FLOOR * np.array(self.scale))
+        values[absent] = 0
         x.numpy()[...] = values
         return x
 

@@ -33,6 +33,7 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.layout import (
     BAR_COLUMNS,
     DTYPES,
+    FLAG,
     SCHEMA,
     SEGMENT_DTYPES,
     SINGLE_COLUMNS,
@@ -45,7 +46,6 @@ from btc_datamodule.features.memory import capture_state, check_memory
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.features.undefined import (
-    FLAG,
     JudgedRows,
     find_undefined,
     join_undefined,
@@ -220,7 +220,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check:
             for name, values in stored.items():
                 data[name][rows] = values
             digests.append([hash_array(values) for values in stored.values()])
-            moments.append(Moments.of(judged.x[observed]))
+            moments.append(Moments.of(judged.whole))
             unobserved.append(find_runs(~observed, low))
             undefined.append(find_undefined(judged.undefined, low))
             check_disk()

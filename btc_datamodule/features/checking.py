@@ -153,6 +153,8 @@ class Unread:
 
     def check_all(self) -> None:
         """Check all of them at once."""
+        if self.checks.notice_changes() != self.generation:
+            self._begin()
         self.check_segments(np.flatnonzero(self.pending))
 
     def check(self, first: NDArray[np.int64], length: int) -> None:

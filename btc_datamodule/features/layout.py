@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs
+from btc_datamodule.candles.runs import Runs, subtract_runs
 from btc_datamodule.candles.timeline import LONGEST_DURATION, Interval
 from btc_datamodule.disk.hdf5 import advise_repair, find_dataset, read_attribute
 from btc_datamodule.disk.stored import Stored
@@ -69,6 +69,9 @@ ATTRIBUTES = {
     **dict.fromkeys(("key", "candles", "features", "digest"), str),
 }
 """Type of each attribute of the root; there are no others."""
+
+FLAG = "undefined"
+"""Last column of ``x`` where rows with undefined features are observed: 1 in those, else 0."""
 
 BESIDE_BYTES = 1 << 26
 """What a file may hold beside its arrays, with as much again as these."""
@@ -283,6 +286,8 @@ def _check_facts(
 ) -> None:
     """Raise ``StoreError`` unless what a file says of itself agrees with itself."""
     rows, holes, unobserved = int(edges[-1]), small["holes"], small["unobserved"]
+    left_out = np.concatenate([unobserved, small["undefined"][:, 1:]])
+    counted = subtract_runs(np.array([[0, rows]]), left_out[np.argsort(left_out[:, 0])])
     mean, squares = small["segment_mean"], small["segment_squares"]
     absent = _count_before(holes, edges)[-1]
     agrees = {
@@ -293,7 +298,7 @@ def _check_facts(
         "present": told["present"] == rows - absent,
         "holes": not len(holes) or (holes[0, 0] > 0 and holes[-1, 1] < rows),
         "segment_count": np.array_equal(
-            small["segment_count"], np.diff(edges - _count_before(unobserved, edges))
+            small["segment_count"], np.diff(_count_before(counted, edges))
         ),
         "segment_mean": np.isfinite(mean).all(),
         "segment_squares": np.isfinite(squares).all() and (squares >= 0).all(),

@@ -35,6 +35,7 @@ from btc_datamodule.features.checking import SegmentChecks, Unread
 from btc_datamodule.features.grid import find_outages
 from btc_datamodule.features.layout import (
     DTYPES,
+    FLAG,
     SCHEMA,
     find_segment,
     hash_array,
@@ -225,10 +226,15 @@ class Table:
         return split_segments(self.first, self.interval, low, high)
 
     def observed_rows(self, rows: slice) -> NDArray[np.float32]:
-        """(n, F) float32: the observed rows among ``rows`` of ``x``."""
+        """(n, F) float32: the observed rows among ``rows`` of ``x`` that have all values."""
         seen = self.read("observed", rows).view(np.bool_)
         values: NDArray[np.float32] = self.read("x", rows)[seen]
-        return values
+        return values[~np.isnan(values).any(axis=1)] if self.is_flagged else values
+
+    @property
+    def is_flagged(self) -> bool:
+        """Whether ``x`` may be NaN in observed rows: see ``undefined``."""
+        return len(self.undefined) > 0 and self.features[-1] == FLAG
 
     def get_moments(self, rows: slice) -> Moments:
         """Moments of the observed rows in a slice from ``segments``; part of one is read."""

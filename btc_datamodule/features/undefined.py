@@ -7,7 +7,8 @@ of the first kind are not observed, and nothing brings their bars back. Those of
 often the quiet hours of a market, which a model should see, and a test set should have:
 
     drop    they are not observed either, and whoever opens the file is told how many there are
-    flag    they are observed: the value is 0, and a last column ``undefined`` of ``x`` is 1
+    flag    they are observed: the value is NaN in the file, and 0 in what is handed out, scaled, so
+            that it is in the middle of the others; a last column ``undefined`` of ``x`` is 1
     fail    as drop, and opening the file for training is an error
 """
 
@@ -19,12 +20,10 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Mask, Runs, count_rows, find_runs, join_runs, subtract_runs
 from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.escaping import escape
 from btc_datamodule.features.table import Table
 
 Undefined = Literal["drop", "flag", "fail"]
-
-FLAG = "undefined"
-"""Name of the column of ``x`` that says in which rows a value was put in the place of none."""
 
 
 KEEP = (
@@ -38,7 +37,7 @@ class JudgedRows(NamedTuple):
     """Rows of features, once it is settled which of them count.
 
     Attributes:
-        x: (n, F) float32, or (n, F + 1) with the flag; 0 where not observed.
+        x: (n, F) float32, or (n, F + 1) with the flag; 0 where not observed, NaN where undefined.
         observed: (n,) which rows count as observed.
         undefined: (n, F) where a feature is undefined, in rows in which no value is absent for the
             other reason.
@@ -47,6 +46,12 @@ class JudgedRows(NamedTuple):
     x: NDArray[np.float32]
     observed: Mask
     undefined: Mask
+
+    @property
+    def whole(self) -> NDArray[np.float32]:
+        """The observed rows in which every feature has a value: those that statistics are of."""
+        rows: NDArray[np.float32] = self.x[self.observed & ~self.undefined.any(axis=1)]
+        return rows
 
 
 def judge_rows(
@@ -72,7 +77,7 @@ def judge_rows(
     flagged: Mask = np.any(undefined, axis=1, keepdims=True)
     x = values
     if flag:
-        x = np.concatenate([np.where(undefined, np.float32(0), values), flagged], axis=1)
+        x = np.concatenate([np.where(undefined, np.float32(np.nan), values), flagged], axis=1)
     else:
         counts &= ~flagged[:, 0]
     x = x.astype(np.float32, copy=False)
@@ -131,8 +136,8 @@ def list_undefined(table: Table) -> list[str]:
     for name, runs in find_features(table).items():
         first, last = (table.find_time(int(row)) for row in (runs[0, 0], runs[-1, 1] - 1))
         told.append(
-            f"{name} in {count_rows(runs):,} of {table.rows:,} bars ({format_instant(first)} to "
-            f"{format_instant(last)})"
+            f"{escape(name)} in {count_rows(runs):,} of {table.rows:,} bars "
+            f"({format_instant(first)} to {format_instant(last)})"
         )
     return told
 

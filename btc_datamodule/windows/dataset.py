@@ -164,6 +164,8 @@ class WindowDataset(Dataset[Batch]):
             observed = seen.view(torch.bool)
         if not views.scaled:
             self.scaler.apply_(x, None if self.complete else observed)
+            if self.table.is_flagged:
+                torch.nan_to_num_(x)
             if not self.complete and not observed.all():
                 x.masked_fill_(~observed.unsqueeze(-1), 0.0)
         return x, observed
@@ -184,6 +186,8 @@ class WindowDataset(Dataset[Batch]):
         """
         rows, table = slice(low, high), self.table
         x = self.scaler.apply_(torch.from_numpy(np.array(table.read("x", rows)))).numpy()
+        if table.is_flagged:
+            x[np.isnan(x)] = 0
         x[table.read("observed", rows) == 0] = 0
         return x
 

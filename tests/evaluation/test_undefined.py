@@ -86,6 +86,28 @@ def test_flagged_bars_hold_0_and_a_last_column_says_so(tmp_path: Path, source: C
     assert dm.audit(ask_source=False).passed
 
 
+@pytest.mark.parametrize("scaling", ["train", "robust", "window"])
+def test_a_flagged_bar_is_in_the_middle_of_what_is_scaled_and_no_statistic_counts_it(
+    tmp_path: Path, source: CandleFile, scaling: str
+) -> None:
+    dm = make(tmp_path, source=source, undefined="flag", scaling=scaling)
+    ahead, rows = dm.dataset("train"), dm.dataset("train")
+    rows.ahead_bytes = 0
+    batch, other = (each[np.arange(len(each))] for each in (ahead, rows))
+    for one, same in zip(batch, other, strict=True):
+        assert one.numpy().tobytes() == same.numpy().tobytes()
+    at = (batch.origin_time.numpy() - START) // HOUR
+    flags = np.isin(at[:, None] + np.arange(-3, 1), QUIET)
+    assert flags.any()
+    assert (batch.x[:, :, 1].numpy()[flags] == 0).all()
+    assert np.isfinite(batch.x.numpy()).all()
+    volume = np.delete(dm.table.bars("volume")[1:160], np.array(QUIET[:3]) - 1)
+    due = {"train": np.log(volume).mean(), "robust": np.median(np.log(volume)), "window": 0}
+    assert dm.scaler.center[1] == pytest.approx(due[scaling], rel=1e-6)
+    assert dm.scaler.scale[2] == 1
+    assert dm.audit(ask_source=False).passed
+
+
 def test_fail_is_an_error_that_names_the_feature(tmp_path: Path, source: CandleFile) -> None:
     dm = make(tmp_path, source=source, undefined="fail", ready=False)
     dm.prepare_data()

@@ -96,6 +96,18 @@ def test_a_row_that_is_not_as_written_is_named_with_its_array_and_times(
     assert Table.open(table.path).array(name)[row].any() or name in ("x", "observed")
 
 
+def test_rows_that_are_picked_again_are_those_that_were_written(table: Table) -> None:
+    rows = np.array([3, 4])
+    before = table.pick("close", rows)
+    spoil(table, "volume", 3)
+    os.utime(table.path, ns=(1, 1))  # it was written to, however fast
+    np.testing.assert_array_equal(table.pick("close", rows), before)
+    spoil(table, "close", 3)
+    os.utime(table.path, ns=(2, 2))
+    with pytest.raises(StoreError, match="'close' between .* is not what was written"):
+        table.pick("close", rows)
+
+
 def test_each_segment_of_each_array_is_hashed_once(
     table: Table, hashed: list[tuple[int, int]]
 ) -> None:

@@ -26,7 +26,8 @@ def test_flagged_rows_are_observed_with_0_and_a_column_that_says_so() -> None:
     values[[2, 4], 1] = NAN
     judged = judge_rows(values, [1, 2], outage, flag=True)
     assert np.flatnonzero(judged.observed).tolist() == [1, 2, 5, 6, 7]
-    assert judged.x[2].tolist() == [5, 0, 1]
+    np.testing.assert_array_equal(judged.x[2], [5, NAN, 1])
+    assert judged.whole.tolist() == [[5, 5, 0]] * 4
     assert judged.x[4].tolist() == [0, 0, 0]  # the second looks back into the outage
     assert judged.x[5].tolist() == [5, 5, 0]
     assert judged.undefined.tolist() == [[False, row == 2] for row in range(8)]
