@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from btc_datamodule import Simulator
+from btc_datamodule import CandleFile, Simulator
 from btc_datamodule.audit import blindness
 from btc_datamodule.audit.compare import compare, list_arrays
 from btc_datamodule.audit.twins import vary_candles
@@ -27,7 +27,7 @@ from tests.audit.planted.leak import (
     make_candles,
 )
 from tests.audit.test_clean import add_noise
-from tests.factories import HOUR, START
+from tests.factories import HOUR, START, candles_of, make_datamodule
 
 
 def test_nothing_is_left_behind_and_nothing_is_changed(
@@ -176,3 +176,15 @@ def test_the_command_prints_the_report_and_exits_with_0_or_1(
     (error,) = said.err.strip().splitlines()
     broken = "; ".join((TRAIN_BLIND, VAL_BLIND, STATISTICS))
     assert error == f"btc-datamodule: error: 3 guarantees do not hold: {broken}"
+
+
+def test_a_file_that_is_gone_is_no_failure_of_the_source(tmp_path: Path) -> None:
+    path = tmp_path / "hours.csv"
+    candles_of(np.ones(400, dtype=bool)).to_polars().write_csv(path)
+    dm = make_datamodule(tmp_path, source=CandleFile(str(path)), lookback=4, horizon=1)
+    path.unlink()
+    found = {each.guarantee: each for each in dm.audit().findings}
+    source = found.pop("the source tells the same when asked for less")
+    assert source.passed is None
+    assert "hours.csv: no such file" in source.detail
+    assert all(each.passed for each in found.values())

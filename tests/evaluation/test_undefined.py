@@ -3,6 +3,7 @@
 import warnings
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -106,6 +107,22 @@ def test_a_flagged_bar_is_in_the_middle_of_what_is_scaled_and_no_statistic_count
     assert dm.scaler.center[1] == pytest.approx(due[scaling], rel=1e-6)
     assert dm.scaler.scale[2] == 1
     assert dm.audit(ask_source=False).passed
+
+
+def test_flagged_bars_come_alike_from_a_device(tmp_path: Path, source: CandleFile) -> None:
+    options: dict[str, Any] = {"source": source, "undefined": "flag", "shuffle": "none"}
+    host = next(iter(make(tmp_path, **options).train_dataloader()))
+    dm = make(tmp_path, gather="device", **options)
+    device = dm.transfer_batch_to_device(next(iter(dm.train_dataloader())), "cpu", 0)
+    for one, other in zip(host, device, strict=True):
+        assert one.numpy().tobytes() == other.numpy().tobytes()
+
+
+def test_a_name_is_shown_escaped(tmp_path: Path, source: CandleFile) -> None:
+    named = Feature("quiet\x1b[31m", 1, pl.col("volume").log())
+    with pytest.warns(UserWarning, match="left out") as told:
+        make(tmp_path, source=source, features=["log_return", named])
+    assert r"quiet\x1b[31m in 5 of 200 bars" in str(told[0].message)
 
 
 def test_fail_is_an_error_that_names_the_feature(tmp_path: Path, source: CandleFile) -> None:

@@ -104,7 +104,7 @@ def test_rows_that_are_picked_again_are_those_that_were_written(table: Table) ->
     np.testing.assert_array_equal(table.pick("close", rows), before)
     spoil(table, "close", 3)
     os.utime(table.path, ns=(2, 2))
-    with pytest.raises(StoreError, match="'close' between .* is not what was written"):
+    with pytest.raises(StoreError, match=r"'close' between .* is not what was written"):
         table.pick("close", rows)
 
 
