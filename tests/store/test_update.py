@@ -25,7 +25,7 @@ from btc_datamodule.candles.timeline import Span
 from btc_datamodule.errors import SourceError, StoreError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import read_candles, read_header, write_candles
+from btc_datamodule.store.candle_file import read_candles, read_header
 from btc_datamodule.store.locating import locate_series
 from btc_datamodule.store.update import Update, update
 from tests.factories import HOUR, T0, candles_of, changed
@@ -164,38 +164,6 @@ def test_a_span_without_any_bars_is_remembered_too(path: Path) -> None:
         result = run(path, source, 5, 30)
     assert source.asked == [rows(5, 30)]
     assert (result.header.rows, result.header.covered) == (5, (rows(0, 30),))
-
-
-def test_a_first_download_without_a_candle_settles_nothing(path: Path) -> None:
-    source = Scripted(candles_of(np.zeros(3, dtype=bool)))
-    for _ in range(2):
-        with pytest.raises(SourceError) as caught:
-            run(path, source, 5, 30)
-        assert str(caught.value) == (
-            "scripted BTC: asked from 2020-01-01T05:00:00Z to 2020-01-02T06:00:00Z, the source has "
-            "no candles there (script): check the name of the market and `start` and `end`"
-        )
-        assert not path.parent.exists()
-    assert source.asked == [rows(5, 30)] * 2
-    assert run(path, Scripted(), 5, 30).header.rows == HOLED[5:30].sum()
-
-
-def test_a_candle_file_of_before_that_has_no_candle_settles_nothing(path: Path) -> None:
-    nothing = candles_of(np.zeros(3, dtype=bool))
-    write_candles(
-        path,
-        [nothing],
-        source="scripted",
-        series="BTC",
-        interval=HOUR,
-        columns=(),
-        covered=[rows(0, 60)],
-        revision="",
-        provenance=[],
-    )
-    with pytest.raises(SourceError, match="the source has no candles there"):
-        run(path, Scripted(nothing), 0, 30)
-    assert run(path, Scripted(), 0, 30).added == HOLED[:30].sum()
 
 
 def test_an_empty_span_asks_nothing_and_makes_an_empty_file(path: Path) -> None:
@@ -377,75 +345,6 @@ def test_what_a_killed_write_left_is_swept_away(path: Path) -> None:
     folder.mkdir()
     run(path, Scripted(), 0, 20)
     assert (leftover.exists(), folder.exists()) == (False, True)
-
-
-# --- what lies beside a candle file ---------------------------------------------------------------
-
-
-def put_part(path: Path, name: str, **given: Any) -> Path:
-    part = path.with_suffix(".parts") / name
-    candles = candles_of(HOLED).slice(*rows(30, 40))
-    about: dict[str, Any] = {"source": "scripted", "series": "BTC", "interval": HOUR} | given
-    about |= {"columns": candles.columns, "covered": [rows(30, 40)]}
-    write_candles(part, [candles], revision="", provenance=[], **about)
-    return part
-
-
-@pytest.mark.parametrize(
-    ("other", "told"),
-    [
-        ({"source": "kraken"}, "kraken BTC 1h"),
-        ({"series": "ETH"}, "scripted ETH 1h"),
-        ({"interval": 1800}, "scripted BTC 30m"),
-    ],
-)
-def test_a_part_of_another_series_is_named_and_not_merged(
-    path: Path, other: dict[str, Any], told: str
-) -> None:
-    for span in ((0, 10), (0, 50)):  # one that it could be taken for merged into, and one to merge
-        part = put_part(path, "000000.h5", **other)
-        with pytest.raises(StoreError) as caught:
-            run(path, Scripted(), *span)
-        assert str(caught.value) == (
-            f"{part} holds {told} bars, not scripted BTC 1h: delete it, and run "
-            "`btc-datamodule prepare`"
-        )
-        part.unlink()
-        run(path, Scripted(), *span)
-    assert_same(read_candles(path), Scripted().candles.slice(*rows(0, 50)))
-
-
-def test_a_part_of_this_series_is_merged_and_what_is_no_part_stays(path: Path) -> None:
-    put_part(path, "000007.h5")
-    other = put_part(path, "old.h5", series="ETH")
-    source = Scripted()
-    run(path, source, 0, 60)
-    assert source.asked == [rows(0, 30), rows(40, 60)]
-    assert [*path.with_suffix(".parts").iterdir()] == [other]
-
-
-@pytest.mark.parametrize("junk", [b"", b"no part"])
-def test_a_complete_file_is_used_whatever_lies_beside_it_and_whoever_writes(
-    path: Path, junk: bytes
-) -> None:
-    before = run(path, Scripted(), 0, 30).header
-    path.with_name("candles.h5.77.tmp").write_bytes(b"half a file")
-    path.with_suffix(".parts").mkdir()
-    path.with_suffix(".parts").joinpath("000000.h5").write_bytes(junk)
-    source = Scripted()
-    with FileLock(path.with_suffix(".lock")):
-        found = update(path, source, HOUR, *rows(0, 30), lock_timeout=0)
-    assert (found.header, found.added, found.notes, source.asked) == (before, 0, (), [])
-    with pytest.raises(StoreError, match=r"000000\.h5 is not an HDF5 file: move it away"):
-        run(path, source, 0, 40)
-
-
-def test_a_file_where_the_folder_of_parts_belongs_is_named(path: Path) -> None:
-    path.parent.mkdir(parents=True)
-    path.with_suffix(".parts").write_text("mine")
-    with pytest.raises(StoreError, match=r"candles\.parts is no folder, .*: move it away and run"):
-        run(path, Scripted(), 0, 10)
-    assert path.with_suffix(".parts").read_text() == "mine"
 
 
 # --- sources that answer everything at once -----------------------------------------------------
