@@ -5,6 +5,7 @@ again if nothing else has come to lie in them, and the lock file with them: a wr
 before it writes leaves nothing. Who waits for a lock file that was removed meanwhile begins anew.
 """
 
+import errno
 import logging
 import math
 import os
@@ -95,11 +96,24 @@ def _try_once(lock: FileLock, path: Path, made: list[Path]) -> bool:
             lock.acquire(timeout=0)
             if path.stat().st_ino == before:
                 return True
-    except (Timeout, FileNotFoundError):  # held, or just removed with its folder
+    except Timeout:  # held
         pass
+    except FileNotFoundError:  # just removed with its folder
+        if path.is_symlink():
+            raise _refuse(path, "a link to nowhere") from None
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.ELOOP):
+            raise
+        raise _refuse(path, error.strerror) from None
     # What was locked is not what others find there: its holder removed it before letting go.
     lock.release()
     return False
+
+
+def _refuse(path: Path, what: str) -> StoreError:
+    return StoreError(
+        f"{path} is no file that can be locked ({what}): move it away and run this again"
+    )
 
 
 def _make_folders(folder: Path, made: list[Path]) -> None:

@@ -7,6 +7,7 @@ history. Every feature is checked for look-ahead on real rows on the way.
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,7 +53,8 @@ from btc_datamodule.features.undefined import (
     judge_rows,
 )
 from btc_datamodule.progress import show_step
-from btc_datamodule.store.candle_file import CandleReader, Header
+from btc_datamodule.store.candle_file import CandleReader, Header, check_content
+from btc_datamodule.store.parts import list_leftovers
 
 KEPT_SECONDS = 86_400
 
@@ -128,9 +130,15 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
         path = locate_table(candle_path, key)
         if _is_whole(path, key):  # which needs no lock, nor permission to write
             return path
+        if not os.access(path.parent, os.W_OK):
+            raise StoreError(
+                f"{path.parent} has no feature file for these features and this span, and cannot "
+                "be written: prepare it as a user who may write there, or put the candles into a "
+                "`data_dir` that can be written"
+            )
         with hold_lock(candle_path.with_name("features.lock")):
             with explain_write_errors(path):
-                for leftover in path.parent.glob("features-*.h5.*.tmp"):
+                for leftover in list_leftovers(path.parent, "features-*.h5"):
                     leftover.unlink()  # of a process that was killed: the lock is held
             if not _is_whole(path, key):  # who held the lock may have built it
                 _check_columns(recipe.features, reader.header)
@@ -168,6 +176,8 @@ def _check_columns(features: Sequence[Feature], header: Header) -> None:
 def _remove_stale(candle_path: Path, header: Header) -> None:
     """Remove feature files of candles as they no longer are, which nobody uses."""
     for path in candle_path.parent.glob("features-*.h5"):
+        if not os.path.isfile(path):  # noqa: PTH113 (which is False for any link to nowhere)
+            continue
         if time.time() - path.stat().st_atime >= KEPT_SECONDS and _is_stale(path, header):
             with claim_unused(path) as unused:
                 if unused:
@@ -189,6 +199,7 @@ def _is_stale(path: Path, header: Header) -> bool:
 
 
 def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check: bool) -> None:
+    check_content(reader)
     grid = Grid.of(reader, recipe.span, recipe.max_fill)
     warm = count_warm_up(recipe.features)
     if grid.rows <= warm:

@@ -179,17 +179,41 @@ def read_candles(path: str | Path) -> Candles:
     """All candles of a candle file at once.
 
     Raises:
-        StoreError: if the file is missing, damaged, or not a candle file of this schema.
+        StoreError: if the file is missing, damaged, not a candle file of this schema, or does not
+            hold the candles that were written to it.
     """
     path = Path(path)
     with CandleReader(path) as reader, explain_damage(path):
         header, low = reader.header, 0
+        digest = ContentDigest(header.interval)
         columns = {name: np.empty(header.rows, _choose_dtype(name)) for name in header.columns}
         for chunk in reader.chunks():  # what is no candle ends it before memory is full
             for name, column in columns.items():
                 column[low : low + len(chunk)] = chunk[name]
             low += len(chunk)
+            digest.update(chunk)
+        check_digest(path, header, digest)
         return Candles(header.interval, columns)
+
+
+def check_content(reader: CandleReader) -> None:
+    """Read a candle file once, a chunk at a time, and compare its content with its digest.
+
+    Raises:
+        StoreError: if it does not hold the candles that were written to it, or is damaged.
+    """
+    digest = ContentDigest(reader.header.interval)
+    for chunk in reader.chunks():
+        digest.update(chunk)
+    check_digest(reader.path, reader.header, digest)
+
+
+def check_digest(path: Path, header: Header, digest: ContentDigest) -> None:
+    """Raise ``StoreError`` unless the digest of all candles of a file is the one it says."""
+    if digest.hexdigest() != header.digest:
+        raise StoreError(
+            f"{path}: the candles are not those that were written: {advise_repair(path)}"
+        )
 
 
 def read_header(path: Path) -> Header:

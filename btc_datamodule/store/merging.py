@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import Candles, ContentDigest, make_empty, merge
 from btc_datamodule.candles.timeline import floor_to, format_instant, unite
-from btc_datamodule.disk.hdf5 import advise_repair
-from btc_datamodule.errors import StoreError
 from btc_datamodule.store.candle_file import (
     CHUNK_ROWS,
     CandleReader,
     Header,
     Provenance,
+    check_digest,
     read_header,
 )
 
@@ -71,10 +70,7 @@ class Merge:
                 self.added += len(chunk)
                 yield chunk
         for file, header, digest in zip(self.files, self.headers, digests, strict=True):
-            if digest.hexdigest() != header.digest:
-                raise StoreError(
-                    f"{file}: the candles are not those that were written: {advise_repair(file)}"
-                )
+            check_digest(file, header, digest)
 
     def describe(self) -> Iterator[str]:
         """Notes for a person, one sentence each, once ``chunks`` is through."""

@@ -1,12 +1,21 @@
 """Parts: what a source has answered, on disk as small candle files until all of it is merged."""
 
-import shutil
+import os
+import re
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from btc_datamodule.candles.series import concatenate
-from btc_datamodule.candles.timeline import Span, format_instant, is_covered, unite
+from btc_datamodule.candles.timeline import (
+    Span,
+    format_instant,
+    format_interval,
+    is_covered,
+    unite,
+)
 from btc_datamodule.disk.atomic import explain_write_errors
+from btc_datamodule.errors import StoreError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store.candle_file import Header, Provenance, read_header, write_candles
 
@@ -15,6 +24,9 @@ PART_ROWS = 1 << 18
 
 PART_SECONDS = 10.0
 """How long candles are gathered, at most, before they are written as a part."""
+
+_NUMBER = re.compile(r"[0-9]{1,18}")
+"""What parts are named by; a file of another name is not ours."""
 
 
 class Parts:
@@ -43,18 +55,38 @@ class Parts:
         self.flush()
 
     def list_files(self) -> list[Path]:
-        """The parts on disk, in the order in which they were written."""
-        return sorted(self.folder.glob("*.h5"))
+        """The parts on disk, in the order in which they were written.
+
+        Raises:
+            StoreError: if something else lies where their folder belongs.
+        """
+        if os.path.lexists(self.folder) and not self.folder.is_dir():
+            raise StoreError(
+                f"{self.folder} is no folder, and what a source answers is kept in one of that "
+                "name: move it away and run `btc-datamodule prepare` again"
+            )
+        return sorted(file for file in self.folder.glob("*.h5") if _NUMBER.fullmatch(file.stem))
+
+    def read_headers(self) -> dict[Path, Header]:
+        """What the parts on disk say of themselves, by their paths.
+
+        Raises:
+            StoreError: if one cannot be read, or is of another series than the candle file.
+        """
+        return {file: self._read_header(file) for file in self.list_files()}
 
     def read_covered(self) -> list[Span]:
         """The spans that the parts on disk have answers for."""
-        return [span for file in self.list_files() for span in read_header(file).covered]
+        return [span for header in self.read_headers().values() for span in header.covered]
 
     def discard(self) -> None:
-        """Delete all parts."""
-        if self.folder.exists():
-            with explain_write_errors(self.folder):
-                shutil.rmtree(self.folder)
+        """Delete all parts, and what was half written of one; what else lies there stays."""
+        with explain_write_errors(self.folder):
+            for file in (*self.list_files(), *list_leftovers(self.folder, "*.h5")):
+                file.unlink()
+            with suppress(FileNotFoundError):
+                if not any(self.folder.iterdir()):
+                    self.folder.rmdir()
 
     def discard_merged(self, stored: Header) -> None:
         """Delete parts that a process merged into the candle file and was killed before deleting.
@@ -62,8 +94,8 @@ class Parts:
         Merged again, they would give the same candles, with their provenance twice.
         """
         when = self.path.stat().st_mtime_ns
-        for file in self.list_files():
-            merged = is_covered(read_header(file).covered, stored.covered)
+        for file, header in self.read_headers().items():
+            merged = is_covered(header.covered, stored.covered)
             if merged and file.stat().st_mtime_ns < when:
                 with explain_write_errors(file):
                     file.unlink()
@@ -103,3 +135,23 @@ class Parts:
             compress=False,
         )
         self._blocks = []
+
+    def _read_header(self, file: Path) -> Header:
+        header = read_header(file)
+        found = (header.source, header.series, header.interval)
+        if found != (self.source.name, self.source.series, self.interval):
+            raise StoreError(
+                f"{file} holds {header.source:.80} {header.series:.80} "
+                f"{format_interval(header.interval)} bars, not {self.source.name} "
+                f"{self.source.series} {format_interval(self.interval)}: delete it, and run "
+                "`btc-datamodule prepare`"
+            )
+        return header
+
+
+def list_leftovers(folder: Path, name: str) -> list[Path]:
+    """What processes that were killed while they wrote a file of ``name`` have left.
+
+    Or what one writes just now, if it is not kept from it by a lock.
+    """
+    return [file for file in folder.glob(f"{name}.*.tmp") if os.path.isfile(file)]  # noqa: PTH113

@@ -23,7 +23,7 @@ from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, unite
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
-from btc_datamodule.errors import AbsentError, ConfigError, SourceError
+from btc_datamodule.errors import AbsentError, ConfigError, SourceError, StoreError
 from btc_datamodule.escaping import escape
 from btc_datamodule.progress import Step, show_step
 from btc_datamodule.sources.base import Block, Source
@@ -43,7 +43,7 @@ from btc_datamodule.store.notes import (
     describe_set_aside,
     find_absences,
 )
-from btc_datamodule.store.parts import Parts
+from btc_datamodule.store.parts import Parts, list_leftovers
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,12 @@ class _Wanted:
     refresh: bool
     whole: bool
 
+    def list_lacking(self, known: list[Span]) -> list[Span]:
+        """The spans that are to be asked for where ``known`` are settled."""
+        if self.refresh:
+            return [self.span] if self.span[0] < self.span[1] else []
+        return subtract(self.span, known)
+
     def is_welcome(self, missing: Span, known: list[Span]) -> bool:
         """Whether a missing span is one of latest bars, which nobody needs where others are known.
 
@@ -97,14 +103,10 @@ class _Plan:
     Attributes:
         stored: header of the candle file; None if there is none.
         missing: the spans to ask for, and whether each is needed.
-        is_done: whether nothing is to be asked or written.
-        is_enough: whether what is stored would do, though there is something to do.
     """
 
     stored: Header | None
     missing: tuple[tuple[Span, bool], ...]
-    is_done: bool
-    is_enough: bool
 
 
 class _SilentError(Exception):
@@ -164,13 +166,15 @@ def update(
         whole=revision is not None,
     )
     parts = Parts(path, source, interval, revision or "")
-    plan = _make_plan(parts, wanted)
-    if plan.stored is not None and plan.is_done:  # nor is a lock needed
-        return Update(plan.stored, 0, ())
-    if plan.stored is not None and plan.is_enough and not os.access(path.parent, os.W_OK):
+    stored, kept = _read_kept(parts, wanted)
+    lacking = wanted.list_lacking(kept)
+    if stored is not None and not lacking:  # nor is a lock needed: what was left can wait
+        return Update(stored, 0, ())
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        if stored is None or not all(wanted.is_welcome(span, kept) for span in lacking):
+            raise StoreError(_describe_unwritable(path, stored, lacking))
         problem = f"{path.parent} cannot be written, so that nothing is added"
-        told = (describe_fallback(label, problem, plan.stored),) if plan.missing else ()
-        return Update(plan.stored, 0, told)
+        return Update(stored, 0, (describe_fallback(label, problem, stored),))
     with hold_lock(path.with_suffix(".lock"), lock_timeout):
         return _update_locked(parts, wanted)
 
@@ -198,39 +202,55 @@ def use_stored(
         notes.append(
             f"{label}: stored are candles from {stored}, and `offline: true` asks for no others"
         )
-    return Update(header, 0, tuple(notes))
+    return Update(header, 0, tuple(map(escape, notes)))
+
+
+def _read_kept(parts: Parts, wanted: _Wanted) -> tuple[Header | None, list[Span]]:
+    """The header of the candle file, None if there is none, and the spans that it settles."""
+    path, source = parts.path, parts.source
+    if not path.exists():
+        return None, []
+    stored = read_header(path)
+    check_series(path, stored, source.name, source.series, parts.interval)
+    if wanted.whole:
+        return stored, [wanted.span] if stored.revision == parts.revision else []
+    return stored, [*stored.covered] if stored.rows else []  # without a candle nothing is settled
 
 
 def _make_plan(parts: Parts, wanted: _Wanted) -> _Plan:
-    """Look at what is stored, and tell what is missing."""
-    path, source = parts.path, parts.source
-    stored = read_header(path) if path.exists() else None
-    if stored:
-        check_series(path, stored, source.name, source.series, parts.interval)
-    kept = [] if stored is None else [*stored.covered]
-    if stored and wanted.whole:
-        kept = [wanted.span] if stored.revision == parts.revision else []
+    """Look at what is stored, in parts too, and tell what is missing. The lock is held."""
+    stored, kept = _read_kept(parts, wanted)
     known = kept if wanted.whole else [*kept, *parts.read_covered()]
-    everything = [wanted.span] if wanted.span[0] < wanted.span[1] else []
-    missing = everything if wanted.refresh else subtract(wanted.span, known)
-    lacking = everything if wanted.refresh else subtract(wanted.span, kept)
     return _Plan(
         stored,
-        tuple((span, not (stored and wanted.is_welcome(span, known))) for span in missing),
-        is_done=not missing and not parts.list_files() and not _list_leftovers(path),
-        is_enough=stored is not None and all(wanted.is_welcome(span, kept) for span in lacking),
+        tuple(
+            (span, not (stored and wanted.is_welcome(span, known)))
+            for span in wanted.list_lacking(known)
+        ),
     )
 
 
-def _list_leftovers(path: Path) -> list[Path]:
-    """What processes that were killed while they wrote have left, or one writes just now."""
-    return [*path.parent.glob(f"{path.name}.*.tmp")]
+def _describe_unwritable(path: Path, stored: Header | None, lacking: list[Span]) -> str:
+    """What is missing in a candle file whose folder cannot be written, and the ways out."""
+    if stored is None:
+        return (
+            f"{path} does not exist, and its folder cannot be written: set a `data_dir` that can, "
+            "or that has the candles"
+        )
+    what = "what its source says now"
+    if not stored.revision:
+        span = f"{format_instant(lacking[0][0])} to {format_instant(lacking[-1][1])}"
+        what = f"bars from {span} that are wanted"
+    return (
+        f"{path} lacks {what}, and its folder cannot be written: set `offline: true` to take what "
+        "is stored, or a `data_dir` that can be written"
+    )
 
 
 def _update_locked(parts: Parts, wanted: _Wanted) -> Update:
     path, source, interval = parts.path, parts.source, parts.interval
     with explain_write_errors(path):
-        for leftover in _list_leftovers(path):
+        for leftover in list_leftovers(path.parent, path.name):
             leftover.unlink()
     if path.exists():
         parts.discard_merged(read_header(path))
@@ -255,6 +275,7 @@ def _update_locked(parts: Parts, wanted: _Wanted) -> Update:
                         absent += [] if wanted.whole else find_absences(block, interval)
     except _SilentError as error:
         silence = error.__cause__
+    _refuse_nothing(parts, plan)
     added, told = 0, list[str]()
     if parts.list_files() or plan.stored is None or (wanted.whole and plan.missing):
         added, told = _commit(parts, wanted)
@@ -267,6 +288,27 @@ def _update_locked(parts: Parts, wanted: _Wanted) -> Update:
     if silence is not None:
         told.append(describe_fallback(f"{source.name} {source.series}", str(silence), header))
     return Update(header, added, tuple(map(escape, (*notes, *told))))
+
+
+def _refuse_nothing(parts: Parts, plan: _Plan) -> None:
+    """Raise ``SourceError`` if no candle is stored, and none came of all that was answered.
+
+    It would be settled for good; what is more likely is that something else was meant.
+    """
+    headers = parts.read_headers().values()
+    known = [*headers, *([] if plan.stored is None else [plan.stored])]
+    if not headers or any(header.rows for header in known):
+        return
+    covered = unite(span for header in headers for span in header.covered)
+    start, end = format_instant(covered[0][0]), format_instant(covered[-1][1])
+    origin = next((each.origin for header in headers for each in header.provenance), "")
+    parts.discard()
+    where = ", or `source.base_url`" if hasattr(parts.source, "base_url") else ""
+    raise SourceError(
+        f"{parts.source.name} {parts.source.series}: asked from {start} to {end}, the source has "
+        f"no candles there{origin and f' ({origin:.200})'}: check the name of the market and "
+        f"`start` and `end`{where}"
+    )
 
 
 def _fetch(

@@ -238,10 +238,13 @@ def test_parts_that_are_merged_but_still_there_are_not_merged_again(tmp_path: Pa
     assert list(path.with_suffix(".parts").glob("*.h5"))
     before = path.read_bytes()
     found = update(path, Simulator(seed=4), 60, T0, T0 + 86_400)
-    assert path.read_bytes() == before
+    assert path.read_bytes() == before  # it is complete: the next writer forgets them
+    alone = tmp_path / "alone" / "candles.h5"
+    for end in (T0 + 86_400, T0 + 90_000):
+        found = update(path, Simulator(seed=4), 60, T0, end)
+        one = update(alone, Simulator(seed=4), 60, T0, end)
+        assert facts(found.header) == facts(one.header)
     assert not path.with_suffix(".parts").exists()
-    alone = update(tmp_path / "alone" / "candles.h5", Simulator(seed=4), 60, T0, T0 + 86_400)
-    assert facts(found.header) == facts(alone.header)
 
 
 # --- several at once ----------------------------------------------------------------------------
