@@ -32,6 +32,13 @@ def shorten(names: Sequence[str], most: int = 6) -> str:
     return f"{', '.join(names[:most])}{more}"
 
 
+def name_type(thing: Any) -> str:
+    """The type of something that is too large to show, such as ``polars.DataFrame``."""
+    kind = type(thing)
+    package = kind.__module__.partition(".")[0]
+    return kind.__name__ if package == "builtins" else f"{package}.{kind.__name__}"
+
+
 def unwrap(value: Any) -> Any:
     """A number of numpy's as Python's own, so that YAML and checkpoints can hold it."""
     return value.item() if isinstance(value, np.number | np.bool_) else value

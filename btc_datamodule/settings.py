@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from datetime import date
 from functools import cached_property
+from os import PathLike
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -20,7 +21,7 @@ from btc_datamodule.candles.timeline import (
     parse_instant,
     parse_interval,
 )
-from btc_datamodule.checks import check_whole_number
+from btc_datamodule.checks import check_whole_number, name_type
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.origins import SampleShape
 from btc_datamodule.evaluation.scaling import SCALINGS, Scaling
@@ -345,6 +346,12 @@ def check_options(given: Mapping[str, Any]) -> None:
     check_whole_number("seed", given["seed"])
     check_choice("shuffle", given["shuffle"], ("full", "block", "none"))
     check_choice("gather", given["gather"], ("host", "device"))
+    transform = given["transform"]
+    if transform is not None and not callable(transform):
+        raise ConfigError(
+            f"transform is {transform!r:.80}: give a function itself, from Batch to Batch; its "
+            "import path as a text is for YAML and the command line"
+        )
     check_choice("start_method", given["start_method"], (None, "fork", "spawn", "forkserver"))
     if given["refresh"] and given["offline"]:
         raise ConfigError(
@@ -382,9 +389,19 @@ def _choose_object(name: str, given: Any) -> Any:
     """The object given for an argument of ``KINDS``, or the one that stands for None."""
     kind, default = KINDS[name]
     thing = default() if given is None else given
-    if not isinstance(thing, kind):
-        raise ConfigError(f"{name} is {thing!r}: it must be an object such as {default.__name__}()")
-    return thing
+    if isinstance(thing, kind):
+        return thing
+    if isinstance(thing, type) and issubclass(thing, kind):
+        raise ConfigError(f"{name} is the class {thing.__name__}: give an object, with () after it")
+    plain = isinstance(thing, str | int | float | PathLike)
+    what = repr(thing) if plain else f"of type {name_type(thing)}"
+    if name == "source" and isinstance(thing, str | PathLike):
+        right = f"for a file write CandleFile({str(thing)!r})"
+    elif name == "source" and hasattr(thing, "columns"):
+        right = "write the table to a file, such as candles.csv, and give CandleFile('candles.csv')"
+    else:
+        right = f"it must be an object such as {default.__name__}()"
+    raise ConfigError(f"{name} is {what}: {right}")
 
 
 def list_hyperparameters(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:

@@ -176,7 +176,7 @@ class Stages:
                 f"a sample needs {need} bars (warm-up {table.warm_up}, lookback {shape.lookback}, "
                 f"gap {shape.gap}, horizon {shape.horizon}, bars that the target is measured from "
                 f"{shape.reference_bars}) and there are {table.rows}: "
-                "shorten `lookback` or widen `start` and `end`"
+                "shorten `lookback`, `gap` or `horizon`, or widen `start` and `end`"
             )
         self._check_features()
         if not all(counts.values()):
@@ -189,8 +189,8 @@ class Stages:
             raise ConfigError(
                 f"the split leaves a stage without windows ({shown}, of {table.rows:,} bars, "
                 f"{count_rows(table.unobserved):,} of them not observed): give it more time in "
-                "`split`, shorten `lookback`, `horizon` or what `target` is measured from, or, if "
-                "holes are the cause, raise `max_fill` or lower `min_observed`"
+                "`split`, shorten `lookback`, `gap`, `horizon` or what `target` is measured from, "
+                "or, if holes are the cause, raise `max_fill` or lower `min_observed`"
             )
         if counts["train"] < batch:
             raise ConfigError(

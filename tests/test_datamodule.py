@@ -421,8 +421,13 @@ def test_too_many_outages_for_the_lookback_name_the_ways_out(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"source": "Simulator"}, r"source is 'Simulator': it must be an object such as Simulat"),
-        ({"target": LogReturn}, r"target is <class .*: it must be an object such as LogReturn\(\)"),
+        ({"source": "btc.csv"}, r"source is 'btc.csv': for a file write CandleFile\('btc.csv'\)"),
+        (
+            {"source": pl.DataFrame({"close": [1.0]})},
+            r"^source is of type polars.DataFrame: write the table to a file, such as candles.csv",
+        ),
+        ({"target": LogReturn}, r"target is the class LogReturn: give an object, with \(\) after"),
+        ({"target": [1.0]}, r"target is of type list: it must be an object such as LogReturn\(\)"),
         ({"split": 0.2}, r"split is 0\.2: it must be an object such as FractionSplit\(\)"),
     ],
 )
@@ -431,6 +436,22 @@ def test_what_is_no_source_target_or_split_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         datamodule(tmp_path, **arguments)
+
+
+@pytest.mark.parametrize("transform", ["torch.nn.functional.relu", 5])
+def test_a_transform_that_is_no_function_is_refused_at_once(tmp_path: Path, transform: Any) -> None:
+    with pytest.raises(ConfigError, match=f"transform is {transform!r}: give a function itself"):
+        datamodule(tmp_path, transform=transform)
+
+
+def test_a_transform_that_returns_nothing_is_told_to_return_a_batch(tmp_path: Path) -> None:
+    def forget(batch: Batch) -> None:
+        batch.x.mul_(2)
+
+    data = prepared(tmp_path, transform=forget)
+    with pytest.raises(ConfigError, match="transform forget returned None: it must return a Batch"):
+        data.dataset("train")[0]
+    prepared(tmp_path, transform=Batch._asdict).dataset("train")[0]["x"]  # type: ignore[call-overload]
 
 
 def test_a_stage_that_does_not_exist_is_refused(tmp_path: Path) -> None:

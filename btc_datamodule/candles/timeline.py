@@ -114,8 +114,18 @@ def _parse_offset(text: Any, length: str, seconds: int) -> int:
     match = re.fullmatch(r"(\d{1,9})([smhd])", str(text))
     shift = int(match[1]) * _UNIT_SECONDS[match[2]] if match else seconds
     if shift >= seconds:
+        if seconds == 1:
+            raise ConfigError(
+                f"offset {text!r} is not shorter than the interval, {length}: leave it out"
+            )
+        fits = next(
+            each
+            for each in ("8h", "1h", "15m", "1m", "15s", "1s")
+            if parse_duration(each) < seconds
+        )
         raise ConfigError(
-            f"offset {text!r} is no length of time such as 8h, shorter than the interval, {length}"
+            f"offset {text!r} is no length of time such as {fits}, shorter than the interval, "
+            f"{length}"
         )
     return shift
 

@@ -58,6 +58,8 @@ def open_hdf5(path: Path) -> "h5py.File":
     try:
         if not path.exists():
             raise StoreError(f"{path} does not exist: run `btc-datamodule prepare`")
+        if not path.is_file():  # to open a pipe would wait for somebody to write to it
+            raise StoreError(f"{path} is no regular file: {advise_repair(path)}")
         return _open_locked(path)
     except OSError as error:
         trouble = explain_trouble(path, error)
@@ -141,9 +143,7 @@ def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
 
     node: Any = file
     for part in name.split("/"):
-        if not isinstance(node, h5py.Group) or not isinstance(
-            node.get(part, getlink=True), h5py.HardLink
-        ):
+        if not isinstance(node, h5py.Group) or not is_inside(node, part):
             raise StoreError(f"{path} has no dataset {name!r}: {advise_repair(path)}")
         node = node[part]
     if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
@@ -151,6 +151,18 @@ def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
             f"{path}: {name!r} is not a dataset with its data inside: {advise_repair(path)}"
         )
     return node
+
+
+def is_inside(group: "h5py.Group", name: str) -> bool:
+    """Whether a group has something of a name that lies in the file itself.
+
+    A link to another file, or to another name, is not followed, not even to see where it leads:
+    opening what is there may take forever.
+    """
+    import h5py
+
+    links, code = group.id.links, name.encode()
+    return bool(links.exists(code)) and links.get_info(code).type == h5py.h5l.TYPE_HARD
 
 
 def read_attribute(path: Path, file: "h5py.File", name: str, kind: type) -> Any:

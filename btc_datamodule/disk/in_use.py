@@ -7,6 +7,7 @@ see it. Where there are no such locks (Windows, some network disks) nobody is ke
 
 import errno
 import os
+import stat
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -17,6 +18,10 @@ try:
     import fcntl
 except ImportError:  # Windows, where an open file cannot be removed anyway
     fcntl = None  # type: ignore[assignment]
+
+
+_AT_ONCE = getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_NONBLOCK", 0)
+"""How a file is opened: a pipe in its place, to which nobody writes, would be waited for."""
 
 
 class Identity(NamedTuple):
@@ -68,10 +73,13 @@ def use_file(path: Path) -> UsedFile | None:
     if fcntl is None:
         return None
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | _AT_ONCE)
     except OSError:
         return None
     found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
+        os.close(descriptor)
+        return None
     known = _used.get((found.st_dev, found.st_ino))
     if known is not None:
         os.close(descriptor)
@@ -90,10 +98,10 @@ def claim_unused(path: Path) -> Iterator[bool]:
         return
     try:
         # Some network disks lock exclusively only what may be written to.
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDWR | _AT_ONCE)
     except OSError:
         try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = os.open(path, os.O_RDONLY | _AT_ONCE)
         except OSError:
             yield False
             return

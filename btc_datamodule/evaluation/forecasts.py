@@ -97,14 +97,15 @@ def invert(scaler: Scaler, y: Any, shape: tuple[int, ...]) -> Any:
         shape: of one sample's target.
 
     Returns:
-        For a tensor one of its type and on its device, through which its gradient goes; for a table
+        For a tensor one of its type and on its device, through which its gradient goes (float32 and
+        dense, if it is quantised, sparse or of 8 bits a number); for a table
         or a column of polars such a one; else an array, of the type of floats that was given.
 
     Raises:
         ConfigError: if it has another shape, or is no numbers.
     """
     if isinstance(y, Tensor):
-        return _apply_in_shape(scaler.invert, y, shape)
+        return _apply_in_shape(scaler.invert, _make_plain("y", y), shape)
     values = _to_numpy("y", y, shape)
     numbers = torch.from_numpy(_read_numbers(y, shape).astype(np.float64))
     found = _apply_in_shape(scaler.invert, numbers, shape).numpy()
@@ -138,7 +139,10 @@ def _read_numbers(y: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     values = _to_numpy("y", _sort_columns(y, shape), shape)
     if values.dtype.kind == "O":  # lists in a column; numbers of which some are absent
         with suppress(TypeError, ValueError):
-            values = np.array(values.tolist(), dtype=np.float64)
+            if type(y).__module__.startswith("pandas"):  # whose pd.NA is no number
+                values = _sort_columns(y, shape).to_numpy(dtype=np.float64, na_value=np.nan)
+            else:
+                values = np.array(values.tolist(), dtype=np.float64)
     if values.dtype.kind not in "fiub":
         raise ConfigError(
             f"y is {values.dtype}: give numbers alone, in a tensor, an array or columns"
@@ -163,6 +167,25 @@ def _sort_columns(table: Any, shape: tuple[int, ...]) -> Any:
     return table[[places[place] for place in np.ndindex(shape)]]
 
 
+def _make_plain(name: str, tensor: Tensor) -> Tensor:
+    """A tensor that torch can compute with and numpy can hold: dense, its numbers not packed.
+
+    Raises:
+        ConfigError: if it cannot be made one, as a nested one of several lengths.
+    """
+    try:
+        if tensor.is_quantized:
+            return tensor.dequantize()
+        dense = tensor if tensor.layout == torch.strided else tensor.to_dense()
+        packed = dense.is_floating_point() and dense.itemsize == 1
+        return dense.float() if packed else dense
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ConfigError(
+            f"{name} is a tensor of {tensor.dtype} and {tensor.layout}, which makes no array: give "
+            "a dense one of float32"
+        ) from error
+
+
 def _to_numpy(name: str, thing: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """An array of whatever holds numbers or times.
 
@@ -174,8 +197,8 @@ def _to_numpy(name: str, thing: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     if isinstance(thing, Tensor):
         if thing.is_meta:
             raise ConfigError(f"{name} is on the device meta, which holds no numbers")
-        values = thing.detach().cpu()
-        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        values = _make_plain(name, thing.detach().cpu())
+        return (values.float() if values.dtype == torch.bfloat16 else values).resolve_neg().numpy()
     if isinstance(thing, np.ma.MaskedArray):
         return np.ma.filled(thing.astype(np.float64), np.nan)
     if isinstance(thing, list | tuple) and thing:

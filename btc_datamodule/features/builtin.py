@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.feature import Compute, Feature
-from btc_datamodule.features.language import is_expression, parse
+from btc_datamodule.features.language import NAMES, is_expression, parse
 from btc_datamodule.features.methods import compute_rolling_mean
 
 if TYPE_CHECKING:
@@ -176,7 +176,10 @@ def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
         LookAheadError: for an expression that reads later bars.
     """
     if isinstance(features, str):
-        raise ConfigError(f"features is the text {features!r}: give a list, [{features!r}]")
+        bare = features in NAMES or (is_expression(features) and "=" not in features)
+        named = _name_it(features) if bare else features
+        _resolve_one(named)  # so that what is told works
+        raise ConfigError(f"features is the text {features!r}: give a list, [{named!r}]")
     if features is None or not isinstance(features, Iterable) or isinstance(features, Mapping):
         raise ConfigError(
             f"features is {_shorten(features)}: give a list of names, lines of text such as "
@@ -191,6 +194,11 @@ def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
     if repeated:
         raise ConfigError(f"features names {', '.join(repeated)} more than once")
     return resolved
+
+
+def _name_it(text: str) -> str:
+    """The line of text that makes a feature of a column, or of an expression without a name."""
+    return f"{text} = {text}" if text in NAMES else f"my_feature = {text}"
 
 
 def _resolve_one(text: object) -> Feature:
@@ -208,6 +216,8 @@ def _resolve_one(text: object) -> Feature:
         return Feature(name, expression.lookback, expression, expression.needs)
     close = get_close_matches(text, FEATURES, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    if text in NAMES:
+        hint = f"for the column as it is write {_name_it(text)!r}; "
     raise ConfigError(f"unknown feature {text!r}: {hint}known features: {', '.join(FEATURES)}")
 
 
@@ -218,6 +228,11 @@ def _explain_unnamed(given: object) -> str:
         return (
             f"features has {_shorten(given)} in it: give the name of a feature, a line of text "
             "such as 'momentum_10 = close / close.shift(10) - 1', or a Feature"
+        )
+    if isinstance(given, type):
+        return (
+            f"features has the class {given.__name__} in it: give an object, such as "
+            "Feature('body', lookback=1, compute=lambda bars: bars['close'] / bars['open'])"
         )
     function = getattr(given, "__name__", "")
     name = function if function.isidentifier() else "my_feature"

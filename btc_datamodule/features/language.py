@@ -121,6 +121,8 @@ def parse(text: str) -> tuple[str, Expression]:
 
 _LOOKS_AHEAD = ("backward_fill", "bfill", "interpolate", "reverse")
 _ENDLESS = ("cum_sum", "cum_prod", "cum_min", "cum_max", "cum_count", "forward_fill", "ffill")
+_EXAMPLES = {"n": "1", "bars": "24", "span": "12", "low": "-1", "high": "1"}
+"""A number for each argument of a method, for advice."""
 _OFFER = "columns, numbers, + - * / **, a comparison, min, max and methods of columns"
 
 
@@ -210,7 +212,9 @@ class _Compiler:
             case ast.Attribute(attr=name) as access:
                 if name not in METHODS:
                     raise self._refuse_method(access)
-                raise self._refuse(node, f"{name} is not called: write {ast.unparse(node)}()")
+                numbers = ", ".join(_EXAMPLES[each] for each in METHODS[name].takes)
+                right = f"{ast.unparse(node)}({numbers})"
+                raise self._refuse(node, f"{name} is not called: write {right}")
         raise self._refuse(node, f"{ast.unparse(node)!r} is not on offer: use {_OFFER}")
 
     def _check_number(self, node: ast.expr, value: float) -> float:
@@ -325,6 +329,8 @@ class _Compiler:
         at = (node.end_col_offset or len(name)) - len(name)
         if name in _LOOKS_AHEAD:
             return self._refuse_ahead(at, f"{name} reads later bars")
+        if name in NAMES:
+            return self._refuse(at, f"a column stands alone: write {name}")
         problem = f"there is no method {name!r}"
         if name in _ENDLESS:
             problem += ": it reads back without end; use a window, such as rolling_sum(60)"

@@ -27,6 +27,7 @@ it, and its parts agree with each other.
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -36,7 +37,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.runs import Runs, subtract_runs
 from btc_datamodule.candles.timeline import LONGEST_DURATION, Interval
 from btc_datamodule.disk.hdf5 import advise_repair, find_dataset, read_attribute
-from btc_datamodule.disk.stored import Stored
+from btc_datamodule.disk.stored import SMALL_BYTES, Stored
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.checking import Extent
 
@@ -75,6 +76,9 @@ FLAG = "undefined"
 
 BESIDE_BYTES = 1 << 26
 """What a file may hold beside its arrays, with as much again as these."""
+
+PACKED = 16
+"""How often as large as on a disk a file may be that this disk packs."""
 
 LAST = 1 << 40
 """Instants are less than this: the year 36,812."""
@@ -191,14 +195,22 @@ def read_contents(path: Path, file: "h5py.File") -> Contents:
     before = _count_rows_before(told["first"], interval)
     number = (shape[0] + before - 1) // SEGMENT_ROWS + 1
     edges = (np.arange(number + 1) * SEGMENT_ROWS - before).clip(0, shape[0])
+    features = _read_names(path, told["features"], shape[1])
     small = _read_small(path, file, number, shape)
     if told["digest"] != combine_digests(small["segment_digest"], shape, small, told):
         raise _refuse(path, "what it says of itself is not what was written")
-    features = json.loads(told["features"])
+    _check_facts(path, told, small, edges)
+    return Contents(told, shape, features, interval, edges, extents, small)
+
+
+def _read_names(path: Path, text: str, number: int) -> tuple[str, ...]:
+    """The names of the features, one for each column of ``x``."""
+    features = json.loads(text)
     if not isinstance(features, list) or {*map(type, features)} != {str}:
         raise _refuse(path, "'features' is no list of names")
-    _check_facts(path, told, small, edges, len(features) == shape[1])
-    return Contents(told, shape, tuple(features), interval, edges, extents, small)
+    if len(features) != number:
+        raise _refuse(path, "'features' disagrees with the rest of it")
+    return tuple(features)
 
 
 def _find_arrays(path: Path, file: "h5py.File") -> tuple[dict[str, Extent], tuple[int, int]]:
@@ -229,14 +241,23 @@ def _read_small(
 ) -> dict[str, NDArray[Any]]:
     """The datasets of ``SMALL``, by name."""
     found: dict[str, NDArray[Any]] = {}
+    most = max(SMALL_BYTES, PACKED * _count_bytes(path))
     items = ((), shape[1:], shape[1:], (len(DTYPES), 32))
     for (name, code), item in zip(SEGMENT_DTYPES.items(), items, strict=True):
         data, due = Stored(path, file, name), (segments, *item)
         if data.shape != due or data.dtype != np.dtype(code):
             raise _refuse(path, f"{name!r} is not a {due} array of {np.dtype(code).name}")
+        if prod(due) * data.dtype.itemsize > most:
+            raise _refuse(path, f"{name!r} is larger than what the disk holds of the file")
         found[name] = data[:]
     found |= {name: _read_runs(path, file, name, shape[0]) for name in RUNS}
     return found | {"undefined": _read_undefined(path, file, shape)}
+
+
+def _count_bytes(path: Path) -> int:
+    """Bytes that the disk holds of a file: of what was never written it holds none."""
+    found = path.stat()
+    return 512 * found.st_blocks if hasattr(found, "st_blocks") else found.st_size
 
 
 def _read_runs(path: Path, file: "h5py.File", name: str, rows: int) -> Runs:
@@ -282,7 +303,6 @@ def _check_facts(
     told: Mapping[str, Any],
     small: Mapping[str, NDArray[Any]],
     edges: NDArray[np.int64],
-    named: bool,
 ) -> None:
     """Raise ``StoreError`` unless what a file says of itself agrees with itself."""
     rows, holes, unobserved = int(edges[-1]), small["holes"], small["unobserved"]
@@ -291,7 +311,6 @@ def _check_facts(
     mean, squares = small["segment_mean"], small["segment_squares"]
     absent = _count_before(holes, edges)[-1]
     agrees = {
-        "features": named,
         "warm_up": 0 <= told["warm_up"] < rows
         and _count_before(unobserved, np.array([told["warm_up"]]))[0] == told["warm_up"],
         "max_fill": told["max_fill"] >= 0,

@@ -41,6 +41,7 @@ from btc_datamodule.disk.hdf5 import (
     advise_repair,
     check_schema,
     explain_damage,
+    is_inside,
     open_hdf5,
     read_attribute,
     replace_hdf5,
@@ -58,6 +59,10 @@ HDF5_CHUNK_ROWS = 1 << 15
 
 CHUNK_ROWS = 1 << 18
 """Rows that are read from a file, or written to one, at once: 16 MiB of eight columns."""
+
+MOST_SPANS = 100_000
+"""Covered spans of a file. There is one for each stretch that a source has answered for, few in
+all; each costs time and memory in every process that opens the file."""
 
 TIMES: Span = (-2_208_988_800, 7_258_118_400)
 """Instants that candles may open at, 1900 to 2200: two of them a billion years apart would be a
@@ -305,6 +310,8 @@ def write_candles(
             rows += len(chunk)
             check()
         spans = np.array(list(covered), dtype="<i8").reshape(-1, 2)
+        if len(spans) > MOST_SPANS:
+            raise StoreError(f"{path} cannot be written: {_describe_spans(len(spans))}")
         records = [json.dumps(asdict(record)).encode() for record in provenance]
         texts = np.array(records, dtype=f"S{max([1, *map(len, records)])}")
         for name, values in (("covered", spans), ("provenance", texts)):
@@ -330,14 +337,18 @@ def _find_columns(path: Path, file: "h5py.File") -> dict[str, Stored]:
     import h5py
 
     check_schema(path, file, SCHEMA, "candle file")
-    group = file.get("candles")
+    group = file["candles"] if is_inside(file, "candles") else None
     if not isinstance(group, h5py.Group):
         raise StoreError(f"{path} has no group 'candles': {advise_repair(path)}")
-    missing = [name for name in REQUIRED if name not in group]
+    missing = [name for name in REQUIRED if not is_inside(group, name)]
     if missing:
         raise StoreError(f"{path} lacks the column {', '.join(missing)}: {advise_repair(path)}")
     rows: int = read_attribute(path, file, "rows", int)
-    columns = {name: Stored(path, file, f"candles/{name}") for name in COLUMNS if name in group}
+    columns = {
+        name: Stored(path, file, f"candles/{name}")
+        for name in COLUMNS
+        if group.id.links.exists(name.encode())
+    }
     for name, dataset in columns.items():
         if dataset.shape != (rows,) or dataset.dtype != _choose_dtype(name):
             raise StoreError(
@@ -384,6 +395,10 @@ def _read_covered(path: Path, file: "h5py.File") -> tuple[Span, ...]:
     stored = Stored(path, file, "covered")
     if stored.dtype != np.dtype("<i8") or stored.shape[1:] != (2,):
         raise StoreError(f"{path}: 'covered' holds no spans: {advise_repair(path)}")
+    if len(stored) > MOST_SPANS:
+        raise StoreError(
+            f"{path}: 'covered' has {_describe_spans(len(stored))}: {advise_repair(path)}"
+        )
     spans: list[Span] = []
     for piece in stored.read_small():
         if (piece[:, 0] >= piece[:, 1]).any():
@@ -392,6 +407,10 @@ def _read_covered(path: Path, file: "h5py.File") -> tuple[Span, ...]:
             )
         spans += map(tuple, piece.tolist())
     return tuple(spans)
+
+
+def _describe_spans(number: int) -> str:
+    return f"{number:,} spans asked for and answered, of which {MOST_SPANS:,} may be"
 
 
 def _read_provenance(path: Path, file: "h5py.File") -> tuple[Provenance, ...]:

@@ -62,6 +62,20 @@ class Batch(NamedTuple):
 
 Transform = Callable[[Batch], Batch]
 
+
+def apply_transform(transform: Transform, batch: Batch) -> Batch:
+    """What a transform makes of a batch.
+
+    Raises:
+        ConfigError: if that is nothing, as where a function changes the batch and ends.
+    """
+    made = transform(batch)
+    if made is None:
+        name = getattr(transform, "__name__", type(transform).__name__)
+        raise ConfigError(f"transform {name} returned None: it must return a Batch")
+    return made
+
+
 SCALED_AHEAD_BYTES = 1 << 28
 """Up to this size (256 MiB, 11 million rows of 6 features) a process keeps its rows scaled."""
 
@@ -143,7 +157,7 @@ class WindowDataset(Dataset[Batch]):
         batch = self._gather(self.origins[self._resolve_positions(index)])
         if single:
             batch = Batch(*(field[0] for field in batch))
-        return batch if self.transform is None else self.transform(batch)
+        return batch if self.transform is None else apply_transform(self.transform, batch)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_views": None, "buffers": BufferPool()}

@@ -29,7 +29,7 @@ from btc_datamodule.candles.runs import Runs
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins
 from btc_datamodule.windows.blocks import BatchRequest
-from btc_datamodule.windows.dataset import Batch, Transform, WindowDataset
+from btc_datamodule.windows.dataset import Batch, Transform, WindowDataset, apply_transform
 from btc_datamodule.windows.rebuilt import refuse_rebuilt
 
 DEVICE_SHARE = 0.5
@@ -261,7 +261,7 @@ def gather_nested(
         batch = gather()(starts, device)
         for change in changes:
             if change is not None:
-                batch = change(batch)
+                batch = apply_transform(change, batch)
         return batch
 
     return apply_to_collection(nested, WindowStarts, gather_one)

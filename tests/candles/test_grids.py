@@ -70,6 +70,13 @@ def test_an_offset_that_is_none_names_itself(offset: str) -> None:
         parse_interval("1d", offset)
 
 
+@pytest.mark.parametrize(("interval", "fits"), [("1h", "15m"), ("8h", "1h"), ("5m", "1m")])
+def test_the_offset_that_is_advised_fits_the_interval(interval: str, fits: str) -> None:
+    with pytest.raises(ConfigError, match=f"such as {fits}, shorter than the interval, {interval}"):
+        parse_interval(interval, "8h")
+    assert parse_interval(interval, fits).offset == parse_interval(fits)
+
+
 def test_two_offsets_are_one_too_many() -> None:
     with pytest.raises(ConfigError, match="offset '8h' and interval '1d\\+8h' name one each"):
         parse_interval("1d+8h", "8h")

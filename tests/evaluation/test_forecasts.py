@@ -21,7 +21,8 @@ from btc_datamodule import (
     OHLCPath,
     read_candles,
 )
-from btc_datamodule.evaluation.forecasts import UNKNOWN_TIME, read_forecasts, read_times
+from btc_datamodule.evaluation.forecasts import UNKNOWN_TIME, invert, read_forecasts, read_times
+from btc_datamodule.evaluation.scaling import Scaler
 from tests.factories import HOUR, make_datamodule
 
 N = 6
@@ -76,6 +77,8 @@ FORMS: dict[str, Callable[[torch.Tensor], Any]] = {
     "pandas that knows absent": lambda y: pd.DataFrame(
         columns(y).to_dict(as_series=False), dtype="Float64"
     ),
+    "sparse": lambda y: y.to_sparse(),
+    "sparse rows": lambda y: y[:, :, 0].to_sparse_csr(),
     "polars lists": lambda y: pl.Series(y[:, :, 0].tolist()),
     "polars arrays": lambda y: pl.Series(y[:, :, 0].numpy()),
     "masked": lambda y: np.ma.masked_array(y.numpy(), False),
@@ -305,6 +308,21 @@ def test_forecasts_that_fit_nothing_are_told_what_would(
 ) -> None:
     with pytest.raises(ConfigError, match=message):
         dm.to_prices(change(batch.y), batch.origin_time)
+
+
+def test_numbers_of_few_bits_are_read_as_what_they_stand_for() -> None:
+    y = torch.tensor([[0.5, -1.0], [2.0, 0.25]])
+    packed = (y.to(torch.float8_e4m3fn), torch.quantize_per_tensor(y, 0.25, 4, torch.qint8))
+    for each in packed:
+        np.testing.assert_array_equal(read_forecasts(each, (2,), (2,)), y.numpy())
+        assert torch.equal(invert(Scaler.identity(1), each, (2,)), y)
+
+
+def test_numbers_of_pandas_that_are_absent_are_nan() -> None:
+    frame = pd.DataFrame({"y_0": [1.0, None], "y_1": [2.0, 3.0]}, dtype="Float64")
+    np.testing.assert_array_equal(
+        read_forecasts(frame, (2,), (2,)), np.array([[1.0, 2.0], [np.nan, 3.0]])
+    )
 
 
 def test_columns_of_two_predictions_are_not_taken_for_one() -> None:

@@ -11,10 +11,11 @@ import pytest
 
 from btc_datamodule import BTCDataModule, StoreError
 from btc_datamodule.audit.verify import verify_table
-from btc_datamodule.features.layout import ATTRIBUTES, SMALL, combine_digests
+from btc_datamodule.features import layout
+from btc_datamodule.features.layout import ATTRIBUTES, SINGLE_COLUMNS, SMALL, combine_digests
 from btc_datamodule.features.table import Table
 from tests.factories import make_datamodule
-from tests.store.test_hostile import bounded
+from tests.store.test_hostile import behind_a_pipe, bounded
 
 Lie = Callable[[h5py.File], Any]
 
@@ -99,7 +100,29 @@ def nothing(values: Any) -> Any:
     return np.full_like(values, np.nan)
 
 
+def widen(file: h5py.File, rows: int, features: int) -> None:
+    """All arrays of other sizes, and none of them written, which takes no room on a disk."""
+    sizes = {
+        "x": (rows, features),
+        **dict.fromkeys(SINGLE_COLUMNS, (rows,)),
+        **dict.fromkeys(("segment_mean", "segment_squares"), (1, features)),
+    }
+    for name, shape in sizes.items():
+        kind = file[name].dtype
+        del file[name]
+        how = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        how.set_layout(h5py.h5d.CONTIGUOUS)
+        how.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+        how.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+        space = h5py.h5s.create_simple(shape)
+        h5py.h5d.create(file.id, name.encode(), h5py.h5t.py_create(kind), space, how)
+    file.attrs["first"] = 0
+
+
 LIES: dict[str, Lie] = {
+    "a hundred million features": lambda file: widen(file, 8, 10**8),
+    "an array behind a pipe": behind_a_pipe("close"),
+    "runs behind a pipe": behind_a_pipe("holes"),
     "interval 0": say("interval", 0),
     "interval 2**62": say("interval", 2**62),
     "an interval below 0": say("interval", -3600),
@@ -198,6 +221,19 @@ def test_prepare_builds_a_file_again_that_lies(dm: BTCDataModule, what: str) -> 
         dm.prepare_data()
     assert path.read_bytes() == whole
     assert verify_table(path) == []
+
+
+def test_small_arrays_that_the_disk_does_not_hold_are_not_read(
+    dm: BTCDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "SMALL_BYTES", 1 << 12)
+    monkeypatch.setattr(layout, "PACKED", 1)
+    path = find(dm)
+    with h5py.File(path, "r+") as file:
+        widen(file, 8, 20_000)
+        file.attrs["features"] = json.dumps([""] * 20_000)
+    with pytest.raises(StoreError, match="'segment_mean' is larger than what the disk holds of"):
+        Table.open(path)
 
 
 def test_bytes_beside_the_arrays_are_refused(dm: BTCDataModule) -> None:

@@ -419,6 +419,9 @@ REFUSED: dict[str, str] = {
     "ahead; did you mean 'rolling_mean'?",
     "x = volume.cum_sum()": "column 12: there is no method 'cum_sum': it reads back without end",
     "x = close.log": "column 5: log is not called: write close.log()",
+    "x = close.rolling_mean": "column 5: rolling_mean is not called: write close.rolling_mean(24)",
+    "x = close.clip": "column 5: clip is not called: write close.clip(-1, 1)",
+    "x = df.close": "column 8: a column stands alone: write close",
     "x = close.log().values": "column 17: there is no method 'values'",
     "x = log(close)": "column 5: log is a method: write close.log(...)",
     "x = mix(close, open)": "column 5: there is no function 'mix': did you mean 'min'? there are "

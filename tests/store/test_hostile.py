@@ -1,6 +1,7 @@
 """Candle files that lie: what they declare is not believed, and costs neither memory nor time."""
 
 import json
+import os
 import resource
 import shutil
 import time
@@ -17,7 +18,9 @@ import pytest
 from btc_datamodule import StoreError, read_candles
 from btc_datamodule.audit.verify import verify_candles
 from btc_datamodule.disk import atomic
+from btc_datamodule.disk.in_use import claim_unused, use_file
 from btc_datamodule.features.build import build
+from btc_datamodule.features.table import Table
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import read_header
 from btc_datamodule.store.export import export_candles
@@ -115,9 +118,29 @@ def in_time(start: int, end: int) -> Lie:
     return swap("covered", data=np.array([[start, end]], dtype="<i8"))
 
 
+def behind_a_pipe(name: str) -> Lie:
+    """Something that lies in another file, in whose place is a pipe that nobody writes to."""
+
+    def lie(file: h5py.File) -> None:
+        os.mkfifo(f"{file.filename}.pipe")
+        file.pop(name)
+        file[name] = h5py.ExternalLink(f"{file.filename}.pipe", name)
+
+    return lie
+
+
 LIES: dict[str, Lie] = {
+    "candles behind a pipe": behind_a_pipe("candles"),
+    "open times behind a pipe": behind_a_pipe("candles/open_time"),
+    "spans behind a pipe": behind_a_pipe("covered"),
     "a billion covered spans": swap("covered", shape=(10**9, 2), dtype="<i8", chunks=(4096, 2)),
     "a billion spans beyond the end": swap("covered", shape=(10**9, 2), dtype="<i8"),
+    "a million spans in gzip": swap(
+        "covered",
+        data=T0 - HOUR * np.arange(2 * 10**6, dtype="<i8")[::-1].reshape(-1, 2),
+        chunks=(4096, 2),
+        compression="gzip",
+    ),
     "covered of numbers with a point": swap("covered", data=np.ones((3, 2))),
     "a span that ends before it begins": in_time(T0, T0 - HOUR),
     "provenance of 300 GB": swap("provenance", shape=(3 * 10**8,), dtype="S1000", chunks=(500,)),
@@ -184,6 +207,17 @@ def test_a_lie_ends_every_way_of_reading_in_one_line_soon(path: Path, what: str)
     assert not output.exists()
 
 
+def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+    for name, advice in (("candles.h5", "move it away"), ("features-0.h5", "delete it")):
+        os.mkfifo(tmp_path / name)
+        for read in (read_header, Table.open):
+            with pytest.raises(StoreError, match=f"{name} is no regular file: {advice} and run"):
+                read(tmp_path / name)
+        assert use_file(tmp_path / name) is None
+        with claim_unused(tmp_path / name):  # at once
+            pass
+
+
 def test_an_honest_series_of_flat_prices_that_packs_a_thousandfold_is_read(tmp_path: Path) -> None:
     times = T0 + HOUR * np.arange(400_000)
     flat = candles_of(times)
@@ -195,8 +229,10 @@ def test_an_honest_series_of_flat_prices_that_packs_a_thousandfold_is_read(tmp_p
     assert verify_candles(path) == []
 
 
-@pytest.mark.parametrize("many", [50_000, pytest.param(1_000_000, marks=pytest.mark.stress)])
-def test_any_number_of_covered_spans_is_read_verified_and_used_soon(path: Path, many: int) -> None:
+@pytest.mark.parametrize("many", [50_000, pytest.param(99_999, marks=pytest.mark.stress)])
+def test_as_many_covered_spans_as_may_be_are_read_verified_and_used_soon(
+    path: Path, many: int
+) -> None:
     starts = np.arange(many) * 600 + T0 - 600 * many
     spans = np.concatenate(
         [np.stack([starts, starts + 300], axis=1), [[T0, series().span[1]]]], dtype=np.int64

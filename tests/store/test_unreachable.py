@@ -182,9 +182,10 @@ class Wrapped(Source):
 @pytest.mark.parametrize("source", [Coinbase(), BinanceArchive(), Ccxt("kraken")])
 def test_a_source_in_a_hurry_is_the_same_source_with_less_patience(source: Any) -> None:
     hurried = source.hurry()
-    less = {"attempts": 2, "timeout": 5.0, "longest_wait": 5.0}
+    less = {"attempts": 2, "timeout": 5.0, "longest_wait": 5.0, "longest_answer": 5.0}
     assert hurried == replace(source, **less)
-    impatient = replace(source, attempts=1, timeout=0.5, retry_wait=0.1, longest_wait=0.0)
+    quick: Any = {"attempts": 1, "timeout": 0.5, "longest_answer": 0.4}
+    impatient = replace(source, **quick, retry_wait=0.1, longest_wait=0.0)
     assert impatient.hurry() == impatient
     assert Wrapped(source).hurry() == Wrapped(hurried)
 

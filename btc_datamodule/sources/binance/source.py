@@ -68,6 +68,8 @@ class BinanceArchive(Source):
             note that counts them, in place of an error that ends the download.
         longest_wait: seconds that the service may ask to wait for (``Retry-After``); asked for
             longer, it is an error at once.
+        longest_answer: seconds that one request may take in all, however its answer comes; None
+            for what the largest file takes at 1,000 bytes a second.
 
     Raises:
         ConfigError: naming the argument that cannot be used.
@@ -85,6 +87,7 @@ class BinanceArchive(Source):
     retry_wait: float = 1.0
     drop_invalid: bool = False
     longest_wait: float = 3600.0
+    longest_answer: float | None = None
 
     def __post_init__(self) -> None:
         check_path_part(self.product, "product")
@@ -104,6 +107,7 @@ class BinanceArchive(Source):
             self.attempts,
             self.retry_wait,
             self.longest_wait,
+            self.longest_answer,
         )
 
     def hurry(self) -> Self:

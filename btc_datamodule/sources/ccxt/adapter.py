@@ -10,7 +10,7 @@ Importing this module is cheap: ``requests`` comes with ``ccxt``, when an adapte
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from btc_datamodule.sources.web.connection import LONGEST, Connection
+from btc_datamodule.sources.web.connection import Connection
 from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.sources.web.patience import check_refusal
 
@@ -54,7 +54,7 @@ def make_adapter(exchange: str, manners: Manners) -> "BaseAdapter":
                 method=str(request.method),
                 headers={name: str(value) for name, value in request.headers.items()},
                 content=body.encode() if isinstance(body, str) else body,
-                longest=LONGEST,
+                page=True,
             )
             where = url.split("?", maxsplit=1)[0]
             told = (answer.status, answer.reason, answer.body, where)

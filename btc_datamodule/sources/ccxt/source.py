@@ -40,6 +40,8 @@ class Ccxt(Source):
         drop_invalid: leave out bars that are no candles, with a note, in place of an error.
         longest_wait: seconds that the service may ask to wait for (``Retry-After``); asked for
             longer, it is an error at once.
+        longest_answer: seconds that one request may take in all, however its answer comes; None
+            for ten times ``timeout``.
 
     Raises:
         ConfigError: naming the argument that cannot be used.
@@ -58,6 +60,7 @@ class Ccxt(Source):
     retry_wait: float = 1.0
     drop_invalid: bool = False
     longest_wait: float = 3600.0
+    longest_answer: float | None = None
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[a-z0-9_]{1,40}", self.exchange):
@@ -85,6 +88,7 @@ class Ccxt(Source):
             self.attempts,
             self.retry_wait,
             self.longest_wait,
+            self.longest_answer,
         )
 
     def hurry(self) -> Self:

@@ -24,6 +24,7 @@ from typing import ClassVar, Literal
 
 from btc_datamodule.candles.series import COLUMNS, REQUIRED
 from btc_datamodule.candles.timeline import Span
+from btc_datamodule.checks import name_type
 from btc_datamodule.errors import AbsentError, ConfigError, SourceError
 from btc_datamodule.progress import show_each
 from btc_datamodule.public import public
@@ -136,8 +137,11 @@ class CandleFile(Source):
         if not isinstance(listed, list | tuple) or not all(
             isinstance(one, str | os.PathLike) for one in listed
         ):
+            plain = isinstance(self.path, str | int | float | list | tuple)
+            what = f"{self.path!r:.200}" if plain else f"of type {name_type(self.path)}"
             raise ConfigError(
-                f"path is {self.path!r}: name a file, a folder, a pattern, or several"
+                f"path is {what}: name a file, a folder, a pattern, or several"
+                f"{'' if plain else '; write a table to a file first'}"
             )
         if not isinstance(self.columns, str | Sequence | Mapping | None):
             raise ConfigError(f"columns is {self.columns!r}: it must be a list or names by names")

@@ -29,7 +29,7 @@ from urllib.parse import urlencode
 
 from btc_datamodule.errors import SourceError
 from btc_datamodule.escaping import shorten
-from btc_datamodule.sources.web.connection import LONGEST, Answer, Connection
+from btc_datamodule.sources.web.connection import Answer, Connection
 from btc_datamodule.sources.web.deadline import wait_for
 from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.sources.web.patience import Notices, PassingError, check_refusal, retry
@@ -103,18 +103,18 @@ class PoliteClient:
                 it is still not JSON at the last attempt.
         """
         url = self._make_url(path, params)
-        return self._persist(url, lambda answer: _parse_json(answer, url), MAX_BODY, LONGEST)
+        return self._persist(url, lambda answer: _parse_json(answer, url), MAX_BODY, page=True)
 
     def _make_url(self, path: str, params: Mapping[str, str | int] | None) -> str:
         query = f"?{urlencode(params, safe=':')}" if params else ""
         return f"{self._manners.join(path)}{query}"
 
     def _persist(
-        self, url: str, read: Callable[[Answer], _T], max_body: int, longest: float | None = None
+        self, url: str, read: Callable[[Answer], _T], max_body: int, page: bool = False
     ) -> _T:
         def ask() -> _T:
             try:
-                return read(self._ask_once(url, max_body, longest))
+                return read(self._ask_once(url, max_body, page))
             except PassingError as failure:
                 self._respect(failure)
                 raise
@@ -130,7 +130,7 @@ class PoliteClient:
             with self._turn:
                 self._free_at = max(self._free_at, time.monotonic() + failure.wait)
 
-    def _ask_once(self, url: str, max_body: int, longest: float | None) -> Answer:
+    def _ask_once(self, url: str, max_body: int, page: bool) -> Answer:
         """Make one request, when its turn has come, and read the answer to its end.
 
         Raises:
@@ -144,7 +144,7 @@ class PoliteClient:
 
         self._wait_for_turn()
         check_going()
-        answer = self._connection.ask(url, max_body, longest=longest, check_going=check_going)
+        answer = self._connection.ask(url, max_body, page=page, check_going=check_going)
         check_refusal(answer.status, answer.reason, answer.body, url)
         return answer
 

@@ -13,6 +13,7 @@ and when to ask again, is the business of others.
 Importing this module is cheap: httpx loads with the first connection.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, NamedTuple
@@ -35,9 +36,9 @@ if TYPE_CHECKING:
 
     import httpx
 
-LONGEST = 600.0
-"""Seconds beyond ``timeout`` that an answer may take in all, unless it may be larger than is
-usual: a page of candles is under 100 kB."""
+PAGE_TIMEOUTS = 10
+"""How many times ``timeout`` a page may take in all. Of the usual 20 s that is 200 s: a page of
+candles is under 100 kB, which come in 100 s at ``MIN_RATE``."""
 
 _PROXIES = "the proxy in HTTPS_PROXY, HTTP_PROXY or ALL_PROXY cannot be used"
 _CHANGED = "is something between here and the service that changes its answers?"
@@ -75,6 +76,7 @@ class Connection:
 
     def __init__(self, manners: Manners) -> None:
         self._timeout = manners.timeout
+        self._longest = math.inf if manners.longest_answer is None else manners.longest_answer
         self._deadlines = Deadlines()
         self._client = _open_client(manners)
         guard(self._client, self._deadlines)
@@ -98,7 +100,7 @@ class Connection:
         method: str = "GET",
         headers: Mapping[str, str] | None = None,
         content: bytes | None = None,
-        longest: float | None = None,
+        page: bool = False,
         check_going: Callable[[], None] = lambda: None,
     ) -> Answer:
         """Make one request, and read the answer to its end.
@@ -109,8 +111,9 @@ class Connection:
             method: of HTTP.
             headers: beside, or in place of, those that every request has.
             content: the body of the request.
-            longest: seconds beyond ``timeout`` that it may take in all; None for what ``max_body``
-                takes at ``MIN_RATE``.
+            page: whether it is a page of candles, which may take ``PAGE_TIMEOUTS`` times
+                ``timeout`` in all; anything else has what ``max_body`` takes at ``MIN_RATE``.
+                Neither takes longer than ``Manners.longest_answer``.
             check_going: called before each piece of the answer; raises to end the request.
 
         Raises:
@@ -119,8 +122,8 @@ class Connection:
         """
         import httpx
 
-        most = max_body / MIN_RATE if longest is None else longest
-        deadline = Deadline(self._timeout, self._timeout + most)
+        usual = PAGE_TIMEOUTS * self._timeout if page else self._timeout + max_body / MIN_RATE
+        deadline = Deadline(self._timeout, min(usual, self._longest))
 
         def step() -> None:
             check_going()

@@ -16,7 +16,8 @@ HURRIED_ATTEMPTS = 2
 """Requests made at most for an answer that is welcome and not needed."""
 
 HURRIED_SECONDS = 5.0
-"""Of silence, or of a wait that the service names, after which such an answer is given up."""
+"""Of a request in all, or of a wait that the service names, after which such an answer is given
+up."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,9 @@ class Manners:
             ``patience.MAX_BACKOFF``, plus a random part of at most ``retry_wait``.
         longest_wait: seconds that are waited at most when the service names the wait; asked for
             longer, the answer is an error at once.
+        longest_answer: seconds that one request may take in all, however its answer comes. None
+            for ten times ``timeout`` for a page, and for a file what its size takes at
+            ``deadline.MIN_RATE``.
 
     Raises:
         ConfigError: naming the argument that cannot be used.
@@ -45,12 +49,17 @@ class Manners:
     attempts: int = 8
     retry_wait: float = 1.0
     longest_wait: float = 3600.0
+    longest_answer: float | None = None
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
             _check_base_url(self.base_url)
         pace = 1.0 if self.requests_per_second is None else self.requests_per_second
-        for name, value in (("requests_per_second", pace), ("timeout", self.timeout)):
+        for name, value in (
+            ("requests_per_second", pace),
+            ("timeout", self.timeout),
+            ("longest_answer", 1.0 if self.longest_answer is None else self.longest_answer),
+        ):
             if not 0 < value < math.inf:
                 raise ConfigError(f"{name} must be above 0, not {value}")
         if self.attempts < 1:
@@ -74,12 +83,18 @@ class Manners:
         return host is not None and _is_loopback(host)
 
     def hurry(self) -> dict[str, Any]:
-        """How to ask with little patience, as fields of a source: it ends within seconds."""
+        """How to ask with little patience, as fields of a source: it ends within seconds.
+
+        A request is over after ``timeout`` in all: content that trickles earns it no time.
+        """
+        timeout = min(self.timeout, HURRIED_SECONDS)
+        most = timeout if self.longest_answer is None else min(self.longest_answer, timeout)
         return {
-            "timeout": min(self.timeout, HURRIED_SECONDS),
+            "timeout": timeout,
             "attempts": min(self.attempts, HURRIED_ATTEMPTS),
             "retry_wait": min(self.retry_wait, 1.0),
             "longest_wait": min(self.longest_wait, HURRIED_SECONDS),
+            "longest_answer": most,
         }
 
     def join(self, path: str) -> str:

@@ -108,6 +108,22 @@ def test_what_came_fast_is_no_credit_for_standing_still(exchange: Exchange) -> N
     assert time.monotonic() - began < SOON
 
 
+def test_content_that_trickles_earns_a_source_in_a_hurry_no_time(exchange: Exchange) -> None:
+    exchange.faults.append(Steady(size=200, seconds=0.02, total=10**6))  # 10 kB/s
+    began = time.monotonic()
+    with pytest.raises(SourceError, match=r": [\d,]+ bytes of content in 0\.[34] s"):
+        fetch(source(exchange, timeout=TIMEOUT, attempts=1).hurry(), ONE_PAGE)
+    assert time.monotonic() - began < SOON
+
+
+def test_a_page_that_trickles_is_given_up_after_ten_times_the_time_out(exchange: Exchange) -> None:
+    exchange.faults.append(Steady(size=400, seconds=0.02, total=10**6))
+    began = time.monotonic()
+    with pytest.raises(SourceError, match=r": [\d,]+ bytes of content in 1\.\d s"):
+        fetch(source(exchange, timeout=0.1, attempts=1), ONE_PAGE)
+    assert 0.9 <= time.monotonic() - began < SOON
+
+
 def test_time_is_earned_by_content_and_never_more_than_the_time_out_ahead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
