@@ -378,7 +378,7 @@ def test_a_wrong_output_is_one_line_on_the_command_line(
     writer = ["--trainer.callbacks=btc_datamodule.PredictionWriter"]
     for output, said in (
         ("out.csv", "must end in one of"),
-        ("no/out.h5", f"there is no folder {tmp_path}/no,"),
+        ("no/out.h5", f"there is no folder {tmp_path}/no: make it"),
     ):
         arguments = [*writer, f"--trainer.callbacks.output={output}"]
         try:
