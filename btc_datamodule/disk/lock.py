@@ -104,7 +104,7 @@ def _try_once(lock: FileLock, path: Path, made: list[Path]) -> bool:
     except OSError as error:
         if error.errno not in (errno.EISDIR, errno.ELOOP):
             raise
-        raise _refuse(path, error.strerror) from None
+        raise _refuse(path, os.strerror(error.errno)) from None
     # What was locked is not what others find there: its holder removed it before letting go.
     lock.release()
     return False

@@ -1,5 +1,7 @@
 """What lies beside a candle file, or in place of what is written there; and what has no candle."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES
 from btc_datamodule.store.candle_file import read_candles, write_candles
 from btc_datamodule.store.update import update, use_stored
-from tests.factories import HOUR, candles_of
+from tests.factories import HOUR, candles_of, make_datamodule
 from tests.helpers import assert_same
 from tests.store.test_update import HOLED, Scripted, rows, run
 
@@ -185,6 +187,32 @@ def test_altered_candles_are_neither_read_nor_built_on(path: Path, alter: Any) -
     with pytest.raises(StoreError, match=told):
         build(path, RECIPE)
     assert not [*path.parent.glob("features-*")]
+
+
+# --- a folder of somebody else --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shut", ["data", "data/simulator"])
+def test_a_folder_that_this_user_may_not_look_into_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shut: str
+) -> None:
+    ready = make_datamodule(tmp_path)
+    look = Path.stat
+
+    def refuse(path: Path, **given: Any) -> os.stat_result:
+        if tmp_path / shut in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path, **given)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    told = r"candles\.h5: this user may not look into a folder on the way to it: change its"
+    for arguments in ({}, {"offline": True}):
+        dm = make_datamodule(tmp_path, ready=False, **arguments)
+        for act in (dm.prepare_data, dm.setup):
+            with pytest.raises(StoreError, match=told):
+                act()
+    with pytest.raises(StoreError, match=told):
+        update(ready.candle_path, Scripted(), HOUR, *rows(0, 10))
 
 
 # --- what is no file of ours ----------------------------------------------------------------------
