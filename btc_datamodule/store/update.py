@@ -40,8 +40,10 @@ from btc_datamodule.store.notes import (
     describe_absences,
     describe_beginning,
     describe_fallback,
+    describe_gone,
     describe_set_aside,
     find_absences,
+    find_gone,
 )
 from btc_datamodule.store.parts import Parts, list_leftovers
 
@@ -155,6 +157,12 @@ def update(
         header = read_header(path)
         check_series(path, header, source.name, source.series, interval)
         return Update(header, 0, (describe_fallback(label, str(error), header),))
+    if revision is not None and not refresh and is_there(path):
+        header = read_header(path)
+        check_series(path, header, source.name, source.series, interval)
+        gone = find_gone(source, revision, header)
+        if gone:
+            return Update(header, 0, (describe_gone(label, gone, header),))
     latest = floor_to(time.time(), interval)
     first = source.first if start is None else max(start, source.first)
     last = latest if end is None else min(ceil_to(end, interval), latest)
