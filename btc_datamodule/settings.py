@@ -37,7 +37,7 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import Header, check_series, read_header
-from btc_datamodule.store.locating import find_source, locate_candles
+from btc_datamodule.store.locating import find_source, is_there, locate_candles
 
 Context = Literal["allow", "strict"]
 
@@ -209,7 +209,7 @@ class Settings:
         That may be another than its own where a file was renamed or a folder moved.
         """
         known: Source | None = vars(self).get("_recognised")
-        if known is None or self._locate(self.source).exists():
+        if known is None or is_there(self._locate(self.source)):
             return self.recognise_source()
         return known
 
@@ -246,7 +246,7 @@ class Settings:
             StoreError: if it is damaged, or holds another series than that of ``source``.
         """
         path = self.candle_path
-        if not path.exists():
+        if not is_there(path):
             raise NotPreparedError(
                 f"{path} does not exist: run `btc-datamodule prepare`, or prepare_data(), first"
             )

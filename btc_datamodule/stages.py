@@ -37,6 +37,7 @@ from btc_datamodule.features.build import build
 from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.features.undefined import find_void, tell_undefined, unite_undefined
 from btc_datamodule.settings import Settings
+from btc_datamodule.store.locating import is_there
 from btc_datamodule.store.update import update, use_stored
 from btc_datamodule.windows.dataset import WindowDataset
 
@@ -322,7 +323,7 @@ def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False)
     span = settings.start, settings.end
     if not offline:
         found = update(path, source, interval, *span, refresh=refresh)
-    elif path.exists():
+    elif is_there(path):
         settings.read_candle_header()  # which checks whose candles they are
         found = use_stored(path, source, *span, name=settings.source.series)
     else:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from btc_datamodule.errors import StoreError
+from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.sources.base import Source, StoredSeries
 from btc_datamodule.store.candle_file import Header, read_header
 
@@ -19,13 +19,31 @@ def locate_candles(data_dir: Path, source: Source, interval_text: str) -> Path:
     return locate_series(data_dir, source, interval_text) / "candles.h5"
 
 
+def is_there(path: Path) -> bool:
+    """Whether there is a file of ours at ``path``.
+
+    Raises:
+        UnreadableError: if this user may not look.
+    """
+    try:
+        path.stat()  # unlike ``exists``, which in some versions of Python only says no
+    except PermissionError:
+        raise UnreadableError(
+            f"{path}: this user may not look into a folder on the way to it: change its "
+            "permissions, or set another `data_dir`"
+        ) from None
+    except OSError:
+        return path.exists()
+    return True
+
+
 def find_source(data_dir: Path, source: Source, interval_text: str) -> Source:
     """The source under the name by which its candles are stored, which most often is its own.
 
     Raises:
         ConfigError: if it may be several of those that are stored.
     """
-    if locate_candles(data_dir, source, interval_text).exists():
+    if is_there(locate_candles(data_dir, source, interval_text)):
         return source
     return source.recognise(_list_stored(data_dir / source.name, interval_text))
 

@@ -1,5 +1,7 @@
 """What a person is told of an update: absences, what is not answered yet, what is used instead."""
 
+from typing import Protocol, runtime_checkable
+
 import numpy as np
 
 from btc_datamodule.candles.series import find_holes
@@ -11,6 +13,30 @@ from btc_datamodule.store.locating import describe_origin
 
 LONG_ABSENCE = 100
 """Bars in a row without an answer from which on a person is told of them."""
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A source of several files, which tells those that are gone from those that have changed."""
+
+    def find_missing(self, revision: str, origin: str, checksum: str) -> list[str]:
+        """The names of files that are gone, where all others are as they were stored."""
+        ...
+
+
+def find_gone(source: Source, revision: str, header: Header) -> list[str]:
+    """The names of files that a source was read from and that are gone, if all else is as stored.
+
+    Args:
+        source: which is read whole.
+        revision: that it has now.
+        header: of its candle file.
+    """
+    if revision == header.revision or not isinstance(source, ReadsFiles):
+        return []
+    origins = ", ".join(dict.fromkeys(record.origin for record in header.provenance))
+    checksums = ", ".join(dict.fromkeys(record.checksum for record in header.provenance))
+    return source.find_missing(header.revision, origins, checksums)
 
 
 def find_absences(block: Block, interval: int) -> list[Span]:
@@ -70,4 +96,14 @@ def describe_fallback(label: str, problem: str, header: Header) -> str:
     return escape(
         f"{label}: {problem}: what is stored is used, {until}{origin and f' ({origin})'}; "
         "`offline: true` asks nothing"
+    )
+
+
+def describe_gone(label: str, names: list[str], header: Header) -> str:
+    """A note: some files of a source are gone, and what is stored of them is kept."""
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    until = format_instant(header.span[1])
+    return escape(
+        f"{label}: {shown} is not there any more, and the other files are as they were: what is "
+        f"stored is used, up to {until}; `refresh: true` takes out for good what is gone"
     )

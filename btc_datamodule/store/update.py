@@ -34,14 +34,16 @@ from btc_datamodule.store.candle_file import (
     read_header,
     write_candles,
 )
-from btc_datamodule.store.locating import describe_origin
+from btc_datamodule.store.locating import describe_origin, is_there
 from btc_datamodule.store.merging import Merge, Replacement, join_records
 from btc_datamodule.store.notes import (
     describe_absences,
     describe_beginning,
     describe_fallback,
+    describe_gone,
     describe_set_aside,
     find_absences,
+    find_gone,
 )
 from btc_datamodule.store.parts import Parts, list_leftovers
 
@@ -150,11 +152,17 @@ def update(
         with show_step(f"{label}: looking for changes"):  # of files, which are read for it
             revision = source.revision
     except AbsentError as error:
-        if refresh or not path.exists():
+        if refresh or not is_there(path):
             raise
         header = read_header(path)
         check_series(path, header, source.name, source.series, interval)
         return Update(header, 0, (describe_fallback(label, str(error), header),))
+    if revision is not None and not refresh and is_there(path):
+        header = read_header(path)
+        check_series(path, header, source.name, source.series, interval)
+        gone = find_gone(source, revision, header)
+        if gone:
+            return Update(header, 0, (describe_gone(label, gone, header),))
     latest = floor_to(time.time(), interval)
     first = source.first if start is None else max(start, source.first)
     last = latest if end is None else min(ceil_to(end, interval), latest)
@@ -208,7 +216,7 @@ def use_stored(
 def _read_kept(parts: Parts, wanted: _Wanted) -> tuple[Header | None, list[Span]]:
     """The header of the candle file, None if there is none, and the spans that it settles."""
     path, source = parts.path, parts.source
-    if not path.exists():
+    if not is_there(path):
         return None, []
     stored = read_header(path)
     check_series(path, stored, source.name, source.series, parts.interval)
@@ -252,7 +260,7 @@ def _update_locked(parts: Parts, wanted: _Wanted) -> Update:
     with explain_write_errors(path):
         for leftover in list_leftovers(path.parent, path.name):
             leftover.unlink()
-    if path.exists():
+    if is_there(path):
         parts.discard_merged(read_header(path))
     if wanted.whole:  # what an interrupted reading left is read again
         parts.discard()
@@ -363,7 +371,7 @@ def _commit(parts: Parts, wanted: _Wanted) -> tuple[int, list[str]]:
         How many candles were not stored before, and notes.
     """
     path, source, interval = parts.path, parts.source, parts.interval
-    stored, files = path if path.exists() else None, parts.list_files()
+    stored, files = path if is_there(path) else None, parts.list_files()
     merged = (
         Replacement(stored, files, interval)
         if wanted.whole

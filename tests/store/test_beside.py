@@ -1,5 +1,7 @@
 """What lies beside a candle file, or in place of what is written there; and what has no candle."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,10 @@ from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import SourceError, StoreError
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import FEATURES
+from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.store.candle_file import read_candles, write_candles
 from btc_datamodule.store.update import update, use_stored
-from tests.factories import HOUR, candles_of
+from tests.factories import HOUR, candles_of, make_datamodule
 from tests.helpers import assert_same
 from tests.store.test_update import HOLED, Scripted, rows, run
 
@@ -187,6 +190,32 @@ def test_altered_candles_are_neither_read_nor_built_on(path: Path, alter: Any) -
     assert not [*path.parent.glob("features-*")]
 
 
+# --- a folder of somebody else --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shut", ["data", "data/simulator"])
+def test_a_folder_that_this_user_may_not_look_into_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shut: str
+) -> None:
+    ready = make_datamodule(tmp_path)
+    look = Path.stat
+
+    def refuse(path: Path, **given: Any) -> os.stat_result:
+        if tmp_path / shut in path.parents:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return look(path, **given)
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    told = r"candles\.h5: this user may not look into a folder on the way to it: change its"
+    for offline in (False, True):
+        dm = make_datamodule(tmp_path, ready=False, offline=offline)
+        for act in (dm.prepare_data, dm.setup):
+            with pytest.raises(StoreError, match=told):
+                act()
+    with pytest.raises(StoreError, match=told):
+        update(ready.candle_path, Scripted(), HOUR, *rows(0, 10))
+
+
 # --- what is no file of ours ----------------------------------------------------------------------
 
 
@@ -223,3 +252,35 @@ def test_a_feature_file_that_cannot_be_kept_says_so(
     monkeypatch.setattr("os.access", lambda *_: False)
     with pytest.raises(StoreError, match="has no feature file for these features and this span"):
         build(path, RECIPE)
+
+
+# --- a file of several that has gone --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["months", "months/*.csv"])
+def test_of_a_file_of_several_that_is_gone_what_is_stored_is_used(
+    path: Path, tmp_path: Path, pattern: str
+) -> None:
+    candles, folder = candles_of(np.ones(60, dtype=bool)), tmp_path / "months"
+    folder.mkdir()
+    for number in range(3):
+        part = candles.slice(*rows(20 * number, 20 * number + 20)).to_polars()
+        part.write_csv(folder / f"{number}.csv")
+    source = CandleFile(tmp_path / pattern)
+    before = update(path, source, HOUR, None, None).header
+    (folder / "1.csv").rename(tmp_path / "1.csv")
+    for _ in range(2):
+        found = update(path, source, HOUR, None, None)
+        assert (found.header, found.header.rows, found.added) == (before, 60, 0)
+        assert found.notes == (
+            f"file {source.series}: 1.csv is not there any more, and the other files are as they "
+            "were: what is stored is used, up to 2020-01-03T12:00:00Z; `refresh: true` takes out "
+            "for good what is gone",
+        )
+    without = update(path, source, HOUR, None, None, refresh=True)
+    assert without.header.rows == 40
+    assert "20 candles are gone" in without.notes[-1]
+    assert update(path, source, HOUR, None, None).notes == ()
+    (folder / "2.csv").unlink()
+    (folder / "0.csv").write_bytes((tmp_path / "1.csv").read_bytes())  # another content: read anew
+    assert update(path, source, HOUR, None, None).header.span == rows(20, 40)

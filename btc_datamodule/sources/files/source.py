@@ -210,6 +210,29 @@ class CandleFile(Source):
         made = {self._compute_revision(digests, number) for number in rules}
         return named is not None and stored.revision in made
 
+    def find_missing(self, revision: str, origin: str, checksum: str) -> list[str]:
+        """Files of a folder or pattern that are gone, where all that is left is as it was stored.
+
+        Args:
+            revision: that of this source when it was stored.
+            origin: of the block that was stored.
+            checksum: of that block.
+
+        Returns:
+            Their names; empty if none is gone, or something else has changed too.
+        """
+        stored = re.findall(r"sha256:([0-9a-f]{64})", checksum)
+        if revision not in {self._compute_revision(stored, each) for each in range(1, RULES + 1)}:
+            return []
+        now = {_hash_file(path) for path in self._find_files()}
+        if not now < set(stored):
+            return []
+        names = re.split(r", (?=file )", origin)
+        if len(names) != len(stored):  # a name that has such words in it
+            return [f"{len(set(stored) - now)} of its files"]
+        pairs = zip(names, stored, strict=True)
+        return [name.removeprefix("file ") for name, digest in pairs if digest not in now]
+
     @property
     def _stem(self) -> str:
         """The file's name without its ending, safe as part of the name of a folder."""
