@@ -160,9 +160,15 @@ class BTCDataModule(Arguments):
         It uses the same files; the statistics are its own, fitted by its ``setup``.
 
         Raises:
-            ConfigError: if the split has only one fold, or ``fold`` is no whole number.
+            ConfigError: if the split has only one fold, ``fold`` is no whole number, or, after
+                ``setup``, there is no such fold.
         """
-        fixed = {"split": self.split.with_fold(fold), "data_dir": self.settings.data_dir}
+        fixed: dict[str, Any] = {
+            "split": self.split.with_fold(fold),
+            "data_dir": self.settings.data_dir,
+        }
+        if self._stages is not None:
+            fixed["split"].select_fold(self.table.span, self.table.interval)
         return type(self)(**self._given | fixed)
 
     # The hooks of a LightningDataModule.

@@ -68,6 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             run_on_data(command, given[1:])
         else:
             names = [*TRAINER_COMMANDS, *DATA_COMMANDS]
+            if command.startswith("-"):
+                named = next((each for each in given if each in names), "fit")
+                fail(f"{command} stands before the command: write btc-datamodule {named} {command}")
             fail(f"unknown command {command!r}{suggest_name(command, names)}")
     except KeyboardInterrupt:
         print(

@@ -8,6 +8,7 @@ from inspect import isclass, signature
 from typing import Any
 
 from btc_datamodule.errors import BTCDataError
+from btc_datamodule.features.language import NAMES
 
 TOP_KEYS = ("seed_everything", "trainer", "model", "data", "optimizer", "lr_scheduler", "ckpt_path")
 
@@ -53,12 +54,23 @@ def explain_message(message: str) -> str:
 def _explain_option(class_path: str, option: str) -> str:
     if class_path == "lightning.Callback":  # what is said of the last one in a list
         return f"the callback has no option {option!r}"
+    option = option.partition(".")[0]
+    if option == "init_arg":
+        return f"{_cut_path(class_path)} has no option 'init_arg': write `init_args:`"
     others = suggest_name(option, _list_options(class_path))
     return f"{_cut_path(class_path)} has no option {option!r}{others}"
 
 
 def _explain_class(class_path: str, problem: str) -> str:
     place, name = class_path.partition(".")[0], _cut_path(class_path)
+    if class_path.endswith(".py"):
+        path = class_path.removesuffix(".py").replace("/", ".")
+        return f"{class_path!r} is a file: write its class, such as {path}.MyModel"
+    if class_path.lower().endswith(DATA_ENDINGS):
+        return (
+            f"{class_path!r} is a file: write --data.source CandleFile "
+            f"--data.source.path {class_path}"
+        )
     package = import_module("btc_datamodule")
     close = get_close_matches(name, package.__all__, n=1)
     hint = f": did you mean 'btc_datamodule.{close[0]}'?" if close else ""
@@ -104,6 +116,7 @@ def _explain_value(key: str, due: str, value: str) -> str:
     value = nested[1] if nested else value
     if key == "features":
         lone = value if re.fullmatch(r"[A-Za-z_]\w*", value) else "log_return"
+        lone = f'"{lone} = {lone}"' if lone in NAMES else lone
         return (
             f"features is {value!r}: give a list of names, or lines with a name, such as "
             f'[{lone}, "momentum_10 = close / close.shift(10) - 1"]'
@@ -125,6 +138,11 @@ def _explain_lacking(keys: str) -> str:
     return f"there is no {names}: give --config FILE.yaml with it"
 
 
+def _explain_path(key: str, value: str) -> str:
+    classes = {"split": FRACTIONS, "target": "LogReturn", "source": "Simulator"}
+    return f"{key} is {value}: give a class{f', such as {classes[key]}' if key in classes else ''}"
+
+
 def _explain_incomplete(class_path: str, arguments: str) -> str:
     return f"{_cut_path(class_path)} needs `{arguments.strip()}`"
 
@@ -136,6 +154,9 @@ def _explain_abstract(key: str, base: str) -> str:
 INNERMOST = r"""^.*Parser key "([^"]+)":.*?"""
 """Those outside it quote it."""
 
+FRACTIONS = "FractionSplit, and its numbers as --data.split.val 0.2 --data.split.test 0.2"
+DATA_ENDINGS = (".csv", ".gz", ".zip", ".parquet", ".json", ".h5", ".hdf5", ".feather", ".xlsx")
+
 RULES: tuple[tuple[str, Callable[..., str]], ...] = (
     (r"^.*given class_path '([^']+)':\s+[^\n]*Option '([^']+)' is not accepted", _explain_option),
     (
@@ -143,6 +164,7 @@ RULES: tuple[tuple[str, Callable[..., str]], ...] = (
         r"([^\n]*(?:has no attribute|No module named|not a subclass)[^\n]*)",
         _explain_class,
     ),
+    (INNERMOST + r"Unexpected import path format: ([^\n]+)", _explain_path),
     (r"accept option '([^']+)'", _explain_key),
     (r"^Option '([^']+)' is not accepted", _explain_key),
     (r"^unrecognized.*: --(\S+)", _explain_key),

@@ -101,6 +101,43 @@ MISTAKES = {
         2,
         "good.yaml has `data:` in it: give it with --config, or what is under",
     ),
+    "a number for a split": Mistake(
+        f"{GOOD} --data.split 0.2",
+        2,
+        "split is 0.2: give a class, such as FractionSplit, and its numbers as --data.split.val",
+        only="prepare",
+    ),
+    "a number for a target": Mistake(
+        f"{GOOD} --data.target 0.1",
+        2,
+        "target is 0.1: give a class, such as LogReturn",
+        only="prepare",
+    ),
+    "a file for a model": Mistake(
+        f"{GOOD} --model patch.py",
+        2,
+        "'patch.py' is a file: write its class, such as patch.MyModel",
+        only="fit",
+    ),
+    "a file for a source": Mistake(
+        f"{GOOD} --data.source btc.csv",
+        2,
+        "'btc.csv' is a file: write --data.source CandleFile --data.source.path btc.csv",
+        only="prepare",
+    ),
+    "a column for features": Mistake(
+        f"{GOOD} --data.features close",
+        2,
+        'such as ["close = close", ',
+        only="prepare",
+    ),
+    "init_arg for init_args": Mistake(
+        "--config bad.yaml",
+        2,
+        "has no option 'init_arg': write `init_args:`",
+        TEXT.replace("init_args:", "init_arg:"),
+        only="prepare",
+    ),
     # names
     "a key with a slip": Mistake(
         "--config bad.yaml",
@@ -351,6 +388,15 @@ def test_null_two_levels_deep_is_null(command: str, capsys: pytest.CaptureFixtur
 
 
 # --- features in Python -------------------------------------------------------------------------
+
+
+def test_an_option_before_the_command_is_told_where_to_stand(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit):
+        main(["--config", "good.yaml", "fit"])
+    told = capsys.readouterr().err
+    assert "--config stands before the command: write btc-datamodule fit --config" in told
 
 
 def gap(bars: pl.DataFrame) -> pl.Series:
