@@ -208,11 +208,11 @@ def test_a_source_is_not_asked_for_what_is_before_its_first_instant(path: Path) 
 @given(st.data())
 def test_runs_in_any_order_end_with_what_one_run_gives(data: st.DataObject) -> None:
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=20, max_size=20)), dtype=bool)
+    mask[0] = True  # a first run without a candle would be refused
     series = candles_of(mask, optional=["trades"])
     cuts = [0, *sorted(data.draw(st.sets(st.integers(1, 19), min_size=1, max_size=3))), 20]
     pieces = list(pairwise(cuts))
     extra = data.draw(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=1))
-    mask[0] = True  # a first run without a candle would be refused
     order = [(0, 1), *data.draw(st.permutations(pieces + extra))]
     bars = data.draw(st.integers(1, 20))
     with TemporaryDirectory() as folder:
