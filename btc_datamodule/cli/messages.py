@@ -1,10 +1,12 @@
 """What a person is told of a mistake: one line that says where it is and what would be right."""
 
 import re
+import sys
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from importlib import import_module
 from inspect import isclass, signature
+from traceback import walk_tb
 from typing import Any
 
 from btc_datamodule.errors import BTCDataError
@@ -30,8 +32,12 @@ def explain_error(error: Exception) -> str | None:
         return str(ours)
     from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-    if isinstance(error, OSError | UnicodeDecodeError | MisconfigurationException):
+    told = isinstance(error, OSError | UnicodeDecodeError | MisconfigurationException)
+    if told or (isinstance(error, REFUSALS) and _is_of_trainer_parts(error)):
         return " ".join(str(error).split())
+    wraps = str(error).startswith("Does not validate against any")  # so jsonargparse begins
+    if wraps and isinstance(error.__cause__, Exception):
+        return explain_error(error.__cause__)
     if "loading state_dict" in str(error):
         return (
             "the model in the checkpoint has other sizes than this one: were `lookback`, "
@@ -39,6 +45,24 @@ def explain_error(error: Exception) -> str | None:
             f"({' '.join(str(error).split())})"
         )
     return None
+
+
+def _is_of_trainer_parts(error: Exception) -> bool:
+    """Whether a callback or a logger of Lightning's has refused what it was told.
+
+    It has raised the error itself, and no code but Lightning's and the parser's was on the way: an
+    error that passed through a model, or a callback of one's own, is to be seen with its traceback.
+    """
+    modules = [str(frame.f_globals.get("__name__")) for frame, _ in walk_tb(error.__traceback__)]
+    own = all(module.startswith(PASSED) or module in sys.stdlib_module_names for module in modules)
+    return own and modules[-1].startswith(TRAINER_PARTS)
+
+
+REFUSALS = (ValueError, RuntimeError, ImportError)
+PASSED = ("lightning.", "jsonargparse.", "btc_datamodule.cli.", "torch.")
+TRAINER_PARTS = tuple(
+    f"lightning.{place}" for place in ("pytorch.callbacks.", "pytorch.loggers.", "fabric.loggers.")
+)
 
 
 def explain_message(message: str) -> str:

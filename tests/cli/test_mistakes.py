@@ -399,6 +399,27 @@ def test_an_option_before_the_command_is_told_where_to_stand(
     assert "--config stands before the command: write btc-datamodule fit --config" in told
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("EarlyStopping --trainer.callbacks.monitor val_los", "on metric `val_los` which is not"),
+        (
+            "EarlyStopping --trainer.callbacks.monitor val_loss --trainer.callbacks.mode maxx",
+            "got maxx",
+        ),
+        ("ModelCheckpoint --trainer.callbacks.save_top_k=-5", "Must be >= -1"),
+    ],
+)
+def test_a_callback_that_refuses_is_answered_in_one_line(
+    capsys: pytest.CaptureFixture[str], arguments: str, message: str
+) -> None:
+    short = "--data.end 2020-03-01 --trainer.enable_checkpointing true"
+    given = f"fit {GOOD} {short} --trainer.callbacks {arguments}"
+    assert main(given.split()) == 1
+    (told,) = [line for line in capsys.readouterr().err.splitlines() if "error: " in line]
+    assert message in told
+
+
 def gap(bars: pl.DataFrame) -> pl.Series:
     return bars["open"] - bars["close"].shift(1)
 
