@@ -390,9 +390,9 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "impossible close": (put("close", data=np.ones(ROWS - 10)), "damaged.*low is above"),
     "another grid": (attribute("interval", 7), "damaged.*does not open on the 7s grid"),
     "group for close": (group, "'candles/close' is not a dataset"),
-    "soft link": (soft_link, "no dataset 'candles/close'"),
-    "external link": (external_link, "no dataset 'candles/close'"),
-    "external link to the group": (external_group, "no dataset 'candles/"),
+    "soft link": (soft_link, "lacks the column close"),
+    "external link": (external_link, "lacks the column close"),
+    "external link to the group": (external_group, "has no group .candles."),
     "external storage": (external_storage, "'candles/close' is not a dataset with its data in"),
     "virtual dataset": (virtual, "'candles/close' is not a dataset with its data in"),
 }
