@@ -26,7 +26,7 @@ from btc_datamodule.features import layout
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.causality import change_bars
-from btc_datamodule.features.layout import BAR_COLUMNS, DTYPES, SEGMENT_DTYPES
+from btc_datamodule.features.layout import BAR_COLUMNS, DTYPES, SCHEMA, SEGMENT_DTYPES
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.dataset import WindowDataset
@@ -382,7 +382,7 @@ def test_a_file_of_another_schema_is_made_again_and_the_train_rows_are_the_same(
         file.attrs["schema"] = 1
         for name in SEGMENT_DTYPES:
             del file[name]
-    assert "schema 4 (it has 1)" in verify_table(dm.table.path)[0]
+    assert f"schema {SCHEMA} (it has 1)" in verify_table(dm.table.path)[0]
     dm.prepare_data()
     assert verify_table(dm.table.path) == []
     again.setup()
