@@ -25,8 +25,6 @@ from btc_datamodule.features import layout
 MEBIBYTE = 2**20
 SECONDS = 20
 
-layout.SEGMENT_ROWS = 256  # several of them in a small file
-
 
 def make(folder: Path) -> BTCDataModule:
     return BTCDataModule(
@@ -103,6 +101,7 @@ def limit() -> None:
 
 def serve() -> None:
     warnings.simplefilter("ignore")
+    layout.SEGMENT_ROWS = 256  # several of them in a small file
     for line in sys.stdin:
         folder, output = map(Path, line.rstrip("\n").split("\t"))
         pid = os.fork()
