@@ -67,7 +67,7 @@ def check_room(path: Path, size: int) -> None:
     found = shutil.disk_usage(path.parent)
     if found.total and size > found.free:  # some disks do not tell
         raise StoreError(
-            f"{path} would take {size / 1e9:,.1f} GB, and {found.free / 1e9:,.1f} GB are free: "
+            f"{path} would take {size / 1e6:,.0f} MB, and {found.free / 1e6:,.0f} MB are free: "
             "make room, or narrow `start` and `end`"
         )
 

@@ -207,7 +207,7 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check:
             f"the features need {warm} bars of history and there are {grid.rows} bars: widen "
             "`start` and `end`, or choose features with a shorter lookback"
         )
-    check_room(path, grid.rows * (4 * len(recipe.features) + 1 + 8 * len(BAR_COLUMNS)))
+    check_room(path, grid.rows * (4 * len(recipe.columns) + 1 + 8 * len(BAR_COLUMNS)))
     unobserved: list[Runs] = []
     undefined: list[NDArray[np.int64]] = []
     moments: list[Moments] = []

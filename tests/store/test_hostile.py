@@ -263,7 +263,7 @@ def test_a_table_that_no_disk_has_room_for_is_refused_before_it_is_built(tmp_pat
     free = shutil.disk_usage(tmp_path).free
     with bounded(seconds=10):
         if free < 49 * 100 * 365 * 1440:
-            with pytest.raises(StoreError, match="GB are free: make room, or narrow `start`"):
+            with pytest.raises(StoreError, match="MB are free: make room, or narrow `start`"):
                 build(path, recipe())
     atomic.check_room(path, free // 2)
     with pytest.raises(StoreError, match=r"candles.h5 would take [\d.,]+ GB, and [\d.,]+ GB are"):
