@@ -212,7 +212,7 @@ def test_the_words_of_who_holds_the_lock_are_escaped(
     path = tmp_path / f"candles{ESC}.lock"
     with lock.hold_lock(path):
         path.with_suffix(".holder").write_bytes(ESC.encode() + b"\xff")
-        with pytest.raises(StoreError), lock.hold_lock(path, 0.02):
+        with pytest.raises(StoreError), lock.hold_lock(path, 0.5):
             pass
     [line] = caplog.messages
     assert line.startswith(r"waiting for \x1b]0;owned\x07")

@@ -384,7 +384,8 @@ def test_null_two_levels_deep_is_null(command: str, capsys: pytest.CaptureFixtur
     for option in ("columns", "symbol", "timezone")[:: 3 if command == "fit" else 1]:
         nothing = [f"--data.source.{option}", "null"]
         status, said = answer([command, "--config", "good.yaml", *source, *nothing], capsys)
-        assert (status, said) == (1, "no.csv: no such file, check `path`")
+        assert status == 1
+        assert said.endswith("/no.csv: no such file, check `path`")
 
 
 # --- features in Python -------------------------------------------------------------------------
