@@ -29,6 +29,7 @@ from btc_datamodule import (
     LookAheadError,
     NotPreparedError,
     Simulator,
+    SourceError,
     StoreError,
 )
 from btc_datamodule.candles.timeline import format_instant
@@ -392,6 +393,9 @@ def test_settings_that_leave_nothing_to_train_on_say_what_to_change(
 def test_a_range_without_candles_says_what_there_is(tmp_path: Path) -> None:
     source = InMemory(random_hourly([True] * ROWS, seed=1))
     dm = datamodule(tmp_path, source=source, start="2020-06-01", end="2020-07-01")
+    with pytest.raises(SourceError, match=r"asked from 2020-06-01.*no candles there.*`start`"):
+        dm.prepare_data()
+    datamodule(tmp_path, source=source, start=None, end=None).prepare_data()
     with pytest.raises(ConfigError, match=r"no candles between 2020-06-01.*change `start`"):
         dm.prepare_data()
 
