@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, find_runs, join_runs, mark_runs
+from btc_datamodule.candles.series import ContentDigest
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import check_room, explain_write_errors
 from btc_datamodule.disk.hdf5 import (
@@ -53,7 +54,7 @@ from btc_datamodule.features.undefined import (
     judge_rows,
 )
 from btc_datamodule.progress import show_step
-from btc_datamodule.store.candle_file import CandleReader, Header, check_content
+from btc_datamodule.store.candle_file import CandleReader, Header, check_digest
 from btc_datamodule.store.parts import list_leftovers
 
 KEPT_SECONDS = 86_400
@@ -198,8 +199,20 @@ def _is_stale(path: Path, header: Header) -> bool:
         return True
 
 
+def _check_content(reader: CandleReader) -> None:
+    """Read a candle file once, a chunk at a time, and compare its content with its digest.
+
+    Raises:
+        StoreError: if it does not hold the candles that were written to it, or is damaged.
+    """
+    digest = ContentDigest(reader.header.interval)
+    for chunk in reader.chunks():
+        digest.update(chunk)
+    check_digest(reader.path, reader.header, digest)
+
+
 def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check: bool) -> None:
-    check_content(reader)
+    _check_content(reader)
     grid = Grid.of(reader, recipe.span, recipe.max_fill)
     warm = count_warm_up(recipe.features)
     if grid.rows <= warm:

@@ -201,18 +201,6 @@ def read_candles(path: str | Path) -> Candles:
         return Candles(header.interval, columns)
 
 
-def check_content(reader: CandleReader) -> None:
-    """Read a candle file once, a chunk at a time, and compare its content with its digest.
-
-    Raises:
-        StoreError: if it does not hold the candles that were written to it, or is damaged.
-    """
-    digest = ContentDigest(reader.header.interval)
-    for chunk in reader.chunks():
-        digest.update(chunk)
-    check_digest(reader.path, reader.header, digest)
-
-
 def check_digest(path: Path, header: Header, digest: ContentDigest) -> None:
     """Raise ``StoreError`` unless the digest of all candles of a file is the one it says."""
     if digest.hexdigest() != header.digest:
