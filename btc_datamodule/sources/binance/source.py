@@ -100,15 +100,7 @@ class BinanceArchive(Source):
     @property
     def manners(self) -> Manners:
         """How the service is asked, checked."""
-        return Manners(
-            self.base_url,
-            self.requests_per_second,
-            self.timeout,
-            self.attempts,
-            self.retry_wait,
-            self.longest_wait,
-            self.longest_answer,
-        )
+        return Manners.of(self)
 
     def hurry(self) -> Self:
         """This source with little patience; see ``Source.hurry``."""

@@ -5,9 +5,9 @@ before a download starts, and hands it to whoever asks.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from ipaddress import ip_address
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from btc_datamodule.errors import ConfigError
@@ -50,6 +50,11 @@ class Manners:
     retry_wait: float = 1.0
     longest_wait: float = 3600.0
     longest_answer: float | None = None
+
+    @classmethod
+    def of(cls, source: object) -> Self:
+        """The manners of a source, which has each of them as a field of the same name."""
+        return cls(**{field.name: getattr(source, field.name) for field in fields(cls)})
 
     def __post_init__(self) -> None:
         if self.base_url is not None:
