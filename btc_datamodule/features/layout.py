@@ -251,7 +251,7 @@ def _read_small(
             raise _refuse(path, f"{name!r} is larger than what the disk holds of the file")
         found[name] = data[:]
     found |= {name: _read_runs(path, file, name, shape[0]) for name in RUNS}
-    return found | {"undefined": _read_undefined(path, file, shape)}
+    return found | {"undefined": _read_runs(path, file, "undefined", *shape)}
 
 
 def _count_bytes(path: Path) -> int:
@@ -260,42 +260,36 @@ def _count_bytes(path: Path) -> int:
     return 512 * found.st_blocks if hasattr(found, "st_blocks") else found.st_size
 
 
-def _read_runs(path: Path, file: "h5py.File", name: str, rows: int) -> Runs:
-    """A dataset of runs of the rows of a table: in order, apart from each other, none empty."""
-    data = Stored(path, file, name)
-    if data.dtype != np.dtype("<i8") or data.shape[1:] != (2,) or len(data) > rows:
+def _read_runs(
+    path: Path, file: "h5py.File", name: str, rows: int, features: int | None = None
+) -> NDArray[np.int64]:
+    """A dataset of runs of the rows of a table: in order, apart from each other, none empty.
+
+    Args:
+        path: of the file.
+        file: opened.
+        name: of the dataset.
+        rows: of the table.
+        features: where each run follows the number of one of so many features, each of which has
+            runs of its own: (k, 3). None for runs alone: (n, 2).
+    """
+    data, width = Stored(path, file, name), 2 if features is None else 3
+    most = rows * (features or 1)
+    if data.dtype != np.dtype("<i8") or data.shape[1:] != (width,) or len(data) > most:
         raise _refuse(path, f"{name!r} is not an array of runs of {rows:,} rows")
-    runs = [np.zeros((0, 2), dtype=np.int64)]
+    limits = ([] if features is None else [features - 1]) + [rows, rows]
+    found = [np.zeros((0, width), dtype=np.int64)]
     last = -1
     for piece in data.read_small():  # a million of nothing ends with the first piece
-        edges = np.concatenate([[last], piece.ravel()])
-        if (edges[1:] <= edges[:-1]).any() or edges[-1] > rows:
+        outside = (piece < 0).any() or (piece > limits).any()
+        # Rows counted on from feature to feature: each run lies after the one before it.
+        before = piece[:, :-2] * (rows + 1) if width == 3 else 0
+        edges = np.concatenate([[last], (piece[:, -2:] + before).ravel()])
+        if outside or (edges[1:] <= edges[:-1]).any():
             raise _refuse(path, f"{name!r} has runs that overlap, or lie outside the table")
         last = int(edges[-1])
-        runs.append(piece)
-    return np.concatenate(runs)
-
-
-def _read_undefined(path: Path, file: "h5py.File", shape: tuple[int, ...]) -> NDArray[np.int64]:
-    """The runs of rows of each feature in which it is undefined: in order, apart, none empty."""
-    rows, features = shape
-    data = Stored(path, file, "undefined")
-    if data.dtype != np.dtype("<i8") or data.shape[1:] != (3,) or len(data) > rows * features:
-        raise _refuse(path, f"'undefined' is not an array of runs of {rows:,} rows")
-    listed = [np.zeros((0, 3), dtype=np.int64)]
-    last = -1
-    for piece in data.read_small():
-        # Rows counted on from feature to feature: each run lies after the one before it.
-        edges = piece[:, 1:] + piece[:, :1] * (rows + 1)
-        edges = np.concatenate([[last], edges.ravel()])
-        inside = (
-            (piece >= 0).all() and (piece[:, 0] < features).all() and (piece <= rows)[:, 1:].all()
-        )
-        if not inside or (edges[1:] <= edges[:-1]).any():
-            raise _refuse(path, "'undefined' has runs that overlap, or lie outside the table")
-        last = int(edges[-1])
-        listed.append(piece)
-    return np.concatenate(listed)
+        found.append(piece)
+    return np.concatenate(found)
 
 
 def _check_facts(
