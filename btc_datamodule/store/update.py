@@ -81,6 +81,14 @@ class _Wanted:
     refresh: bool
     whole: bool
 
+    def list_kept(self, stored: Header | None, revision: str) -> list[Span]:
+        """The spans that a candle file settles, for a source with a revision."""
+        if stored is None:
+            return []
+        if self.whole:
+            return [self.span] if stored.revision == revision else []
+        return [*stored.covered] if stored.rows else []  # without a candle nothing is settled
+
     def list_lacking(self, known: list[Span]) -> list[Span]:
         """The spans that are to be asked for where ``known`` are settled."""
         if self.refresh:
@@ -152,17 +160,15 @@ def update(
         with show_step(f"{label}: looking for changes"):  # of files, which are read for it
             revision = source.revision
     except AbsentError as error:
-        if refresh or not is_there(path):
+        stored = None if refresh else _read_stored(path, source, interval)
+        if stored is None:
             raise
-        header = read_header(path)
-        check_series(path, header, source.name, source.series, interval)
-        return Update(header, 0, (describe_fallback(label, str(error), header),))
-    if revision is not None and not refresh and is_there(path):
-        header = read_header(path)
-        check_series(path, header, source.name, source.series, interval)
-        gone = find_gone(source, revision, header)
+        return Update(stored, 0, (describe_fallback(label, str(error), stored),))
+    stored = _read_stored(path, source, interval)
+    if revision is not None and not refresh and stored is not None:
+        gone = find_gone(source, revision, stored)
         if gone:
-            return Update(header, 0, (describe_gone(label, gone, header),))
+            return Update(stored, 0, (describe_gone(label, gone, stored),))
     latest = floor_to(time.time(), interval)
     first = source.first if start is None else max(start, source.first)
     last = latest if end is None else min(ceil_to(end, interval), latest)
@@ -174,7 +180,7 @@ def update(
         whole=revision is not None,
     )
     parts = Parts(path, source, interval, revision or "")
-    stored, kept = _read_kept(parts, wanted)
+    kept = wanted.list_kept(stored, parts.revision)
     lacking = wanted.list_lacking(kept)
     if stored is not None and not lacking:  # nor is a lock needed: what was left can wait
         return Update(stored, 0, ())
@@ -213,21 +219,19 @@ def use_stored(
     return Update(header, 0, tuple(map(escape, notes)))
 
 
-def _read_kept(parts: Parts, wanted: _Wanted) -> tuple[Header | None, list[Span]]:
-    """The header of the candle file, None if there is none, and the spans that it settles."""
-    path, source = parts.path, parts.source
+def _read_stored(path: Path, source: Source, interval: int) -> Header | None:
+    """The header of the candle file; None if there is none."""
     if not is_there(path):
-        return None, []
+        return None
     stored = read_header(path)
-    check_series(path, stored, source.name, source.series, parts.interval)
-    if wanted.whole:
-        return stored, [wanted.span] if stored.revision == parts.revision else []
-    return stored, [*stored.covered] if stored.rows else []  # without a candle nothing is settled
+    check_series(path, stored, source.name, source.series, interval)
+    return stored
 
 
 def _make_plan(parts: Parts, wanted: _Wanted) -> _Plan:
     """Look at what is stored, in parts too, and tell what is missing. The lock is held."""
-    stored, kept = _read_kept(parts, wanted)
+    stored = _read_stored(parts.path, parts.source, parts.interval)
+    kept = wanted.list_kept(stored, parts.revision)
     known = kept if wanted.whole else [*kept, *parts.read_covered()]
     return _Plan(
         stored,
