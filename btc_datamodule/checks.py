@@ -26,7 +26,7 @@ def check_whole_number(name: str, value: Any, least: int | None = None) -> int:
     return int(value)
 
 
-def shorten(names: Sequence[str], most: int = 6) -> str:
+def list_first(names: Sequence[str], most: int = 6) -> str:
     """Names for a person to read: the first ones of many, and how many more there are."""
     more = f" and {len(names) - most:,} more" if len(names) > most else ""
     return f"{', '.join(names[:most])}{more}"

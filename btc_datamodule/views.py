@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import format_instant, format_interval, format_span
-from btc_datamodule.checks import shorten
+from btc_datamodule.checks import list_first
 from btc_datamodule.errors import NotPreparedError
 from btc_datamodule.evaluation.splits import STAGES
 from btc_datamodule.features.layout import FLAG
@@ -51,7 +51,7 @@ class Views:
         end = "the last" if settings.end is None else format_instant(settings.end)
         known = f"{start} to {end}" if stages is None else format_span(stages.table.span)
         flag = [FLAG] * settings.recipe.flag
-        names = shorten([*(feature.text for feature in settings.features), *flag])
+        names = list_first([*(feature.text for feature in settings.features), *flag])
         lines = [
             f"{type(self).__name__}: {settings.source.name} {settings.source.series}, "
             f"{format_interval(settings.interval)}, {known}",
@@ -64,7 +64,7 @@ class Views:
         for stage in STAGES:
             spans = list(map(format_span, stages.fold.spans(stage)))
             count = f"{len(stages.windows(stage)):,} windows"
-            lines.append(f"  {stage:<8} {count:>18}  {shorten(spans, 2)}".rstrip())
+            lines.append(f"  {stage:<8} {count:>18}  {list_first(spans, 2)}".rstrip())
         return "\n".join(lines)
 
     __str__ = __repr__  # Lightning's would make every loader

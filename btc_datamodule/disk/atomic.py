@@ -80,7 +80,7 @@ def explain_write_errors(path: Path) -> Iterator[None]:
     except StoreError:
         raise
     except Exception as error:
-        number = _find_errno(error)
+        number = find_errno(error, r"\(os error (\d+)\)")  # as polars says it
         if number not in DISK_TROUBLE:
             raise
         raise StoreError(
@@ -116,11 +116,16 @@ def check_output(path: Path, suffixes: Sequence[str]) -> None:
         ) from None
 
 
-def _find_errno(error: Exception) -> int:
-    """The ``errno`` behind an error; 0 if there is none. Polars gives it in its text alone."""
+def find_errno(error: BaseException, told: str) -> int:
+    """The ``errno`` behind an error; 0 if there is none.
+
+    Args:
+        error: any.
+        told: a pattern of the words with the number in which a library gives it in its text alone.
+    """
     if isinstance(error, OSError) and error.errno is not None:
         return error.errno
-    found = re.search(r"\(os error (\d+)\)", str(error))
+    found = re.search(told, str(error))
     return int(found[1]) if found else 0
 
 

@@ -6,7 +6,6 @@ names the file and its damage; ``replace_hdf5`` writes a file whole or not at al
 
 import errno
 import os
-import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btc_datamodule.disk.atomic import explain_write_errors, replace_file
+from btc_datamodule.disk.atomic import explain_write_errors, find_errno, replace_file
 from btc_datamodule.errors import (
     BTCDataError,
     CandleError,
@@ -78,14 +77,14 @@ def _open_locked(path: Path) -> "h5py.File":
     try:
         return h5py.File(path, "r", locking="best-effort")
     except OSError as error:
-        if _find_errno(error) not in _NO_LOCKS:
+        if find_errno(error, _TOLD) not in _NO_LOCKS:
             raise
         return h5py.File(path, "r", locking=False)
 
 
 def explain_trouble(path: Path, error: BaseException) -> str:
     """One line on an error that says nothing of what is in a file; "" if it is none of these."""
-    told, number = get_first_line(error), _find_errno(error)
+    told, number = get_first_line(error), find_errno(error, _TOLD)
     if "unable to lock file" in told or "already open for" in told:
         gone = (
             "delete the file and run `btc-datamodule prepare`"
@@ -113,6 +112,9 @@ def explain_trouble(path: Path, error: BaseException) -> str:
     return ""
 
 
+_TOLD = r"errno = (\d+)"
+"""How h5py tells a number of the system's in its text."""
+
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP})
 
 _DISK_FAILS = frozenset(
@@ -123,14 +125,6 @@ _DISK_FAILS = frozenset(
     }
 )
 """Error numbers by which the system says that it cannot read, whatever there is to be read."""
-
-
-def _find_errno(error: BaseException) -> int:
-    """The ``errno`` behind an error, which h5py may give in its text alone; 0 if there is none."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno
-    found = re.search(r"errno = (\d+)", str(error))
-    return int(found[1]) if found else 0
 
 
 def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":

@@ -25,7 +25,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from btc_datamodule.checks import shorten
+from btc_datamodule.checks import list_first
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.moments import Moments
 
@@ -84,7 +84,9 @@ class Scaler:
         return cls(method, tuple(center.tolist()), tuple(scale.tolist()))
 
     def __repr__(self) -> str:
-        center, scale = (shorten([f"{x:.4g}" for x in each]) for each in (self.center, self.scale))
+        center, scale = (
+            list_first([f"{x:.4g}" for x in each]) for each in (self.center, self.scale)
+        )
         return f"Scaler({self.method}: center {center}; scale {scale})"
 
     @classmethod

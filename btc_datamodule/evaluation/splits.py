@@ -38,7 +38,7 @@ from btc_datamodule.candles.timeline import (
     subtract,
     to_plain_instant,
 )
-from btc_datamodule.checks import check_whole_number, set_whole_numbers, shorten, unwrap
+from btc_datamodule.checks import check_whole_number, list_first, set_whole_numbers, unwrap
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.public import public
 
@@ -84,7 +84,7 @@ class Fold:
 
     def __repr__(self) -> str:
         parts = (
-            f"{name}: {shorten(list(map(format_span, self.spans(name))), 3)}" for name in STAGES
+            f"{name}: {list_first(list(map(format_span, self.spans(name))), 3)}" for name in STAGES
         )
         return f"Fold({'; '.join(parts)})"
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, count_rows
 from btc_datamodule.candles.timeline import Interval, Span, format_interval, format_span
-from btc_datamodule.checks import shorten
+from btc_datamodule.checks import list_first
 from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.disk.in_use import Identity, use_file
 from btc_datamodule.errors import StoreError
@@ -97,7 +97,7 @@ class Table:
         return (
             f"Table({str(self.path)!r}: {self.rows:,} rows of {format_interval(self.interval)}, "
             f"{format_span(self.span)}, {absent:,} absent, holes: {len(self.holes):,}; "
-            f"{len(self.features):,} features: {shorten(self.features)})"
+            f"{len(self.features):,} features: {list_first(self.features)})"
         )
 
     @classmethod

@@ -6,6 +6,7 @@ import numpy as np
 
 from btc_datamodule.candles.series import find_holes
 from btc_datamodule.candles.timeline import Span, format_instant, unite
+from btc_datamodule.checks import list_first
 from btc_datamodule.escaping import escape
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store.candle_file import Header
@@ -101,7 +102,7 @@ def describe_fallback(label: str, problem: str, header: Header) -> str:
 
 def describe_gone(label: str, names: list[str], header: Header) -> str:
     """A note: some files of a source are gone, and what is stored of them is kept."""
-    shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+    shown = list_first(names, most=5)
     until = format_instant(header.span[1])
     return escape(
         f"{label}: {shown} is not there any more, and the other files are as they were: what is "
