@@ -266,5 +266,5 @@ def test_a_table_that_no_disk_has_room_for_is_refused_before_it_is_built(tmp_pat
             with pytest.raises(StoreError, match="MB are free: make room, or narrow `start`"):
                 build(path, recipe())
     atomic.check_room(path, free // 2)
-    with pytest.raises(StoreError, match=r"candles.h5 would take [\d.,]+ GB, and [\d.,]+ GB are"):
+    with pytest.raises(StoreError, match=r"candles.h5 would take [\d.,]+ MB, and [\d.,]+ MB are"):
         atomic.check_room(path, 10 * free)
