@@ -18,7 +18,7 @@ import btc_datamodule
 ROOT = Path(btc_datamodule.__file__).parent
 
 FLOORS = (  # from the ground up; parts on one floor know nothing of each other
-    ("public", "escaping"),
+    ("public", "escaping", "filters"),
     ("errors", "progress"),
     ("checks",),
     ("candles",),

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.disk.hdf5 import advise_repair, find_dataset
 from btc_datamodule.errors import StoreError, UnreadableError
+from btc_datamodule.filters import is_filter_available, load_plugins
 
 if TYPE_CHECKING:
     import h5py
@@ -136,17 +137,15 @@ class Stored:
 
 def _list_filters(path: Path, name: str, data: "h5py.Dataset") -> tuple[int, ...]:
     """The codes of a dataset's filters, in order, all of which can be had, and none twice."""
-    import h5py
-
     properties = data.id.get_create_plist()
     codes = []
     for number in range(properties.get_nfilters()):
         code, _, _, label = properties.get_filter(number)
         codes.append(code)
-        if h5py.h5z.filter_avail(code) or (_load_plugins() and h5py.h5z.filter_avail(code)):
+        if is_filter_available(code):
             continue
         known = label.split(b"\0")[0].decode("ascii", "replace").split(":")[0] or "of no name"
-        advice = "run `pip install hdf5plugin`, or " if not _load_plugins() else ""
+        advice = "run `pip install hdf5plugin`, or " if not load_plugins() else ""
         raise UnreadableError(
             f"{path}: {name!r} is packed with the HDF5 filter {code} ({known}), which is not "
             f"installed: {advice}store it anew by `h5repack -f GZIP=4` where it is"
@@ -154,12 +153,3 @@ def _list_filters(path: Path, name: str, data: "h5py.Dataset") -> tuple[int, ...
     if len(set(codes)) < len(codes):
         raise StoreError(f"{path}: {name!r} is packed twice over: {advise_repair(path)}")
     return tuple(codes)
-
-
-def _load_plugins() -> bool:
-    """Make the filters of the package hdf5plugin known; whether it is installed."""
-    try:
-        import hdf5plugin
-    except ImportError:
-        return False
-    return bool(hdf5plugin)

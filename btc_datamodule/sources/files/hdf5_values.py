@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.errors import SourceError
+from btc_datamodule.filters import is_filter_available, load_plugins
 
 NO_TIME = np.iinfo(np.int64).min
 """What numpy and pandas store for an instant that is not known."""
@@ -153,22 +154,13 @@ def _check_filters(node: h5py.Dataset, where: str) -> None:
     properties = node.id.get_create_plist()
     for number in range(properties.get_nfilters()):
         code, _, _, label = properties.get_filter(number)
-        if h5py.h5z.filter_avail(code) or (_load_plugins() and h5py.h5z.filter_avail(code)):
+        if is_filter_available(code):
             continue
         name = FILTERS.get(code) or label.decode("ascii", "replace").split("\0")[0] or "unknown"
         told = f"{where}: is packed with the HDF5 filter {code} ({name}), which is not installed"
-        if code in FILTERS and name != "lzo" and not _load_plugins():
+        if code in FILTERS and name != "lzo" and not load_plugins():
             raise SourceError(f"{told}: run pip install hdf5plugin")
         raise SourceError(f"{told}: write it anew packed with zlib (gzip), or not at all")
-
-
-def _load_plugins() -> bool:
-    """Make the filters of the package hdf5plugin known; whether it is installed."""
-    try:
-        import hdf5plugin
-    except ImportError:
-        return False
-    return bool(hdf5plugin)
 
 
 def as_column(name: str, values: NDArray[Any]) -> Column:

@@ -319,7 +319,7 @@ def test_a_filter_that_is_missing_is_named_with_what_mends_it(
         properties.set_filter(code, h5py.h5z.FLAG_OPTIONAL, ())
         space = h5py.h5s.create_simple((3, 6))
         h5py.h5d.create(file.id, b"bars", h5py.h5t.NATIVE_DOUBLE, space, properties)
-    monkeypatch.setattr(hdf5_values, "_load_plugins", lambda: plugins)
+    monkeypatch.setattr(hdf5_values, "load_plugins", lambda: plugins)
     monkeypatch.setattr(h5py.h5z, "filter_avail", lambda code: False)
     with pytest.raises(SourceError) as caught:
         load(tmp_path / "a.h5")
