@@ -21,6 +21,7 @@ from btc_datamodule.audit.verify import verify_series
 from btc_datamodule.cli.info import describe
 from btc_datamodule.evaluation.splits import STAGES
 from btc_datamodule.features import layout
+from tests.forks import tell_end
 
 MEBIBYTE = 2**20
 SECONDS = 20
@@ -117,13 +118,7 @@ def serve() -> None:
                 output.write_text(f"{type(error).__name__}: {error}\n{traceback.format_exc()}")
             finally:
                 os._exit(code)
-        _, status, used = os.wait4(pid, 0)
-        told = {
-            "code": os.waitstatus_to_exitcode(status),
-            "seconds": used.ru_utime + used.ru_stime,
-            "mebibytes": used.ru_maxrss / 1024,
-        }
-        print(json.dumps(told), flush=True)
+        tell_end(pid)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from btc_datamodule.candles.series import Candles, concatenate
 from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.coinbase import Coinbase
@@ -34,6 +36,13 @@ def fetch(coinbase: Coinbase, span: tuple[int, int] = (START, END)) -> list[Bloc
 
 def candles_of(blocks: list[Block]) -> Candles:
     return concatenate([block.candles for block in blocks])
+
+
+def use_proxy(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+    """Have the environment name a proxy, and no host that is asked without."""
+    monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @contextmanager

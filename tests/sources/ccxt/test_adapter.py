@@ -14,7 +14,7 @@ from btc_datamodule.sources.ccxt.source import Ccxt
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import Exchange, Fault
 from tests.sources.ccxt.helpers import assert_tiles, fetch, source
-from tests.sources.helpers import END, HELD, HOUR, START, vouch_for_oneself
+from tests.sources.helpers import END, HELD, HOUR, START, use_proxy, vouch_for_oneself
 
 pytest.importorskip("ccxt")
 
@@ -92,9 +92,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused_at_once(tmp_path: Path
 def test_a_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{nobody.getsockname()[1]}")
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
+        use_proxy(monkeypatch, f"127.0.0.1:{nobody.getsockname()[1]}")
         with pytest.raises(SourceError, match=r"ConnectError: .*Connection refused"):
             fetch(Ccxt("kraken", attempts=1), MARKETS)
 

@@ -5,12 +5,12 @@ limits of the package's own process, and what that writes to stdout goes to ``ou
 is a line of JSON: ``code`` as in ``subprocess``, ``seconds`` of computing, ``mebibytes`` at most.
 """
 
-import json
 import os
 import sys
 
 import btc_datamodule.sources.files.hdf5_nodes
 from btc_datamodule.sources.files.hdf5_child import main
+from tests.forks import tell_end
 
 assert btc_datamodule.sources.files.hdf5_nodes
 
@@ -26,13 +26,7 @@ def serve() -> None:
                 main(path, None)
             finally:
                 os._exit(1)
-        _, status, used = os.wait4(pid, 0)
-        told = {
-            "code": os.waitstatus_to_exitcode(status),
-            "seconds": used.ru_utime + used.ru_stime,
-            "mebibytes": used.ru_maxrss / 1024,
-        }
-        print(json.dumps(told), flush=True)
+        tell_end(pid)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from btc_datamodule.sources.web.manners import Manners
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import Exchange, Fault
 from tests.helpers import assert_same
-from tests.sources.helpers import HELD, ONE_PAGE, candles_of, fetch, source
+from tests.sources.helpers import HELD, ONE_PAGE, candles_of, fetch, source, use_proxy
 
 TIMEOUT = 0.3
 SOON = 2.0
@@ -244,9 +244,7 @@ def test_a_handshake_that_is_never_finished_is_given_up(
 
 def test_a_proxy_that_never_ends_its_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     with serve(trickle(b"HTTP/1.1 200 OK\r\nX-Padding: ", b"a")) as address:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
+        use_proxy(monkeypatch, address)
         assert_given_up(Coinbase(timeout=TIMEOUT, attempts=1))
 
 
@@ -259,9 +257,7 @@ def test_behind_a_proxy_a_handshake_that_is_never_finished_is_given_up(
         HANDSHAKES["a byte of a record at a time"](connection)
 
     with serve(act) as address:
-        monkeypatch.setenv("HTTPS_PROXY", f"http://{address}")
-        for name in ("NO_PROXY", "no_proxy"):
-            monkeypatch.delenv(name, raising=False)
+        use_proxy(monkeypatch, address)
         assert_given_up(Coinbase(timeout=TIMEOUT, attempts=1))
 
 
