@@ -63,7 +63,11 @@ def test_the_caller_is_asked_between_pieces_that_hold_nothing() -> None:
     assert caught.value.may_pass
 
 
-@pytest.mark.parametrize("body", [b"no gzip", gzip.compress(b"abc" * 99)[:-9] + bytes(9)])
+@pytest.mark.parametrize(
+    "body",
+    [b"no gzip", gzip.compress(b"abc" * 99)[:-9] + bytes(9)],
+    ids=["not packed", "a wrong checksum"],
+)
 def test_bytes_that_are_damaged_may_come_better_at_another_attempt(body: bytes) -> None:
     with pytest.raises(PackingError, match="cannot be unpacked") as caught:
         list(unpack([body], "gzip", pass_on))
