@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         ConfigError,
         LookAheadError,
         NotPreparedError,
+        RecordError,
         SourceError,
         StoreError,
     )
@@ -45,6 +46,8 @@ if TYPE_CHECKING:
     from btc_datamodule.sources.ccxt.source import Ccxt
     from btc_datamodule.sources.coinbase import Coinbase
     from btc_datamodule.sources.files.source import CandleFile
+    from btc_datamodule.sources.records import RecordBlock, RecordSource
+    from btc_datamodule.sources.resampled import Resampled
     from btc_datamodule.sources.simulator import Simulator
     from btc_datamodule.store.candle_file import read_candles
     from btc_datamodule.training.dummy import DummyModule
@@ -62,6 +65,7 @@ _MODULES = {
         "ConfigError",
         "LookAheadError",
         "NotPreparedError",
+        "RecordError",
         "SourceError",
         "StoreError",
     ),
@@ -73,6 +77,8 @@ _MODULES = {
     "sources.ccxt.source": ("Ccxt",),
     "sources.coinbase": ("Coinbase",),
     "sources.files.source": ("CandleFile",),
+    "sources.records": ("RecordBlock", "RecordSource"),
+    "sources.resampled": ("Resampled",),
     "sources.simulator": ("Simulator",),
     "evaluation.splits": (
         "CombinatorialPurged",
@@ -106,7 +112,10 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "BinanceArchive",
     "Ccxt",
     "CandleFile",
+    "Resampled",
+    "RecordSource",
     "Block",
+    "RecordBlock",
     "Candles",
     "read_candles",
     "FEATURES",
@@ -133,6 +142,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "ConfigError",
     "LookAheadError",
     "NotPreparedError",
+    "RecordError",
     "SourceError",
     "StoreError",
 ]

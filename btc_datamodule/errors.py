@@ -31,6 +31,11 @@ class CandleError(BTCDataError):
 
 
 @public
+class RecordError(BTCDataError):
+    """Records break their contract: one that is known before its time, or times that fall."""
+
+
+@public
 class SourceError(BTCDataError):
     """A source could not answer: unknown product, unsupported interval, network failure."""
 

@@ -45,12 +45,18 @@ class Feature:
             polars expression over the frame's columns.
         needs: optional columns without which it has no value; those of a polars expression are
             found by themselves.
+        series: the covariate that it is a feature of: rows are those of this series, ``lookback``
+            counts them, and what it gives enters a bar once it is known. "" for the candles.
+        beside: covariates whose frames ``compute`` is given after the first one, in this order.
+            Each has a row for each row of the first: what was known of it at the close.
     """
 
     name: str
     lookback: int
     compute: "Compute | pl.Expr"
     needs: tuple[str, ...] = ()
+    series: str = ""
+    beside: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "lookback", unwrap(self.lookback))
