@@ -30,7 +30,7 @@ class Resampled:
             check_path_part(self.of, "the covariate `of`")
         elif self.of is not None and not isinstance(self.of, Source):
             raise ConfigError(
-                f"Resampled of {self.of!r:.80}: give the name of a covariate, or a source of candles"
+                f"Resampled of {self.of!r:.80}: give the name of a covariate, or a Source"
             )
 
     @property
