@@ -70,12 +70,14 @@ class Recipe:
         span: candles outside it (epoch seconds) are left out.
         flag: whether rows in which a feature is undefined are kept, and flagged by a column of
             their own (``undefined``).
+        beside: the series that features name, as they are stored.
     """
 
     features: tuple[Feature, ...]
     max_fill: int
     span: Span
     flag: bool = False
+    beside: tuple[StoredBeside, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:

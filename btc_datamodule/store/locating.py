@@ -6,6 +6,7 @@ from pathlib import Path
 
 from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.sources.base import Source, StoredSeries
+from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.store.candle_file import Header, read_header
 
 
@@ -17,6 +18,11 @@ def locate_series(data_dir: Path, source: Source, interval_text: str) -> Path:
 def locate_candles(data_dir: Path, source: Source, interval_text: str) -> Path:
     """The candle file of one series and interval."""
     return locate_series(data_dir, source, interval_text) / "candles.h5"
+
+
+def locate_records(data_dir: Path, source: RecordSource) -> Path:
+    """The file of records of one series."""
+    return data_dir / source.name / source.series / "records.h5"
 
 
 def is_there(path: Path) -> bool:
