@@ -30,6 +30,7 @@ from btc_datamodule.disk.in_use import claim_unused
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError, UnreadableError
 from btc_datamodule.features.causality import check_lookback, choose_rows
+from btc_datamodule.features.clocks import StoredBeside
 from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.layout import (
