@@ -129,8 +129,10 @@ class Piece:
 
 def is_exact(feature: Feature) -> bool:
     """Whether a feature gives the same bits in any frame that holds its lookback."""
-    own = FEATURES.get(feature.name)
-    return isinstance(feature.compute, Expression) or (own is not None and own == feature)
+    own = FEATURES.get(feature.name.removeprefix(f"{feature.series}."))
+    if own is None:
+        return isinstance(feature.compute, Expression)
+    return own == replace(feature, name=own.name, series="")
 
 
 def mark_candles(candles: Candles) -> Mask:
