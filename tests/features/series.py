@@ -61,11 +61,13 @@ def frame_beside(ages: Sequence[float], **columns: Sequence[float]) -> pl.DataFr
         "known_at": known_at,
     }
     frame = pl.DataFrame(instants, schema=dict.fromkeys(instants, pl.Int64))
-    values = {"age": ages, **columns}
-    return frame.with_columns(
-        pl.Series(name, each, pl.Float64, strict=False).fill_nan(None)
-        for name, each in values.items()
-    )
+    gone = np.isnan(np.array(ages, dtype=np.float64))
+    values = {"age": np.array(ages, dtype=np.float64)}
+    values |= {
+        name: np.where(gone, np.nan, np.array(each, dtype=np.float64))
+        for name, each in columns.items()
+    }
+    return frame.with_columns(pl.Series(name, each).fill_nan(None) for name, each in values.items())
 
 
 def values_of(feature: Feature, *frames: pl.DataFrame) -> list[float | None]:

@@ -287,8 +287,8 @@ def test_what_is_not_in_the_language_is_an_error_that_says_where(text: str) -> N
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
-        ("eth.log_retrun", "feature 'eth.log_retrun': there is no feature or column 'log_retrun' of "
-         "eth: did you mean 'log_return'? there are log_return, log_open, "),
+        ("eth.log_retrun", "feature 'eth.log_retrun': there is no feature or column 'log_retrun' "
+         "of eth: did you mean 'log_return'? there are log_return, log_open, "),
         ("eth.clsoe", "feature 'eth.clsoe': there is no feature or column 'clsoe' of eth: did you"),
         ("funding.log_return", "feature 'funding.log_return': log_return is made of candles, and "
          "funding is none: it has rate, mark_price"),
@@ -366,9 +366,7 @@ def test_a_feature_in_python_names_series_that_there_are() -> None:
             ConfigError, match=r"^feature 'mine': there is no series 'dya': did you"
         ):
             one(wrong)
-        with pytest.raises(
-            ConfigError, match=r"'mine': there is no series '\w+': name one so"
-        ):
+        with pytest.raises(ConfigError, match=r"'mine': there is no series '\w+': name one so"):
             resolve([wrong])
 
 
