@@ -25,10 +25,10 @@ from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.features import layout
 from btc_datamodule.features.build import Recipe, build
 from btc_datamodule.features.builtin import resolve
-from btc_datamodule.features.causality import change_bars
 from btc_datamodule.features.layout import BAR_COLUMNS, DTYPES, SCHEMA, SEGMENT_DTYPES
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import Table
+from btc_datamodule.features.varying import change_bars
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import WindowSampler
 from tests.factories import HOUR, T0, InMemory, candles_of, changed, make_datamodule

@@ -12,7 +12,7 @@ from btc_datamodule.candles.timeline import Interval
 from btc_datamodule.features.asof import NEVER, Joined, join_feature, join_rows
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.clocks import Clock, Rows
-from tests.features.series import Series, make_candles, make_records
+from tests.features.clocks import Series, make_candles, make_records
 
 MAIN = 300
 """Seconds of a bar of the candles that are joined to."""
