@@ -6,7 +6,8 @@ from pathlib import Path
 
 from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.sources.base import Source, StoredSeries
-from btc_datamodule.store.candle_file import Header, read_header
+from btc_datamodule.store.candle_file import read_header
+from btc_datamodule.store.series_file import Header
 
 
 def locate_series(data_dir: Path, source: Source, interval_text: str) -> Path:

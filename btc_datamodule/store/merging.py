@@ -16,14 +16,8 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import Candles, ContentDigest, make_empty, merge
 from btc_datamodule.candles.timeline import floor_to, format_instant, unite
-from btc_datamodule.store.candle_file import (
-    CHUNK_ROWS,
-    CandleReader,
-    Header,
-    Provenance,
-    check_digest,
-    read_header,
-)
+from btc_datamodule.store.candle_file import CandleReader, check_digest, read_header
+from btc_datamodule.store.series_file import CHUNK_ROWS, Header, Provenance
 
 
 class Merge:

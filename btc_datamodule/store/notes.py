@@ -9,8 +9,8 @@ from btc_datamodule.candles.timeline import Span, format_instant, unite
 from btc_datamodule.checks import list_first
 from btc_datamodule.escaping import escape
 from btc_datamodule.sources.base import Block, Source
-from btc_datamodule.store.candle_file import Header
 from btc_datamodule.store.locating import describe_origin
+from btc_datamodule.store.series_file import Header
 
 LONG_ABSENCE = 100
 """Bars in a row without an answer from which on a person is told of them."""

@@ -17,7 +17,8 @@ from btc_datamodule.candles.timeline import (
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.errors import StoreError
 from btc_datamodule.sources.base import Block, Source
-from btc_datamodule.store.candle_file import Header, Provenance, read_header, write_candles
+from btc_datamodule.store.candle_file import read_header, write_candles
+from btc_datamodule.store.series_file import Header, Provenance
 
 PART_ROWS = 1 << 18
 """Candles that are gathered before they are written as a part."""

@@ -28,12 +28,7 @@ from btc_datamodule.escaping import escape
 from btc_datamodule.progress import Step, show_step
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.resampling import ask, choose_base
-from btc_datamodule.store.candle_file import (
-    Header,
-    check_series,
-    read_header,
-    write_candles,
-)
+from btc_datamodule.store.candle_file import check_series, read_header, write_candles
 from btc_datamodule.store.locating import describe_origin, is_there
 from btc_datamodule.store.merging import Merge, Replacement, join_records
 from btc_datamodule.store.notes import (
@@ -46,6 +41,7 @@ from btc_datamodule.store.notes import (
     find_gone,
 )
 from btc_datamodule.store.parts import Parts, list_leftovers
+from btc_datamodule.store.series_file import Header
 
 
 @dataclass(frozen=True)
