@@ -29,7 +29,6 @@ from btc_datamodule.candles.timeline import (
     Interval,
     Span,
     floor_to,
-    format_interval,
     get_offset,
 )
 from btc_datamodule.disk.hdf5 import (
@@ -47,6 +46,7 @@ from btc_datamodule.store.series_file import (
     Header,
     Layout,
     Provenance,
+    check_identity,
     check_rows_digest,
     find_group,
     open_columns,
@@ -169,14 +169,7 @@ def read_header(path: Path) -> Header:
 
 def check_series(path: Path, header: Header, source: str, series: str, interval: int) -> None:
     """Raise ``StoreError`` unless the file holds the candles that are meant."""
-    holds = (header.source, header.series, header.interval)
-    if holds != (source, series, interval):
-        raise StoreError(
-            f"{path} holds {header.source:.80} {header.series:.80} "
-            f"{format_interval(header.interval)} "
-            f"bars, not {source} {series} {format_interval(interval)}: put it back where it "
-            "belongs, and run `btc-datamodule prepare`"
-        )
+    check_identity(path, header, (source, series, interval), "bars")
 
 
 def write_series(path: Path, candles: Candles, *, source: str, series: str) -> None:

@@ -35,6 +35,7 @@ from btc_datamodule.store.series_file import (
     Header,
     Layout,
     Provenance,
+    check_identity,
     check_rows_digest,
     find_group,
     open_columns,
@@ -168,6 +169,13 @@ def read_record_header(path: Path) -> RecordHeader:
     """The header of a file of records."""
     with RecordReader(path) as reader:
         return reader.header
+
+
+def check_record_series(
+    path: Path, header: RecordHeader, source: str, series: str, interval: int | None
+) -> None:
+    """Raise ``StoreError`` unless the file holds the records that are meant."""
+    check_identity(path, header, (source, series, interval), "records")
 
 
 def write_record_set(

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.timeline import Interval, Span, format_instant
+from btc_datamodule.candles.timeline import Interval, Span, format_instant, format_interval
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
     check_schema,
@@ -279,6 +279,33 @@ def read_provenance(path: Path, file: "h5py.File") -> tuple[Provenance, ...]:
                 )
             records.append(made)
     return tuple(records)
+
+
+def check_identity(
+    path: Path,
+    header: Header,
+    wanted: tuple[str, str, int | None],
+    rows: str,
+    advice: str = "put it back where it belongs",
+) -> None:
+    """Raise ``StoreError`` unless a file holds what is meant.
+
+    Args:
+        path: the file.
+        header: of it.
+        wanted: name of a source, name of a series, interval; None where it has none.
+        rows: what its rows are called.
+        advice: what to do with a file that is not meant.
+    """
+    if (header.source, header.series, header.interval) != wanted:
+        found = (f"{header.source:.80}", f"{header.series:.80}", header.interval)
+        holds, is_not = (
+            f"{source} {series}{f' {format_interval(interval)}' if interval else ''}"
+            for source, series, interval in (found, wanted)
+        )
+        raise StoreError(
+            f"{path} holds {holds} {rows}, not {is_not}: {advice}, and run `btc-datamodule prepare`"
+        )
 
 
 def check_rows_digest(path: Path, layout: Layout, said: str, digest: str) -> None:
