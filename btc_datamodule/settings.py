@@ -37,8 +37,9 @@ from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import Header, check_series, read_header
+from btc_datamodule.store.candle_file import check_series, read_header
 from btc_datamodule.store.locating import find_source, is_there, locate_candles
+from btc_datamodule.store.series_file import Header
 
 Context = Literal["allow", "strict"]
 

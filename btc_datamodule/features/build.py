@@ -55,8 +55,9 @@ from btc_datamodule.features.undefined import (
     judge_rows,
 )
 from btc_datamodule.progress import show_step
-from btc_datamodule.store.candle_file import CandleReader, Header, check_digest
+from btc_datamodule.store.candle_file import CandleReader, check_digest
 from btc_datamodule.store.parts import list_leftovers
+from btc_datamodule.store.series_file import Header
 
 KEPT_SECONDS = 86_400
 

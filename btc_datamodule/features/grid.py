@@ -23,7 +23,8 @@ from btc_datamodule.candles.runs import Runs, mark_runs
 from btc_datamodule.candles.series import OPTIONAL, PRICES, find_holes
 from btc_datamodule.candles.timeline import Span, ceil_to, format_instant
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader
+from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.series_file import CHUNK_ROWS
 
 
 @dataclass(frozen=True, eq=False)

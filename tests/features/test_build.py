@@ -24,7 +24,8 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.layout import SEGMENT_ROWS
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import CandleReader, Provenance, read_header
+from btc_datamodule.store.candle_file import CandleReader, read_header
+from btc_datamodule.store.series_file import Provenance
 from tests.factories import HOUR, T0, candles_of, changed
 from tests.features.markets import MAX_FILL, simulated
 from tests.features.tables import EVER, ROWS, recipe, series

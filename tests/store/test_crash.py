@@ -31,7 +31,8 @@ from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store import parts
-from btc_datamodule.store.candle_file import CandleReader, Header, read_candles, read_header
+from btc_datamodule.store.candle_file import CandleReader, read_candles, read_header
+from btc_datamodule.store.series_file import Header
 from btc_datamodule.store.update import Update, update
 from btc_datamodule.testing.exchange import (
     BinanceArchiveAnswers,
