@@ -34,8 +34,9 @@ from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.evaluation.targets import check_prices
 from btc_datamodule.evaluation.walls import find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.build import build
+from btc_datamodule.features.cells import unite_cells
 from btc_datamodule.features.table import Table, locate_table
-from btc_datamodule.features.undefined import find_void, tell_undefined, unite_undefined
+from btc_datamodule.features.undefined import find_void, tell_undefined
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.locating import is_there
 from btc_datamodule.store.update import update, use_stored
@@ -395,7 +396,7 @@ def count_origins(
     """
     train = stage == "train"
     walled = train or settings.context == "strict"
-    unobserved, undefined = table.unobserved, unite_undefined(table.undefined)
+    unobserved, undefined = table.unobserved, unite_cells(table.undefined)
     if ignore_undefined:
         unobserved = subtract_runs(unobserved, undefined)
     return tuple(

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs, find_runs, join_runs, mark_runs
+from btc_datamodule.candles.runs import mark_runs
 from btc_datamodule.candles.series import ContentDigest
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import check_room, explain_write_errors
@@ -35,25 +35,21 @@ from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.layout import (
     BAR_COLUMNS,
-    DTYPES,
     FLAG,
     SCHEMA,
     SEGMENT_DTYPES,
-    SINGLE_COLUMNS,
-    combine_digests,
-    hash_array,
+    MaskOf,
     split_segments,
-    stack_digests,
 )
 from btc_datamodule.features.memory import capture_state, check_memory
-from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.features.undefined import (
     JudgedRows,
-    find_undefined,
-    join_undefined,
+    find_counting,
+    find_known,
     judge_rows,
 )
+from btc_datamodule.features.writing import TableWriter
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader, check_digest
 from btc_datamodule.store.parts import list_leftovers
@@ -72,6 +68,7 @@ class Recipe:
         span: candles outside it (epoch seconds) are left out.
         flag: whether rows in which a feature is undefined are kept, and flagged by a column of
             their own (``undefined``).
+        mask: whether bars are observed as a whole, or each feature by itself.
         beside: the series that features name, as they are stored.
     """
 
@@ -79,6 +76,7 @@ class Recipe:
     max_fill: int
     span: Span
     flag: bool = False
+    mask: MaskOf = "bar"
     beside: tuple[StoredBeside, ...] = ()
 
     @property
@@ -95,6 +93,7 @@ class Recipe:
             header.interval,
             self.max_fill,
             self.flag,
+            self.mask,
             max(self.span[0], header.span[0]),
             min(self.span[1], header.span[1]),
             *(feature.definition() for feature in self.features),
@@ -103,9 +102,10 @@ class Recipe:
 
     def describes(self, table: Table, header: Header) -> bool:
         """Whether a feature file says of itself what this recipe makes of the candles."""
-        says = (table.features, table.max_fill, table.warm_up, table.interval, table.candles)
-        warm_up = count_warm_up(self.features)
-        due = (self.columns, self.max_fill, warm_up, header.interval, header.digest)
+        of_bars = (table.max_fill, table.warm_up, table.interval, table.candles)
+        says = (table.features, table.flag, table.mask, *of_bars)
+        of_bars = (self.max_fill, count_warm_up(self.features), header.interval, header.digest)
+        due = (self.columns, self.flag, self.mask, *of_bars)
         (first, end), (start, stop), (begin, last) = table.span, self.span, header.span
         begins = first == begin if start <= begin else start <= first
         ends = end == last if last <= stop else end < stop + header.interval
@@ -224,52 +224,18 @@ def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check:
             f"the features need {warm} bars of history and there are {grid.rows} bars: widen "
             "`start` and `end`, or choose features with a shorter lookback"
         )
-    check_room(path, grid.rows * (4 * len(recipe.columns) + 1 + 8 * len(BAR_COLUMNS)))
-    unobserved: list[Runs] = []
-    undefined: list[NDArray[np.int64]] = []
-    moments: list[Moments] = []
-    digests: list[list[bytes]] = []
+    observed = len(recipe.columns) if recipe.mask == "feature" else 1
+    check_room(path, grid.rows * (4 * len(recipe.columns) + observed + 8 * len(BAR_COLUMNS)))
     with (
         show_step("features", grid.rows, " bars") as step,
         replace_hdf5(path) as (file, check_disk),
     ):
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
-        shapes["x"] = (grid.rows, len(recipe.columns))
-        data = {
-            name: file.create_dataset(name, shape=shape, dtype=DTYPES[name])
-            for name, shape in shapes.items()
-        }
+        writer = TableWriter(file, grid.rows)
         for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
-            low, high = rows.start, rows.stop
-            judged, bars = _compute_segment(reader, grid, recipe, low, high, check=check)
-            observed = judged.observed
-            columns = {"x": judged.x, "observed": observed, **bars}
-            stored = {name: columns[name].astype(code, copy=False) for name, code in DTYPES.items()}
-            for name, values in stored.items():
-                data[name][rows] = values
-            digests.append([hash_array(values) for values in stored.values()])
-            moments.append(Moments.of(judged.whole))
-            unobserved.append(find_runs(~observed, low))
-            undefined.append(find_undefined(judged.undefined, low))
+            writer.write(rows, *_compute_segment(reader, grid, recipe, rows, check=check))
             check_disk()
-            step.advance(high - low)
-        segments = (*zip(*moments, strict=True), stack_digests(digests))
-        small = {
-            "holes": grid.holes.astype("<i8"),
-            "unobserved": join_runs(unobserved).astype("<i8"),
-            "undefined": join_undefined(undefined).astype("<i8"),
-            **{
-                name: np.array(items, dtype=code)
-                for (name, code), items in zip(SEGMENT_DTYPES.items(), segments, strict=True)
-            },
-        }
-        attributes = _describe(grid, recipe, key, reader.header)
-        for name, values in small.items():
-            file[name] = values
-        file.attrs.update(attributes)
-        file.attrs["digest"] = combine_digests(
-            small["segment_digest"], shapes["x"], small, attributes
-        )
+            step.advance(rows.stop - rows.start)
+        writer.finish(grid.holes, _describe(grid, recipe, key, reader.header))
 
 
 def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str, str | int]:
@@ -284,21 +250,19 @@ def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str,
         "warm_up": count_warm_up(recipe.features),
         "present": grid.present,
         "max_fill": grid.max_fill,
+        "mask": recipe.mask,
+        "flag": int(recipe.flag),
+        "beside": json.dumps([]),
     }
 
 
 def _compute_segment(
-    reader: CandleReader,
-    grid: Grid,
-    recipe: Recipe,
-    low: int,
-    high: int,
-    *,
-    check: bool,
+    reader: CandleReader, grid: Grid, recipe: Recipe, rows: slice, *, check: bool
 ) -> tuple[JudgedRows, dict[str, NDArray[np.float64]]]:
-    """Features and bars of rows [low, high), the features checked for look-ahead."""
-    features = recipe.features
-    early = max(0, low - count_warm_up(features))
+    """Features and bars of some rows, the features checked for look-ahead."""
+    features, low, high = recipe.features, rows.start, rows.stop
+    warm_up = count_warm_up(features)
+    early = max(0, low - warm_up)
     bars = grid.read_bars(reader, early, high)
     table = make_frame(grid.times(early, high), bars)
     x = np.empty((high - low, len(features)), dtype=np.float32)
@@ -307,11 +271,16 @@ def _compute_segment(
         values = feature(table)
         check_memory(feature, before)
         if check:
-            rows = choose_rows(grid, early, low, high, values, bars["close"])
-            check_lookback(feature, table, values, rows)
+            chosen = choose_rows(grid, early, low, high, values, bars["close"])
+            check_lookback(feature, table, values, chosen)
         with np.errstate(over="ignore"):  # too large for float32 counts as not finite
             x[:, column] = values[low - early :]
     outage = mark_runs(grid.outages, early, high)
-    lookbacks = [feature.lookback for feature in features]
-    judged = judge_rows(x, lookbacks, outage, flag=recipe.flag)
+    judged = judge_rows(
+        x,
+        find_known(outage, [feature.lookback for feature in features], high - low),
+        find_counting(outage[low - early :], low, warm_up),
+        flag=recipe.flag,
+        by_feature=recipe.mask == "feature",
+    )
     return judged, {name: bars[name][low - early :] for name in BAR_COLUMNS}
