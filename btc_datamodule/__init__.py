@@ -48,6 +48,11 @@ if TYPE_CHECKING:
     from btc_datamodule.sources.files.source import CandleFile
     from btc_datamodule.sources.records import RecordBlock, RecordSource
     from btc_datamodule.sources.resampled import Resampled
+    from btc_datamodule.sources.simulated import (
+        SimulatedFunding,
+        SimulatedOpenInterest,
+        SimulatedPremium,
+    )
     from btc_datamodule.sources.simulator import Simulator
     from btc_datamodule.store.candle_file import read_candles
     from btc_datamodule.training.dummy import DummyModule
@@ -79,6 +84,7 @@ _MODULES = {
     "sources.files.source": ("CandleFile",),
     "sources.records": ("RecordBlock", "RecordSource"),
     "sources.resampled": ("Resampled",),
+    "sources.simulated": ("SimulatedFunding", "SimulatedOpenInterest", "SimulatedPremium"),
     "sources.simulator": ("Simulator",),
     "evaluation.splits": (
         "CombinatorialPurged",
@@ -114,6 +120,9 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "CandleFile",
     "Resampled",
     "RecordSource",
+    "SimulatedFunding",
+    "SimulatedOpenInterest",
+    "SimulatedPremium",
     "Block",
     "RecordBlock",
     "Candles",
