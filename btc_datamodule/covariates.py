@@ -17,7 +17,7 @@ from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.clocks import StoredBeside
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.language import check_series_name
+from btc_datamodule.features.beside import check_series_name
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled
@@ -88,7 +88,9 @@ class Covariate:
     def to_stored(self, data_dir: Path, candle_path: Path) -> StoredBeside:
         """What building a feature file needs to know of it."""
         path = self.locate(data_dir, candle_path)
-        return StoredBeside(self.beside, path, self.stored if self.is_joined else None, self.max_fill)
+        return StoredBeside(
+            self.beside, path, self.stored if self.is_joined else None, self.max_fill
+        )
 
     def find_start(self, start: int, features: Iterable[Feature]) -> int:
         """From when on its rows are wanted, for features of bars from ``start`` on."""
@@ -225,5 +227,3 @@ def _check_source(name: str, source: Source, interval: Interval) -> None:
         choose_base(source, interval, source.intervals)
     except (ConfigError, SourceError) as error:
         raise type(error)(f"covariate {name!r}: {error}") from None
-
-

@@ -26,12 +26,13 @@ from btc_datamodule.evaluation.splits import STAGES, Split, Stage
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.undefined import Undefined
+from btc_datamodule.preparing import SIMULATES, prepare
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled
-from btc_datamodule.stages import SIMULATES, Stages, prepare
+from btc_datamodule.stages import Stages
 from btc_datamodule.training.batch_size import correct_found_size
 from btc_datamodule.training.internals import get_callbacks, is_fitting, is_overfitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu

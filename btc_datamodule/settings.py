@@ -28,10 +28,10 @@ from btc_datamodule.evaluation.origins import SampleShape
 from btc_datamodule.evaluation.scaling import SCALINGS, Scaling
 from btc_datamodule.evaluation.splits import END_OF_TIME, FractionSplit, Split
 from btc_datamodule.evaluation.targets import LogReturn, Target
-from btc_datamodule.features.build import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import BAR_COLUMNS, FLAG
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to_plain_function
 from btc_datamodule.sources.base import Source
@@ -260,7 +260,7 @@ class Settings:
         beside = tuple(
             each.to_stored(self.data_dir, self.candle_path) for each in self.named_covariates
         )
-        return Recipe(self.features, self.max_fill, span, self.undefined == "flag", beside)
+        return Recipe(self.features, self.max_fill, span, self.undefined == "flag", beside=beside)
 
     def read_candle_header(self) -> Header:
         """What the candle file says of itself.

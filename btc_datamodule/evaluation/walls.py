@@ -17,6 +17,7 @@ import numpy as np
 from btc_datamodule.candles.runs import Runs, find_runs, join_runs, subtract_runs
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.evaluation.splits import Fold
+from btc_datamodule.features.layout import REACH
 from btc_datamodule.features.table import Table
 
 
@@ -45,12 +46,15 @@ def find_crossing(table: Table, wall: int, end: int) -> Runs:
 
     None where the wall is the beginning of the table, before which there is nothing to keep out.
     """
-    reach, instant = table.has_reach, table.find_time(wall)
-    found = [np.zeros((0, 2), dtype=np.int64)]
-    if reach and wall > 0:
-        for rows in table.segments(wall, min(end, table.rows)):
-            found.append(find_runs(table.read("reach", rows) < instant, rows.start))
-    return join_runs(found)
+    if not table.has_reach or wall <= 0:
+        return np.zeros((0, 2), dtype=np.int64)
+    instant = table.find_time(wall)
+    return join_runs(
+        [
+            find_runs(table.read(REACH, rows) < instant, rows.start)
+            for rows in table.segments(wall, min(end, table.rows))
+        ]
+    )
 
 
 def find_train_runs(

@@ -377,5 +377,3 @@ def _read_newest(clock: Clock, first: int, last: int) -> Rows:
     records = records.take(order)
     newest = records.time >= np.maximum.accumulate(records.time) if len(records) else order
     return clock.to_rows(records.take(newest))
-
-

@@ -7,8 +7,7 @@ no more: memory does not depend on the length of a series.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -62,7 +61,7 @@ class StoredBeside:
 
     def read_digest(self) -> str:
         """The digest of its file."""
-        with self._open_reader() as reader:
+        with self.open_reader() as reader:
             digest: str = reader.header.digest
         return digest
 
@@ -72,28 +71,27 @@ class StoredBeside:
         offset = None if grid is None else grid.offset
         return [beside.name, grid, offset, beside.max_age, beside.covers, self.base, self.max_fill]
 
-    @contextmanager
-    def open(self, end: int) -> "Iterator[Clock]":
+    def open_reader(self) -> CandleReader | RecordReader:
+        """Its file, open.
+
+        Raises:
+            StoreError: if it is missing or damaged.
+        """
+        return CandleReader(self.path) if self.beside.is_candles else RecordReader(self.path)
+
+    def make_clock(self, reader: CandleReader | RecordReader, end: int) -> "Clock":
         """Its rows that are known at ``end``.
 
         Raises:
-            StoreError: if its file is missing or damaged.
-            ConfigError: if there is nothing in it before ``end``.
+            ConfigError: if there is nothing in its file before ``end``.
         """
-        with self._open_reader() as reader:
-            if isinstance(reader, RecordReader):
-                yield RecordClock(self.beside, reader)
-                return
-            try:
-                grid = Grid.of(reader, (0, end), self.max_fill).extend(end)
-            except ConfigError as error:
-                raise ConfigError(f"covariate {self.beside.name!r}: {error}") from None
-            kind = BarClock if self.base is None else LongBarClock
-            yield kind(self.beside, reader, grid)
-
-    def _open_reader(self) -> CandleReader | RecordReader:
-        is_candles = self.beside.is_candles
-        return CandleReader(self.path) if is_candles else RecordReader(self.path)
+        if isinstance(reader, RecordReader):
+            return RecordClock(self.beside, reader)
+        try:
+            grid = Grid.of(reader, (0, end), self.max_fill).extend(end)
+        except ConfigError as error:
+            raise ConfigError(f"covariate {self.beside.name!r}: {error}") from None
+        return (BarClock if self.base is None else LongBarClock)(self.beside, reader, grid)
 
 
 class Clock(ABC):

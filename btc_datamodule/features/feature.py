@@ -189,7 +189,7 @@ class _Selection:
 
 def count_warm_up(features: Sequence[Feature]) -> int:
     """Bars before the first input bar that the features need."""
-    return max(feature.lookback for feature in features) - 1
+    return max((feature.lookback for feature in features), default=1) - 1
 
 
 def make_frame(

@@ -105,7 +105,10 @@ class Grid:
         at = np.searchsorted(self.holes[:, 0], rows, side="right") - 1
         if not len(self.holes):
             return rows
-        start, stop = self.holes[at, 0], np.minimum(self.holes[at, 0] + self.max_fill, self.holes[at, 1])
+        start, stop = (
+            self.holes[at, 0],
+            np.minimum(self.holes[at, 0] + self.max_fill, self.holes[at, 1]),
+        )
         filled = (at >= 0) & (rows < stop)
         return np.where(filled, start - 1, rows)
 

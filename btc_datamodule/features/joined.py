@@ -21,6 +21,8 @@ from btc_datamodule.features.clocks import Clock, GridClock, Rows, StoredBeside
 from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.language import Expression
 from btc_datamodule.features.memory import capture_state, check_memory
+from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.record_file import RecordReader
 
 if TYPE_CHECKING:
     import polars as pl
@@ -147,11 +149,26 @@ def make_series_frame(clock: Clock, rows: Rows) -> "pl.DataFrame":
     return frame.with_columns(pl.col(pl.Float64).fill_nan(None))
 
 
+def join_series(
+    stored: Sequence[StoredBeside], readers: Sequence[CandleReader | RecordReader], end: int
+) -> JoinedSeries:
+    """The series of a recipe, as far as they are known at ``end``.
+
+    Args:
+        stored: the series.
+        readers: their files, open.
+        end: an instant.
+    """
+    pairs = zip(stored, readers, strict=True)
+    return JoinedSeries({each.beside.name: each.make_clock(file, end) for each, file in pairs})
+
+
 @contextmanager
 def open_series(stored: Sequence[StoredBeside], end: int) -> Iterator[JoinedSeries]:
-    """The series of a recipe, as far as they are known at ``end``."""
+    """``join_series`` of files that are opened, and closed again."""
     with ExitStack() as stack:
-        yield JoinedSeries({each.beside.name: stack.enter_context(each.open(end)) for each in stored})
+        readers = [stack.enter_context(each.open_reader()) for each in stored]
+        yield join_series(stored, readers, end)
 
 
 def _meets(feature: Feature, name: str) -> bool:

@@ -15,7 +15,7 @@ from btc_datamodule.features.causality import check_lookback, choose_rows
 from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import JoinedSeries, Values
-from btc_datamodule.features.layout import BAR_COLUMNS
+from btc_datamodule.features.layout import BAR_COLUMNS, REACH
 from btc_datamodule.features.memory import capture_state, check_memory
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import JudgedRows, find_counting, find_known, judge_rows
@@ -27,14 +27,12 @@ class Segment(NamedTuple):
 
     Attributes:
         judged: features, and which rows count as observed.
-        bars: (n,) float64 of each of ``BAR_COLUMNS``.
-        reach: (n,) int64, the earliest instant of a covariate that each row is made of; None where
-            no feature sees one.
+        columns: (n,) float64 of each of ``BAR_COLUMNS``, and where a feature sees a covariate
+            ``REACH``, (n,) int64: the earliest instant of one that each row is made of.
     """
 
     judged: JudgedRows
-    bars: dict[str, NDArray[np.float64]]
-    reach: NDArray[np.int64] | None
+    columns: dict[str, NDArray[np.generic]]
 
 
 def compute_segment(
@@ -66,12 +64,14 @@ def compute_segment(
     frame = make_frame(grid.times(early, high), bars)
     outage = mark_runs(grid.outages, early, high)
     known = find_known(outage, [feature.lookback for feature in features], high - low)
+    counts = np.repeat(find_counting(outage[low - early :], low, recipe.warm_up), len(features), 1)
     x = np.empty((high - low, len(features)), dtype=np.float32)
     reach = np.full(high - low, NEVER)
     for column, feature in enumerate(features):
         if feature.series:
             found = joined.compute(feature, closes[low - early :], check=check)
             known[:, column] = found.known
+            counts[:, column] = np.arange(low, high) >= recipe.warm_up
         else:
             frames = joined.make_frames(feature, closes, grid.interval)
             before = capture_state(feature.compute)
@@ -85,15 +85,11 @@ def compute_segment(
         with np.errstate(over="ignore"):  # too large for float32 counts as not finite
             x[:, column] = found.values
         reach = np.minimum(reach, found.since)
-    judged = judge_rows(
-        x,
-        known,
-        find_counting(outage[low - early :], low, recipe.warm_up),
-        flag=recipe.flag,
-        by_feature=recipe.mask == "feature",
-    )
-    own = {name: bars[name][low - early :] for name in BAR_COLUMNS}
-    return Segment(judged, own, reach if recipe.beside else None)
+    judged = judge_rows(x, known, counts, flag=recipe.flag, by_feature=recipe.mask == "feature")
+    columns: dict[str, NDArray[np.generic]] = {
+        name: bars[name][low - early :] for name in BAR_COLUMNS
+    }
+    return Segment(judged, columns | ({REACH: reach} if recipe.beside else {}))
 
 
 def _take_last(

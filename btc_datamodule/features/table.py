@@ -232,6 +232,11 @@ class Table:
         return self.array("observed")
 
     @property
+    def has_reach(self) -> bool:
+        """Whether features see covariates, so that ``reach`` is there."""
+        return REACH in self.checks.extents
+
+    @property
     def reach(self) -> NDArray[np.int64] | None:
         """(T,) int64, the earliest instant that anything of another series in a row is made of.
 

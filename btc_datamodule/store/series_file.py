@@ -28,7 +28,9 @@ from btc_datamodule.candles.timeline import Interval, Span, format_instant, form
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
     check_schema,
+    explain_damage,
     is_inside,
+    open_hdf5,
     read_attribute,
     replace_hdf5,
 )
@@ -279,6 +281,13 @@ def read_provenance(path: Path, file: "h5py.File") -> tuple[Provenance, ...]:
                 )
             records.append(made)
     return tuple(records)
+
+
+def read_digest(path: Path) -> str:
+    """The digest that a file of candles or of records says it has."""
+    with open_hdf5(path) as file, explain_damage(path):
+        digest: str = read_attribute(path, file, "digest", str)
+    return digest
 
 
 def check_identity(

@@ -23,10 +23,11 @@ from btc_datamodule.evaluation.fitted import ObservedRows, compute_digest
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.features import layout
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.layout import BAR_COLUMNS, DTYPES, SCHEMA, SEGMENT_DTYPES
 from btc_datamodule.features.moments import Moments
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
 from btc_datamodule.features.varying import change_bars
 from btc_datamodule.windows.dataset import WindowDataset

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 
 from btc_datamodule import ConfigError, LookAheadError
 from btc_datamodule.candles.series import OPTIONAL
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.compiling import DEEPEST, LONGEST, Compiler
 from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.language import Expression
 from btc_datamodule.features.methods import Method
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.store.update import update

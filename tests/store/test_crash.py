@@ -23,8 +23,9 @@ import pytest
 from btc_datamodule.audit.verify import verify_candles, verify_series
 from btc_datamodule.candles.series import OPTIONAL, Candles
 from btc_datamodule.candles.timeline import Span, parse_instant, subtract, unite
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.binance.source import BinanceArchive
