@@ -31,7 +31,7 @@ from btc_datamodule.evaluation.origins import (
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.evaluation.targets import check_prices
-from btc_datamodule.evaluation.walls import find_embargo, find_train_runs, find_wall
+from btc_datamodule.evaluation.walls import find_crossing, find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.cells import unite_cells
 from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.features.undefined import find_void, tell_undefined
@@ -353,21 +353,27 @@ def count_origins(
     unobserved, undefined = table.unobserved, unite_cells(table.undefined)
     if ignore_undefined:
         unobserved = subtract_runs(unobserved, undefined)
-    return tuple(
-        find_origins(
-            settings.shape,
-            span=(table.find_row(span[0]), table.find_row(span[1])),
-            rows=table.rows,
-            warm_up=table.warm_up,
-            min_observed=settings.min_observed,
-            holes=table.holes,
-            outages=table.outages,
-            unobserved=unobserved,
-            undefined=undefined,
-            purge=settings.purge if stage in ("train", "val") else 0,
-            wall=find_wall(table, span) if walled else 0,
-            embargo=find_embargo(table, fold, span, settings.embargo) if train else 0,
-            need_target=stage != "predict",
+    found = []
+    for span in fold.spans(stage):
+        wall = find_wall(table, span) if walled else 0
+        embargo = find_embargo(table, fold, span, settings.embargo) if train else 0
+        crossing = find_crossing(table, max(wall, embargo), table.find_row(span[1]))
+        found.append(
+            find_origins(
+                settings.shape,
+                span=(table.find_row(span[0]), table.find_row(span[1])),
+                rows=table.rows,
+                warm_up=table.warm_up,
+                min_observed=settings.min_observed,
+                holes=table.holes,
+                outages=table.outages,
+                unobserved=unobserved,
+                undefined=undefined,
+                purge=settings.purge if stage in ("train", "val") else 0,
+                wall=wall,
+                embargo=embargo,
+                crossing=crossing,
+                need_target=stage != "predict",
+            )
         )
-        for span in fold.spans(stage)
-    )
+    return tuple(found)
