@@ -25,6 +25,7 @@ from btc_datamodule.evaluation.scaling import Scaling
 from btc_datamodule.evaluation.splits import STAGES, Split, Stage
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
+from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
@@ -96,6 +97,9 @@ class BTCDataModule(Arguments):
             many windows that costs), flag (0 takes the place of the scaled value, and a last
             column of x, ``undefined``, is 1 there) or fail (an error).
         offline: ask no source: use the candles that are stored.
+        mask: what ``Batch.observed`` tells of: bar (a bar counts as observed if all of its features
+            do) or feature (each does by itself, and of each at least ``min_observed`` of the input
+            bars must).
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -135,6 +139,7 @@ class BTCDataModule(Arguments):
         offset: str | None = None,
         undefined: Undefined = "drop",
         offline: bool = False,
+        mask: MaskOf = "bar",
     ) -> None:
         given = locals()
         super().__init__()

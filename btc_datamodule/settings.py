@@ -30,7 +30,7 @@ from btc_datamodule.evaluation.targets import LogReturn, Target
 from btc_datamodule.features.build import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.layout import BAR_COLUMNS, FLAG
+from btc_datamodule.features.layout import BAR_COLUMNS, FLAG, MASKS, MaskOf
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to_plain_function
 from btc_datamodule.sources.base import Source
@@ -72,6 +72,7 @@ class Settings:
         max_fill: bars of each hole, from its first, that are filled.
         min_observed: least share of observed input bars.
         undefined: what becomes of bars that are known and that a feature has no value for.
+        mask: whether bars are observed as a whole, or each feature by itself.
         data_dir: folder of the HDF5 files, absolute: a process may change its folder later.
 
     Raises:
@@ -96,6 +97,7 @@ class Settings:
     max_fill: int
     min_observed: float
     undefined: Undefined
+    mask: MaskOf
     data_dir: Path
 
     def __post_init__(self) -> None:
@@ -115,6 +117,7 @@ class Settings:
         check_choice("scaling", self.scaling, SCALINGS)
         check_choice("target_scaling", self.target_scaling, ("train", "robust", "none"))
         check_choice("undefined", self.undefined, get_args(Undefined))
+        check_choice("mask", self.mask, MASKS)
         if self.undefined == "flag" and FLAG in [feature.name for feature in self.features]:
             raise ConfigError(
                 f"a feature is named {FLAG!r}, as the column that `undefined: flag` adds is: give "
@@ -149,7 +152,7 @@ class Settings:
         if not isinstance(given["data_dir"], str | Path):
             raise ConfigError(f"data_dir is {given['data_dir']!r}: name a folder")
         horizon, eval_stride = given["horizon"], given["eval_stride"]
-        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "undefined")
+        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "mask")
         return cls(
             **objects,
             interval=interval,
@@ -162,6 +165,7 @@ class Settings:
             eval_stride=horizon if eval_stride is None else eval_stride,
             max_fill=given["max_fill"],
             min_observed=given["min_observed"],
+            undefined=given["undefined"],
             data_dir=Path(given["data_dir"]).expanduser().absolute(),
             **{name: given[name] for name in alike},
         )
@@ -236,7 +240,7 @@ class Settings:
         """What the feature file is made by."""
         end = END_OF_TIME if self.end is None else self.end
         span = (self.start or 0, end)
-        return Recipe(self.features, self.max_fill, span, self.undefined == "flag")
+        return Recipe(self.features, self.max_fill, span, self.undefined == "flag", self.mask)
 
     def read_candle_header(self) -> Header:
         """What the candle file says of itself.
@@ -274,6 +278,7 @@ class Settings:
             "scaling": self.scaling,
             "target_scaling": self.target_scaling,
             "undefined": "drop" if self.undefined == "fail" else self.undefined,
+            "mask": self.mask,
         }
 
     def check_same(self, kept: Mapping[str, Any], where: str) -> None:

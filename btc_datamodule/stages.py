@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import count_rows, subtract_runs
+from btc_datamodule.candles.runs import count_rows
 from btc_datamodule.candles.timeline import format_instant, format_interval, parse_instant
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
@@ -32,11 +32,11 @@ from btc_datamodule.evaluation.origins import (
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.evaluation.targets import check_prices
+from btc_datamodule.evaluation.unseen import find_unseen
 from btc_datamodule.evaluation.walls import find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.build import build
-from btc_datamodule.features.cells import unite_cells
 from btc_datamodule.features.table import Table, locate_table
-from btc_datamodule.features.undefined import find_void, tell_undefined
+from btc_datamodule.features.undefined import find_features, find_void, tell_undefined
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.locating import is_there
 from btc_datamodule.store.update import update, use_stored
@@ -226,8 +226,10 @@ class Stages:
         """Raise ``ConfigError`` if a feature has no value in any bar, or none where it must."""
         void = find_void(self.table)
         if void:
+            holes = "" if {*void} <= {*find_features(self.table)} else ", or raise `max_fill`"
             raise ConfigError(
-                f"{', '.join(void)} has no value in any bar: mend it, or take it out of `features`"
+                f"{', '.join(void)} has no value in any bar: mend it, or take it out of "
+                f"`features`{holes}"
             )
         if self.settings.undefined == "fail" and len(self.table.undefined):
             raise ConfigError(f"features have no value {tell_undefined(self.table)}")
@@ -396,9 +398,7 @@ def count_origins(
     """
     train = stage == "train"
     walled = train or settings.context == "strict"
-    unobserved, undefined = table.unobserved, unite_cells(table.undefined)
-    if ignore_undefined:
-        unobserved = subtract_runs(unobserved, undefined)
+    unseen = find_unseen(table, ignore_undefined=ignore_undefined)
     return tuple(
         find_origins(
             settings.shape,
@@ -408,8 +408,8 @@ def count_origins(
             min_observed=settings.min_observed,
             holes=table.holes,
             outages=table.outages,
-            unobserved=unobserved,
-            undefined=undefined,
+            unseen=unseen,
+            by_feature=table.mask == "feature",
             purge=settings.purge if stage in ("train", "val") else 0,
             wall=find_wall(table, span) if walled else 0,
             embargo=find_embargo(table, fold, span, settings.embargo) if train else 0,
