@@ -378,6 +378,11 @@ def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
             f"`target_scaling: {settings.target_scaling}` leaves the labels of target "
             f"{settings.target!r} as they are: leave it out"
         )
+    if settings.mask == "feature" and settings.min_observed == 1:
+        doubts.append(
+            "`mask: feature` with `min_observed: 1.0` gives the windows in which all features are "
+            "observed: lower `min_observed` for those in which some are not"
+        )
     if given["gather"] == "device" and settings.scaling == "window":
         doubts.append("with `scaling: window` windows are gathered on the host")
     return doubts
