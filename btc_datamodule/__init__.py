@@ -42,6 +42,9 @@ if TYPE_CHECKING:
     from btc_datamodule.features.builtin import FEATURES
     from btc_datamodule.features.feature import Feature
     from btc_datamodule.sources.base import Block, Source
+    from btc_datamodule.sources.binance.funding import BinanceFunding
+    from btc_datamodule.sources.binance.kline_kinds import BinanceKlines
+    from btc_datamodule.sources.binance.metrics import BinanceMetrics
     from btc_datamodule.sources.binance.source import BinanceArchive
     from btc_datamodule.sources.ccxt.source import Ccxt
     from btc_datamodule.sources.coinbase import Coinbase
@@ -78,6 +81,9 @@ _MODULES = {
     "features.feature": ("Feature",),
     "training.predictions": ("PredictionWriter",),
     "sources.base": ("Block", "Source"),
+    "sources.binance.funding": ("BinanceFunding",),
+    "sources.binance.kline_kinds": ("BinanceKlines",),
+    "sources.binance.metrics": ("BinanceMetrics",),
     "sources.binance.source": ("BinanceArchive",),
     "sources.ccxt.source": ("Ccxt",),
     "sources.coinbase": ("Coinbase",),
@@ -123,6 +129,9 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "SimulatedFunding",
     "SimulatedOpenInterest",
     "SimulatedPremium",
+    "BinanceFunding",
+    "BinanceMetrics",
+    "BinanceKlines",
     "Block",
     "RecordBlock",
     "Candles",

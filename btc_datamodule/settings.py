@@ -22,22 +22,24 @@ from btc_datamodule.candles.timeline import (
     parse_interval,
 )
 from btc_datamodule.checks import check_whole_number, name_type
+from btc_datamodule.covariates import Covariate, parse_covariates
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.origins import SampleShape
 from btc_datamodule.evaluation.scaling import SCALINGS, Scaling
 from btc_datamodule.evaluation.splits import END_OF_TIME, FractionSplit, Split
 from btc_datamodule.evaluation.targets import LogReturn, Target
-from btc_datamodule.features.build import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import BAR_COLUMNS, FLAG
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to_plain_function
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import Header, check_series, read_header
+from btc_datamodule.store.candle_file import check_series, read_header
 from btc_datamodule.store.locating import find_source, is_there, locate_candles
+from btc_datamodule.store.series_file import Header
 
 Context = Literal["allow", "strict"]
 
@@ -73,6 +75,7 @@ class Settings:
         min_observed: least share of observed input bars.
         undefined: what becomes of bars that are known and that a feature has no value for.
         data_dir: folder of the HDF5 files, absolute: a process may change its folder later.
+        covariates: the series beside the candles.
 
     Raises:
         ConfigError: for the first argument that is wrong on the face of it.
@@ -97,6 +100,7 @@ class Settings:
     min_observed: float
     undefined: Undefined
     data_dir: Path
+    covariates: tuple[Covariate, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.shape
@@ -108,7 +112,6 @@ class Settings:
             ("gap", shape.gap, 0),
             ("purge", self.purge, 0),
             ("embargo", self.embargo, 0),
-            ("max_fill", self.max_fill, 0),
         ):
             check_whole_number(name, value, least)
         check_choice("context", self.context, ("allow", "strict"))
@@ -139,8 +142,13 @@ class Settings:
             SourceError: if the source has no bars of this interval, nor any to join.
         """
         objects = {name: _choose_object(name, given[name]) for name in KINDS}
-        features = resolve(given["features"])
         interval = parse_interval(given["interval"], given["offset"])
+        check_whole_number("max_fill", given["max_fill"], 0)
+        covariates = parse_covariates(
+            given["covariates"], given["max_age"], interval=interval, max_fill=given["max_fill"]
+        )
+        beside = {covariate.name: covariate.beside for covariate in covariates}
+        features = resolve(given["features"], beside, interval)
         choose_base(objects["source"], interval, objects["source"].intervals)
         start, end = (
             None if given[name] is None else parse_instant(given[name], name)
@@ -163,6 +171,7 @@ class Settings:
             max_fill=given["max_fill"],
             min_observed=given["min_observed"],
             data_dir=Path(given["data_dir"]).expanduser().absolute(),
+            covariates=covariates,
             **{name: given[name] for name in alike},
         )
 
@@ -173,6 +182,7 @@ class Settings:
             "end": self.end if self.end is None else format_instant(self.end),
             "features": [feature.text for feature in self.features],
             "data_dir": str(self.data_dir),
+            "covariates": [covariate.name for covariate in self.covariates],
         }
         values = {field.name: getattr(self, field.name) for field in fields(self)} | texts
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
@@ -231,12 +241,26 @@ class Settings:
     def _locate(self, source: Source) -> Path:
         return locate_candles(self.data_dir, source, format_interval(self.interval))
 
+    @cached_property
+    def named_covariates(self) -> tuple[Covariate, ...]:
+        """The covariates that features name."""
+        named = {name for feature in self.features for name in (feature.series, *feature.beside)}
+        return tuple(covariate for covariate in self.covariates if covariate.name in named)
+
+    @property
+    def max_age(self) -> dict[str, int | None]:
+        """Seconds after which a value of each covariate is too old; None for never."""
+        return {covariate.name: covariate.beside.max_age for covariate in self.covariates}
+
     @property
     def recipe(self) -> Recipe:
         """What the feature file is made by."""
         end = END_OF_TIME if self.end is None else self.end
         span = (self.start or 0, end)
-        return Recipe(self.features, self.max_fill, span, self.undefined == "flag")
+        beside = tuple(
+            each.to_stored(self.data_dir, self.candle_path) for each in self.named_covariates
+        )
+        return Recipe(self.features, self.max_fill, span, self.undefined == "flag", beside=beside)
 
     def read_candle_header(self) -> Header:
         """What the candle file says of itself.
@@ -274,6 +298,7 @@ class Settings:
             "scaling": self.scaling,
             "target_scaling": self.target_scaling,
             "undefined": "drop" if self.undefined == "fail" else self.undefined,
+            "covariates": [str(covariate) for covariate in self.named_covariates],
         }
 
     def check_same(self, kept: Mapping[str, Any], where: str) -> None:
@@ -372,6 +397,12 @@ def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
         doubts.append(
             f"`target_scaling: {settings.target_scaling}` leaves the labels of target "
             f"{settings.target!r} as they are: leave it out"
+        )
+    unused = [each.name for each in settings.covariates if each not in settings.named_covariates]
+    if unused:
+        doubts.append(
+            f"no feature names {', '.join(unused)}: add one such as '{unused[0]}.close' to "
+            "`features`, or take it out of `covariates`"
         )
     if given["gather"] == "device" and settings.scaling == "window":
         doubts.append("with `scaling: window` windows are gathered on the host")

@@ -10,7 +10,7 @@ import pytest
 
 from btc_datamodule import Simulator
 from btc_datamodule.candles.timeline import parse_instant
-from btc_datamodule.store.candle_file import HDF5_CHUNK_ROWS
+from btc_datamodule.store.series_file import HDF5_CHUNK_ROWS
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS, POOL_BLOCKS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"

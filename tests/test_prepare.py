@@ -21,7 +21,7 @@ from btc_datamodule import (
     WalkForward,
 )
 from btc_datamodule.cli.commands import main
-from btc_datamodule.stages import SIMULATES
+from btc_datamodule.preparing import SIMULATES
 from tests.disk.trouble import FORKED
 from tests.factories import make_datamodule, make_model, make_trainer
 

@@ -8,7 +8,7 @@ holds:
 
     end        a + H > e: its last target bars belong to the next stage
     purge      a + H > e - purge
-    history    it would need bars from before the table, or from before the wall of its span
+    history    it would need bars from before the table, or anything from before its wall
     embargo    or from before the end of the embargo (see ``walls``)
     target     a bar of the target, or one that the target is measured from, lies in an outage: it
                cannot be measured
@@ -172,6 +172,7 @@ def find_origins(
     purge: int = 0,
     wall: int = 0,
     embargo: int = 0,
+    crossing: Runs | None = None,
     need_target: bool = True,
 ) -> FoundOrigins:
     """The origins that a stage may see in one of its spans.
@@ -190,6 +191,7 @@ def find_origins(
         purge: bars to leave out before the end of the span.
         wall: first row that a sample may be made of.
         embargo: likewise, once the embargo is over.
+        crossing: runs of rows behind both that are made of anything from before them; None for no.
         need_target: False to take origins whose future is not known (predict): their target may
             reach past the span.
     """
@@ -207,6 +209,10 @@ def find_origins(
     steps = [(low, top) for top in highs] + [(bottom, highs[2]) for bottom in lows[1:]]
     counts = [max(0, top - bottom) for bottom, top in steps]
     runs = np.array([steps[-1]] if counts[-1] else [], dtype=np.int64).reshape(-1, 2)
+    crossed = 0
+    if crossing is not None and len(crossing):
+        runs = subtract_runs(runs, find_sparse_origins(crossing, shape.lookback, 0))
+        crossed = counts[-1] - count_rows(runs)
     if need_target:
         shift = np.array([lead + shape.horizon - 1, lead - shape.reference_bars])
         runs = subtract_runs(runs, outages - shift)
@@ -220,7 +226,9 @@ def find_origins(
     runs = subtract_runs(runs, unobserved)
     runs = subtract_runs(runs, find_sparse_origins(unobserved, shape.lookback, allowed))
     counts.append(count_rows(runs))
-    return FoundOrigins(runs, counts[0], Dropped(*(-np.diff(counts)).tolist()))
+    dropped = Dropped(*(-np.diff(counts)).tolist())
+    moved = dropped._replace(history=dropped.history + crossed, target=dropped.target - crossed)
+    return FoundOrigins(runs, counts[0], moved)
 
 
 def space_runs(runs: Runs, stride: int) -> Runs:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_interval, get_offset
-from btc_datamodule.errors import CandleError, ConfigError, SourceError
+from btc_datamodule.errors import CandleError, ConfigError, RecordError, SourceError
 from btc_datamodule.public import public
 
 _T = TypeVar("_T")
@@ -44,6 +44,11 @@ class Block:
     checksum: str = ""
     received: int = 0
     answered: bool = True
+
+    @property
+    def content(self) -> Candles:
+        """What is in it, by the name that blocks of records have for it too."""
+        return self.candles
 
 
 @dataclass(frozen=True)
@@ -163,22 +168,24 @@ def read_or_advise(read: Callable[[bool], _T], drop_invalid: bool) -> _T:
     """Return ``read(drop_invalid)``; if leaving bars out would mend its error, say so in it.
 
     Args:
-        read: makes candles of what a source has; given True it leaves out bars that are none.
+        read: makes candles, or records, of what a source has; given True it leaves out what is
+            none.
         drop_invalid: as the user set it.
 
     Raises:
-        CandleError: of ``read``, with the advice to set ``source.drop_invalid`` where
+        CandleError, RecordError: of ``read``, with the advice to set ``source.drop_invalid`` where
             ``read(True)`` raises none.
     """
     try:
         return read(drop_invalid)
-    except CandleError as error:
+    except (CandleError, RecordError) as error:
         try:
             read(True)
-        except CandleError:  # rows that contradict each other, for instance
+        except (CandleError, RecordError):  # rows that contradict each other, for instance
             raise error from None
-        advice = "set `source.drop_invalid: true` to leave such bars out"
-        raise CandleError(f"{error}: {advice}") from None
+        what = "bars" if isinstance(error, CandleError) else "rows"
+        advice = f"set `source.drop_invalid: true` to leave such {what} out"
+        raise type(error)(f"{error}: {advice}") from None
 
 
 def check_path_part(text: str, argument: str) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 
 from btc_datamodule.candles.series import Candles
-from btc_datamodule.features.build import Recipe
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
 from tests.factories import candles_of

@@ -12,7 +12,7 @@ from btc_datamodule import BTCDataModule, CandleFile
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.errors import ConfigError, NotPreparedError, SourceError
 from btc_datamodule.sources.files import source as files
-from btc_datamodule.stages import prepare
+from btc_datamodule.preparing import prepare
 from btc_datamodule.store.candle_file import read_header
 from tests.factories import candles_of, make_datamodule, make_model, make_trainer
 from tests.helpers import digest_of

@@ -19,43 +19,41 @@ is read at a time. A month of minutes (6 MB) hardly shows. A month of seconds wa
 130 MB of zip, 190 MB of candles and 900 MB at the peak of reading: ``downloads=1`` keeps two.
 """
 
-import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Self
 
-from btc_datamodule.candles.series import make_empty
-from btc_datamodule.candles.timeline import (
-    Span,
-    floor_to,
-    format_instant,
-    format_interval,
-    parse_instant,
-)
-from btc_datamodule.errors import ConfigError
+from btc_datamodule.candles.series import Candles, make_empty
+from btc_datamodule.candles.timeline import Span, parse_instant
 from btc_datamodule.public import public
-from btc_datamodule.sources.base import Block, Source, check_path_part
-from btc_datamodule.sources.binance.downloads import Downloads
-from btc_datamodule.sources.binance.klines import DAY, KlineFile, KlineFiles
+from btc_datamodule.sources.base import Block, Source, read_or_advise
+from btc_datamodule.sources.binance.answers import (
+    answer,
+    check_arguments,
+    check_contract,
+    name_series,
+)
+from btc_datamodule.sources.binance.downloads import Contents
+from btc_datamodule.sources.binance.files import FOLDERS, ArchiveFile, ArchiveFiles
+from btc_datamodule.sources.binance.klines import INTERVALS, read_klines
 from btc_datamodule.sources.web.manners import Manners
 
-RECENT = 3 * DAY
-"""Seconds after its end in which a day's file may still appear; usual are one or two days."""
-
-DOUBTFUL = 28
-"""Days without a file, and none before them, after which it is doubted that there are any."""
-
-_INTERVALS = (1, 60, 180, 300, 900, 1800, *(hours * 3600 for hours in (1, 2, 4, 6, 8, 12, 24)))
+_FIRST = {"spot": "2017-08-17", "um": "2019-09-08", "cm": "2020-06-01"}
 
 
 @public
 @dataclass(frozen=True)
 class BinanceArchive(Source):
-    """Binance's archive of klines, spot or USD-M futures.
+    """Binance's archive of klines, spot or futures.
+
+    Volumes are in the base coin. Of coin-margined futures the archive has no ``quote_volume``.
 
     Attributes:
-        product: the pair as Binance writes it.
-        market: "spot", or "um" for USD-margined futures (no 1s bars there).
+        product: the pair as Binance writes it; of coin-margined futures the contract, such as
+            BTCUSD_PERP.
+        market: "spot", "um" for USD-margined futures, "cm" for coin-margined ones (no 1s bars of
+            futures).
         base_url: where the archive is; https, or http to this machine.
         downloads: files fetched at a time, 1 to 16.
         requests_per_second: at most, of all downloads together; a file takes two.
@@ -78,7 +76,7 @@ class BinanceArchive(Source):
     name: ClassVar[str] = "binance"
 
     product: str = "BTCUSDT"
-    market: Literal["spot", "um"] = "spot"
+    market: Literal["spot", "um", "cm"] = "spot"
     base_url: str = "https://data.binance.vision"
     downloads: int = 4
     requests_per_second: float = 20.0
@@ -90,11 +88,8 @@ class BinanceArchive(Source):
     longest_answer: float | None = None
 
     def __post_init__(self) -> None:
-        check_path_part(self.product, "product")
-        if self.market not in ("spot", "um"):
-            raise ConfigError(f"market must be spot or um, not {self.market!r}")
-        if not 1 <= self.downloads <= 16:
-            raise ConfigError(f"downloads must be 1 to 16 at a time, not {self.downloads}")
+        check_arguments(self.product, self.market, self.downloads, tuple(FOLDERS))
+        check_contract(self.product, self.market)
         _ = self.manners  # which refuses what cannot be used
 
     @property
@@ -108,18 +103,18 @@ class BinanceArchive(Source):
 
     @property
     def series(self) -> str:
-        """The product, with "-um" appended for futures."""
-        return self.product if self.market == "spot" else f"{self.product}-um"
+        """The product, with "-um" or "-cm" appended for futures."""
+        return name_series(self.product, self.market)
 
     @property
     def first(self) -> int:  # type: ignore[override]  # read only, and for each market its own
-        """When BTCUSDT began to trade on the market."""
-        return parse_instant("2017-08-17" if self.market == "spot" else "2019-09-08")
+        """When BTCUSDT, or the first coin-margined contract, began to trade on the market."""
+        return parse_instant(_FIRST[self.market])
 
     @property
     def intervals(self) -> tuple[int, ...]:  # type: ignore[override]  # read only, and for each market its own
         """Bar lengths in seconds: from 1m to 1d, and 1s of the spot market."""
-        return _INTERVALS if self.market == "spot" else _INTERVALS[1:]
+        return (1, *INTERVALS) if self.market == "spot" else INTERVALS
 
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
         """Yield one block for each file, and one for each run of days without files.
@@ -134,41 +129,27 @@ class BinanceArchive(Source):
                 ``drop_invalid``.
         """
         self.check_interval(interval)
-        now = time.time()
-        archive = KlineFiles(self.product, self.market, interval, self.first)
-        files = archive.select((span[0], min(span[1], floor_to(now, DAY))))
-        if not files:
-            return
-        with Downloads(archive, self.manners, self.downloads, self.drop_invalid) as downloads:
-            absent: list[KlineFile] = []
-            doubtful = True
-            for file, block in downloads.fetch_in_order(files):
-                if block is None and now - file.period[1] < RECENT:
-                    break
-                doubtful = doubtful and block is None
-                if block is None:
-                    absent.append(file)
-                    if doubtful and len(absent) == DOUBTFUL:
-                        days = [floor_to(now, DAY) - back * DAY for back in (4, 5, 6)]
-                        recent = [archive.get_day(day) for day in days]
-                        downloads.check_any_exists(files[-3:] + recent)
-                    continue
-                if absent:
-                    yield self._settle_without_candles(interval, absent)
-                    absent = []
-                yield block
-            if absent:
-                yield self._settle_without_candles(interval, absent)
 
-    def _settle_without_candles(self, interval: int, days: list[KlineFile]) -> Block:
-        """Make the block, without a candle, of days in a row that have no file."""
-        first, last = (format_instant(day.period[0])[:10] for day in (days[0], days[-1]))
-        text = f"for {first}" if first == last else f"from {first} to {last}"
-        note = (
-            f"{self.name} {self.series}: the archive has no {format_interval(interval)} file {text}"
-            ": taken as without candles (`refresh: true` asks again)"
+        def read(body: bytes, file: ArchiveFile, url: str) -> tuple[Candles, tuple[str, ...]]:
+            about = (file.name, file.period, interval, url)
+            in_contracts = self.market == "cm"
+            return read_or_advise(
+                lambda drop: read_klines(
+                    body, *about, in_contracts=in_contracts, drop_invalid=drop
+                ),
+                self.drop_invalid,
+            )
+
+        files = ArchiveFiles(self.product, self.market, self.first, interval)
+        contents = Contents(
+            make_empty(interval),
+            interval,
+            read,
+            lambda candles: candles.open_time,
+            noun="candles",
+            sets_aside=False,
         )
-        span = (days[0].wanted[0], days[-1].wanted[1])
-        return Block(
-            span, make_empty(interval), f"{self.manners.join(days[0].path)} absent", (note,)
-        )
+        with closing(answer(self, files, contents, span)) as answers:
+            for each in answers:
+                block = Block(each.span, each.rows, *each.about)
+                yield block

@@ -4,6 +4,7 @@ Three parts that know nothing of each other:
 
 - an *answer* says what an exchange replies to a request when all is well (``CoinbaseAnswers``,
   ``BinanceArchiveAnswers``); another exchange is another function from ``Request`` to ``Reply``;
+  ``first_found`` joins several, such as those of candles and of funding rates;
 - a *fault* spoils one reply on its way out: another status, silence, a cut wire, changed rows;
 - ``Exchange`` is the server that joins them. It keeps every request in ``requests``, and spoils
   one reply for each entry of ``faults`` (``None`` lets one pass), in order.
@@ -14,9 +15,12 @@ Three parts that know nothing of each other:
 """
 
 from btc_datamodule.testing.exchange.binance import (
+    FUNDING_HEADER,
     KLINE_HEADER,
+    METRICS_HEADER,
     NO_SUCH_KEY,
     BinanceArchiveAnswers,
+    first_found,
     zipped,
 )
 from btc_datamodule.testing.exchange.coinbase import CoinbaseAnswers
@@ -84,9 +88,11 @@ __all__ = [
     "ENDLESS_HINTS",
     "ENDLESS_TRAILERS",
     "EVERY_OTHER_ROW",
+    "FUNDING_HEADER",
     "HALF_A_PAGE",
     "HTML_PAGE",
     "KLINE_HEADER",
+    "METRICS_HEADER",
     "NO_SUCH_KEY",
     "ROWS_OUT_OF_RANGE",
     "SERVER_ERROR",
@@ -115,6 +121,7 @@ __all__ = [
     "Stale",
     "Trickle",
     "Wire",
+    "first_found",
     "gzip_bomb",
     "in_unit",
     "malformed",

@@ -8,17 +8,30 @@ import zipfile
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from io import BytesIO
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from btc_datamodule.candles.series import Candles
-from btc_datamodule.candles.timeline import Span, format_interval, parse_instant
-from btc_datamodule.testing.exchange.messages import Reply, Request
+from btc_datamodule.candles.records import RecordSet
+from btc_datamodule.candles.series import PRICES, Candles
+from btc_datamodule.candles.timeline import Span, format_instant, format_interval, parse_instant
+from btc_datamodule.testing.exchange.messages import Answer, Reply, Request
 
 KLINE_HEADER = (
     "open_time,open,high,low,close,volume,close_time,quote_volume,count,taker_buy_volume,"
     "taker_buy_quote_volume,ignore\n"
 )
+FUNDING_HEADER = "calc_time,funding_interval_hours,last_funding_rate\n"
+METRICS_HEADER = (
+    "create_time,symbol,sum_open_interest,sum_open_interest_value,"
+    "count_toptrader_long_short_ratio,sum_toptrader_long_short_ratio,count_long_short_ratio,"
+    "sum_taker_long_short_vol_ratio\n"
+)
+
+_HEADERS = {"fundingRate": FUNDING_HEADER, "metrics": METRICS_HEADER}
+_RELABELLED = parse_instant("2026-06-25")
+_CONTRACT = 100.0  # US dollars
 
 NO_SUCH_KEY = Reply(
     404,
@@ -30,16 +43,22 @@ NO_SUCH_KEY = Reply(
 
 @dataclass
 class BinanceArchiveAnswers:
-    """Binance's archive of klines of one product and interval: zips made as they are asked for.
+    """Binance's archive of one product and type of file: zips made as they are asked for.
 
-    A file is there if its month or day is over and ``held`` has a bar in it. Spot files have no
-    header, and microseconds from 2025 on; futures have a header and milliseconds throughout.
+    A file is there if its month or day is over and ``held`` has a row in it. Spot files have no
+    header, and microseconds from 2025 on; futures have a header and milliseconds throughout. Of
+    funding rates there are monthly files alone, of metrics daily ones; their labels are the ends of
+    five minutes before 2026-06-25 on the market um, and else the beginnings.
 
     Attributes:
-        held: the bars it has.
-        market: "spot" or "um".
+        held: the bars or records it has.
+        market: "spot", "um" or "cm".
         header: whether files begin with the names of the columns; None for as the market does.
         product: the only product it knows.
+        type: of its files: "klines", of candles; "markPriceKlines", "indexPriceKlines",
+            "premiumIndexKlines", "fundingRate" or "metrics", of records with the columns that the
+            source of these has.
+        interval: seconds of a bar where ``held`` are records of bars.
         missing: names of files that are not there, such as BTCUSDT-1h-2020-01.zip, each with its
             ``.CHECKSUM``.
         halved: names of what is not there though the other half is: BTCUSDT-1h-2020-01.zip where
@@ -50,10 +69,12 @@ class BinanceArchiveAnswers:
         peak: the most requests that were being answered at the same time.
     """
 
-    held: Candles
+    held: Candles | RecordSet
     market: str = "spot"
     header: bool | None = None
     product: str = "BTCUSDT"
+    type: str = "klines"
+    interval: int = 0
     missing: set[str] = field(default_factory=set)
     halved: set[str] = field(default_factory=set)
     files: dict[str, bytes] = field(default_factory=dict)
@@ -61,6 +82,10 @@ class BinanceArchiveAnswers:
     peak: int = 0
     _busy: int = 0
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.held, Candles):
+            self.interval = self.held.interval
 
     def __call__(self, request: Request) -> Reply:
         """The reply to a request."""
@@ -75,32 +100,45 @@ class BinanceArchiveAnswers:
 
     def csv(self, name: str) -> bytes:
         """Return the rows of the zip called ``name``, as the archive writes them."""
-        bars = self.held.slice(*_parse_period(name))
-        start = bars.open_time
-        micro = self.market == "spot" and _parse_period(name)[0] >= parse_instant("2025-01-01")
-        unit = 10**6 if micro else 10**3
-        columns = [
-            (start * unit).tolist(),
-            *(bars[column].tolist() for column in ("open", "high", "low", "close", "volume")),
-            ((start + bars.interval) * unit - 1).tolist(),
-            bars["quote_volume"].tolist(),
-            bars["trades"].astype(np.int64).tolist(),
-            bars["taker_buy_volume"].tolist(),
-            (bars["taker_buy_volume"] * bars["close"]).tolist(),
-            [0] * len(bars),
-        ]
-        lines = [",".join(map(str, row)) + "\n" for row in zip(*columns, strict=True)]
-        header = self.market == "um" if self.header is None else self.header
-        return "".join([KLINE_HEADER] * header + lines).encode()
+        period = _parse_period(name)
+        held = self.held.slice(*period)
+        if isinstance(held, Candles):
+            micro = self.market == "spot" and period[0] >= parse_instant("2025-01-01")
+            columns = _list_klines(held, 10**6 if micro else 10**3, self.market)
+        elif self.type == "fundingRate":
+            hours = held["interval_hours"].astype(np.int64)
+            columns = [held["calc_time"].astype(np.int64), hours, held["rate"]]
+        elif self.type == "metrics":
+            is_end = self.market == "um" and period[0] < _RELABELLED
+            labels = held.time + (300 if is_end else 0)
+            times = [format_instant(label)[:-1].replace("T", " ") for label in labels]
+            values = [np.where(np.isnan(held[name]), "", held[name]) for name in held.values]
+            columns = [np.array(times), np.full(len(held), self.product), *values]
+        else:
+            start = 1000 * held.time
+            nothing = np.zeros(len(held), np.int64)
+            close = start + 1000 * self.interval - 1
+            prices = [held[name] for name in PRICES]
+            count = nothing + self.interval
+            columns = [start, *prices, nothing, close, nothing, count, *[nothing] * 3]
+        rows = zip(*(column.tolist() for column in columns), strict=True)
+        lines = [",".join(map(str, row)) + "\n" for row in rows]
+        header = self.market != "spot" if self.header is None else self.header
+        names = _HEADERS.get(self.type, KLINE_HEADER)
+        return "".join([names] * header + lines).encode()
 
     def _find_body(self, path: str) -> bytes | None:
-        market = "spot" if self.market == "spot" else "futures/um"
-        bars = format_interval(self.held.interval)
+        market = "spot" if self.market == "spot" else f"futures/{self.market}"
+        often = {"fundingRate": "monthly", "metrics": "daily"}.get(self.type, "monthly|daily")
+        what, folder = self.type, self.product
+        if self.interval:
+            what = format_interval(self.interval)
+            folder = f"{folder}/{what}"
         day, month = r"\d{4}-\d\d-\d\d", r"\d{4}-\d\d"
         name = path.rsplit("/", 1)[-1]
         known = re.fullmatch(
-            rf"/data/{market}/(monthly|daily)/klines/{self.product}/{bars}/"
-            rf"{self.product}-{bars}-({day}|{month})\.zip(\.CHECKSUM)?",
+            rf"/data/{market}/({often})/{self.type}/{folder}/"
+            rf"{self.product}-{what}-({day}|{month})\.zip(\.CHECKSUM)?",
             path,
         )
         if known is None or (known[1] == "daily") != bool(re.fullmatch(day, known[2])):
@@ -116,6 +154,38 @@ class BinanceArchiveAnswers:
         if name not in self.files:
             return f"{hashlib.sha256(self.files[zip_name]).hexdigest()}  {zip_name}\n".encode()
         return self.files[name]
+
+
+def _list_klines(bars: Candles, unit: int, market: str) -> list[NDArray[Any]]:
+    """The 12 columns of candles, times in ``unit`` to the second."""
+    start = bars.open_time
+    volumes = [bars["volume"], bars["quote_volume"]]
+    taken = [bars["taker_buy_volume"], bars["taker_buy_volume"] * bars["close"]]
+    if market == "cm":
+        volumes, taken = (
+            [np.round(base * bars["close"] / _CONTRACT), base]
+            for base in (bars["volume"], bars["taker_buy_volume"])
+        )
+    return [
+        start * unit,
+        *(bars[name] for name in PRICES),
+        volumes[0],
+        (start + bars.interval) * unit - 1,
+        volumes[1],
+        bars["trades"].astype(np.int64),
+        *taken,
+        np.zeros(len(bars), np.int64),
+    ]
+
+
+def first_found(*answers: Answer) -> Answer:
+    """An answer of several: the reply of the first one that has what was asked for."""
+
+    def reply(request: Request) -> Reply:
+        replies = (answer(request) for answer in answers)
+        return next((each for each in replies if each.status != NO_SUCH_KEY.status), NO_SUCH_KEY)
+
+    return reply
 
 
 def zipped(name: str, content: bytes, *more: tuple[str, bytes]) -> bytes:

@@ -245,7 +245,8 @@ def test_a_real_month_of_futures_is_complete(real_data: Path) -> None:
     [
         ("product", "../etc"),
         ("product", "BTC/USDT"),
-        ("market", "cm"),
+        ("market", "option"),
+        ("product", ""),
         ("base_url", "data.binance.vision"),
         ("base_url", "http://data.binance.vision"),
         ("downloads", 0),
