@@ -16,8 +16,8 @@ from btc_datamodule.evaluation.fitted import ObservedRows
 from btc_datamodule.evaluation.scaling import NORMAL_IQR, Scaler, Scaling
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.features import layout
-from btc_datamodule.features.causality import change_bars
 from btc_datamodule.features.moments import Moments
+from btc_datamodule.features.varying import change_bars
 from tests.factories import HOUR, T0, InMemory, candles_of, make_datamodule
 from tests.features.tables import PATCHY
 

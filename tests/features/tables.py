@@ -4,10 +4,10 @@ import numpy as np
 import polars as pl
 
 from btc_datamodule.candles.series import Candles
-from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import MaskOf
+from btc_datamodule.features.recipe import Recipe
 from tests.factories import HOUR, T0, candles_of
 
 EVER = (0, 2**40)

@@ -16,6 +16,7 @@ from btc_datamodule.features import build as building
 from btc_datamodule.features import layout
 from btc_datamodule.features.build import build
 from btc_datamodule.features.layout import SMALL, combine_digests
+from btc_datamodule.features.segment import compute_segment
 from btc_datamodule.features.table import Table
 from tests.factories import HOUR, T0
 from tests.features.tables import PATCHY, ROWS, recipe
@@ -28,13 +29,13 @@ REACH = T0 + HOUR * (np.arange(ROWS) // 7 * 7 - 30)
 def reaching(candles: Path, monkeypatch: pytest.MonkeyPatch) -> Table:
     """A feature file whose build gives a reach, in segments of 50 rows."""
     monkeypatch.setattr(layout, "SEGMENT_ROWS", 50)
-    computed: Any = building._compute_segment
+    computed: Any = compute_segment
 
     def with_reach(*given: Any, **named: Any) -> Any:
-        judged, columns = computed(*given, **named)
-        return judged, {"reach": REACH[given[3]], **columns}
+        segment = computed(*given, **named)
+        return segment._replace(columns={"reach": REACH[given[4]], **segment.columns})
 
-    monkeypatch.setattr(building, "_compute_segment", with_reach)
+    monkeypatch.setattr(building, "compute_segment", with_reach)
     return Table.open(build(candles, recipe()))
 
 

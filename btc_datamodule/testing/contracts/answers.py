@@ -42,7 +42,7 @@ class AnswerContract(ValueContract[S]):
     span: ClassVar[tuple[str | int, str | int]]
     _rows: ClassVar[str]
     """What rows are called."""
-    _file: ClassVar[str]
+    _file_kind: ClassVar[str]
     """What the file is called that holds them."""
 
     @property
@@ -238,8 +238,8 @@ class AnswerContract(ValueContract[S]):
                 self._check_same(
                     self._read(path),
                     due,
-                    f"the {self._file}, filled in {len(ends)} runs, has other {self._rows} than it "
-                    "answers",
+                    f"the {self._file_kind}, filled in {len(ends)} runs, has other {self._rows} "
+                    "than it answers",
                 )
                 added = self._fill(path, source, self._asked)
                 assert added == 0, f"asked again for what is stored, it adds {added} {self._rows}"

@@ -48,7 +48,7 @@ class RecordSourceContract(AnswerContract[RecordSource]):
     records: ClassVar[RecordSet | None] = None
 
     _rows: ClassVar[str] = "records"
-    _file: ClassVar[str] = "file of records"
+    _file_kind: ClassVar[str] = "file of records"
 
     def keep(self, made: RecordSource) -> Any:
         """What a checkpoint holds of the source."""

@@ -55,7 +55,7 @@ class SourceContract(AnswerContract[Source]):
     refused: ClassVar[str | int | None] = None
 
     _rows: ClassVar[str] = "bars"
-    _file: ClassVar[str] = "candle file"
+    _file_kind: ClassVar[str] = "candle file"
 
     def arguments(self, made: Source) -> dict[str, Any]:
         """The source, and an interval that it offers."""
