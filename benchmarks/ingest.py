@@ -58,12 +58,8 @@ from btc_datamodule import CandleFile, Simulator, read_candles
 from btc_datamodule.candles.series import Candles, ContentDigest, concatenate, make_empty, merge
 from btc_datamodule.candles.timeline import parse_instant, parse_interval
 from btc_datamodule.sources.files import source as files
-from btc_datamodule.store.candle_file import (
-    CHUNK_ROWS,
-    HDF5_CHUNK_ROWS,
-    CandleReader,
-    write_candles,
-)
+from btc_datamodule.store.candle_file import CandleReader, write_candles
+from btc_datamodule.store.series_file import CHUNK_ROWS, HDF5_CHUNK_ROWS
 from btc_datamodule.store.update import update
 
 FIRST = parse_instant("2020-01-01")

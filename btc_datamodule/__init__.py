@@ -48,9 +48,15 @@ if TYPE_CHECKING:
     from btc_datamodule.sources.binance.source import BinanceArchive
     from btc_datamodule.sources.ccxt.source import Ccxt
     from btc_datamodule.sources.coinbase import Coinbase
+    from btc_datamodule.sources.files.records import Records
     from btc_datamodule.sources.files.source import CandleFile
     from btc_datamodule.sources.records import RecordBlock, RecordSource
     from btc_datamodule.sources.resampled import Resampled
+    from btc_datamodule.sources.simulated import (
+        SimulatedFunding,
+        SimulatedOpenInterest,
+        SimulatedPremium,
+    )
     from btc_datamodule.sources.simulator import Simulator
     from btc_datamodule.store.candle_file import read_candles
     from btc_datamodule.training.dummy import DummyModule
@@ -82,9 +88,11 @@ _MODULES = {
     "sources.binance.source": ("BinanceArchive",),
     "sources.ccxt.source": ("Ccxt",),
     "sources.coinbase": ("Coinbase",),
+    "sources.files.records": ("Records",),
     "sources.files.source": ("CandleFile",),
     "sources.records": ("RecordBlock", "RecordSource"),
     "sources.resampled": ("Resampled",),
+    "sources.simulated": ("SimulatedFunding", "SimulatedOpenInterest", "SimulatedPremium"),
     "sources.simulator": ("Simulator",),
     "evaluation.splits": (
         "CombinatorialPurged",
@@ -119,7 +127,11 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "Ccxt",
     "CandleFile",
     "Resampled",
+    "Records",
     "RecordSource",
+    "SimulatedFunding",
+    "SimulatedOpenInterest",
+    "SimulatedPremium",
     "BinanceFunding",
     "BinanceMetrics",
     "BinanceKlines",

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 FIXED = {field.name for field in fields(Settings)} - {"shape"} | {"lookback", "horizon", "gap"}
-FIXED |= {"offset"}
+FIXED |= {"offset", "max_age"}
 """Arguments that decide the windows."""
 
 LOGGED_AS = "data/"

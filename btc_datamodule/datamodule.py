@@ -25,11 +25,16 @@ from btc_datamodule.evaluation.scaling import Scaling
 from btc_datamodule.evaluation.splits import STAGES, Split, Stage
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
+from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
+from btc_datamodule.options import check_options, list_doubts, list_hyperparameters
+from btc_datamodule.preparing import SIMULATES, prepare
 from btc_datamodule.public import public
-from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
+from btc_datamodule.settings import Settings
 from btc_datamodule.sources.base import Source
-from btc_datamodule.stages import SIMULATES, Stages, prepare
+from btc_datamodule.sources.records import RecordSource
+from btc_datamodule.sources.resampled import Resampled
+from btc_datamodule.stages import Stages
 from btc_datamodule.training.batch_size import correct_found_size
 from btc_datamodule.training.internals import get_callbacks, is_fitting, is_overfitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
@@ -96,6 +101,14 @@ class BTCDataModule(Arguments):
             many windows that costs), flag (0 takes the place of the scaled value, and a last
             column of x, ``undefined``, is 1 there) or fail (an error).
         offline: ask no source: use the candles that are stored.
+        covariates: series beside the candles, by the names that features call them by: sources of
+            candles or records, or ``Resampled``. See docs/beside.md.
+        max_age: how old a value of a covariate may be to stand for the present, such as
+            {funding: 8h}, by its name; none there for never too old. By default twice the interval
+            of the series, and never of records without one.
+        mask: what ``Batch.observed`` tells of: bar (a bar counts as observed if all of its features
+            do) or feature (each does by itself, and of each at least ``min_observed`` of the input
+            bars must).
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -135,6 +148,9 @@ class BTCDataModule(Arguments):
         offset: str | None = None,
         undefined: Undefined = "drop",
         offline: bool = False,
+        covariates: dict[str, Source | RecordSource | Resampled] | None = None,
+        max_age: dict[str, str | None] | None = None,
+        mask: MaskOf = "bar",
     ) -> None:
         given = locals()
         super().__init__()

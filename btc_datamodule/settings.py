@@ -21,23 +21,25 @@ from btc_datamodule.candles.timeline import (
     parse_instant,
     parse_interval,
 )
-from btc_datamodule.checks import check_whole_number, name_type
+from btc_datamodule.checks import check_choice, check_whole_number, name_type
+from btc_datamodule.covariates import Covariate, parse_covariates
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.origins import SampleShape
 from btc_datamodule.evaluation.scaling import SCALINGS, Scaling
 from btc_datamodule.evaluation.splits import END_OF_TIME, FractionSplit, Split
 from btc_datamodule.evaluation.targets import LogReturn, Target
-from btc_datamodule.features.build import Recipe
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.layout import BAR_COLUMNS, FLAG
+from btc_datamodule.features.layout import BAR_COLUMNS, FLAG, MASKS, MaskOf
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import Undefined
-from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to_plain_function
+from btc_datamodule.plain import describe, repr_as_before
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import Header, check_series, read_header
+from btc_datamodule.store.candle_file import check_series, read_header
 from btc_datamodule.store.locating import find_source, is_there, locate_candles
+from btc_datamodule.store.series_file import Header
 
 Context = Literal["allow", "strict"]
 
@@ -72,7 +74,9 @@ class Settings:
         max_fill: bars of each hole, from its first, that are filled.
         min_observed: least share of observed input bars.
         undefined: what becomes of bars that are known and that a feature has no value for.
+        mask: whether bars are observed as a whole, or each feature by itself.
         data_dir: folder of the HDF5 files, absolute: a process may change its folder later.
+        covariates: the series beside the candles.
 
     Raises:
         ConfigError: for the first argument that is wrong on the face of it.
@@ -96,7 +100,9 @@ class Settings:
     max_fill: int
     min_observed: float
     undefined: Undefined
+    mask: MaskOf
     data_dir: Path
+    covariates: tuple[Covariate, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.shape
@@ -108,13 +114,13 @@ class Settings:
             ("gap", shape.gap, 0),
             ("purge", self.purge, 0),
             ("embargo", self.embargo, 0),
-            ("max_fill", self.max_fill, 0),
         ):
             check_whole_number(name, value, least)
         check_choice("context", self.context, ("allow", "strict"))
         check_choice("scaling", self.scaling, SCALINGS)
         check_choice("target_scaling", self.target_scaling, ("train", "robust", "none"))
         check_choice("undefined", self.undefined, get_args(Undefined))
+        check_choice("mask", self.mask, MASKS)
         if self.undefined == "flag" and FLAG in [feature.name for feature in self.features]:
             raise ConfigError(
                 f"a feature is named {FLAG!r}, as the column that `undefined: flag` adds is: give "
@@ -139,8 +145,13 @@ class Settings:
             SourceError: if the source has no bars of this interval, nor any to join.
         """
         objects = {name: _choose_object(name, given[name]) for name in KINDS}
-        features = resolve(given["features"])
         interval = parse_interval(given["interval"], given["offset"])
+        check_whole_number("max_fill", given["max_fill"], 0)
+        covariates = parse_covariates(
+            given["covariates"], given["max_age"], interval=interval, max_fill=given["max_fill"]
+        )
+        beside = {covariate.name: covariate.beside for covariate in covariates}
+        features = resolve(given["features"], beside, interval)
         choose_base(objects["source"], interval, objects["source"].intervals)
         start, end = (
             None if given[name] is None else parse_instant(given[name], name)
@@ -149,7 +160,7 @@ class Settings:
         if not isinstance(given["data_dir"], str | Path):
             raise ConfigError(f"data_dir is {given['data_dir']!r}: name a folder")
         horizon, eval_stride = given["horizon"], given["eval_stride"]
-        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "undefined")
+        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "mask")
         return cls(
             **objects,
             interval=interval,
@@ -162,7 +173,9 @@ class Settings:
             eval_stride=horizon if eval_stride is None else eval_stride,
             max_fill=given["max_fill"],
             min_observed=given["min_observed"],
+            undefined=given["undefined"],
             data_dir=Path(given["data_dir"]).expanduser().absolute(),
+            covariates=covariates,
             **{name: given[name] for name in alike},
         )
 
@@ -173,6 +186,7 @@ class Settings:
             "end": self.end if self.end is None else format_instant(self.end),
             "features": [feature.text for feature in self.features],
             "data_dir": str(self.data_dir),
+            "covariates": [covariate.name for covariate in self.covariates],
         }
         values = {field.name: getattr(self, field.name) for field in fields(self)} | texts
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in values.items())})"
@@ -231,12 +245,27 @@ class Settings:
     def _locate(self, source: Source) -> Path:
         return locate_candles(self.data_dir, source, format_interval(self.interval))
 
+    @cached_property
+    def named_covariates(self) -> tuple[Covariate, ...]:
+        """The covariates that features name."""
+        named = {name for feature in self.features for name in (feature.series, *feature.beside)}
+        return tuple(covariate for covariate in self.covariates if covariate.name in named)
+
+    @property
+    def max_age(self) -> dict[str, int | None]:
+        """Seconds after which a value of each covariate is too old; None for never."""
+        return {covariate.name: covariate.beside.max_age for covariate in self.covariates}
+
     @property
     def recipe(self) -> Recipe:
         """What the feature file is made by."""
         end = END_OF_TIME if self.end is None else self.end
         span = (self.start or 0, end)
-        return Recipe(self.features, self.max_fill, span, self.undefined == "flag")
+        beside = tuple(
+            each.to_stored(self.data_dir, self.candle_path) for each in self.named_covariates
+        )
+        flag = self.undefined == "flag"
+        return Recipe(self.features, self.max_fill, span, flag, self.mask, beside)
 
     def read_candle_header(self) -> Header:
         """What the candle file says of itself.
@@ -274,6 +303,8 @@ class Settings:
             "scaling": self.scaling,
             "target_scaling": self.target_scaling,
             "undefined": "drop" if self.undefined == "fail" else self.undefined,
+            "covariates": [str(covariate) for covariate in self.named_covariates],
+            "mask": self.mask,
         }
 
     def check_same(self, kept: Mapping[str, Any], where: str) -> None:
@@ -328,56 +359,6 @@ class Settings:
             )
 
 
-def check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None:
-    """Raise ``ConfigError`` unless an argument is one of ``choices``."""
-    if value not in choices:
-        offered = ", ".join(map(str, choices))
-        raise ConfigError(f"{name} is {value!r}: choose one of {offered}")
-
-
-def check_options(given: Mapping[str, Any]) -> None:
-    """Raise ``ConfigError`` for the first argument of the loaders that is wrong on the face of it.
-
-    Args:
-        given: the arguments of a ``BTCDataModule``, by name.
-    """
-    check_whole_number("batch_size", given["batch_size"], 1)
-    check_whole_number("num_workers", given["num_workers"], 0)
-    check_whole_number("seed", given["seed"])
-    check_choice("shuffle", given["shuffle"], ("full", "block", "none"))
-    check_choice("gather", given["gather"], ("host", "device"))
-    transform = given["transform"]
-    if transform is not None and not callable(transform):
-        raise ConfigError(
-            f"transform is {transform!r:.80}: give a function itself, from Batch to Batch; its "
-            "import path as a text is for YAML and the command line"
-        )
-    check_choice("start_method", given["start_method"], (None, "fork", "spawn", "forkserver"))
-    if given["refresh"] and given["offline"]:
-        raise ConfigError(
-            "refresh asks the source for everything, and offline asks it for nothing: leave one out"
-        )
-
-
-def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
-    """What of the arguments of a ``BTCDataModule`` will not do as it says, a sentence each."""
-    doubts = [
-        f"{name} is {settings.comparable[name]}: a checkpoint cannot tell what is unknown there "
-        f"from another, and goes on with it unchecked. Make {name} of numbers, texts, arrays "
-        "and named functions alone"
-        for name in ("target", "split")
-        if UNKNOWN in settings.comparable[name]
-    ]
-    if settings.target.is_label and settings.target_scaling != "none":
-        doubts.append(
-            f"`target_scaling: {settings.target_scaling}` leaves the labels of target "
-            f"{settings.target!r} as they are: leave it out"
-        )
-    if given["gather"] == "device" and settings.scaling == "window":
-        doubts.append("with `scaling: window` windows are gathered on the host")
-    return doubts
-
-
 _DATE = re.compile(r"datetime\.date\((\d+), (\d+), (\d+)\)")
 
 
@@ -402,11 +383,3 @@ def _choose_object(name: str, given: Any) -> Any:
     else:
         right = f"it must be an object such as {default.__name__}()"
     raise ConfigError(f"{name} is {what}: {right}")
-
-
-def list_hyperparameters(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The arguments of a datamodule in plain values, which ``weights_only=True`` loads again."""
-    objects = {name: getattr(settings, name) for name in KINDS}
-    arguments = {name: to_plain(value) for name, value in {**given, **objects}.items()}
-    arguments["transform"] = to_plain_function(given["transform"])
-    return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}

@@ -15,11 +15,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import count_rows, subtract_runs
+from btc_datamodule.candles.runs import count_rows
+from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.candles.timeline import format_instant, format_interval, parse_instant
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
-from btc_datamodule.escaping import escape
 from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest
 from btc_datamodule.evaluation.forecasts import UNKNOWN_TIME, invert, read_forecasts, read_times
 from btc_datamodule.evaluation.origins import (
@@ -32,23 +32,15 @@ from btc_datamodule.evaluation.origins import (
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.evaluation.targets import check_prices
-from btc_datamodule.evaluation.walls import find_embargo, find_train_runs, find_wall
-from btc_datamodule.features.build import build
+from btc_datamodule.evaluation.unseen import find_unseen
+from btc_datamodule.evaluation.walls import find_crossing, find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.table import Table, locate_table
-from btc_datamodule.features.undefined import find_void, tell_undefined, unite_undefined
+from btc_datamodule.features.undefined import find_features, find_void, tell_undefined
 from btc_datamodule.settings import Settings
-from btc_datamodule.store.locating import is_there
-from btc_datamodule.store.update import update, use_stored
 from btc_datamodule.windows.dataset import WindowDataset
 
 if TYPE_CHECKING:
     import polars as pl
-
-SIMULATES = (
-    "note:     no `source` is given, so that the candles are simulated: set `source: Coinbase`, "
-    "`CandleFile` or another for real ones, or `source: Simulator` if that is meant"
-)
-"""What ``prepare_data`` says first where the simulator stands for a source that was not named."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -225,8 +217,13 @@ class Stages:
         """Raise ``ConfigError`` if a feature has no value in any bar, or none where it must."""
         void = find_void(self.table)
         if void:
+            columns = self.settings.read_candle_header().columns
+            lacking = ", ".join(name for name in OPTIONAL if name not in columns)
+            holes = "" if {*void} <= {*find_features(self.table)} else ", or raise `max_fill`"
             raise ConfigError(
-                f"{', '.join(void)} has no value in any bar: mend it, or take it out of `features`"
+                f"{', '.join(void)} has no value in any bar"
+                f"{lacking and f' (the candles have no {lacking})'}: mend it, or take it out of "
+                f"`features`{holes}"
             )
         if self.settings.undefined == "fail" and len(self.table.undefined):
             raise ConfigError(f"features have no value {tell_undefined(self.table)}")
@@ -304,42 +301,6 @@ class Stages:
         return np.where(known, table.pick("close", np.where(known, rows, 0)), np.nan)
 
 
-def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False) -> list[str]:
-    """Bring the candle file and the feature file up to date.
-
-    Args:
-        settings: which candles, and which features of them.
-        refresh: ask the source again for everything.
-        offline: ask no source: take the candles that are stored.
-
-    Returns:
-        What a person should read: notes of the source, and where the files lie.
-
-    Raises:
-        NotPreparedError: if there are no candles, and none are asked for.
-    """
-    source = settings.recognise_source()
-    path, interval = settings.candle_path, settings.interval
-    span = settings.start, settings.end
-    if not offline:
-        found = update(path, source, interval, *span, refresh=refresh)
-    elif is_there(path):
-        settings.read_candle_header()  # which checks whose candles they are
-        found = use_stored(path, source, *span, name=settings.source.series)
-    else:
-        raise NotPreparedError(
-            f"{path} does not exist, and `offline: true` asks no source: put `data_dir` where the "
-            "candles are stored, or run `btc-datamodule prepare` without `offline` first"
-        )
-    features = build(settings.candle_path, settings.recipe)
-    return [
-        *(f"note:     {note}" for note in found.notes),
-        f"candles:  {escape(str(settings.candle_path))} ({found.header.rows:,} bars, "
-        f"{found.added:,} new)",
-        f"features: {escape(str(features))}",
-    ]
-
-
 def fit(settings: Settings, table: Table) -> Fitted:
     """Split the time of a feature file, and take the statistics of what train may see."""
     fold = settings.split.select_fold(table.span, table.interval)
@@ -395,24 +356,27 @@ def count_origins(
     """
     train = stage == "train"
     walled = train or settings.context == "strict"
-    unobserved, undefined = table.unobserved, unite_undefined(table.undefined)
-    if ignore_undefined:
-        unobserved = subtract_runs(unobserved, undefined)
-    return tuple(
-        find_origins(
-            settings.shape,
-            span=(table.find_row(span[0]), table.find_row(span[1])),
-            rows=table.rows,
-            warm_up=table.warm_up,
-            min_observed=settings.min_observed,
-            holes=table.holes,
-            outages=table.outages,
-            unobserved=unobserved,
-            undefined=undefined,
-            purge=settings.purge if stage in ("train", "val") else 0,
-            wall=find_wall(table, span) if walled else 0,
-            embargo=find_embargo(table, fold, span, settings.embargo) if train else 0,
-            need_target=stage != "predict",
+    unseen = find_unseen(table, ignore_undefined=ignore_undefined)
+    found = []
+    for span in fold.spans(stage):
+        wall = find_wall(table, span) if walled else 0
+        embargo = find_embargo(table, fold, span, settings.embargo) if train else 0
+        found.append(
+            find_origins(
+                settings.shape,
+                span=(table.find_row(span[0]), table.find_row(span[1])),
+                rows=table.rows,
+                warm_up=table.warm_up,
+                min_observed=settings.min_observed,
+                holes=table.holes,
+                outages=table.outages,
+                unseen=unseen,
+                by_feature=table.mask == "feature",
+                purge=settings.purge if stage in ("train", "val") else 0,
+                wall=wall,
+                embargo=embargo,
+                crossing=find_crossing(table, max(wall, embargo), table.find_row(span[1])),
+                need_target=stage != "predict",
+            )
         )
-        for span in fold.spans(stage)
-    )
+    return tuple(found)

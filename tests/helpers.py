@@ -7,7 +7,8 @@ import numpy as np
 
 from btc_datamodule.candles.series import Candles, ContentDigest
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.store.candle_file import Provenance, write_candles
+from btc_datamodule.store.candle_file import write_candles
+from btc_datamodule.store.series_file import Provenance
 
 
 def digest_of(*blocks: Candles) -> str:

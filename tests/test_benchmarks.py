@@ -10,7 +10,7 @@ import pytest
 
 from btc_datamodule import Simulator
 from btc_datamodule.candles.timeline import parse_instant
-from btc_datamodule.store.candle_file import HDF5_CHUNK_ROWS
+from btc_datamodule.store.series_file import HDF5_CHUNK_ROWS
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS, POOL_BLOCKS
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
@@ -53,6 +53,17 @@ def test_checking_gives_what_it_costs_with_and_without() -> None:
     assert heads.split() == ["rows", "checked", "setup", "first", "ahead", "batch"]
     assert [line.split()[:2] for line in (yes, no)] == [["4,000", "yes"], ["4,000", "no"]]
     assert all(float(value) > 0 for line in (yes, no) for value in line.split()[2:])
+
+
+@pytest.mark.stress
+def test_covariates_gives_builds_and_windows_with_and_without_series_beside() -> None:
+    out = run("covariates.py", "--rows", "20000", "--lookback", "16", "--batch", "64")
+    row = re.compile(r"(.+?) +([\d,.]+) +(\d+\.\d{3}) x")
+    found = [match for match in map(row.fullmatch, out.splitlines()) if match]
+    ways = ["the candles alone", "with five series", "with five series, mask: feature"]
+    assert [match[1] for match in found] == [*ways[:2], *ways]
+    assert [match[3] for match in found if match[1] == ways[0]] == ["1.000"] * 2
+    assert sum("holds (" in line or "DOES NOT HOLD (" in line for line in out.splitlines()) == 2
 
 
 def test_shuffle_gives_speeds_and_mixing_of_every_order() -> None:

@@ -25,7 +25,7 @@ from btc_datamodule import (
 )
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.evaluation.splits import Stage
-from btc_datamodule.features.causality import change_bars
+from btc_datamodule.features.varying import change_bars
 from tests.evaluation.folds import Gapped
 from tests.factories import HOUR, START, InMemory, random_hourly
 

@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from btc_datamodule.audit.compare import LeakError, compare
 from btc_datamodule.audit.twins import EVALUATED, is_exact
-from btc_datamodule.candles.runs import Runs, find_runs, join_runs
 from btc_datamodule.candles.series import Columns
 from btc_datamodule.features.causality import SCAN_WORK, check_every_row
 from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.layout import BAR_COLUMNS
-from btc_datamodule.features.undefined import find_undefined, join_undefined, judge_rows
+from btc_datamodule.features.undefined import find_counting, find_known, judge_rows
+from btc_datamodule.features.writing import SeenNotes
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 
@@ -53,11 +53,9 @@ def check_feature(feature: Feature, used: Stages) -> Counter[str]:
 
 def check_table(used: Stages) -> Counter[str]:
     """The feature file has the rows that the stored candles give when it is made again."""
-    table, features = used.table, used.settings.features
+    table, features, recipe = used.table, used.settings.features, used.settings.recipe
     warm = count_warm_up(features)
-    unobserved: list[Runs] = []
-    undefined: list[NDArray[np.int64]] = []
-    count = Counter[str]()
+    notes, count = SeenNotes(), Counter[str]()
     for rows, times, columns in _read_segments(used, warm, 0):
         frame = make_frame(times, columns)
         own = slice(rows.start - rows.stop, None)
@@ -65,27 +63,27 @@ def check_table(used: Stages) -> Counter[str]:
         with np.errstate(over="ignore"):
             computed = np.stack([feature(frame)[own] for feature in features], axis=1)
             values = computed.astype(np.float32)
-        x, observed, without = judge_rows(
+        outage = np.isnan(columns["close"])
+        judged = judge_rows(
             values,
-            [feature.lookback for feature in features],
-            np.isnan(columns["close"]),
-            flag=used.settings.recipe.flag,
+            find_known(outage, [feature.lookback for feature in features], len(when)),
+            find_counting(outage[own], rows.start, warm),
+            flag=recipe.flag,
+            by_feature=recipe.mask == "feature",
         )
         what = "{} in the feature file".format
-        compare(what("observed"), observed.astype("u1"), table.observed[rows], when)
+        compare(what("observed"), judged.observed.astype("u1"), table.observed[rows], when)
         for name in BAR_COLUMNS:
             compare(what(name), columns[name][own], np.array(table.bars(name)[rows]), when)
         for column, name in enumerate(table.features):
-            ours, theirs = x[:, column], np.array(table.x[rows, column])
+            ours, theirs = judged.x[:, column], np.array(table.x[rows, column])
             exact = column >= len(features) or is_exact(features[column])
             compare(what(name), ours, theirs, when, exact=exact)
-        unobserved.append(find_runs(~observed, rows.start))
-        undefined.append(find_undefined(without, rows.start))
+        notes.add(judged, rows.start)
         count["rows"] += len(when)
-    if not np.array_equal(join_runs(unobserved), table.unobserved):
-        raise LeakError("the runs of unobserved rows in the feature file are others")
-    if not np.array_equal(join_undefined(undefined), table.undefined):
-        raise LeakError("the rows without a value that the feature file lists are others")
+    for name, found in notes.collect().items():
+        if not np.array_equal(found, getattr(table, name)):
+            raise LeakError(f"what the feature file has as {name!r} is something else")
     return count
 
 

@@ -27,10 +27,10 @@ from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.splits import Fold, Split, Stage
 from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import FEATURES
-from btc_datamodule.features.causality import MILD, STRONG, change_bars
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.language import Expression
 from btc_datamodule.features.table import Table
+from btc_datamodule.features.varying import MILD, STRONG, change_bars
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages, fit
 from btc_datamodule.store.candle_file import CandleReader, write_series
@@ -129,8 +129,10 @@ class Piece:
 
 def is_exact(feature: Feature) -> bool:
     """Whether a feature gives the same bits in any frame that holds its lookback."""
-    own = FEATURES.get(feature.name)
-    return isinstance(feature.compute, Expression) or (own is not None and own == feature)
+    own = FEATURES.get(feature.name.removeprefix(f"{feature.series}."))
+    if own is None:
+        return isinstance(feature.compute, Expression)
+    return own == replace(feature, name=own.name, series="")
 
 
 def mark_candles(candles: Candles) -> Mask:

@@ -10,14 +10,16 @@ interval lie on its grid, and ``time`` is then the beginning of the period that 
 the open time of a bar is.
 """
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.timeline import Span, format_instant
+from btc_datamodule.candles.timeline import Span, format_instant, format_interval, get_offset
 from btc_datamodule.errors import RecordError
 
 INSTANTS = ("time", "known_at")
@@ -131,3 +133,128 @@ def make_empty(values: Sequence[str]) -> RecordSet:
     """A set without records."""
     instants = {name: np.zeros(0, np.int64) for name in INSTANTS}
     return trust(instants | {name: np.zeros(0) for name in values})
+
+
+def is_column_name(name: str) -> bool:
+    """Whether values can be called so: the name is that of a dataset in a file, too."""
+    plain = name.isprintable() and name.strip() == name and "/" not in name
+    return plain and name not in ("", ".", *INSTANTS)
+
+
+def check_grid(records: RecordSet, interval: int, where: str) -> None:
+    """Raise ``RecordError`` for the first record that is not one of an interval.
+
+    Args:
+        records: any.
+        interval: seconds, and the grid.
+        where: what the error names.
+    """
+    text = format_interval(interval)
+    faults = {
+        f"its time is not on the grid of {text}": (records.time - get_offset(interval)) % interval
+        != 0,
+        f"it would be known before its {text} are over": records.known_at < records.time + interval,
+    }
+    for problem, bad in faults.items():
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise RecordError(
+                f"{where}, row {row}, {_describe(records, row)}: {problem}: time is the beginning "
+                "of the period that a record is about"
+            )
+
+
+def _describe(records: RecordSet, row: int) -> str:
+    time, known_at = (format_instant(int(each[row])) for each in (records.time, records.known_at))
+    return f"{time} (known at {known_at})"
+
+
+def list_values(parts: Iterable[RecordSet]) -> tuple[str, ...]:
+    """The columns of values that any of some sets has, each once."""
+    return tuple(dict.fromkeys(name for part in parts for name in part.values))
+
+
+def concatenate(parts: Sequence[RecordSet]) -> RecordSet:
+    """One set of sets that follow each other in time; values that one does not have become NaN."""
+    names = (*INSTANTS, *list_values(parts))
+    return RecordSet({name: np.concatenate([part[name] for part in parts]) for name in names})
+
+
+def _match(one: RecordSet, other: RecordSet) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The rows of two sets that have the time and the ``known_at`` of a row of the other."""
+    time, known_at = (np.concatenate([one[name], other[name]]) for name in INSTANTS)
+    order = np.lexsort((known_at, time))
+    same = (np.diff(time[order]) == 0) & (np.diff(known_at[order]) == 0)
+    first = np.flatnonzero(same)  # a set has each pair once, and the order is stable
+    return order[first], order[first + 1] - len(one)
+
+
+def merge(
+    stored: RecordSet, fetched: RecordSet, refresh: bool
+) -> tuple[RecordSet, NDArray[np.int64]]:
+    """Union of two sets, and the times of records in which they disagree.
+
+    A record is that of its time and its ``known_at``: one of the same time that became known at
+    another instant is a revision, and both are kept. Where both have a record with different
+    values, the stored one stays, or the fetched one replaces it if ``refresh``. What one does not
+    know (NaN, or no such column) is taken from the other, and is no disagreement.
+    """
+    if not len(stored) and stored.columns.keys() <= fetched.columns.keys():
+        return fetched, np.zeros(0, np.int64)
+    first, second = (fetched, stored) if refresh else (stored, fetched)
+    at_first, at_second = _match(first, second)
+    extra = np.ones(len(second), dtype=bool)
+    extra[at_second] = False
+    time, known_at = (np.concatenate([first[name], second[name][extra]]) for name in INSTANTS)
+    order = np.lexsort((known_at, time))
+    differs = np.zeros(len(at_first), dtype=bool)
+    columns: dict[str, NDArray[Any]] = {"time": time[order], "known_at": known_at[order]}
+    for name in list_values((stored, fetched)):
+        ours, theirs = first[name].copy(), second[name]
+        old, new = ours[at_first], theirs[at_second]
+        differs |= (old != new) & ~np.isnan(old) & ~np.isnan(new)
+        ours[at_first] = np.where(np.isnan(old), new, old)
+        columns[name] = np.concatenate([ours, theirs[extra]])[order]
+    return trust(columns), first.time[at_first[differs]]
+
+
+def find_lacking(records: RecordSet, others: Iterable[RecordSet]) -> NDArray[np.int64]:
+    """The times of the records that none of some others has, revised or not."""
+    left = np.ones(len(records), dtype=bool)
+    for other in others:
+        left[_match(records, other)[0]] = False
+    return records.time[left]
+
+
+class RecordDigest:
+    """SHA-256 of records, fed in chunks, independent of their sizes and of compression.
+
+    Args:
+        interval: of the records, seconds; 0 for none.
+        values: names of their columns of values.
+    """
+
+    def __init__(self, interval: int, values: Iterable[str]) -> None:
+        self._interval = interval
+        self._columns = {name: hashlib.sha256() for name in (*INSTANTS, *sorted(values))}
+        self._known = set(INSTANTS)
+
+    def update(self, records: RecordSet) -> None:
+        """Take the next records in order."""
+        for name, digest in self._columns.items():
+            values = records[name]
+            if name not in INSTANTS:  # equal values have equal bytes: one zero, one NaN
+                unknown = np.isnan(values)
+                values = np.where(unknown, np.nan, values) + 0.0
+                self._known |= set() if unknown.all() else {name}
+            little = values.astype("<i8" if name in INSTANTS else "<f8")
+            digest.update(np.ascontiguousarray(little).tobytes())
+
+    def hexdigest(self) -> str:
+        """The digest of all records so far; a column that is NaN throughout counts as absent."""
+        columns = {
+            name: digest.hexdigest()
+            for name, digest in self._columns.items()
+            if name in self._known
+        }
+        return hashlib.sha256(json.dumps([int(self._interval), columns]).encode()).hexdigest()

@@ -255,6 +255,12 @@ def merge(stored: Candles, fetched: Candles, refresh: bool) -> tuple[Candles, ND
     return trust(stored.interval, columns), both[differs]
 
 
+def find_lacking(candles: Candles, others: Sequence[Candles]) -> NDArray[np.int64]:
+    """The open times of the bars that none of some other series has."""
+    held = np.concatenate([np.zeros(0, np.int64), *(other.open_time for other in others)])
+    return np.setdiff1d(candles.open_time, held)
+
+
 def concatenate(parts: Sequence[Candles]) -> Candles:
     """One series of parts that follow each other in time; absent optional columns become NaN."""
     names = [name for name in COLUMNS if any(name in part.columns for part in parts)]

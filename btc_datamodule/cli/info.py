@@ -7,7 +7,8 @@ from btc_datamodule.candles.gaps import find_suspicious
 from btc_datamodule.candles.timeline import format_interval, format_span
 from btc_datamodule.escaping import escape
 from btc_datamodule.features.undefined import list_undefined
-from btc_datamodule.store.candle_file import CandleReader, Provenance
+from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.series_file import Provenance
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule

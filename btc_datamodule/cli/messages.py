@@ -10,7 +10,7 @@ from traceback import walk_tb
 from typing import Any
 
 from btc_datamodule.errors import BTCDataError
-from btc_datamodule.features.language import NAMES
+from btc_datamodule.features.compiling import NAMES
 
 TOP_KEYS = ("seed_everything", "trainer", "model", "data", "optimizer", "lr_scheduler", "ckpt_path")
 

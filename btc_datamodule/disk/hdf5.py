@@ -20,6 +20,7 @@ from btc_datamodule.disk.atomic import explain_write_errors, find_errno, replace
 from btc_datamodule.errors import (
     BTCDataError,
     CandleError,
+    RecordError,
     StoreError,
     UnreadableError,
     get_first_line,
@@ -39,7 +40,7 @@ def is_feature_file(path: Path) -> bool:
 
 
 def advise_repair(path: Path) -> str:
-    """Advice on a damaged candle file or feature file, as the end of a sentence."""
+    """Advice on a damaged file of ours, as the end of a sentence."""
     if is_feature_file(path):
         return "delete it and run `btc-datamodule prepare`, which makes it again from the candles"
     return "move it away and run `btc-datamodule prepare` again"
@@ -210,7 +211,7 @@ def explain_damage(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except CandleError as error:
+    except (CandleError, RecordError) as error:
         raise StoreError(f"{path} is damaged: {advise_repair(path)} ({error})") from error
     except BTCDataError:
         raise

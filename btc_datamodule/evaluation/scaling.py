@@ -1,21 +1,22 @@
 """Scaling: statistics of the train rows, applied to batches.
 
-Statistics are fitted on observed train rows in float64, in chunks: the mean and the variance from
-the ``Moments`` of chunks, which the feature file has at hand; quartiles exactly, by counting the
-bits of float32 values in two passes. They are plain numbers and travel in checkpoints.
+Statistics are fitted on what is observed of the train rows, feature by feature, in float64, in
+chunks: the mean and the variance from the ``Moments`` of chunks, which the feature file has at
+hand; quartiles exactly, by counting the bits of float32 values in two passes. They are plain
+numbers and travel in checkpoints.
 
 Methods:
     train    (x - mean) / standard deviation, both of the train rows
     robust   (x - median) / (interquartile range / 1.349), both of the train rows; the divisor is
              1 standard deviation for a normal distribution. A feature whose quartiles are equal
              (forward-filled returns of a thin market) is divided by its standard deviation.
-    window   each sample by the mean and standard deviation of its own observed input bars, the
+    window   each sample by the mean and standard deviation of what is observed of its input, the
              latter at least a hundredth of that of the train rows: an absolute floor would be
              larger than a calm hour's returns
     none     as it is
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, Protocol, get_args, runtime_checkable
@@ -42,7 +43,7 @@ NORMAL_IQR = 1.3489795003921634
 """Interquartile range of the standard normal distribution."""
 
 Chunks = Callable[[], Iterable[NDArray[np.float32]]]
-"""Gives the rows anew each time it is called, as chunks of shape (n, F)."""
+"""Gives the rows anew each time it is called: chunks (n, F), NaN where a value does not count."""
 
 
 @runtime_checkable
@@ -50,7 +51,7 @@ class Summarised(Protocol):
     """Rows whose moments are known without going through them."""
 
     def moments(self) -> Moments:
-        """Moments of all the rows."""
+        """Moments of all that counts of the rows."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,7 +70,7 @@ class Scaler:
 
     @classmethod
     def fit(cls, method: Scaling, chunks: Chunks, n_features: int) -> "Scaler":
-        """Statistics of all rows that ``chunks`` gives."""
+        """Statistics of each feature over the values that ``chunks`` gives of it."""
         if method == "none":
             return cls.identity(n_features)
         moments = _compute_moments(chunks(), n_features)
@@ -99,7 +100,8 @@ class Scaler:
 
         Args:
             x: the features.
-            observed: (..., L) bool, which bars count for the method "window"; None for all.
+            observed: (..., L) or (..., L, F) bool, what counts for the method "window"; None for
+                all.
         """
         if self.method == "window":
             return self._apply_to_windows(x, observed)
@@ -119,7 +121,8 @@ class Scaler:
         if observed is None:
             seen = np.ones((*values.shape[:-1], 1), dtype=np.float64)
         else:
-            seen = observed.numpy()[..., None].astype(np.float64)
+            mask = observed if observed.ndim == x.ndim else observed[..., None]
+            seen = mask.numpy().astype(np.float64)
         absent = np.isnan(values)  # of features that are undefined there
         if absent.any():
             seen = seen * ~absent
@@ -173,34 +176,42 @@ def _compute_quantiles(
 ) -> NDArray[np.float64]:
     """(len(shares), F) exact quantiles, linear between neighbours as ``numpy.quantile``.
 
-    Two passes of counting, in memory that does not depend on the number of rows: the upper 16
+    Two passes of counting, in memory that does not depend on the number of values: the upper 16
     bits of every value, then the lower 16 of those that share their upper ones with a quantile.
+    A feature without a value has 0.
     """
     upper = np.zeros((n_features, 1 << 16), dtype=np.int64)
     for chunk in chunks():
-        for feature, keys in enumerate(_to_sortable(chunk)):
+        for feature, keys in enumerate(_list_keys(chunk)):
             upper[feature] += np.bincount(keys >> 16, minlength=1 << 16)
-    rows = int(upper[0].sum())
-    if not rows:
-        return np.zeros((len(shares), n_features))
-    at = np.array(shares) * (rows - 1)
-    ranks = np.unique(np.concatenate([np.floor(at), np.ceil(at)]).astype(np.int64))
     below = np.cumsum(upper, axis=1)
-    bins = [np.searchsorted(below[feature], ranks, side="right") for feature in range(n_features)]
-    lower = np.zeros((n_features, len(ranks), 1 << 16), dtype=np.int64)
+    at = np.outer(np.maximum(below[:, -1] - 1, 0), shares)
+    ranks = [
+        np.unique(np.concatenate([np.floor(each), np.ceil(each)])).astype(np.int64) for each in at
+    ]
+    bins = [np.searchsorted(*each, side="right") for each in zip(below, ranks, strict=True)]
+    lower = [np.zeros((len(each), 1 << 16), dtype=np.int64) for each in ranks]
     for chunk in chunks():
-        for feature, keys in enumerate(_to_sortable(chunk)):
+        for feature, keys in enumerate(_list_keys(chunk)):
             for i, upper_bits in enumerate(bins[feature]):
                 inside = keys[keys >> 16 == upper_bits] & 0xFFFF
-                lower[feature, i] += np.bincount(inside, minlength=1 << 16)
-    found = np.empty((len(ranks), n_features))
-    for feature in range(n_features):
-        for i, (rank, upper_bits) in enumerate(zip(ranks, bins[feature], strict=True)):
+                lower[feature][i] += np.bincount(inside, minlength=1 << 16)
+    quantiles = np.zeros((len(shares), n_features))
+    for feature in np.flatnonzero(below[:, -1]).tolist():
+        found = []
+        for i, (rank, upper_bits) in enumerate(zip(ranks[feature], bins[feature], strict=True)):
             before = below[feature][upper_bits] - upper[feature][upper_bits]
-            low = np.searchsorted(np.cumsum(lower[feature, i]), rank - before, side="right")
-            found[i, feature] = _from_sortable(int(upper_bits) << 16 | int(low))
-    columns = [np.interp(at, ranks, found[:, feature]) for feature in range(n_features)]
-    return np.stack(columns, axis=1)
+            low = np.searchsorted(np.cumsum(lower[feature][i]), rank - before, side="right")
+            found.append(_from_sortable(int(upper_bits) << 16 | int(low)))
+        quantiles[:, feature] = np.interp(at[feature], ranks[feature], found)
+    return quantiles
+
+
+def _list_keys(chunk: NDArray[np.float32]) -> Iterator[NDArray[np.uint32]]:
+    """``_to_sortable`` of the values of each feature that count."""
+    for keys, values in zip(_to_sortable(chunk), chunk.T, strict=True):
+        absent = np.isnan(values)
+        yield keys[~absent] if absent.any() else keys
 
 
 def _to_sortable(chunk: NDArray[np.float32]) -> NDArray[np.uint32]:

@@ -5,12 +5,19 @@ that its samples are made of may come from before it. A filled bar belongs to th
 repeats. So where a hole lies across the wall, the rows of it that lie inside the span still repeat
 a bar from outside, and the wall stands where the first bar of the span's own is. The embargo is
 counted from there, too.
+
+What a row has of a covariate may be older: the funding of eight hours ago, a day's volatility. Rows
+behind a wall that are made of anything from before it *cross* it, and are in no sample.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
+
+from btc_datamodule.candles.runs import Runs, find_runs, join_runs, subtract_runs
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.evaluation.splits import Fold
+from btc_datamodule.features.layout import REACH
 from btc_datamodule.features.table import Table
 
 
@@ -34,17 +41,35 @@ def find_embargo(table: Table, fold: Fold, span: Span, embargo: int) -> int:
     return max([find_wall(table, span), *free])
 
 
+def find_crossing(table: Table, wall: int, end: int) -> Runs:
+    """Runs of rows of [wall, end) that are made of something from before the row ``wall``.
+
+    None where the wall is the beginning of the table, before which there is nothing to keep out.
+    """
+    if not table.has_reach or wall <= 0:
+        return np.zeros((0, 2), dtype=np.int64)
+    instant = table.find_time(wall)
+    return join_runs(
+        [
+            find_runs(table.read(REACH, rows) < instant, rows.start)
+            for rows in table.segments(wall, min(end, table.rows))
+        ]
+    )
+
+
 def find_train_runs(
     table: Table, fold: Fold, *, embargo: int, purge: int
 ) -> Sequence[tuple[int, int]]:
-    """The rows that statistics may see, as half-open runs, one for each train span.
+    """The rows that statistics may see, as half-open runs, one or more for each train span.
 
     They are what a train window can have as input: behind the wall and the embargo the first rows
     are left out, whose features are made of bars before, and at the end those of the purge.
     """
     runs = []
     for span in fold.train:
-        low = min(find_embargo(table, fold, span, embargo) + table.warm_up, table.rows)
-        high = min(max(table.find_row(span[1]), 0), table.rows) - purge
-        runs.append((low, max(low, high)))
+        wall = find_embargo(table, fold, span, embargo)
+        low = min(wall + table.warm_up, table.rows)
+        high = max(low, min(max(table.find_row(span[1]), 0), table.rows) - purge)
+        own = subtract_runs(np.array([[low, high]]), find_crossing(table, wall, high))
+        runs += [(first, end) for first, end in own.tolist()] or [(low, low)]
     return runs

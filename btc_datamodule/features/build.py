@@ -5,20 +5,14 @@ so a file with the right name has the right content. Memory does not depend on t
 history. Every feature is checked for look-ahead on real rows on the way.
 """
 
-import hashlib
 import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from btc_datamodule.candles.runs import Runs, find_runs, join_runs, mark_runs
-from btc_datamodule.candles.series import ContentDigest
-from btc_datamodule.candles.timeline import Span
+from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.disk.atomic import check_room, explain_write_errors
 from btc_datamodule.disk.hdf5 import (
     explain_damage,
@@ -29,83 +23,21 @@ from btc_datamodule.disk.hdf5 import (
 from btc_datamodule.disk.in_use import claim_unused
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError, UnreadableError
-from btc_datamodule.features.causality import check_lookback, choose_rows
-from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.layout import (
-    BAR_COLUMNS,
-    DTYPES,
-    FLAG,
-    SCHEMA,
-    SEGMENT_DTYPES,
-    SINGLE_COLUMNS,
-    combine_digests,
-    hash_array,
-    split_segments,
-    stack_digests,
-)
-from btc_datamodule.features.memory import capture_state, check_memory
-from btc_datamodule.features.moments import Moments
+from btc_datamodule.features.joined import join_series
+from btc_datamodule.features.layout import BAR_COLUMNS, SCHEMA, split_segments
+from btc_datamodule.features.recipe import Recipe
+from btc_datamodule.features.segment import compute_segment
 from btc_datamodule.features.table import Table, locate_table
-from btc_datamodule.features.undefined import (
-    JudgedRows,
-    find_undefined,
-    join_undefined,
-    judge_rows,
-)
+from btc_datamodule.features.writing import TableWriter
 from btc_datamodule.progress import show_step
-from btc_datamodule.store.candle_file import CandleReader, Header, check_digest
+from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.forms import CANDLES, RECORDS
 from btc_datamodule.store.parts import list_leftovers
+from btc_datamodule.store.record_file import RecordReader
+from btc_datamodule.store.series_file import Header, read_digest
 
 KEPT_SECONDS = 86_400
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that the content of a feature file depends on, beside the candles.
-
-    Attributes:
-        features: the columns of ``x``.
-        max_fill: bars of each hole, from its first, that are taken as time without trades.
-        span: candles outside it (epoch seconds) are left out.
-        flag: whether rows in which a feature is undefined are kept, and flagged by a column of
-            their own (``undefined``).
-    """
-
-    features: tuple[Feature, ...]
-    max_fill: int
-    span: Span
-    flag: bool = False
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the columns of ``x``."""
-        return (*(feature.name for feature in self.features), *[FLAG] * self.flag)
-
-    def compute_key(self, header: Header) -> str:
-        """Name of the content that this recipe makes of the candle file with ``header``."""
-        parts = [
-            SCHEMA,
-            SEGMENT_DTYPES,
-            header.digest,
-            header.interval,
-            self.max_fill,
-            self.flag,
-            max(self.span[0], header.span[0]),
-            min(self.span[1], header.span[1]),
-            *(feature.definition() for feature in self.features),
-        ]
-        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
-
-    def describes(self, table: Table, header: Header) -> bool:
-        """Whether a feature file says of itself what this recipe makes of the candles."""
-        says = (table.features, table.max_fill, table.warm_up, table.interval, table.candles)
-        warm_up = count_warm_up(self.features)
-        due = (self.columns, self.max_fill, warm_up, header.interval, header.digest)
-        (first, end), (start, stop), (begin, last) = table.span, self.span, header.span
-        begins = first == begin if start <= begin else start <= first
-        ends = end == last if last <= stop else end < stop + header.interval
-        return says == due and begins and ends
 
 
 def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
@@ -126,8 +58,13 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
         ConfigError: if a feature needs a column that the candles lack, or no candle is in span.
         StoreError: if the candle file is damaged, or the feature file cannot be written.
     """
-    with CandleReader(candle_path) as reader:
-        key = recipe.compute_key(reader.header)
+    with CandleReader(candle_path) as reader, ExitStack() as stack:
+        # Of these very files, whatever takes their names meanwhile.
+        beside: list[CandleReader | RecordReader] = [
+            stack.enter_context(each.open_reader()) for each in recipe.beside
+        ]
+        digests = [each.header.digest for each in beside]
+        key = recipe.compute_key(reader.header, digests)
         path = locate_table(candle_path, key)
         if _is_whole(path, key):  # which needs no lock, nor permission to write
             return path
@@ -142,9 +79,9 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
                 for leftover in list_leftovers(path.parent, "features-*.h5"):
                     leftover.unlink()  # of a process that was killed: the lock is held
             if not _is_whole(path, key):  # who held the lock may have built it
-                _check_columns(recipe.features, reader.header)
+                _check_columns(recipe, reader, beside)
                 _remove_stale(candle_path, reader.header)
-                _write(path, reader, recipe, key, check=check)
+                _write(path, reader, beside, recipe, key, check=check)
     return path
 
 
@@ -164,14 +101,24 @@ def _is_whole(path: Path, key: str) -> bool:
         return False
 
 
-def _check_columns(features: Sequence[Feature], header: Header) -> None:
-    for feature in features:
-        absent = [name for name in feature.needs if name not in header.columns]
-        if absent:
-            raise ConfigError(
-                f"feature {feature.name!r} needs {', '.join(absent)}, which candles from "
-                f"{header.source!r} do not have: take it out of `features`"
-            )
+def _check_columns(
+    recipe: Recipe, reader: CandleReader, beside: Sequence[CandleReader | RecordReader]
+) -> None:
+    """Raise ``ConfigError`` if a feature needs a column that its candles do not have."""
+    names = ["", *(each.beside.name for each in recipe.beside)]
+    headers = dict(zip(names, [reader.header, *(each.header for each in beside)], strict=True))
+    for feature in recipe.features:
+        for series in (feature.series, *feature.beside):
+            header = headers[series]
+            named = feature.list_columns(series) or ()
+            needs = {*named, *(feature.needs if series == feature.series else ())} & {*OPTIONAL}
+            absent = [name for name in OPTIONAL if name in needs - {*header.columns}]
+            if absent:
+                whose = f"covariate {series!r}, " if series else ""
+                raise ConfigError(
+                    f"feature {feature.name!r} needs {', '.join(absent)}, which {whose}candles "
+                    f"from {header.source!r} do not have: take it out of `features`"
+                )
 
 
 def _remove_stale(candle_path: Path, header: Header) -> None:
@@ -186,86 +133,71 @@ def _remove_stale(candle_path: Path, header: Header) -> None:
 
 
 def _is_stale(path: Path, header: Header) -> bool:
-    """Whether a feature file is damaged, or of another schema or other candles."""
+    """Whether a feature file is damaged, or of another schema, other candles or other series."""
     try:
         with open_hdf5(path) as file, explain_damage(path):
-            schema = read_attribute(path, file, "schema", int)
-            return bool(schema != SCHEMA) or bool(
-                read_attribute(path, file, "candles", str) != header.digest
-            )
+            if read_attribute(path, file, "schema", int) != SCHEMA:
+                return True
+            if read_attribute(path, file, "candles", str) != header.digest:
+                return True
+        return any(
+            read_digest((path.parent / name).resolve()) != digest
+            for name, digest in Table.open(path).beside
+        )
     except UnreadableError:
         return False
     except StoreError:
         return True
 
 
-def _check_content(reader: CandleReader) -> None:
-    """Read a candle file once, a chunk at a time, and compare its content with its digest.
+def _check_content(reader: CandleReader | RecordReader) -> None:
+    """Read a file once, a chunk at a time, and compare its content with its digest.
 
     Raises:
-        StoreError: if it does not hold the candles that were written to it, or is damaged.
+        StoreError: if it does not hold what was written to it, or is damaged.
     """
-    digest = ContentDigest(reader.header.interval)
+    form = RECORDS if isinstance(reader, RecordReader) else CANDLES
+    digest = form.make_digest(reader.header)
     for chunk in reader.chunks():
         digest.update(chunk)
-    check_digest(reader.path, reader.header, digest)
+    form.check_digest(reader.path, reader.header, digest)
 
 
-def _write(path: Path, reader: CandleReader, recipe: Recipe, key: str, *, check: bool) -> None:
-    _check_content(reader)
+def _write(
+    path: Path,
+    reader: CandleReader,
+    beside: Sequence[CandleReader | RecordReader],
+    recipe: Recipe,
+    key: str,
+    *,
+    check: bool,
+) -> None:
+    for each in {each.path: each for each in (reader, *beside)}.values():
+        _check_content(each)
     grid = Grid.of(reader, recipe.span, recipe.max_fill)
-    warm = count_warm_up(recipe.features)
+    warm = recipe.warm_up
     if grid.rows <= warm:
         raise ConfigError(
             f"the features need {warm} bars of history and there are {grid.rows} bars: widen "
             "`start` and `end`, or choose features with a shorter lookback"
         )
-    check_room(path, grid.rows * (4 * len(recipe.columns) + 1 + 8 * len(BAR_COLUMNS)))
-    unobserved: list[Runs] = []
-    undefined: list[NDArray[np.int64]] = []
-    moments: list[Moments] = []
-    digests: list[list[bytes]] = []
+    joined = join_series(recipe.beside, beside, grid.first + grid.rows * grid.interval)
+    observed = len(recipe.columns) if recipe.mask == "feature" else 1
+    floats = len(BAR_COLUMNS) + bool(beside)
+    check_room(path, grid.rows * (4 * len(recipe.columns) + observed + 8 * floats))
     with (
         show_step("features", grid.rows, " bars") as step,
         replace_hdf5(path) as (file, check_disk),
     ):
-        shapes: dict[str, tuple[int, ...]] = dict.fromkeys(SINGLE_COLUMNS, (grid.rows,))
-        shapes["x"] = (grid.rows, len(recipe.columns))
-        data = {
-            name: file.create_dataset(name, shape=shape, dtype=DTYPES[name])
-            for name, shape in shapes.items()
-        }
+        writer = TableWriter(file, grid.rows)
         for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
-            low, high = rows.start, rows.stop
-            judged, bars = _compute_segment(reader, grid, recipe, low, high, check=check)
-            observed = judged.observed
-            columns = {"x": judged.x, "observed": observed, **bars}
-            stored = {name: columns[name].astype(code, copy=False) for name, code in DTYPES.items()}
-            for name, values in stored.items():
-                data[name][rows] = values
-            digests.append([hash_array(values) for values in stored.values()])
-            moments.append(Moments.of(judged.whole))
-            unobserved.append(find_runs(~observed, low))
-            undefined.append(find_undefined(judged.undefined, low))
+            found = compute_segment(reader, grid, recipe, joined, rows, check=check)
+            writer.write(rows, found.judged, found.columns)
             check_disk()
-            step.advance(high - low)
-        segments = (*zip(*moments, strict=True), stack_digests(digests))
-        small = {
-            "holes": grid.holes.astype("<i8"),
-            "unobserved": join_runs(unobserved).astype("<i8"),
-            "undefined": join_undefined(undefined).astype("<i8"),
-            **{
-                name: np.array(items, dtype=code)
-                for (name, code), items in zip(SEGMENT_DTYPES.items(), segments, strict=True)
-            },
-        }
+            step.advance(rows.stop - rows.start)
         attributes = _describe(grid, recipe, key, reader.header)
-        for name, values in small.items():
-            file[name] = values
-        file.attrs.update(attributes)
-        file.attrs["digest"] = combine_digests(
-            small["segment_digest"], shapes["x"], small, attributes
-        )
+        files = recipe.list_files(path.parent, [each.header.digest for each in beside])
+        writer.finish(grid.holes, {**attributes, "beside": json.dumps(files)})
 
 
 def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str, str | int]:
@@ -277,37 +209,9 @@ def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str,
         "first": grid.first,
         "interval": int(grid.interval),
         "features": json.dumps(recipe.columns),
-        "warm_up": count_warm_up(recipe.features),
+        "warm_up": recipe.warm_up,
         "present": grid.present,
         "max_fill": grid.max_fill,
+        "mask": recipe.mask,
+        "flag": int(recipe.flag),
     }
-
-
-def _compute_segment(
-    reader: CandleReader,
-    grid: Grid,
-    recipe: Recipe,
-    low: int,
-    high: int,
-    *,
-    check: bool,
-) -> tuple[JudgedRows, dict[str, NDArray[np.float64]]]:
-    """Features and bars of rows [low, high), the features checked for look-ahead."""
-    features = recipe.features
-    early = max(0, low - count_warm_up(features))
-    bars = grid.read_bars(reader, early, high)
-    table = make_frame(grid.times(early, high), bars)
-    x = np.empty((high - low, len(features)), dtype=np.float32)
-    for column, feature in enumerate(features):
-        before = capture_state(feature.compute)
-        values = feature(table)
-        check_memory(feature, before)
-        if check:
-            rows = choose_rows(grid, early, low, high, values, bars["close"])
-            check_lookback(feature, table, values, rows)
-        with np.errstate(over="ignore"):  # too large for float32 counts as not finite
-            x[:, column] = values[low - early :]
-    outage = mark_runs(grid.outages, early, high)
-    lookbacks = [feature.lookback for feature in features]
-    judged = judge_rows(x, lookbacks, outage, flag=recipe.flag)
-    return judged, {name: bars[name][low - early :] for name in BAR_COLUMNS}

@@ -5,13 +5,17 @@ Satchell (1991), each the one-bar estimate of variance.
 """
 
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.features.beside import NONE_BESIDE, Beside, explain_absent, suggest
+from btc_datamodule.features.compiling import NAMES
 from btc_datamodule.features.feature import Compute, Feature
-from btc_datamodule.features.language import NAMES, is_expression, parse
+from btc_datamodule.features.language import Expression, is_expression, make_expression, parse
 from btc_datamodule.features.methods import compute_rolling_mean
 
 if TYPE_CHECKING:
@@ -166,19 +170,28 @@ def week_cos(bars: "pl.DataFrame") -> "pl.Series":
     return _phase(bars, WEEK, MONDAY).cos()
 
 
-def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
+def resolve(
+    features: Sequence[str | Feature],
+    beside: Mapping[str, Beside] = NONE_BESIDE,
+    interval: int | None = None,
+) -> tuple[Feature, ...]:
     """The features that names and expressions stand for.
+
+    Args:
+        features: names, lines of text and features.
+        beside: the series beside the candles by name.
+        interval: of the candles, with its grid; None if that is not known.
 
     Raises:
         ConfigError: for an unknown name (listing the known ones), an expression that is not in
-            the language or has the name of a built-in feature, a name given twice, or no
-            features at all.
+            the language or has the name of a built-in feature, a series that there is not, series
+            that do not meet, a name given twice, or no features at all.
         LookAheadError: for an expression that reads later bars.
     """
     if isinstance(features, str):
-        bare = features in NAMES or (is_expression(features) and "=" not in features)
-        named = _name_it(features) if bare else features
-        _resolve_one(named)  # so that what is told works
+        bare = is_expression(features) and "=" not in features and not _OF_SERIES(features)
+        named = _name_it(features) if bare or features in NAMES else features
+        _resolve_one(named, beside, interval)  # so that what is told works
         raise ConfigError(f"features is the text {features!r}: give a list, [{named!r}]")
     if features is None or not isinstance(features, Iterable) or isinstance(features, Mapping):
         raise ConfigError(
@@ -188,7 +201,7 @@ def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
     given = list(features)
     if not given:
         raise ConfigError("features is empty: name at least one, such as log_return")
-    resolved = tuple(map(_resolve_one, given))
+    resolved = tuple(_resolve_one(each, beside, interval) for each in given)
     names = [feature.name for feature in resolved]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
@@ -196,29 +209,86 @@ def resolve(features: Sequence[str | Feature]) -> tuple[Feature, ...]:
     return resolved
 
 
+_OF_SERIES = re.compile(
+    rf"\s*(?!({'|'.join(NAMES)})\.)([A-Za-z]\w*)\.([A-Za-z_]\w*)\s*", re.ASCII
+).fullmatch
+"""Matches a series and the name of a feature or column of it."""
+
+
 def _name_it(text: str) -> str:
     """The line of text that makes a feature of a column, or of an expression without a name."""
     return f"{text} = {text}" if text in NAMES else f"my_feature = {text}"
 
 
-def _resolve_one(text: object) -> Feature:
+def _resolve_one(text: object, beside: Mapping[str, Beside], interval: int | None) -> Feature:
     """The feature that a name or an expression stands for."""
     if isinstance(text, Feature):
+        _check_series(text, beside)
         return text
     if not isinstance(text, str):
         raise ConfigError(_explain_unnamed(text))
     if text in FEATURES:
         return FEATURES[text]
+    if of_series := _OF_SERIES(text):
+        return _resolve_of_series(of_series[2], of_series[3], beside)
     if is_expression(text):
-        name, expression = parse(text)
+        name, expression = parse(text, beside, interval)
         if name in FEATURES:
             raise ConfigError(f"feature {name!r} is built in: give yours another name")
-        return Feature(name, expression.lookback, expression, expression.needs)
+        return _make_feature(name, expression)
     close = get_close_matches(text, FEATURES, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
+    owner = next((each.name for each in beside.values() if text in each.values), None)
     if text in NAMES:
         hint = f"for the column as it is write {_name_it(text)!r}; "
+    elif text in beside:
+        hint = f"it is a series: name a feature of it, such as '{text}.{_list_of(beside[text])[0]}'"
+        hint += "; "
+    elif owner is not None:
+        hint = f"did you mean '{owner}.{text}'? "
     raise ConfigError(f"unknown feature {text!r}: {hint}known features: {', '.join(FEATURES)}")
+
+
+def _make_feature(name: str, made: Expression) -> Feature:
+    return Feature(name, made.lookback, made, made.needs, made.clock, made.beside)
+
+
+def _resolve_of_series(series: str, what: str, beside: Mapping[str, Beside]) -> Feature:
+    """A built-in feature of a series, or a column of it as it is: ``eth.log_return``."""
+    name = f"{series}.{what}"
+    if series not in beside:
+        raise ConfigError(f"feature {name!r}: {explain_absent(series, beside)}")
+    known = _list_of(beside[series])
+    if what not in known:
+        if what in FEATURES:
+            raise ConfigError(
+                f"feature {name!r}: {what} is made of candles, and {series} is none: it has "
+                f"{', '.join(known)}"
+            )
+        raise ConfigError(
+            f"feature {name!r}: there is no feature or column {what!r} of {series}"
+            f"{suggest(what, known)}"
+        )
+    if what in beside[series].values:
+        return _make_feature(name, make_expression(name, beside))
+    return replace(FEATURES[what], name=name, series=series)
+
+
+def _list_of(series: Beside) -> list[str]:
+    """What features there are of a series: built-in ones of candles, columns as they are."""
+    return [*(FEATURES if series.is_candles else ()), *series.values]
+
+
+def _check_series(feature: Feature, beside: Mapping[str, Beside]) -> None:
+    """Raise ``ConfigError`` unless the series that a feature asks for are there."""
+    for name in (feature.series, *feature.beside):
+        if name and name not in beside:
+            raise ConfigError(f"feature {feature.name!r}: {explain_absent(name, beside)}")
+    if feature.series and feature.beside and beside[feature.series].interval is None:
+        raise ConfigError(
+            f"feature {feature.name!r}: {feature.series!r} has no interval, its rows are no bars "
+            f"beside which {', '.join(feature.beside)} could stand: leave out series or beside"
+        )
 
 
 def _explain_unnamed(given: object) -> str:

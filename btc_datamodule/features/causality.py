@@ -3,7 +3,8 @@
 ``check_lookback`` tests the law on real rows by computing a value again from its own bars alone;
 a feature file is built with that test on the rows that ``choose_rows`` picks. ``check_every_row``
 tests as many rows as it is given the work for, by changing every bar that a value must not depend
-on, and which bars there are (``vary_rows``).
+on, and which bars there are (``varying``). Frames of series beside the first one are cut, and
+changed, in the same rows.
 
 What a value may differ by is bound by what was promised, not by the feature's own largest values:
 float32 is what a model is given, so a difference that it could show is one. Only where bars of the
@@ -11,18 +12,19 @@ past are changed there is room for the rounding that running sums carry along.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Mask, mark_intervals
-from btc_datamodule.candles.series import PRICES, Columns
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import LookAheadError
+from btc_datamodule.features.beside import AGE
 from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.memory import capture_state, check_memory
+from btc_datamodule.features.varying import get_times, vary_frames
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,10 +38,6 @@ SCAN_WORK = 50_000_000
 SUSPECTS = 8
 """Rows of each scan that are judged one by one: so many of the largest, and of the clearest."""
 
-STRONG, MILD = 1.0, 0.1
-"""Standard deviation of the log factors of changed bars. Mild where earlier bars are changed: a
-running sum, as in polars' rolling means, carries rounding from them along."""
-
 NOTED = 1e-10
 """A difference beside a value: far below what float32 shows, far above what float64 rounds."""
 
@@ -48,15 +46,13 @@ CARRIED = 1e-6
 """What rounding may come to beside the spread of a feature's values: of one and the same sum, and
 of a running one that was fed other bars before."""
 
-QUIET, ABSENT = 0.1, 0.05
-"""Shares of the rows that ``vary_rows`` makes bars without trades, and bars that are not known."""
-
 
 def check_lookback(
     feature: Feature,
     bars: "pl.DataFrame",
     values: NDArray[np.float64],
     rows: Sequence[int],
+    others: Sequence["pl.DataFrame"] = (),
 ) -> None:
     """Raise ``LookAheadError`` unless the feature keeps its law at ``rows``.
 
@@ -64,17 +60,19 @@ def check_lookback(
 
     Args:
         feature: the feature under test.
-        bars: real rows.
+        bars: real rows of its series.
         values: the feature's values on all of ``bars``.
         rows: the rows to test.
+        others: frames of the series beside the first, a row for each row of ``bars``.
     """
     spread = measure_spread(values) if len(rows) else 0.0
     for row in rows:
-        own = bars[max(0, row - feature.lookback + 1) : row + 1]
-        alone = feature(own)[-1]
+        first = max(0, row - feature.lookback + 1)
+        own = [frame[first : row + 1] for frame in (bars, *others)]
+        alone = feature(*own)[-1]
         if _agree(values[row], alone, 0.0):
             continue
-        past = feature(bars[: row + 1])[-1]
+        past = feature(*(frame[: row + 1] for frame in (bars, *others)))[-1]
         if not _agree(values[row], past, LEAST_SPREAD * spread):
             problem = (
                 f"it looks ahead: from the bars up to then it is {past:.8g} (a function of a whole "
@@ -91,7 +89,7 @@ def check_lookback(
             )
         else:
             problem = f"it reads further back than its lookback of {feature.lookback}: raise it"
-        when = format_instant(bars["open_time"][row])
+        when = format_instant(get_times(bars)[row])
         raise LookAheadError(
             f"feature {feature.name!r} at {when}: {values[row]:.8g} with all bars, {alone:.8g} "
             f"from its last {feature.lookback} alone (difference "
@@ -118,20 +116,24 @@ def _agree(one: float, other: float, rounding: float) -> bool:
     return bool(abs(one - other) <= NOTED * abs(one) + rounding)
 
 
-def _is_rounding(feature: Feature, own: "pl.DataFrame", value: float, alone: float) -> bool:
+def _is_rounding(
+    feature: Feature, own: Sequence["pl.DataFrame"], value: float, alone: float
+) -> bool:
     """Whether a value differs from that of its own bars no more than by what rounding does.
 
     That is so if it is that of own bars which differ from the real ones in their last digits.
     """
     import polars as pl
+    import polars.selectors as cs
 
     if abs(value - alone) <= 1e-6 * max(abs(value), abs(alone)):
         return True
     rng = np.random.default_rng(0)
     for _ in range(SUSPECTS):
-        nudge = pl.Series(1 + 1e-13 * rng.normal(size=own.height))
-        nudged = own.with_columns(pl.col(pl.Float64) * nudge)
-        if _agree(value, feature(nudged)[-1], 1e-6 * abs(value - alone)):
+        nudge = pl.Series(1 + 1e-13 * rng.normal(size=own[0].height))
+        floats = cs.float() - cs.by_name(AGE, require_all=False)
+        nudged = [frame.with_columns(floats * nudge) for frame in own]
+        if _agree(value, feature(*nudged)[-1], 1e-6 * abs(value - alone)):
             return True
     return False
 
@@ -178,19 +180,18 @@ def check_every_row(
     times: NDArray[np.int64],
     bars: Mapping[str, NDArray[np.float64]],
     *,
+    others: Sequence["pl.DataFrame"] = (),
     work: int = SCAN_WORK,
     first: Sequence[int] = (),
     exact: bool = False,
 ) -> Mask:
-    """Compute rows of a feature again with all bars changed that the feature may not read.
-
-    Rows are computed as many at a time as leave room for changed bars between them. Rows whose
-    values differ are then judged one by one with ``check_lookback``: a running sum only rounds.
+    """Compute rows of a feature of bars again with all bars changed that it may not read.
 
     Args:
         feature: the feature under test.
         times: (T,) open times of a regular grid.
         bars: (T,) columns, NaN where a bar is not known.
+        others: frames of T rows of the series beside the first.
         work: rows to compute, at most; but one scan in any case.
         first: rows to begin with, if there is not the work for all.
         exact: whether values must be the same bits, as those of built-in features are.
@@ -201,21 +202,45 @@ def check_every_row(
     Raises:
         LookAheadError: naming the feature, the time and the size.
     """
-    table = make_frame(times, bars)
-    others = make_frame(times, vary_rows(bars))
+    frames = [make_frame(times, bars), *others]
+    return check_frames(feature, frames, work=work, first=first, exact=exact)
+
+
+def check_frames(
+    feature: Feature,
+    frames: Sequence["pl.DataFrame"],
+    *,
+    work: int = SCAN_WORK,
+    first: Sequence[int] = (),
+    exact: bool = False,
+) -> Mask:
+    """As ``check_every_row``, for rows of any series: those of the first frame.
+
+    Rows are computed as many at a time as leave room for changed rows between them. Rows whose
+    values differ are then judged one by one with ``check_lookback``: a running sum only rounds.
+
+    Args:
+        feature: the feature under test.
+        frames: that of its series, T rows, and one as long for each series beside it.
+        work: as there, and so are the others and what is raised.
+        first: rows to begin with.
+        exact: whether values must be the same bits.
+    """
+    size = frames[0].height
+    varied = vary_frames(frames)
     before = capture_state(feature.compute)
-    values = feature(table)
+    values = feature(*frames)
     check_memory(feature, before)
-    tested = np.zeros(len(times), dtype=np.bool_)
-    for rows in _choose_scans(feature.lookback, len(times), work, first):
-        kept = mark_intervals(len(times), rows - feature.lookback + 1, feature.lookback)
-        mixed = _mix_frames(kept, table, others)
-        again = feature(mixed)
+    tested = np.zeros(size, dtype=np.bool_)
+    for rows in _choose_scans(feature.lookback, size, work, first):
+        kept = mark_intervals(size, rows - feature.lookback + 1, feature.lookback)
+        mixed = [_mix_frames(kept, *both) for both in zip(frames, varied, strict=True)]
+        again = feature(*mixed)
         suspects = _find_suspects(rows, values[rows], again[rows], exact=exact)
         if suspects and exact:
-            _refuse_bits(feature, times, values, again, suspects[0])
-        check_lookback(feature, table, values, suspects)
-        check_lookback(feature, mixed, again, suspects)
+            _refuse_bits(feature, get_times(frames[0]), values, again, suspects[0])
+        check_lookback(feature, frames[0], values, suspects, frames[1:])
+        check_lookback(feature, mixed[0], again, suspects, mixed[1:])
         tested[rows] = True
     return tested
 
@@ -235,9 +260,8 @@ def _mix_frames(kept: Mask, table: "pl.DataFrame", others: "pl.DataFrame") -> "p
     """The rows of ``table`` where ``kept``, else those of ``others``."""
     import polars as pl
 
-    mask, names = pl.Series(kept), table.columns[1:]
-    columns = [table[name].zip_with(mask, others[name]) for name in names]
-    return table.with_columns(columns)
+    mask = pl.Series(kept)
+    return pl.DataFrame([column.zip_with(mask, others[column.name]) for column in table])
 
 
 def _find_suspects(
@@ -261,7 +285,7 @@ def _find_suspects(
 
 def _refuse_bits(
     feature: Feature,
-    times: NDArray[np.int64],
+    times: "pl.Series",
     values: NDArray[np.float64],
     again: NDArray[np.float64],
     row: int,
@@ -271,50 +295,3 @@ def _refuse_bits(
         f"{again[row]:.17g} when bars other than its last {feature.lookback} change: it looks "
         "ahead or further back"
     )
-
-
-def change_bars(columns: Columns, strength: float, rows: Mask) -> dict[str, NDArray[Any]]:
-    """Columns of bars with other prices, shapes and volumes where ``rows`` (N,) is true.
-
-    Open times stay, valid bars stay valid, and of one length of columns and one strength the
-    other values are always the same.
-    """
-    rng = np.random.default_rng(0)
-    factor = {name: np.exp(strength * rng.normal(size=len(rows))) for name in columns}
-    if "taker_buy_volume" in factor:  # still no more than the volume
-        factor["taker_buy_volume"] = np.minimum(factor.get("volume", 1.0), 1) * rng.uniform(
-            0, 1, len(rows)
-        )
-    old, new = columns, dict(columns)
-    for name in columns.keys() - {"open_time"}:
-        new[name] = columns[name] * factor[name]
-    top, bottom = np.maximum(old["open"], old["close"]), np.minimum(old["open"], old["close"])
-    upper, lower = rng.uniform(0.5, 2, (2, len(rows)))
-    new["high"] = np.maximum(new["open"], new["close"]) * (old["high"] / top) ** upper
-    new["low"] = np.minimum(new["open"], new["close"]) * (old["low"] / bottom) ** lower
-    return {name: np.where(rows, new[name], old[name]) for name in columns}
-
-
-def vary_rows(columns: Columns) -> dict[str, NDArray[Any]]:
-    """Other columns for all rows of a grid: other bars, and others without trades or not known.
-
-    Which rows are without trades, or not known, has nothing to do with which were before: what
-    looks at that alone meets other rows too.
-
-    Args:
-        columns: (T,) each, as ``Grid.read_bars`` gives them.
-    """
-    size = len(columns["close"])
-    rng = np.random.default_rng(0)
-    every, draw = np.ones(size, dtype=np.bool_), rng.uniform(size=size)
-    known = np.flatnonzero(np.isfinite(columns["close"]) & (columns["volume"] != 0))
-    if not len(known):
-        return change_bars(columns, MILD, every)
-    # Each row takes the shape and volume of the nearest traded bar before it: prices stay alike.
-    at = known[np.maximum(np.searchsorted(known, np.arange(size), side="right") - 1, 0)]
-    others = change_bars({name: values[at] for name, values in columns.items()}, MILD, every)
-    quiet, absent = draw < QUIET, draw > 1 - ABSENT
-    for name, values in others.items():
-        values[quiet] = others["close"][quiet] if name in PRICES else 0.0 * values[quiet]
-        values[absent] = np.nan
-    return others

@@ -11,6 +11,12 @@ of its bar. Where a feature gives null, NaN or an infinity, the row counts as no
 A feature is named in one of three ways: a built-in one by its name, one of your own as a line of
 text whose lookback follows from it (``language``), or as a ``Feature`` in Python, around a
 function of the frame or a polars expression.
+
+A feature of a series beside the candles is computed of that series' own rows: of bars as above, or
+of records, whose frame has ``time`` and ``known_at`` in place of ``open_time``. A function may ask
+for further frames, of series beside the first: a row for each of its rows, with what was known of
+the series at the close. They have the series' columns, null where nothing is known or it is too
+old, its ``time`` and ``known_at``, and ``age``, how many bars before the close it became known.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,6 +29,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.checks import unwrap
 from btc_datamodule.errors import ConfigError, get_first_line
+from btc_datamodule.features.beside import TIMES
 from btc_datamodule.features.fingerprint import fingerprint
 from btc_datamodule.features.language import Expression
 from btc_datamodule.public import public
@@ -30,7 +37,8 @@ from btc_datamodule.public import public
 if TYPE_CHECKING:
     import polars as pl
 
-Compute = Callable[["pl.DataFrame"], "pl.Series"]
+Compute = Callable[..., "pl.Series"]
+"""From a frame, and one for each series beside it, to a series of the first one's height."""
 
 
 @public
@@ -64,6 +72,7 @@ class Feature:
             raise ConfigError(f"feature {self.name!r}: lookback must be a whole number of bars")
         if self.lookback < 1:
             raise ConfigError(f"feature {self.name!r}: lookback must be at least 1 bar")
+        self._check_series()
         if not callable(self.compute):
             selection = _Selection(self._check_expression())
             named = selection.expression.meta.root_names()
@@ -71,10 +80,26 @@ class Feature:
             object.__setattr__(self, "compute", selection)
             object.__setattr__(self, "needs", needs)
 
+    def _check_series(self) -> None:
+        names = (self.beside,) if isinstance(self.beside, str) else tuple(self.beside or ())
+        object.__setattr__(self, "beside", names)
+        if not all(isinstance(name, str) for name in (self.series, *names)) or "" in names:
+            raise ConfigError(
+                f"feature {self.name!r}: series and beside are {self.series!r} and {names!r}: give "
+                "names of covariates"
+            )
+        if len({self.series, *names}) <= len(names):
+            raise ConfigError(f"feature {self.name!r} names a series twice: {names!r}")
+
     def _check_expression(self) -> "pl.Expr":
         import polars as pl
 
         if isinstance(self.compute, pl.Expr):
+            if self.beside:
+                raise ConfigError(
+                    f"feature {self.name!r}: a polars expression is of one frame: make compute a "
+                    f"function of the frames, to see {', '.join(self.beside)} beside it"
+                )
             return self.compute
         raise ConfigError(
             f"feature {self.name!r}: compute is {self.compute!r}: it must be a function of a "
@@ -83,24 +108,38 @@ class Feature:
 
     @property
     def text(self) -> str:
-        """How YAML writes the feature: ``name = expression``, or else its name."""
-        if isinstance(self.compute, Expression):
+        """How YAML writes the feature: ``name = expression``, or else its name.
+
+        A column of a series as it is has itself for a name.
+        """
+        if isinstance(self.compute, Expression) and self.compute.text != self.name:
             return f"{self.name} = {self.compute.text}"
         return self.name
 
     def __repr__(self) -> str:
         return f"Feature({self.text!r}, lookback={self.lookback})"
 
-    def __call__(self, bars: "pl.DataFrame") -> NDArray[np.float64]:
+    def __call__(self, bars: "pl.DataFrame", *others: "pl.DataFrame") -> NDArray[np.float64]:
         """Values of all rows of ``bars``: (rows,) float64, NaN where undefined.
 
+        Args:
+            bars: rows of the feature's series.
+            others: frames of the series in ``beside``, a row for each row of ``bars``.
+
         Raises:
-            ConfigError: if ``compute`` fails, or gives no numbers, or not one for each bar.
+            ConfigError: if ``compute`` fails, or gives no numbers, or not one for each bar; if
+                there are not as many frames as the feature needs.
         """
         import polars as pl
 
+        if len(others) != len(self.beside):
+            named = ", ".join(self.beside) or "none"
+            raise ConfigError(
+                f"feature {self.name!r} needs frames beside the first of {named}: given "
+                f"{len(others)}"
+            )
         try:
-            series = cast("Compute", self.compute)(bars)
+            series = cast("Compute", self.compute)(bars, *others)
         except Exception as error:
             raise ConfigError(
                 f"feature {self.name!r} failed: {type(error).__name__}: {get_first_line(error)}"
@@ -118,7 +157,24 @@ class Feature:
 
     def definition(self) -> str:
         """A text that changes when the feature may compute something else."""
-        return f"{self.name}:{self.lookback}:{fingerprint(self.compute)}"
+        text = f"{self.name}:{self.lookback}:{fingerprint(self.compute)}"
+        if self.series or self.beside:
+            text += f":{':'.join((self.series, *self.beside))}"
+        return text
+
+    def list_columns(self, series: str) -> tuple[str, ...] | None:
+        """The columns of a series that the feature reads, beside instants and ages.
+
+        None where that is not known, as of a Python function that is given the series.
+        """
+        if series not in (self.series, *self.beside):
+            return ()
+        if isinstance(self.compute, Expression):
+            return tuple(column for name, column in self.compute.columns if name == series)
+        if isinstance(self.compute, _Selection):
+            named = self.compute.expression.meta.root_names()
+            return tuple(name for name in dict.fromkeys(named) if name not in TIMES)
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -133,7 +189,7 @@ class _Selection:
 
 def count_warm_up(features: Sequence[Feature]) -> int:
     """Bars before the first input bar that the features need."""
-    return max(feature.lookback for feature in features) - 1
+    return max((feature.lookback for feature in features), default=1) - 1
 
 
 def make_frame(

@@ -13,7 +13,7 @@ asked for at a time.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -23,7 +23,8 @@ from btc_datamodule.candles.runs import Runs, mark_runs
 from btc_datamodule.candles.series import OPTIONAL, PRICES, find_holes
 from btc_datamodule.candles.timeline import Span, ceil_to, format_instant
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.store.candle_file import CHUNK_ROWS, CandleReader
+from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.series_file import CHUNK_ROWS
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,10 +84,34 @@ class Grid:
             max_fill=max_fill,
         )
 
+    def extend(self, end: int) -> "Grid":
+        """The grid with rows for all bars that are over at ``end``.
+
+        Those after the last candle are absent so far, as in a hole.
+        """
+        rows = (end - self.first) // self.interval
+        if rows <= self.rows:
+            return self
+        absent = np.array([[self.rows, rows]], dtype=np.int64)
+        return replace(self, rows=rows, holes=np.concatenate([self.holes, absent]))
+
     @cached_property
     def outages(self) -> Runs:
         """Runs of rows that stay NaN."""
         return find_outages(self.holes, self.max_fill)
+
+    def find_repeated(self, low: int, high: int) -> NDArray[np.int64]:
+        """The rows that rows [low, high) repeat: themselves, unless they are filled."""
+        rows = np.arange(low, high, dtype=np.int64)
+        at = np.searchsorted(self.holes[:, 0], rows, side="right") - 1
+        if not len(self.holes):
+            return rows
+        start, stop = (
+            self.holes[at, 0],
+            np.minimum(self.holes[at, 0] + self.max_fill, self.holes[at, 1]),
+        )
+        filled = (at >= 0) & (rows < stop)
+        return np.where(filled, start - 1, rows)
 
     def times(self, low: int, high: int) -> NDArray[np.int64]:
         """Open times of rows [low, high)."""

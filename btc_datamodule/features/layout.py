@@ -1,20 +1,29 @@
 """What lies where in a feature file, and what its digest is made of.
 
-Layout, schema 5 (all datasets contiguous and unfiltered, little-endian)::
+Layout, schema 6 (all datasets contiguous and unfiltered, little-endian)::
 
-    /x               (T, F) float32   features; 0 where the row was not observed
-    /observed        (T,)   uint8     1 where the bar was observed and every feature has a value
+    /x               (T, F) float32   features; 0 where not observed, NaN where undefined and kept
+    /observed        (T,)   uint8     with mask bar: 1 where the bar was observed and every feature
+                                      has a value; (T, F) with mask feature: where this one has
     /<column>        (T,)   float64   open, high, low, close, volume, for targets; NaN in outages
+    /reach           (T,)   int64     the earliest instant that anything of another series in a row
+                                      is made of, never falling; only where there are others
     /holes           (n, 2) int64     runs of rows for which there is no candle
-    /unobserved      (m, 2) int64     runs of rows where ``observed`` is 0
-    /undefined       (k, 3) int64     the number of a feature, and a run of rows in which it has no
-                                      value though all bars of its lookback are known
-    /segment_count   (s,)   int64     observed rows in each segment
-    /segment_mean    (s, F) float64   mean of each feature over the observed rows of a segment
-    /segment_squares (s, F) float64   sum of the squared deviations from that mean
-    /segment_digest  (s, 7, 32) uint8 SHA-256 of the bytes of x, observed, open, ... volume
+    /unobserved      (m, 2) int64     runs of rows of which not all is observed
+    /unobserved_cells (k, 3) int64    the number of a feature, and a run of rows in which it is not
+                                      observed; none with mask bar
+    /undefined       (k, 3) int64     likewise, in which it has no value though all that it is made
+                                      of is known
+    /valued          (f,)   int64     rows in which each feature has a value, whatever the others
+                                      have; not of the flag
+    /segment_count   (s, F) int64     values in each segment that statistics are of: observed ones
+    /segment_mean    (s, F) float64   their mean
+    /segment_squares (s, F) float64   sum of their squared deviations from that mean
+    /segment_digest  (s, n, 32) uint8 SHA-256 of the bytes of x, observed, open, ... volume, reach
     attributes       schema, key, candles (digest of the candle file), first, interval, features,
-                     warm_up, present, max_fill, digest (see ``combine_digests``)
+                     warm_up, present, max_fill, mask, flag (whether the last column says where
+                     others are undefined), beside (JSON: path and digest of each file of another
+                     series), digest (see ``combine_digests``)
 
 Segments are cut by the clock (``split_segments``): no candle that is added, older or newer, moves
 their edges.
@@ -29,7 +38,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from math import prod
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,19 +48,20 @@ from btc_datamodule.candles.timeline import LONGEST_DURATION, Interval
 from btc_datamodule.disk.hdf5 import advise_repair, find_dataset, read_attribute
 from btc_datamodule.disk.stored import SMALL_BYTES, Stored
 from btc_datamodule.errors import StoreError
+from btc_datamodule.features.cells import split_cells, unite_cells
 from btc_datamodule.features.checking import Extent
 
 if TYPE_CHECKING:
     import h5py
 
-SCHEMA = 5
+SCHEMA = 6
 SEGMENT_ROWS = 1 << 18
 """Rows of a segment: built at once, with moments and a digest of their own."""
 
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")
-SINGLE_COLUMNS = ("observed", *BAR_COLUMNS)
-DTYPES = {"x": "<f4", "observed": "u1", **dict.fromkeys(BAR_COLUMNS, "<f8")}
-"""Type of each array with a row per bar."""
+REACH = "reach"
+DTYPES = {"x": "<f4", "observed": "u1", **dict.fromkeys(BAR_COLUMNS, "<f8"), REACH: "<i8"}
+"""Type of each array with a row per bar. Only the last need not be there."""
 
 SEGMENT_DTYPES = {
     **{"segment_count": "<i8", "segment_mean": "<f8", "segment_squares": "<f8"},
@@ -62,17 +72,27 @@ SEGMENT_DTYPES = {
 RUNS = ("holes", "unobserved")
 """Datasets of runs of rows."""
 
-SMALL = (*SEGMENT_DTYPES, *RUNS, "undefined")
+CELLS = ("unobserved_cells", "undefined")
+"""Datasets of runs of rows of single features."""
+
+SIZED = {**SEGMENT_DTYPES, "valued": "<i8"}
+"""Type of each dataset whose size the others tell."""
+
+SMALL = (*SIZED, *RUNS, *CELLS)
 """All datasets but the arrays with a row per bar: read, and part of the digest, as a whole."""
 
 ATTRIBUTES = {
-    **dict.fromkeys(("schema", "first", "interval", "warm_up", "present", "max_fill"), int),
-    **dict.fromkeys(("key", "candles", "features", "digest"), str),
+    **dict.fromkeys(("schema", "first", "interval", "warm_up", "present", "max_fill", "flag"), int),
+    **dict.fromkeys(("key", "candles", "features", "mask", "beside", "digest"), str),
 }
 """Type of each attribute of the root; there are no others."""
 
 FLAG = "undefined"
-"""Last column of ``x`` where rows with undefined features are observed: 1 in those, else 0."""
+"""Last column of ``x`` where undefined features are observed: 1 in rows that have one, else 0."""
+
+MaskOf = Literal["bar", "feature"]
+MASKS: tuple[MaskOf, ...] = get_args(MaskOf)
+"""Whether bars are observed as a whole, or each feature by itself."""
 
 BESIDE_BYTES = 1 << 26
 """What a file may hold beside its arrays, with as much again as these."""
@@ -130,7 +150,7 @@ def combine_digests(
     """The digest of a whole feature file, made of the digests of its segments.
 
     Args:
-        segments: (s, 7, 32) SHA-256 of each segment of the arrays of ``DTYPES``.
+        segments: (s, n, 32) SHA-256 of each segment of the first n arrays of ``DTYPES``.
         shape: (T, F), that of ``x``.
         small: the other datasets, which count with all their bytes.
         attributes: of the file; ``digest`` itself does not count.
@@ -139,7 +159,7 @@ def combine_digests(
         SHA-256 as a hexadecimal text.
     """
     digest = hashlib.sha256(f"{shape}".encode())
-    for number, (name, code) in enumerate(DTYPES.items()):
+    for number, (name, code) in zip(range(segments.shape[1]), DTYPES.items(), strict=False):
         digest.update(f"{name} {code}".encode())
         digest.update(segments[:, number].tobytes())
     for name in sorted(small):
@@ -151,9 +171,14 @@ def combine_digests(
 
 
 def stack_digests(digests: Sequence[Sequence[bytes]]) -> NDArray[np.uint8]:
-    """(s, 7, 32) uint8 of the SHA-256 of each segment of the arrays of ``DTYPES``."""
+    """(s, n, 32) uint8 of the SHA-256 of each segment of the first n arrays of ``DTYPES``."""
     joined = b"".join(each for segment in digests for each in segment)
-    return np.frombuffer(joined, "u1").reshape(len(digests), len(DTYPES), -1)
+    return np.frombuffer(joined, "u1").reshape(len(digests), -1, hashlib.sha256().digest_size)
+
+
+def shape_array(name: str, shape: tuple[int, ...], mask: str) -> tuple[int, ...]:
+    """The shape of an array of ``DTYPES`` in a file whose ``x`` has the shape (T, F)."""
+    return shape if name == "x" or (name == "observed" and mask == "feature") else shape[:1]
 
 
 class Contents(NamedTuple):
@@ -163,15 +188,17 @@ class Contents(NamedTuple):
         told: its attributes, by name.
         shape: of ``x``, (T, F).
         features: names of the columns of ``x``.
+        beside: path and digest of each file of another series.
         interval: seconds, and the grid.
         edges: (s + 1,) int64, the rows at which segments begin, and the one past the last.
-        extents: where each array of ``DTYPES`` lies.
+        extents: where each array of ``DTYPES`` that it has lies.
         small: the datasets of ``SMALL``, by name.
     """
 
     told: dict[str, Any]
     shape: tuple[int, int]
     features: tuple[str, ...]
+    beside: tuple[tuple[str, str], ...]
     interval: Interval
     edges: NDArray[np.int64]
     extents: dict[str, Extent]
@@ -184,10 +211,12 @@ def read_contents(path: Path, file: "h5py.File") -> Contents:
     Raises:
         StoreError: if it is not as it was written.
     """
-    extents, shape = _find_arrays(path, file)
     told = {name: read_attribute(path, file, name, kind) for name, kind in ATTRIBUTES.items()}
     if len(file.attrs) != len(ATTRIBUTES):
         raise _refuse(path, f"it has {len(file.attrs)} attributes in place of {len(ATTRIBUTES)}")
+    if told["mask"] not in MASKS:
+        raise _refuse(path, f"its mask is none of {', '.join(MASKS)}")
+    extents, shape = _find_arrays(path, file, told["mask"])
     last = told["first"] + shape[0] * told["interval"]
     if not (0 < told["interval"] <= LONGEST_DURATION and abs(last) + abs(told["first"]) < LAST):
         raise _refuse(path, f"a grid of {told['interval']} s from {told['first']} on cannot be")
@@ -196,11 +225,16 @@ def read_contents(path: Path, file: "h5py.File") -> Contents:
     number = (shape[0] + before - 1) // SEGMENT_ROWS + 1
     edges = (np.arange(number + 1) * SEGMENT_ROWS - before).clip(0, shape[0])
     features = _read_names(path, told["features"], shape[1])
-    small = _read_small(path, file, number, shape)
+    beside = _read_beside(path, told["beside"])
+    if told["flag"] not in (0, 1) or (told["flag"] and features[-1] != FLAG):
+        raise _refuse(path, "'flag' disagrees with the rest of it")
+    sizes: dict[str, tuple[int, ...]] = dict.fromkeys(SEGMENT_DTYPES, (number, shape[1]))
+    sizes |= {"segment_digest": (number, len(extents), 32), "valued": (shape[1] - told["flag"],)}
+    small = _read_small(path, file, sizes, shape)
     if told["digest"] != combine_digests(small["segment_digest"], shape, small, told):
         raise _refuse(path, "what it says of itself is not what was written")
     _check_facts(path, told, small, edges)
-    return Contents(told, shape, features, interval, edges, extents, small)
+    return Contents(told, shape, features, beside, interval, edges, extents, small)
 
 
 def _read_names(path: Path, text: str, number: int) -> tuple[str, ...]:
@@ -213,7 +247,19 @@ def _read_names(path: Path, text: str, number: int) -> tuple[str, ...]:
     return tuple(features)
 
 
-def _find_arrays(path: Path, file: "h5py.File") -> tuple[dict[str, Extent], tuple[int, int]]:
+def _read_beside(path: Path, text: str) -> tuple[tuple[str, str], ...]:
+    """Path and digest of each file of another series."""
+    pairs = json.loads(text)
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and [*map(type, pair)] == [str, str] for pair in pairs
+    ):
+        raise _refuse(path, "'beside' is no list of files")
+    return tuple((name, digest) for name, digest in pairs)
+
+
+def _find_arrays(
+    path: Path, file: "h5py.File", mask: str
+) -> tuple[dict[str, Extent], tuple[int, int]]:
     """Where the arrays of ``DTYPES`` lie, all of them inside the file, and the shape of ``x``."""
     shape: tuple[int, ...] = find_dataset(path, file, "x").shape or ()
     if len(shape) != 2 or not 0 < shape[0] <= MOST_ROWS or not shape[1]:
@@ -221,11 +267,13 @@ def _find_arrays(path: Path, file: "h5py.File") -> tuple[dict[str, Extent], tupl
     extents: dict[str, Extent] = {}
     of_file = path.stat().st_size
     for name, code in DTYPES.items():
+        if name == REACH and name not in file:
+            continue
         data, dtype = find_dataset(path, file, name), np.dtype(code)
-        due = shape if name == "x" else shape[:1]
+        due = shape_array(name, shape, mask)
         if data.shape != due or data.dtype != dtype or data.chunks is not None:
             raise _refuse(path, f"{name!r} is not a contiguous {due} array of {dtype.name}")
-        offset, width = data.id.get_offset(), dtype.itemsize * (shape[1] if name == "x" else 1)
+        offset, width = data.id.get_offset(), dtype.itemsize * prod(due[1:])
         if offset is None or offset + shape[0] * width > of_file:
             raise _refuse(path, f"{name!r} is not in the file as a whole")
         extents[name] = Extent(int(offset), width)
@@ -237,21 +285,27 @@ def _find_arrays(path: Path, file: "h5py.File") -> tuple[dict[str, Extent], tupl
 
 
 def _read_small(
-    path: Path, file: "h5py.File", segments: int, shape: tuple[int, int]
+    path: Path, file: "h5py.File", sizes: Mapping[str, tuple[int, ...]], shape: tuple[int, int]
 ) -> dict[str, NDArray[Any]]:
-    """The datasets of ``SMALL``, by name."""
+    """The datasets of ``SMALL``, by name.
+
+    Args:
+        path: of the file.
+        file: opened.
+        sizes: the shapes of those that are no runs.
+        shape: of ``x``.
+    """
     found: dict[str, NDArray[Any]] = {}
     most = max(SMALL_BYTES, PACKED * _count_bytes(path))
-    items = ((), shape[1:], shape[1:], (len(DTYPES), 32))
-    for (name, code), item in zip(SEGMENT_DTYPES.items(), items, strict=True):
-        data, due = Stored(path, file, name), (segments, *item)
+    for name, code in SIZED.items():
+        data, due = Stored(path, file, name), sizes[name]
         if data.shape != due or data.dtype != np.dtype(code):
             raise _refuse(path, f"{name!r} is not a {due} array of {np.dtype(code).name}")
         if prod(due) * data.dtype.itemsize > most:
             raise _refuse(path, f"{name!r} is larger than what the disk holds of the file")
         found[name] = data[:]
     found |= {name: _read_runs(path, file, name, shape[0]) for name in RUNS}
-    return found | {"undefined": _read_runs(path, file, "undefined", *shape)}
+    return found | {name: _read_runs(path, file, name, *shape) for name in CELLS}
 
 
 def _count_bytes(path: Path) -> int:
@@ -300,9 +354,10 @@ def _check_facts(
 ) -> None:
     """Raise ``StoreError`` unless what a file says of itself agrees with itself."""
     rows, holes, unobserved = int(edges[-1]), small["holes"], small["unobserved"]
-    left_out = np.concatenate([unobserved, small["undefined"][:, 1:]])
-    counted = subtract_runs(np.array([[0, rows]]), left_out[np.argsort(left_out[:, 0])])
     mean, squares = small["segment_mean"], small["segment_squares"]
+    by_feature, valued = told["mask"] == "feature", small["valued"]
+    counted = small["segment_count"].sum(axis=0)[: len(valued)]
+    cells = _join_overlapping(unite_cells(small["unobserved_cells"]), rows)
     absent = _count_before(holes, edges)[-1]
     agrees = {
         "warm_up": 0 <= told["warm_up"] < rows
@@ -310,15 +365,40 @@ def _check_facts(
         "max_fill": told["max_fill"] >= 0,
         "present": told["present"] == rows - absent,
         "holes": not len(holes) or (holes[0, 0] > 0 and holes[-1, 1] < rows),
-        "segment_count": np.array_equal(
-            small["segment_count"], np.diff(_count_before(counted, edges))
-        ),
+        "unobserved_cells": np.array_equal(cells, unobserved) if by_feature else not len(cells),
+        "segment_count": np.array_equal(small["segment_count"], _count_values(told, small, edges)),
         "segment_mean": np.isfinite(mean).all(),
         "segment_squares": np.isfinite(squares).all() and (squares >= 0).all(),
+        "valued": (valued == counted if by_feature else valued >= counted).all()
+        and (valued <= rows).all(),
     }
     wrong = [name for name, right in agrees.items() if not right]
     if wrong:
         raise _refuse(path, f"{wrong[0]!r} disagrees with the rest of it")
+
+
+def _count_values(
+    told: Mapping[str, Any], small: Mapping[str, NDArray[Any]], edges: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """(s, F) how many values of each feature count in each segment, by the runs of the others."""
+    size, undefined = small["segment_count"].shape, small["undefined"]
+    left_out = [(small["unobserved"], unite_cells(undefined))]
+    if told["mask"] == "feature":
+        without = split_cells(undefined, size[1])
+        without[-1] = unite_cells(undefined) if told["flag"] else without[-1]
+        left_out = list(zip(split_cells(small["unobserved_cells"], size[1]), without, strict=True))
+    columns = []
+    for runs in left_out:
+        taken = np.concatenate(runs)
+        counted = subtract_runs(np.array([[0, edges[-1]]]), taken[np.argsort(taken[:, 0])])
+        columns.append(np.diff(_count_before(counted, edges)))
+    return np.broadcast_to(np.stack(columns, axis=1), size)
+
+
+def _join_overlapping(runs: Runs, rows: int) -> Runs:
+    """The runs of the rows, of ``rows`` in all, that lie in one of some that may overlap."""
+    every = np.array([[0, rows]])
+    return subtract_runs(every, subtract_runs(every, runs))
 
 
 def _count_before(runs: Runs, rows: NDArray[np.int64]) -> NDArray[np.int64]:

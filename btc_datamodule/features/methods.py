@@ -51,18 +51,21 @@ def _pct_change(values: Floats, n: int) -> Floats:
 def _extend_to_rows(of_windows: Callable[..., Floats]) -> Callable[..., Floats]:
     """A function of whole windows, one value each, as one of all rows: NaN before the first.
 
-    It is given some rows at a time, which stay in the processor's cache: deviations take a third
-    of the time, means half (``benchmarks/rolling.py --block 10000000``), and no value notices.
+    Columns come first among its arguments, the length of a window last. It is given some rows at a
+    time, which stay in the processor's cache: deviations take a third of the time, means half
+    (``benchmarks/rolling.py --block 10000000``), and no value notices.
     """
 
     @wraps(of_windows)
-    def of_rows(values: Floats, *arguments: Any) -> Floats:
-        before = int(arguments[-1]) - 1
-        found = np.full(len(values), np.nan)
+    def of_rows(*given: Any) -> Floats:
+        columns = [each for each in given if isinstance(each, np.ndarray)]
+        numbers, rows = given[len(columns) :], len(columns[0])
+        before = int(numbers[-1]) - 1
+        found = np.full(rows, np.nan)
         step = max(BLOCK_ROWS, before)
-        for first in range(before, len(values), step):
-            part = values[first - before : first + step]
-            found[first : first + step] = of_windows(part, *arguments)
+        for first in range(before, rows, step):
+            parts = (column[first - before : first + step] for column in columns)
+            found[first : first + step] = of_windows(*parts, *numbers)
         return found
 
     return of_rows
@@ -110,10 +113,15 @@ def _merge_deviations(older: Windows, newer: Windows, before: int, after: int) -
     As Chan, Golub and LeVeque (1983) merge them. What is large and common to all values is in the
     first values alone, whose difference is exact if they are close; of equal values all is 0.
     """
-    (first, mean, squares), (first_new, mean_new, squares_new) = older, newer
-    apart = (first_new - first) + (mean_new - mean)
-    share = after / (before + after)
-    return first, mean + apart * share, squares + squares_new + apart * apart * (before * share)
+    first, mean, squares = older
+    apart, share = _measure_apart(older, newer), after / (before + after)
+    return first, mean + apart * share, squares + newer[2] + apart * apart * (before * share)
+
+
+def _measure_apart(older: Windows, newer: Windows) -> Floats:
+    """From the mean of the older windows to that of the newer ones."""
+    (first, mean, _), (first_new, mean_new, _) = older, newer
+    return (first_new - first) + (mean_new - mean)
 
 
 @_extend_to_rows
@@ -139,6 +147,43 @@ def compute_rolling_std(values: Floats, bars: int) -> Floats:
     """Standard deviation of each window, over bars - 1; of equal values exactly 0."""
     deviation: Floats = np.sqrt(compute_rolling_var(values, bars))
     return deviation
+
+
+def _merge_pairs(older: Windows, newer: Windows, before: int, after: int) -> Windows:
+    """Sum of products of deviations, then of either column what ``_merge_deviations`` merges.
+
+    Merged as the squares are; if all values of a column are equal, the sum is 0.
+    """
+    one, other = ((older[at : at + 3], newer[at : at + 3]) for at in (1, 4))
+    apart = _measure_apart(*one) * _measure_apart(*other)
+    return (
+        older[0] + newer[0] + apart * (before * (after / (before + after))),
+        *_merge_deviations(*one, before, after),
+        *_merge_deviations(*other, before, after),
+    )
+
+
+def _fold_pairs(values: Floats, other: Floats, bars: int) -> Windows:
+    """Of each window the sum of products of deviations, and those of the squares of either's."""
+    zeros = np.zeros_like(values)
+    rows = (zeros, values, zeros, zeros, other, zeros, zeros)
+    products, _, _, squares, _, _, squares_other = _fold_windows(rows, bars, _merge_pairs)
+    return products, squares, squares_other
+
+
+@_extend_to_rows
+def compute_rolling_cov(values: Floats, other: Floats, bars: int) -> Floats:
+    """Covariance of each window, over bars - 1; if either's values are equal exactly 0."""
+    return _fold_pairs(values, other, bars)[0] / (bars - 1)
+
+
+@_extend_to_rows
+def compute_rolling_corr(values: Floats, other: Floats, bars: int) -> Floats:
+    """Pearson's correlation of each window, in [-1, 1]; NaN if either's values are equal."""
+    products, squares, squares_other = _fold_pairs(values, other, bars)
+    size = np.sqrt(squares) * np.sqrt(squares_other)
+    defined = np.isfinite(products) & np.isfinite(size) & (size > 0)
+    return np.where(defined, np.clip(products / size, -1, 1), np.nan)
 
 
 @_extend_to_rows
@@ -185,15 +230,18 @@ class Method:
     """A method of the language.
 
     Attributes:
-        apply: from values and the arguments to values of the same length.
+        apply: from values, of one column or of a pair, and the arguments to values of the same
+            length.
         takes: the names of its arguments. ``n`` reaches n bars back, and is 1 if not given;
             ``bars`` is the length of a window; others are numbers that reach nowhere.
         least: the smallest ``bars`` for which it is defined.
+        pair: whether it is of two columns: ``a.rolling_cov(b, bars)``.
     """
 
     apply: Callable[..., Floats]
     takes: tuple[str, ...] = ()
     least: int = 1
+    pair: bool = False
 
 
 METHODS: dict[str, Method] = {
@@ -218,6 +266,8 @@ METHODS: dict[str, Method] = {
     "rolling_max": Method(compute_rolling_max, ("bars",)),
     "rolling_median": Method(compute_rolling_median, ("bars",)),
     "ewm_mean": Method(compute_ewm_mean, ("span", "bars")),
+    "rolling_corr": Method(compute_rolling_corr, ("bars",), least=2, pair=True),
+    "rolling_cov": Method(compute_rolling_cov, ("bars",), least=2, pair=True),
 }
 """The methods of columns, and of anything made of columns."""
 

@@ -31,18 +31,21 @@ from btc_datamodule.checks import list_first
 from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.disk.in_use import Identity, use_file
 from btc_datamodule.errors import StoreError
+from btc_datamodule.features.cells import Cells
 from btc_datamodule.features.checking import SegmentChecks, Unread
 from btc_datamodule.features.grid import find_outages
 from btc_datamodule.features.layout import (
     DTYPES,
-    FLAG,
+    REACH,
     SCHEMA,
+    MaskOf,
     find_segment,
     hash_array,
     read_contents,
+    shape_array,
     split_segments,
 )
-from btc_datamodule.features.moments import Moments
+from btc_datamodule.features.moments import Moments, select_counted
 
 READ_AHEAD_BYTES = 1 << 17
 """Of each request: the kernel reads no more than its read-ahead window at once."""
@@ -63,12 +66,17 @@ class Table:
         warm_up: rows at the start whose features lack history.
         holes: runs of rows whose bars the candle file does not have.
         max_fill: rows of each hole that are filled, from its first; the others are an outage.
-        unobserved: runs of rows where ``observed`` is 0.
-        undefined: (k, 3) int64, the number of a feature, and a run of rows in which it has no value
-            though all bars of its lookback are known.
+        mask: whether ``observed`` is of bars or of single features.
+        flag: whether the last feature says where others are undefined.
+        beside: path and digest of each file of another series.
+        unobserved: runs of rows of which not all is observed.
+        unobserved_cells: the rows in which each feature is not observed; none with ``mask`` bar.
+        undefined: the rows in which each feature has no value though all that it is made of is
+            known.
+        valued: (f,) int64, rows in which each feature has a value; not of the flag.
         present: rows whose bar the candle file has.
-        moments: of the observed rows of ``x`` in each segment.
-        digests: (s, 7, 32) uint8, SHA-256 of each segment of the arrays of ``DTYPES``.
+        moments: of what is observed of ``x`` in each segment.
+        digests: (s, n, 32) uint8, SHA-256 of each segment of the first n arrays of ``DTYPES``.
         digest: of the whole file, see ``combine_digests``.
         checks: which segments are known to be as written, and where the arrays lie.
     """
@@ -83,8 +91,13 @@ class Table:
     warm_up: int
     holes: Runs
     max_fill: int
+    mask: MaskOf
+    flag: bool
+    beside: tuple[tuple[str, str], ...]
     unobserved: Runs
-    undefined: NDArray[np.int64]
+    unobserved_cells: Cells
+    undefined: Cells
+    valued: NDArray[np.int64]
     present: int
     moments: tuple[Moments, ...]
     digests: NDArray[np.uint8]
@@ -137,15 +150,16 @@ class Table:
             warm_up=told["warm_up"],
             holes=small["holes"],
             max_fill=told["max_fill"],
+            mask=told["mask"],
+            flag=bool(told["flag"]),
+            beside=read.beside,
             unobserved=small["unobserved"],
+            unobserved_cells=small["unobserved_cells"],
             undefined=small["undefined"],
+            valued=small["valued"],
             present=told["present"],
             moments=tuple(
-                Moments(int(n), mean, squares)
-                for n, mean, squares in zip(
-                    *(small[f"segment_{what}"] for what in ("count", "mean", "squares")),
-                    strict=True,
-                )
+                map(Moments, *(small[f"segment_{what}"] for what in ("count", "mean", "squares")))
             ),
             digests=small["segment_digest"],
             digest=told["digest"],
@@ -172,7 +186,7 @@ class Table:
             self._maps["process"] = os.getpid()
         if name not in self._maps:
             offset = self.checks.extents[name].offset
-            shape = (self.rows, len(self.features)) if name == "x" else (self.rows,)
+            shape = shape_array(name, (self.rows, len(self.features)), self.mask)
             # Of the very file that was opened, whatever has taken its name since.
             with (
                 explain_damage(self.path),
@@ -214,8 +228,21 @@ class Table:
 
     @property
     def observed(self) -> NDArray[np.uint8]:
-        """(T,) uint8, 1 where observed, mapped read-only."""
+        """(T,) or with ``mask`` feature (T, F) uint8, 1 where observed, mapped read-only."""
         return self.array("observed")
+
+    @property
+    def has_reach(self) -> bool:
+        """Whether features see covariates, so that ``reach`` is there."""
+        return REACH in self.checks.extents
+
+    @property
+    def reach(self) -> NDArray[np.int64] | None:
+        """(T,) int64, the earliest instant that anything of another series in a row is made of.
+
+        Mapped read-only; it never falls. None where no feature is made of another series.
+        """
+        return self.array(REACH) if REACH in self.checks.extents else None
 
     def bars(self, column: str) -> NDArray[np.float64]:
         """(T,) float64 of one of ``BAR_COLUMNS``, mapped read-only."""
@@ -226,18 +253,17 @@ class Table:
         return split_segments(self.first, self.interval, low, high)
 
     def observed_rows(self, rows: slice) -> NDArray[np.float32]:
-        """(n, F) float32: the observed rows among ``rows`` of ``x`` that have all values."""
+        """What statistics are of in some rows: (n, F) float32, see ``select_counted``."""
         seen = self.read("observed", rows).view(np.bool_)
-        values: NDArray[np.float32] = self.read("x", rows)[seen]
-        return values[~np.isnan(values).any(axis=1)] if self.is_flagged else values
+        return select_counted(self.read("x", rows), seen, flagged=self.is_flagged)
 
     @property
     def is_flagged(self) -> bool:
-        """Whether ``x`` may be NaN in observed rows: see ``undefined``."""
-        return len(self.undefined) > 0 and self.features[-1] == FLAG
+        """Whether ``x`` may be NaN where it is observed: see ``undefined``."""
+        return self.flag and len(self.undefined) > 0
 
     def get_moments(self, rows: slice) -> Moments:
-        """Moments of the observed rows in a slice from ``segments``; part of one is read."""
+        """Moments of what is observed in a slice from ``segments``; part of one is read."""
         number = self._find_segment(rows)
         return Moments.of(self.observed_rows(rows)) if number is None else self.moments[number]
 

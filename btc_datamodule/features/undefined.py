@@ -10,6 +10,10 @@ often the quiet hours of a market, which a model should see, and a test set shou
     flag    they are observed: the value is NaN in the file, and 0 in what is handed out, scaled, so
             that it is in the middle of the others; a last column ``undefined`` of ``x`` is 1
     fail    as drop, and opening the file for training is an error
+
+With ``mask: bar`` a row is observed as a whole, or not at all. With ``mask: feature`` each feature
+is by itself, in each row: a *cell*. A row is observed with the one where all of its cells are with
+the other.
 """
 
 from collections.abc import Sequence
@@ -18,9 +22,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Mask, Runs, count_rows, find_runs, join_runs, subtract_runs
+from btc_datamodule.candles.runs import Mask, Runs, count_rows
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.escaping import escape
+from btc_datamodule.features.cells import split_cells
+from btc_datamodule.features.moments import select_counted
 from btc_datamodule.features.table import Table
 
 Undefined = Literal["drop", "flag", "fail"]
@@ -34,100 +40,101 @@ KEEP = (
 
 
 class JudgedRows(NamedTuple):
-    """Rows of features, once it is settled which of them count.
+    """Rows of features, once it is settled what of them counts.
 
     Attributes:
         x: (n, F) float32, or (n, F + 1) with the flag; 0 where not observed, NaN where undefined.
-        observed: (n,) which rows count as observed.
-        undefined: (n, F) where a feature is undefined, in rows in which no value is absent for the
-            other reason.
+        observed: (n,) which rows are observed, or of the shape of ``x``, which cells. The flag is
+            observed where any feature is.
+        undefined: (n, F) where a feature is undefined; of rows that are observed as a whole in
+            those in which no value is absent for the other reason.
+        valued: (n, F) where a feature has a value, whatever the others have.
     """
 
     x: NDArray[np.float32]
     observed: Mask
     undefined: Mask
+    valued: Mask
 
     @property
-    def whole(self) -> NDArray[np.float32]:
-        """The observed rows in which every feature has a value: those that statistics are of."""
-        rows: NDArray[np.float32] = self.x[self.observed & ~self.undefined.any(axis=1)]
-        return rows
+    def counted(self) -> NDArray[np.float32]:
+        """What statistics are of: see ``select_counted``."""
+        flagged = self.x.shape[1] > self.undefined.shape[1]
+        return select_counted(self.x, self.observed, flagged=flagged)
 
 
 def judge_rows(
-    values: NDArray[np.float32], lookbacks: Sequence[int], outage: Mask, *, flag: bool
+    values: NDArray[np.float32], known: Mask, counts: Mask, *, flag: bool, by_feature: bool
 ) -> JudgedRows:
-    """Tell which rows are observed, and where features are undefined.
+    """Tell what is observed, and where features are undefined.
 
     Args:
-        values: (n, F), values of the last n rows of a frame.
-        lookbacks: of the F features; no row is observed until all of them are reached.
-        outage: (m,) which rows of the frame no bar is known of; at least the longest lookback of
-            them, less one, come before the first of the n, or the frame begins with the series.
-        flag: whether rows with undefined features are observed, and flagged.
+        values: (n, F).
+        known: (n, F), whether all that the value is made of is known: see ``find_known``.
+        counts: (n, F) or (n, 1), whether it may count as observed at all: see ``find_counting``.
+        flag: whether what is undefined is observed, and flagged.
+        by_feature: whether each cell is observed by itself; else rows are as a whole.
     """
-    rows, own = np.arange(len(outage)), slice(len(outage) - len(values), None)
-    # Bars in a row that are known up to each row, itself included.
-    known: NDArray[np.int64] = (rows - np.maximum.accumulate(np.where(outage, rows, -1)))[own]
     defined: Mask = np.isfinite(values)
-    undefined: Mask = ~defined & np.greater_equal.outer(known, lookbacks)
-    counts: Mask = np.all(defined | undefined, axis=1, keepdims=True)[:, 0]
-    counts &= ~outage[own] & (rows[own] >= max(lookbacks) - 1)
-    undefined &= counts[:, np.newaxis]
+    valued = defined & counts
+    undefined = ~defined & known & counts
+    observed = valued | undefined
+    if not by_feature:
+        observed = np.all(observed, axis=1)
+        undefined &= observed[:, np.newaxis]
     flagged: Mask = np.any(undefined, axis=1, keepdims=True)
     x = values
     if flag:
         x = np.concatenate([np.where(undefined, np.float32(np.nan), values), flagged], axis=1)
+        if by_feature:
+            observed = np.concatenate([observed, np.any(observed, axis=1, keepdims=True)], axis=1)
     else:
-        counts &= ~flagged[:, 0]
+        observed = observed & ~(undefined if by_feature else flagged[:, 0])
     x = x.astype(np.float32, copy=False)
-    x[~counts] = 0
-    return JudgedRows(x, counts, undefined)
+    x[~observed] = 0
+    return JudgedRows(x, observed, undefined, valued)
 
 
-def find_undefined(undefined: Mask, first: int) -> NDArray[np.int64]:
-    """(k, 3) int64: the number of a feature, and a run of rows in which it is undefined.
-
-    Args:
-        undefined: ``JudgedRows.undefined``.
-        first: number of its first row.
-    """
-    runs = [find_runs(column, first) for column in undefined.T]
-    return np.concatenate([np.insert(each, 0, number, 1) for number, each in enumerate(runs)])
-
-
-def join_undefined(parts: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
-    """What ``find_undefined`` would have given for the whole, from its consecutive parts."""
-    listed = np.concatenate([np.zeros((0, 3), dtype=np.int64), *parts])
-    features = np.unique(listed[:, 0]).tolist()
-    joined = [(number, join_runs([listed[listed[:, 0] == number, 1:]])) for number in features]
-    return np.concatenate([listed[:0], *[np.insert(runs, 0, i, axis=1) for i, runs in joined]])
-
-
-def unite_undefined(listed: NDArray[np.int64]) -> Runs:
-    """Runs of rows in which any feature is undefined, sorted by start; they may overlap.
+def find_known(outage: Mask, lookbacks: Sequence[int], rows: int) -> Mask:
+    """Whether all bars are known that features of the candles are made of: (rows, F).
 
     Args:
-        listed: what ``join_undefined`` gave.
+        outage: (m,) which rows of a frame no bar is known of; at least the longest lookback of
+            them, less one, come before those that are meant, or the frame begins with the series.
+        lookbacks: of the F features.
+        rows: how many are meant, the last of the frame.
     """
-    runs: Runs = listed[np.argsort(listed[:, 1], kind="stable"), 1:]
-    return runs
+    at = np.arange(len(outage))
+    # Bars in a row that are known up to each row, itself included.
+    run: NDArray[np.int64] = at - np.maximum.accumulate(np.where(outage, at, -1))
+    known: Mask = np.greater_equal.outer(run[len(outage) - rows :], lookbacks)
+    return known
+
+
+def find_counting(outage: Mask, first: int, warm_up: int) -> Mask:
+    """Whether features of the candles may count as observed at all: (n, 1).
+
+    Those of rows of the warm-up may not, nor of rows of which no bar is known, such as the hour of
+    the day.
+
+    Args:
+        outage: (n,) which rows no bar is known of.
+        first: number of the first of them.
+        warm_up: rows of the table whose features lack history.
+    """
+    counts: Mask = ~outage & (np.arange(first, first + len(outage)) >= warm_up)
+    return counts[:, np.newaxis]
 
 
 def find_features(table: Table) -> dict[str, Runs]:
     """The features that are undefined anywhere, by name, and the runs of rows in which they are."""
-    listed = table.undefined
-    return {
-        table.features[number]: listed[listed[:, 0] == number, 1:]
-        for number in np.unique(listed[:, 0]).tolist()
-    }
+    runs = split_cells(table.undefined, len(table.features))
+    return {name: found for name, found in zip(table.features, runs, strict=True) if len(found)}
 
 
 def find_void(table: Table) -> list[str]:
-    """Names of features that are undefined in every row in which they could have a value."""
-    excused = subtract_runs(table.unobserved, unite_undefined(table.undefined))
-    could = table.rows - count_rows(excused)
-    return [name for name, runs in find_features(table).items() if count_rows(runs) == could]
+    """Names of features that have no value in any row that may be observed."""
+    return [name for name, n in zip(table.features, table.valued.tolist(), strict=False) if not n]
 
 
 def list_undefined(table: Table) -> list[str]:

@@ -45,6 +45,11 @@ class Block:
     received: int = 0
     answered: bool = True
 
+    @property
+    def content(self) -> Candles:
+        """What is in it, by the name that blocks of records have for it too."""
+        return self.candles
+
 
 @dataclass(frozen=True)
 class StoredSeries:

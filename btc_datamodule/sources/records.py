@@ -5,13 +5,14 @@ with blocks. Only covariates of a datamodule can be such a source.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.public import public
+from btc_datamodule.sources.base import StoredSeries
 
 
 @public
@@ -37,6 +38,11 @@ class RecordBlock:
     checksum: str = ""
     received: int = 0
     answered: bool = True
+
+    @property
+    def content(self) -> RecordSet:
+        """What is in it, by the name that blocks of candles have for it too."""
+        return self.records
 
 
 @public
@@ -89,4 +95,11 @@ class RecordSource(ABC):
 
     def hurry(self) -> Self:
         """This source with little patience; see ``Source.hurry``. By default itself."""
+        return self
+
+    def recognise(self, stored: Iterable[StoredSeries]) -> "RecordSource":
+        """This source under the name of a stored series that is its own; see ``Source.recognise``.
+
+        By default itself.
+        """
         return self

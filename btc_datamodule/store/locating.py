@@ -1,12 +1,15 @@
-"""Where a series lies under ``data_dir``, and under which name a source finds its candles there."""
+"""Where a series lies under ``data_dir``, and under which name a source finds its own there."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.sources.base import Source, StoredSeries
-from btc_datamodule.store.candle_file import Header, read_header
+from btc_datamodule.sources.records import RecordSource
+from btc_datamodule.store.candle_file import read_header
+from btc_datamodule.store.record_file import read_record_header
+from btc_datamodule.store.series_file import Header
 
 
 def locate_series(data_dir: Path, source: Source, interval_text: str) -> Path:
@@ -17,6 +20,11 @@ def locate_series(data_dir: Path, source: Source, interval_text: str) -> Path:
 def locate_candles(data_dir: Path, source: Source, interval_text: str) -> Path:
     """The candle file of one series and interval."""
     return locate_series(data_dir, source, interval_text) / "candles.h5"
+
+
+def locate_records(data_dir: Path, source: RecordSource) -> Path:
+    """The file of records of one series."""
+    return data_dir / source.name / source.series / "records.h5"
 
 
 def is_there(path: Path) -> bool:
@@ -45,14 +53,29 @@ def find_source(data_dir: Path, source: Source, interval_text: str) -> Source:
     """
     if is_there(locate_candles(data_dir, source, interval_text)):
         return source
-    return source.recognise(_list_stored(data_dir / source.name, interval_text))
+    pattern = f"*/{interval_text}/candles.h5"
+    return source.recognise(_list_stored(data_dir / source.name, pattern, read_header))
 
 
-def _list_stored(folder: Path, interval_text: str) -> Iterator[StoredSeries]:
+def find_record_source(data_dir: Path, source: RecordSource) -> RecordSource:
+    """The source under the name by which its records are stored, as ``find_source`` of candles.
+
+    Raises:
+        ConfigError: if it may be several of those that are stored.
+    """
+    if is_there(locate_records(data_dir, source)):
+        return source
+    stored = _list_stored(data_dir / source.name, "*/records.h5", read_record_header)
+    return source.recognise(stored)
+
+
+def _list_stored(
+    folder: Path, pattern: str, read: Callable[[Path], Header]
+) -> Iterator[StoredSeries]:
     """The series under the folder of a source that can be read; damaged ones are nobody's."""
-    for path in sorted(folder.glob(f"*/{interval_text}/candles.h5")):
+    for path in sorted(folder.glob(pattern)):
         with suppress(StoreError):
-            header = read_header(path)
+            header = read(path)
             yield StoredSeries(
                 header.series,
                 header.revision,
@@ -62,7 +85,7 @@ def _list_stored(folder: Path, interval_text: str) -> Iterator[StoredSeries]:
 
 
 def describe_origin(header: Header) -> str:
-    """Where the newest of the stored candles came from, and when; "" if nobody knows."""
+    """Where the newest of what is stored came from, and when; "" if nobody knows."""
     if not header.provenance:
         return ""
     last = header.provenance[-1]

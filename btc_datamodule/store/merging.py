@@ -1,7 +1,7 @@
-"""Merging: a candle file and the answers that came since, as one series.
+"""Merging: a file and the answers that came since, as one series.
 
-Files are read in windows of ``CHUNK_ROWS`` bars and never all at once; candles that disagree, and
-candles that the source no longer has, are noted on the way. Nothing is taken from a file whose
+Files are read in windows of ``CHUNK_ROWS`` rows and never all at once; rows that disagree, and
+rows that the source no longer has, are noted on the way. Nothing is taken from a file whose
 content does not have the digest that was written with it. ``Merge`` keeps what is stored;
 ``Replacement`` is for a source that is read whole, and compares.
 """
@@ -9,112 +9,104 @@ content does not have the digest that was written with it. ``Merge`` keeps what 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.series import Candles, ContentDigest, make_empty, merge
-from btc_datamodule.candles.timeline import floor_to, format_instant, unite
-from btc_datamodule.store.candle_file import (
-    CHUNK_ROWS,
-    CandleReader,
-    Header,
-    Provenance,
-    check_digest,
-    read_header,
-)
+from btc_datamodule.candles.timeline import Span, format_instant, unite
+from btc_datamodule.store.forms import Content, Form
+from btc_datamodule.store.series_file import Header, Provenance
 
 
 class Merge:
-    """A candle file and its parts as one series; counts what disagrees on the way.
+    """A file and its parts as one series; counts what disagrees on the way.
 
     Earlier files win over later ones, or later ones if ``refresh``. A file is open only while it
     is read: HDF5 keeps 8 MiB of each column of an open one, and a history of a billion bars comes
-    in thousands of parts. Once ``chunks`` is through, ``added`` is how many bars are not stored.
+    in thousands of parts. Once ``chunks`` is through, ``added`` is how many rows are not stored.
     """
 
-    def __init__(
-        self, stored: Path | None, parts: list[Path], interval: int, refresh: bool
-    ) -> None:
+    def __init__(self, form: Form, stored: Path | None, parts: list[Path], refresh: bool) -> None:
+        self.form = form
         self.files = parts if stored is None else [stored, *parts]
-        self.headers = [read_header(file) for file in self.files]
-        self.interval = interval
+        self.headers: list[Header] = []
         self.refresh = refresh
+        marks: set[int] = set()
+        for file in self.files:
+            with form.open(file) as reader:
+                self.headers.append(reader.header)
+                marks.update(reader.marks())
+        self._marks = sorted(marks)
         self._fetched_anew = [] if stored is None or not refresh else self.headers[1:]
         self._before = self.headers[: len(self.files) - len(parts)]
         self.added = -sum(header.rows for header in self._before)
         self._changed: set[int] = set()
         self._withdrawn: list[int] = []
 
-    def chunks(self) -> Iterator[Candles]:
-        """The union of the files in order of time, in windows of ``CHUNK_ROWS`` bars.
+    def chunks(self) -> Iterator[Content]:
+        """The union of the files in order, in windows of about ``CHUNK_ROWS`` rows of each.
 
         Raises:
-            StoreError: if a file does not hold the candles that were written to it.
+            StoreError: if a file does not hold the rows that were written to it.
         """
-        digests = [ContentDigest(self.interval) for _ in self.files]
-        step = CHUNK_ROWS * self.interval
-        for start in self._find_starts(step):
-            chunk, found = make_empty(self.interval), []
+        form = self.form
+        digests = [form.make_digest(header) for header in self.headers]
+        ends = [header.span[1] for header in self.headers if header.rows]
+        for start, end in pairwise([*self._marks, max(ends, default=0)]):
+            found: list[Any] = []
             for file, header, digest in zip(self.files, self.headers, digests, strict=True):
-                if header.rows and header.span[0] < start + step and start < header.span[1]:
-                    with CandleReader(file) as reader:
-                        found.append(reader.slice(start, start + step))
+                if header.rows and header.span[0] < end and start < header.span[1]:
+                    with form.open(file) as reader:
+                        found.append(reader.slice(start, end))
                     digest.update(found[-1])
-                    chunk, differing = merge(chunk, found[-1], self.refresh)
-                    self._changed.update(differing.tolist())
-            if self._fetched_anew and found:
+            if not found:
+                continue
+            chunk, *others = found
+            for other in others:
+                chunk, differing = form.merge(chunk, other, self.refresh)
+                self._changed.update(differing.tolist())
+            if self._fetched_anew:
                 self._note_withdrawn(found[0], found[1:])
             if len(chunk):
                 self.added += len(chunk)
                 yield chunk
         for file, header, digest in zip(self.files, self.headers, digests, strict=True):
-            check_digest(file, header, digest)
+            form.check_digest(file, header, digest)
 
     def describe(self) -> Iterator[str]:
         """Notes for a person, one sentence each, once ``chunks`` is through."""
+        content = f"{self.form.content}s"
         if self._changed:
             first = format_instant(min(self._changed))
             what = "replaced"
             if not self.refresh:
                 what = "kept as stored; `refresh: true` takes the new values"
             yield (
-                f"{len(self._changed)} candles came back different from what is stored, the first "
-                f"at {first}: {what}"
+                f"{len(self._changed)} {content} came back different from what is stored, the "
+                f"first at {first}: {what}"
             )
         if self._withdrawn:
             yield (
-                f"{len(self._withdrawn)} stored candles are not in the answer any more, the first "
-                f"at {format_instant(self._withdrawn[0])}: kept"
+                f"{len(self._withdrawn)} stored {content} are not in the answer any more, the "
+                f"first at {format_instant(self._withdrawn[0])}: kept"
             )
         before = _list_services(self._before)
         others = _list_services(self.headers[len(self._before) :]) - before
         if before and others:
             yield (
-                f"new candles come from {', '.join(sorted(others))}, those stored from "
+                f"new {content} come from {', '.join(sorted(others))}, those stored from "
                 f"{', '.join(sorted(before))}: in one file they are right only if these are one "
                 "exchange, such as a mirror; if not (a sandbox), set another `data_dir`"
             )
 
-    def _find_starts(self, step: int) -> list[int]:
-        """Starts of the windows of ``step`` seconds in which any file has candles, in order."""
-        spans = [header.span for header in self.headers if header.rows]
-        return sorted(
-            {
-                window
-                for start, end in spans
-                for window in np.arange(floor_to(start, step), end, step).tolist()
-            }
-        )
-
-    def _note_withdrawn(self, stored: Candles, fetched: list[Candles]) -> None:
-        """Remember stored bars that were asked for again and not answered."""
-        answered = unite(span for header in self._fetched_anew for span in header.covered)
-        asked = [stored.slice(*span).open_time for span in answered]
-        kept = np.concatenate([np.zeros(0, np.int64), *(part.open_time for part in fetched)])
-        for times in asked:
-            self._withdrawn += np.setdiff1d(times, kept).tolist()
+    def _note_withdrawn(self, stored: Content, fetched: list[Content]) -> None:
+        """Remember stored rows that were asked for again and not answered."""
+        for span in unite(span for header in self._fetched_anew for span in header.covered):
+            lacking = self.form.find_lacking(stored.slice(*span), fetched)
+            self._withdrawn += lacking.tolist()
 
 
 def _list_services(headers: Sequence[Header]) -> set[str]:
@@ -125,14 +117,14 @@ def _list_services(headers: Sequence[Header]) -> set[str]:
 
 
 class _Tally:
-    """How many bars something holds of, and the first of them."""
+    """How many rows something holds of, and the time of the first of them."""
 
     def __init__(self) -> None:
         self.count = 0
         self.first = 0
 
     def add(self, times: NDArray[np.int64]) -> None:
-        """Take the open times of more bars, later ones than before."""
+        """Take the times of more rows, later ones than before."""
         if len(times) and not self.count:
             self.first = int(times[0])
         self.count += len(times)
@@ -143,42 +135,42 @@ class Replacement:
 
     Attributes:
         headers: of the parts, of which all is made that is written.
-        added: bars that are not stored, once ``chunks`` is through.
+        added: rows that are not stored, once ``chunks`` is through.
     """
 
-    def __init__(self, stored: Path | None, parts: list[Path], interval: int) -> None:
-        self._merge = Merge(None, parts, interval, refresh=True)
+    def __init__(self, form: Form, stored: Path | None, parts: list[Path]) -> None:
+        self.form = form
+        self._merge = Merge(form, None, parts, refresh=True)
         self.headers = self._merge.headers
         self._stored = stored
-        self._step = CHUNK_ROWS * interval
         self._changed, self._gone, self._new, self._filled = (_Tally() for _ in range(4))
 
     @property
     def added(self) -> int:
-        """Bars that are not stored."""
+        """Rows that are not stored."""
         return self._new.count
 
-    def chunks(self) -> Iterator[Candles]:
+    def chunks(self) -> Iterator[Content]:
         """What the source says, in order of time; compared with what is stored on the way."""
         if self._stored is None:
             for chunk in self._merge.chunks():
-                self._new.add(chunk.open_time)
+                self._new.add(self.form.get_keys(chunk)[0])
                 yield chunk
             return
-        with CandleReader(self._stored) as reader:
+        with self.form.open(self._stored) as reader:
             start, end = reader.header.span
-            empty = make_empty(self._merge.interval)
+            marks, nothing = reader.marks(), reader.slice(0, 0)
             for chunk in self._merge.chunks():
                 start = min(start, chunk.span[0]) if reader.header.rows else chunk.span[0]
-                self._compare(reader, chunk, start, chunk.span[1])
+                self._compare(reader, marks, chunk, (start, chunk.span[1]))
                 start = chunk.span[1]
                 yield chunk
-            self._compare(reader, empty, start, end)
+            self._compare(reader, marks, nothing, (start, end))
 
     def describe(self) -> Iterator[str]:
         """A note for a person on what has changed; what was added at the end is no change."""
         found = [
-            f"{tally.count} candles {what}, the first at {format_instant(tally.first)}"
+            f"{tally.count} {self.form.content}s {what}, the first at {format_instant(tally.first)}"
             for tally, what in (
                 (self._changed, "differ"),
                 (self._gone, "are gone"),
@@ -192,21 +184,17 @@ class Replacement:
                 "says now replaces what was stored"
             )
 
-    def _compare(self, reader: CandleReader, now: Candles, start: int, end: int) -> None:
-        """Count what is different between [start, end) as it is stored and as it is said now."""
-        for low in range(start, end, self._step):
-            high = min(low + self._step, end)
+    def _compare(self, reader: Any, marks: list[int], now: Content, span: Span) -> None:
+        """Count what is different in a span as it is stored and as it is said now."""
+        start, end = span
+        if start >= end:
+            return
+        inside = [mark for mark in marks if start < mark < end]
+        for low, high in pairwise([start, *inside, end]):
             old, new = reader.slice(low, high), now.slice(low, high)
-            both, at_old, at_new = np.intersect1d(
-                old.open_time, new.open_time, assume_unique=True, return_indices=True
-            )
-            differs = np.zeros(len(both), dtype=bool)
-            for name in old.columns.keys() & new.columns.keys():
-                one, other = old[name][at_old], new[name][at_new]
-                differs |= (one != other) & ~np.isnan(one) & ~np.isnan(other)
-            added = np.setdiff1d(new.open_time, both, assume_unique=True)
-            self._changed.add(both[differs])
-            self._gone.add(np.setdiff1d(old.open_time, both, assume_unique=True))
+            added = self.form.find_lacking(new, [old])
+            self._changed.add(self.form.merge(old, new, False)[1])
+            self._gone.add(self.form.find_lacking(old, [new]))
             self._new.add(added)
             self._filled.add(added[added < reader.header.span[1]])
 

@@ -1,4 +1,4 @@
-"""Parts: what a source has answered, on disk as small candle files until all of it is merged."""
+"""Parts: what a source has answered, on disk as small files until all of it is merged."""
 
 import os
 import re
@@ -6,46 +6,40 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from btc_datamodule.candles.series import concatenate
-from btc_datamodule.candles.timeline import (
-    Span,
-    format_instant,
-    format_interval,
-    is_covered,
-    unite,
-)
+from btc_datamodule.candles.timeline import Span, format_instant, is_covered, unite
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.errors import StoreError
-from btc_datamodule.sources.base import Block, Source
-from btc_datamodule.store.candle_file import Header, Provenance, read_header, write_candles
+from btc_datamodule.store.forms import AnyBlock, AnySource, find_form
+from btc_datamodule.store.series_file import Header, Provenance, check_identity
 
 PART_ROWS = 1 << 18
-"""Candles that are gathered before they are written as a part."""
+"""Rows that are gathered before they are written as a part."""
 
 PART_SECONDS = 10.0
-"""How long candles are gathered, at most, before they are written as a part."""
+"""How long rows are gathered, at most, before they are written as a part."""
 
 _NUMBER = re.compile(r"[0-9]{1,18}")
 """What parts are named by; a file of another name is not ours."""
 
 
 class Parts:
-    """The parts of a candle file. As a context manager, writes at its end what has been gathered.
+    """The parts of a file. As a context manager, writes at its end what has been gathered.
 
     Args:
-        path: the candle file; the parts lie in a folder beside it.
+        path: the candle file, or file of records; the parts lie in a folder beside it.
         source: whose answers they are.
-        interval: seconds.
+        interval: seconds; None of records that follow none.
         revision: ``Source.revision``, "" if it has none.
     """
 
-    def __init__(self, path: Path, source: Source, interval: int, revision: str) -> None:
+    def __init__(self, path: Path, source: AnySource, interval: int | None, revision: str) -> None:
         self.path = path
         self.folder = path.with_suffix(".parts")
         self.source = source
+        self.form = find_form(source)
         self.interval = interval
         self.revision = revision
-        self._blocks: list[Block] = []
+        self._blocks: list[AnyBlock] = []
         self._since = time.monotonic()
 
     def __enter__(self) -> "Parts":
@@ -71,7 +65,7 @@ class Parts:
         """What the parts on disk say of themselves, by their paths.
 
         Raises:
-            StoreError: if one cannot be read, or is of another series than the candle file.
+            StoreError: if one cannot be read, or is of another series than the file.
         """
         return {file: self._read_header(file) for file in self.list_files()}
 
@@ -89,9 +83,9 @@ class Parts:
                     self.folder.rmdir()
 
     def discard_merged(self, stored: Header) -> None:
-        """Delete parts that a process merged into the candle file and was killed before deleting.
+        """Delete parts that a process merged into the file and was killed before deleting.
 
-        Merged again, they would give the same candles, with their provenance twice.
+        Merged again, they would give the same rows, with their provenance twice.
         """
         when = self.path.stat().st_mtime_ns
         for file, header in self.read_headers().items():
@@ -102,12 +96,12 @@ class Parts:
         if not self.list_files():
             self.discard()
 
-    def add(self, block: Block) -> None:
+    def add(self, block: AnyBlock) -> None:
         """Gather a block; write the gathered blocks when they are many, or old."""
         if not self._blocks:
             self._since = time.monotonic()
         self._blocks.append(block)
-        rows = sum(len(block.candles) for block in self._blocks)
+        rows = sum(len(block.content) for block in self._blocks)
         if rows >= PART_ROWS or time.monotonic() - self._since >= PART_SECONDS:
             self.flush()
 
@@ -117,19 +111,19 @@ class Parts:
             return
         files = self.list_files()
         number = int(files[-1].stem) + 1 if files else 0
-        candles = concatenate([block.candles for block in self._blocks])
+        content = self.form.concatenate([block.content for block in self._blocks])
         now = format_instant(int(time.time()))
-        write_candles(
+        self.form.write(
             self.folder / f"{number:06d}.h5",
-            [candles],
+            [content],
             source=self.source.name,
             series=self.source.series,
             interval=self.interval,
-            columns=candles.columns,
+            columns=content.columns,
             covered=unite(block.span for block in self._blocks),
             revision=self.revision,
             provenance=[
-                Provenance(block.origin, block.span, len(block.candles), now, block.checksum)
+                Provenance(block.origin, block.span, len(block.content), now, block.checksum)
                 for block in self._blocks
             ],
             compress=False,
@@ -137,15 +131,9 @@ class Parts:
         self._blocks = []
 
     def _read_header(self, file: Path) -> Header:
-        header = read_header(file)
-        found = (header.source, header.series, header.interval)
-        if found != (self.source.name, self.source.series, self.interval):
-            raise StoreError(
-                f"{file} holds {header.source:.80} {header.series:.80} "
-                f"{format_interval(header.interval)} bars, not {self.source.name} "
-                f"{self.source.series} {format_interval(self.interval)}: delete it, and run "
-                "`btc-datamodule prepare`"
-            )
+        header: Header = self.form.read_header(file)
+        wanted = (self.source.name, self.source.series, self.interval)
+        check_identity(file, header, wanted, f"{self.form.row}s", advice="delete it")
         return header
 
 

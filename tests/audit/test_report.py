@@ -15,7 +15,7 @@ from btc_datamodule.audit.compare import compare, list_arrays
 from btc_datamodule.audit.twins import vary_candles
 from btc_datamodule.cli.commands import main
 from btc_datamodule.errors import BTCDataError
-from btc_datamodule.features.causality import change_bars
+from btc_datamodule.features.varying import change_bars
 from btc_datamodule.windows.dataset import Batch
 from tests.audit.planted.inside import scaler_sees_everything
 from tests.audit.planted.leak import (

@@ -497,7 +497,7 @@ def test_an_interrupt_is_one_line_and_its_own_status(
     def interrupted(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("btc_datamodule.stages.update", interrupted)
+    monkeypatch.setattr("btc_datamodule.preparing.update", interrupted)
     assert main(["prepare", "--config", str(CONFIGS / "dummy.yaml")]) == 130
     said = capsys.readouterr().err
     assert said == "btc-datamodule: interrupted: what came is kept, run it again to go on\n"

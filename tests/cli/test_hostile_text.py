@@ -14,7 +14,8 @@ from btc_datamodule.cli.commands import main
 from btc_datamodule.disk import lock
 from btc_datamodule.errors import StoreError
 from btc_datamodule.sources.base import Source
-from btc_datamodule.store.candle_file import Provenance, write_candles
+from btc_datamodule.store.candle_file import write_candles
+from btc_datamodule.store.series_file import Provenance
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange, Fault

@@ -16,8 +16,9 @@ from btc_datamodule.audit.verify import verify_series
 from btc_datamodule.disk.atomic import forgo_sync, replace_file
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features import build as building
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.store.export import export_candles
 from tests.disk.trouble import days, nothing_lost, one_line
 

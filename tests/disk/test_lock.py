@@ -16,8 +16,9 @@ from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk import lock
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import read_header

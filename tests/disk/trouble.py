@@ -8,7 +8,7 @@ from pathlib import Path
 from btc_datamodule.audit.verify import verify_series
 from btc_datamodule.errors import StoreError
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import Header
+from btc_datamodule.store.series_file import Header
 from btc_datamodule.store.update import update
 from tests.factories import T0
 

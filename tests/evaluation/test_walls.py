@@ -23,8 +23,8 @@ from btc_datamodule.candles.timeline import Span
 from btc_datamodule.evaluation.splits import Fold
 from btc_datamodule.evaluation.walls import find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.build import build
-from btc_datamodule.features.causality import change_bars
 from btc_datamodule.features.table import Table
+from btc_datamodule.features.varying import change_bars
 from tests.evaluation.folds import Gapped, next_present
 from tests.factories import HOUR, START, InMemory, make_datamodule, random_hourly
 from tests.features.tables import ROWS, recipe, series

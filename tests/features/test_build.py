@@ -17,14 +17,16 @@ import pytest
 from btc_datamodule.candles.series import OPTIONAL, Candles, concatenate
 from btc_datamodule.candles.timeline import Interval
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import FEATURES
 from btc_datamodule.features.feature import Compute, Feature, make_frame
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.layout import SEGMENT_ROWS
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.simulator import Simulator
-from btc_datamodule.store.candle_file import CandleReader, Provenance, read_header
+from btc_datamodule.store.candle_file import CandleReader, read_header
+from btc_datamodule.store.series_file import Provenance
 from tests.factories import HOUR, T0, candles_of, changed
 from tests.features.markets import MAX_FILL, simulated
 from tests.features.tables import EVER, ROWS, recipe, series

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import FEATURES, resolve
 from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
 from tests.factories import HOUR, T0
 from tests.features.markets import EVER, Market, real_grid, references

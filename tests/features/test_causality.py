@@ -10,11 +10,13 @@ import pytest
 
 from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.errors import LookAheadError
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import FEATURES, resolve
-from btc_datamodule.features.causality import check_lookback, vary_rows
+from btc_datamodule.features.causality import check_lookback
 from btc_datamodule.features.feature import Compute, Feature, make_frame
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
+from btc_datamodule.features.varying import vary_rows
 from tests.factories import HOUR, T0, candles_of, changed
 from tests.features.markets import EVER, MAX_FILL, Market, real_grid, references
 from tests.helpers import write

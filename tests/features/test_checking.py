@@ -20,7 +20,7 @@ from btc_datamodule.errors import UnreadableError
 from btc_datamodule.features import checking, layout
 from btc_datamodule.features.build import build
 from btc_datamodule.features.checking import SegmentChecks
-from btc_datamodule.features.layout import DTYPES
+from btc_datamodule.features.layout import BAR_COLUMNS
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.dataset import WindowDataset
 from tests.factories import T0, make_datamodule
@@ -28,6 +28,7 @@ from tests.features.tables import recipe, series
 from tests.helpers import write
 
 SEGMENT = 50
+ARRAYS = ("x", "observed", *BAR_COLUMNS)
 
 
 @pytest.fixture(autouse=True)
@@ -66,7 +67,7 @@ def table(tmp_path: Path) -> Table:
     return Table.open(build(write(tmp_path / "candles.h5", series()), recipe()))
 
 
-@pytest.mark.parametrize("name", DTYPES)
+@pytest.mark.parametrize("name", ARRAYS)
 def test_a_row_that_is_not_as_written_is_named_with_its_array_and_times(
     table: Table, name: str
 ) -> None:
@@ -87,7 +88,7 @@ def test_a_row_that_is_not_as_written_is_named_with_its_array_and_times(
             f"{table.path}: {name!r} between {first} and {after} is not what was written: delete "
             "it and run `btc-datamodule prepare`, which makes it again from the candles"
         )
-    for other in set(DTYPES) - {name}:
+    for other in set(ARRAYS) - {name}:
         assert len(table.array(other)) == table.rows
     table.read(name, slice(0, edges[1]))
     table.read(name, slice(edges[2], table.rows))

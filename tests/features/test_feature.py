@@ -10,6 +10,7 @@ import pytest
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.builtin import FEATURES
 from btc_datamodule.features.feature import Compute, Feature, make_frame
+from btc_datamodule.features.fingerprint import fingerprint
 from tests.features.markets import real_grid
 
 CLOSE = pl.col("close")
@@ -125,3 +126,69 @@ def test_name_and_lookback_are_in_the_definition() -> None:
     compute = mean_of(5)
     texts = {Feature(n, b, compute).definition() for n in ("a", "b") for b in (5, 6)}
     assert len(texts) == 4
+
+
+# --- series ---------------------------------------------------------------------------------------
+
+
+def of_two(bars: pl.DataFrame, other: pl.DataFrame) -> pl.Series:
+    return bars["close"] - other["close"]
+
+
+def test_a_function_is_given_a_frame_for_each_series_beside_the_first() -> None:
+    mine = Feature("mine", 1, of_two, beside=("eth",))
+    one, other = (pl.DataFrame({"close": values}) for values in ([3.0, 4.0], [1.0, None]))
+    np.testing.assert_array_equal(mine(one, other), [2.0, math.nan])
+    for given in ((one,), (one, other, other)):
+        with pytest.raises(
+            ConfigError, match=rf"'mine' needs frames beside .* eth: given {len(given) - 1}$"
+        ):
+            mine(*given)
+    with pytest.raises(ConfigError, match="'mine' needs frames beside the first of none: given 1"):
+        Feature("mine", 1, of_two)(one, other)
+
+
+def test_names_of_series_are_taken_as_lists_too() -> None:
+    assert Feature("mine", 1, of_two, beside=["eth"]).beside == ("eth",)  # type: ignore[arg-type]
+    assert Feature("mine", 1, of_two, beside="eth").beside == ("eth",)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("series", "beside", "problem"),
+    [
+        ("eth", ("eth",), "names a series twice"),
+        ("", ("eth", "eth"), "names a series twice"),
+        ("", ("",), "give names of covariates"),
+        (None, (), "series and beside are None and .*: give names of covariates"),
+        ("", (3,), "give names of covariates"),
+    ],
+)
+def test_series_that_are_none_are_refused(
+    series: str, beside: tuple[str, ...], problem: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"^feature 'mine'.* {problem}"):
+        Feature("mine", 1, of_two, (), series, beside)
+
+
+def test_a_polars_expression_sees_one_frame() -> None:
+    mine = Feature("mine", 1, pl.col("rate") * pl.col("rate").shift(1), series="funding")
+    assert mine.list_columns("funding") == ("rate",)
+    assert mine.list_columns("") == mine.list_columns("eth") == ()
+    assert Feature("mine", 1, pl.col("time") % 60 + pl.col("close")).list_columns("") == ("close",)
+    with pytest.raises(ConfigError, match=r"'mine': a polars expression is of one frame: .* eth "):
+        Feature("mine", 1, pl.col("rate"), beside=("eth",))
+
+
+def test_what_a_function_reads_is_not_known() -> None:
+    mine = Feature("mine", 1, of_two, series="day", beside=("eth",))
+    assert [mine.list_columns(name) for name in ("day", "eth", "", "oi")] == [None, None, (), ()]
+
+
+def test_series_are_in_the_definition_where_there_are_some() -> None:
+    plain = Feature("mine", 3, of_two).definition()
+    assert plain == f"mine:3:{fingerprint(of_two)}"
+    others = {
+        Feature("mine", 3, of_two, (), series, beside).definition()
+        for series, beside in (("day", ()), ("", ("day",)), ("", ("day", "eth")), ("day", ("eth",)))
+    }
+    assert len(others | {plain}) == 5

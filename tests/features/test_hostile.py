@@ -12,7 +12,7 @@ import pytest
 from btc_datamodule import BTCDataModule, StoreError
 from btc_datamodule.audit.verify import verify_table
 from btc_datamodule.features import layout
-from btc_datamodule.features.layout import ATTRIBUTES, SINGLE_COLUMNS, SMALL, combine_digests
+from btc_datamodule.features.layout import ATTRIBUTES, BAR_COLUMNS, SMALL, combine_digests
 from btc_datamodule.features.table import Table
 from tests.factories import make_datamodule
 from tests.store.test_hostile import behind_a_pipe, bounded
@@ -104,8 +104,9 @@ def widen(file: h5py.File, rows: int, features: int) -> None:
     """All arrays of other sizes, and none of them written, which takes no room on a disk."""
     sizes = {
         "x": (rows, features),
-        **dict.fromkeys(SINGLE_COLUMNS, (rows,)),
-        **dict.fromkeys(("segment_mean", "segment_squares"), (1, features)),
+        **dict.fromkeys(("observed", *BAR_COLUMNS), (rows,)),
+        **dict.fromkeys(("segment_count", "segment_mean", "segment_squares"), (1, features)),
+        "valued": (features,),
     }
     for name, shape in sizes.items():
         kind = file[name].dtype
@@ -142,6 +143,19 @@ LIES: dict[str, Lie] = {
     "other features": say("features", '["a", "b", "c"]'),
     "features of many brackets": say("features", "[" * 60_000),
     "another key": say("key", "0" * 16),
+    "another mask": say("mask", "feature"),
+    "no mask that there is": say("mask", "row"),
+    "a flag where there is none": say("flag", 1),
+    "many flags": say("flag", 2),
+    "files beside it that are no list": say("beside", "{}"),
+    "files beside it without a digest": say("beside", '[["eth"]]'),
+    "files beside it of many brackets": say("beside", "[" * 60_000),
+    "values everywhere": put("valued", lambda values: values + 10**6),
+    "values nowhere": put("valued", lambda values: values * 0),
+    "values of more": put("valued", one_more_row),
+    "cells with a mask of bars": put("unobserved_cells", lambda _: np.array([[0, 0, 1]])),
+    "a reach that nobody wrote": lambda file: file.create_dataset("reach", data=file["observed"]),
+    "another reach": lambda file: file.create_dataset("reach", data=file["close"][()].view("i8")),
     "other candles under another key": say("candles", "0" * 64),
     "an attribute more": lambda file: file.attrs.update({"more": 1}),
     "an attribute of many": say("schema", np.full(10**5, 4)),
@@ -232,7 +246,7 @@ def test_small_arrays_that_the_disk_does_not_hold_are_not_read(
     with h5py.File(path, "r+") as file:
         widen(file, 8, 20_000)
         file.attrs["features"] = json.dumps([""] * 20_000)
-    with pytest.raises(StoreError, match="'segment_mean' is larger than what the disk holds of"):
+    with pytest.raises(StoreError, match="'segment_count' is larger than what the disk holds of"):
         Table.open(path)
 
 

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from btc_datamodule import ConfigError, LookAheadError
 from btc_datamodule.candles.series import OPTIONAL
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.compiling import DEEPEST, LONGEST, Compiler
 from btc_datamodule.features.feature import Feature, make_frame
-from btc_datamodule.features.language import DEEPEST, LONGEST, Expression
+from btc_datamodule.features.language import Expression
 from btc_datamodule.features.methods import Method
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.store.update import update
@@ -311,7 +313,7 @@ def test_another_name_or_expression_is_another_definition() -> None:
     assert len({resolve([text])[0].definition() for text in texts}) == len(texts)
 
 
-@pytest.mark.parametrize("of", [Expression, Method])
+@pytest.mark.parametrize("of", [Expression, Compiler, Method])
 def test_another_meaning_of_the_language_is_another_definition(
     of: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -485,6 +487,7 @@ REFUSED: dict[str, str] = {
     "x = close\0": "column 10: '\\x00' is not part of an expression",
     "x = " + "-" * DEEPEST + "close": "column 5: nested too deeply",
     "x = close" + " + 1" * (LONGEST // 4): f"column 5: longer than {LONGEST} characters",
+    f"x = max(close{',1' * 450})": f"column 5: longer than {LONGEST} characters",  # with spaces
 }
 
 

@@ -31,7 +31,8 @@ def on(right: str, **columns: list[float]) -> list[float]:
 def call(inner: str, name: str, bars: int) -> str:
     """The text of a method of something."""
     numbers = {"n": bars, "bars": bars, "span": 7, "low": -0.5, "high": 1.5}
-    return f"({inner}).{name}({', '.join(str(numbers[each]) for each in METHODS[name].takes)})"
+    given = [str(numbers[each]) for each in METHODS[name].takes]
+    return f"({inner}).{name}({', '.join(['open'] * METHODS[name].pair + given)})"
 
 
 def bits(values: Floats | list[float]) -> NDArray[np.int64]:
@@ -105,6 +106,14 @@ KNOWN: dict[str, list[float]] = {
     "close.ewm_mean(span=3, bars=2)": [NAN, (1 + 2 * 2) / 3, NAN, NAN, 8 / 3],
     "close.ewm_mean(1, 1)": [1, 2, NAN, 8, 0],
     "close.ewm_mean(3, 9)": [NAN] * 5,
+    "close.rolling_cov(open, 2)": [NAN, -1, NAN, NAN, NAN],
+    "close.rolling_cov(other=open + 0, bars=2)": [NAN, -1, NAN, NAN, NAN],
+    "close.rolling_cov(bars=2, other=close)": [NAN, 0.5, NAN, NAN, 32],
+    "close.rolling_corr(open, 2)": [NAN, -1, NAN, NAN, NAN],
+    "close.rolling_corr(close.sqrt(), bars=2)": [NAN, 1, NAN, NAN, 1],
+    "close.rolling_corr(close * 0, bars=2)": [NAN] * 5,
+    "close.rolling_cov(close * 0 + 7, bars=2)": [NAN, 0, NAN, NAN, 0],
+    "close.rolling_corr(open, 9)": [NAN] * 5,
     "close.log().rolling_mean(1)": [0, math.log(2), NAN, math.log(8), NAN],
 }
 
@@ -148,7 +157,7 @@ def test_windows_of_any_length_are_those_of_numpy(bars: int) -> None:
         np.testing.assert_allclose(found[bars - 1 :], of_windows, rtol=1e-12)
 
 
-WINDOWED = [name for name, method in METHODS.items() if "bars" in method.takes]
+WINDOWED = [name for name, each in METHODS.items() if "bars" in each.takes and not each.pair]
 
 
 @pytest.mark.parametrize("bars", [7, 24, 61])

@@ -38,6 +38,14 @@ class TestSimulator(SourceContract):
         return Simulator(seed=3, no_trade=0.1, outages_per_year=100)
 
 
+class TestSimulatorOfEther(SourceContract):
+    interval = "5m"
+    span = ("2009-12-31T20:00", "2010-01-08T01:00")
+
+    def make(self) -> Source:
+        return Simulator(seed=3, no_trade=0.1, outages_per_year=100, coin="ETH")
+
+
 class TestSimulatorOfMinutes(SourceContract):
     interval = "1m"
     span = ("2021-03-01T22:00", "2021-03-03T01:00")

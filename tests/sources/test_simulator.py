@@ -1,7 +1,9 @@
 """The simulator: the same bars whatever is asked for, true candles, and the look of Bitcoin."""
 
 import math
+from dataclasses import replace
 from functools import cache
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -12,11 +14,13 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.series import COLUMNS, Candles, concatenate
 from btc_datamodule.candles.timeline import Span, parse_instant
 from btc_datamodule.errors import ConfigError, SourceError
+from btc_datamodule.plain import describe
 from btc_datamodule.sources import simulator
-from btc_datamodule.sources.simulator import Simulator
+from btc_datamodule.sources.simulator import Coin, Simulator
 
 DAY = 86400
 HOLED = Simulator(seed=3, no_trade=0.1, outages_per_year=60)
+ETHER = replace(HOLED, coin="ETH")
 
 
 def candles(source: Simulator, interval: int, span: Span) -> Candles:
@@ -28,9 +32,9 @@ def between(start: str, end: str) -> Span:
 
 
 @cache
-def hours(seed: int = 0) -> Candles:
+def hours(seed: int = 0, coin: Coin = "BTC") -> Candles:
     """Fourteen years of hourly bars."""
-    return candles(Simulator(seed), 3600, between("2012-01-01", "2026-01-01"))
+    return candles(Simulator(seed, coin=coin), 3600, between("2012-01-01", "2026-01-01"))
 
 
 def returns(series: Candles) -> NDArray[np.float64]:
@@ -56,20 +60,25 @@ WHOLE_SPANS = {
 
 
 @cache
-def whole(interval: int) -> Candles:
-    return candles(HOLED, interval, WHOLE_SPANS[interval])
+def whole(interval: int, source: Simulator = HOLED) -> Candles:
+    return candles(source, interval, WHOLE_SPANS[interval])
 
 
-@settings(max_examples=40, deadline=None)
-@given(data=st.data(), interval=st.sampled_from(sorted(WHOLE_SPANS)))
+@settings(max_examples=60, deadline=None)
+@given(
+    data=st.data(),
+    interval=st.sampled_from(sorted(WHOLE_SPANS)),
+    source=st.sampled_from([HOLED, ETHER]),
+)
 def test_any_part_of_a_span_holds_bit_for_bit_the_bars_of_the_whole(
-    data: st.DataObject, interval: int
+    data: st.DataObject, interval: int, source: Simulator
 ) -> None:
     begin, end = (instant // interval for instant in WHOLE_SPANS[interval])
     start = data.draw(st.integers(begin, end - 1)) * interval
     bars = data.draw(st.integers(1, 3000))
     stop = min(start + bars * interval, end * interval)
-    assert_identical(candles(HOLED, interval, (start, stop)), whole(interval).slice(start, stop))
+    part = candles(source, interval, (start, stop))
+    assert_identical(part, whole(interval, source).slice(start, stop))
 
 
 @pytest.mark.parametrize("block_bars", [1, 2**14, 2**19])
@@ -78,8 +87,8 @@ def test_the_size_of_blocks_does_not_change_the_bars(
 ) -> None:
     monkeypatch.setattr(simulator, "BLOCK_BARS", block_bars)
     span = between("2019-12-05", "2020-01-20")
-    for interval in (60, 28800):
-        assert_identical(candles(HOLED, interval, span), whole(interval).slice(*span))
+    for interval, source in ((60, HOLED), (28800, HOLED), (60, ETHER)):
+        assert_identical(candles(source, interval, span), whole(interval, source).slice(*span))
 
 
 def test_the_default_series_stays_what_it_was() -> None:
@@ -105,12 +114,13 @@ def test_another_seed_gives_another_history() -> None:
     assert not np.isin(hours(0)["volume"], hours(1)["volume"]).any()
 
 
-def test_bars_of_all_lengths_agree_on_prices_at_midnight() -> None:
+@pytest.mark.parametrize("coin", ["BTC", "ETH"])
+def test_bars_of_all_lengths_agree_on_prices_at_midnight(coin: Coin) -> None:
     span = between("2019-12-20", "2020-01-20")
-    daily = candles(Simulator(), DAY, span)
-    assert daily["open"][12] == 7200.0
+    daily = candles(Simulator(coin=coin), DAY, span)
+    assert (daily["open"][12] == 7200.0) == (coin == "BTC")
     for interval in (60, 300, 3600, 43200):
-        fine = candles(Simulator(), interval, span)
+        fine = candles(Simulator(coin=coin), interval, span)
         per_day = DAY // interval
         np.testing.assert_array_equal(fine["open"][::per_day], daily["open"])
         np.testing.assert_array_equal(fine["close"][per_day - 1 :: per_day], daily["close"])
@@ -145,8 +155,9 @@ def test_before_its_first_day_the_simulator_is_known_to_have_nothing() -> None:
     assert list(Simulator().blocks(3600, between("2001-01-01", "2001-01-01"))) == []
 
 
-def test_candles_are_true() -> None:
-    series = candles(Simulator(), 60, between("2020-01-01", "2020-03-01"))
+@pytest.mark.parametrize("coin", ["BTC", "ETH"])
+def test_candles_are_true(coin: Coin) -> None:
+    series = candles(Simulator(coin=coin), 60, between("2020-01-01", "2020-03-01"))
     opened, high, low, close = (series[name] for name in ("open", "high", "low", "close"))
     np.testing.assert_array_equal(opened[1:], close[:-1])
     assert (low <= np.minimum(opened, close)).all()
@@ -186,6 +197,47 @@ def test_outages_last_up_to_twelve_hours_and_fall_at_the_same_times_for_all_inte
     at = np.searchsorted(holes[:, 0], absent, side="right") - 1
     assert ((holes[at, 0] <= absent) & (absent + 3600 <= holes[at, 1])).all()
     assert len(absent) == (holes[:, 1] // 3600 - -(-holes[:, 0] // 3600)).clip(0).sum()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_ether_moves_with_the_bitcoin_of_its_seed(seed: int) -> None:
+    bitcoin, ether = hours(seed), hours(seed, "ETH")
+    assert 0.77 < correlation(returns(bitcoin), returns(ether)) < 0.83
+    assert 1.15 < returns(ether).std() / returns(bitcoin).std() < 1.35
+    weekly = [np.diff(np.log(series["close"][:: 24 * 7])) for series in (bitcoin, ether)]
+    assert 0.65 < correlation(*weekly) < 0.9
+    assert abs(correlation(returns(hours(seed + 1)), returns(ether))) < 0.02
+    for lag in (1, 2, 24):  # neither runs ahead of the other
+        assert abs(correlation(returns(bitcoin)[:-lag], returns(ether)[lag:])) < 0.02
+        assert abs(correlation(returns(ether)[:-lag], returns(bitcoin)[lag:])) < 0.02
+
+
+@pytest.mark.parametrize("interval", [60, 300, DAY])
+def test_an_ether_moves_with_bitcoin_in_bars_of_every_length(interval: int) -> None:
+    span = between("2020-01-01", "2020-04-01" if interval < DAY else "2026-01-01")
+    moves = [returns(candles(Simulator(coin=coin), interval, span)) for coin in get_args(Coin)]
+    assert 0.72 < correlation(*moves) < 0.86
+
+
+def test_an_ether_is_worth_about_an_eighteenth_of_a_bitcoin() -> None:
+    ratio = np.array([hours(seed)["close"] / hours(seed, "ETH")["close"] for seed in range(4)])
+    assert 16 < np.median(ratio) < 20
+    assert 0.8 < ((ratio > 12) & (ratio < 26)).mean() < 0.97
+
+
+def test_an_ether_has_volumes_and_absent_bars_of_its_own_and_the_outages_of_bitcoin() -> None:
+    bitcoin, ether = hours(), hours(coin="ETH")
+    assert 8 < np.median(ether["volume"]) / np.median(bitcoin["volume"]) < 20
+    assert 0.4 < correlation(np.log(ether["volume"]), np.log(bitcoin["volume"])) < 0.8
+    span = between("2020-01-01", "2021-01-01")
+    for absent, shared in (({"no_trade": 0.1}, 0.1), ({"outages_per_year": 50}, 1.0)):
+        every = np.arange(*span, 3600)
+        one, other = (
+            ~np.isin(every, candles(Simulator(coin=coin, **absent), 3600, span).open_time)
+            for coin in get_args(Coin)
+        )
+        assert one.any()
+        assert (one & other).sum() / one.sum() == pytest.approx(shared, abs=0.04)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -242,6 +294,16 @@ def test_a_bad_parameter_is_named_with_its_range(changed: dict[str, float], argu
         Simulator(**changed)  # type: ignore[arg-type]
 
 
+def test_a_coin_that_is_not_simulated_is_named_with_those_that_are() -> None:
+    with pytest.raises(ConfigError, match="coin 'DOGE': give BTC or ETH"):
+        Simulator(coin="DOGE")  # type: ignore[arg-type]
+
+
+def test_what_was_said_of_a_bitcoin_before_there_were_ethers_is_said_still() -> None:
+    assert describe(Simulator()) == "Simulator(seed=0, no_trade=0, outages_per_year=0)"
+    assert describe(ETHER) == "Simulator(seed=3, no_trade=0.1, outages_per_year=60, coin='ETH')"
+
+
 def test_an_interval_that_does_not_divide_a_day_is_refused() -> None:
     with pytest.raises(SourceError, match=r"no bars of 7m: .* divides a day evenly"):
         Simulator().check_interval(7 * 60)
@@ -256,4 +318,5 @@ def test_the_folder_tells_series_with_different_parameters_apart() -> None:
     assert Simulator(seed=7, no_trade=0.01).series == "BTC-SIM-7-nt0.01"
     assert Simulator(outages_per_year=12).series == "BTC-SIM-0-out12"
     assert Simulator(outages_per_year=12.0).series == "BTC-SIM-0-out12"
+    assert Simulator(seed=7, coin="ETH", no_trade=0.01).series == "ETH-SIM-7-nt0.01"
     assert Simulator(no_trade=1e-7, outages_per_year=0.5).series == "BTC-SIM-0-nt1e-07-out0.5"

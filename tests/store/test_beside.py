@@ -12,8 +12,9 @@ from filelock import FileLock
 
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import SourceError, StoreError
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import FEATURES
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.sources.files.source import CandleFile
 from btc_datamodule.store.candle_file import read_candles, write_candles
 from btc_datamodule.store.update import update, use_stored

@@ -23,15 +23,17 @@ import pytest
 from btc_datamodule.audit.verify import verify_candles, verify_series
 from btc_datamodule.candles.series import OPTIONAL, Candles
 from btc_datamodule.candles.timeline import Span, parse_instant, subtract, unite
-from btc_datamodule.features.build import Recipe, build
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import resolve
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.sources.coinbase import Coinbase
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store import parts
-from btc_datamodule.store.candle_file import CandleReader, Header, read_candles, read_header
+from btc_datamodule.store.candle_file import CandleReader, read_candles, read_header
+from btc_datamodule.store.series_file import Header
 from btc_datamodule.store.update import Update, update
 from btc_datamodule.testing.exchange import (
     BinanceArchiveAnswers,

@@ -1,0 +1,134 @@
+"""Preparing: candles, the series beside them and the feature file brought up to date on disk.
+
+All that ``prepare_data`` does: each series by its own source, then the features of all of them.
+"""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from btc_datamodule.candles.timeline import Interval
+from btc_datamodule.covariates import Covariate
+from btc_datamodule.errors import BTCDataError, NotPreparedError
+from btc_datamodule.escaping import escape
+from btc_datamodule.features.build import build
+from btc_datamodule.progress import show_each
+from btc_datamodule.settings import Settings
+from btc_datamodule.sources.base import Source
+from btc_datamodule.sources.records import RecordSource
+from btc_datamodule.store.forms import AnySource
+from btc_datamodule.store.locating import is_there
+from btc_datamodule.store.update import Update, update, update_records, use_stored
+
+SIMULATES = (
+    "note:     no `source` is given, so that the candles are simulated: set `source: Coinbase`, "
+    "`CandleFile` or another for real ones, or `source: Simulator` if that is meant"
+)
+"""What ``prepare_data`` says first where the simulator stands for a source that was not named."""
+
+
+class _Series(NamedTuple):
+    """A series that is stored.
+
+    Attributes:
+        name: of the covariate; "" of the candles.
+        path: its file.
+        source: whose it is, under the name by which it is stored.
+        named: the name of the series by which it is meant.
+        interval: of its candles; None of records.
+        start: first instant wanted; None for as early as there is.
+        end: instant past the last one; None for up to now.
+    """
+
+    name: str
+    path: Path
+    source: AnySource
+    named: str
+    interval: Interval | None
+    start: int | None
+    end: int | None
+
+
+def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False) -> list[str]:
+    """Bring the candles, the series beside them and the feature file up to date.
+
+    Args:
+        settings: which candles, which series and which features of them.
+        refresh: ask the sources again for everything.
+        offline: ask no source: take what is stored.
+
+    Returns:
+        What a person should read: notes of the sources, and where the files lie.
+
+    Raises:
+        NotPreparedError: if a series is not stored, and no source is asked.
+    """
+    told: list[str] = []
+    for series in show_each(_list_series(settings), "series"):
+        try:
+            found = _use_stored(series) if offline else _update(series, refresh=refresh)
+        except BTCDataError as error:
+            if not series.name:
+                raise
+            raise type(error)(f"covariate {series.name!r}: {error}") from error
+        told += (f"note:     {note}" for note in found.notes)
+        what, rows = f"{series.name or 'candles'}:", "bars" if series.interval else "records"
+        told.append(
+            f"{what:<9} {escape(str(series.path))} ({found.header.rows:,} {rows}, "
+            f"{found.added:,} new)"
+        )
+    settings.read_candle_header()  # which checks whose candles they are
+    features = build(settings.candle_path, settings.recipe)
+    return [*told, f"features: {escape(str(features))}"]
+
+
+def list_paths(settings: Settings) -> dict[str, Path]:
+    """The file of each series of some settings, by the covariate's name; that of the candles "".
+
+    A file that several covariates are made of stands under the first of them.
+    """
+    return {series.name: series.path for series in _list_series(settings)}
+
+
+def _list_series(settings: Settings) -> list[_Series]:
+    """The series to be stored, each once: the candles first."""
+    source = settings.recognise_source()
+    span = settings.start, settings.end
+    found = [
+        _Series("", settings.candle_path, source, settings.source.series, settings.interval, *span)
+    ]
+    for covariate in settings.covariates:
+        stored = _find_series(settings, covariate)
+        if stored is not None and stored.path not in [each.path for each in found]:
+            found.append(stored)
+    return found
+
+
+def _find_series(settings: Settings, covariate: Covariate) -> _Series | None:
+    """What is stored for a covariate; None where it is made of the candles."""
+    source = covariate.recognise_source(settings.data_dir)
+    if source is None or covariate.source is None:
+        return None
+    path = covariate.locate(settings.data_dir, settings.candle_path)
+    start = settings.start
+    if start is not None:
+        start = covariate.find_start(start, settings.features)
+    named = covariate.source.series
+    return _Series(covariate.name, path, source, named, covariate.stored, start, settings.end)
+
+
+def _update(series: _Series, *, refresh: bool) -> Update:
+    source, span = series.source, (series.start, series.end)
+    if isinstance(source, RecordSource):
+        return update_records(series.path, source, *span, refresh=refresh)
+    assert isinstance(source, Source)
+    assert series.interval is not None
+    return update(series.path, source, series.interval, *span, refresh=refresh)
+
+
+def _use_stored(series: _Series) -> Update:
+    if not is_there(series.path):
+        raise NotPreparedError(
+            f"{series.path} does not exist, and `offline: true` asks no source: put `data_dir` "
+            "where the candles are stored, or run `btc-datamodule prepare` without `offline` first"
+        )
+    return use_stored(series.path, series.source, series.start, series.end, name=series.named)

@@ -1,0 +1,193 @@
+"""The join: a bar takes the latest value that was known at its close, for every kind of series."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.records import RecordSet
+from btc_datamodule.candles.series import PRICES
+from btc_datamodule.candles.timeline import Interval
+from btc_datamodule.features.asof import NEVER, Joined, join_feature, join_rows
+from btc_datamodule.features.beside import Beside
+from btc_datamodule.features.clocks import Clock, Rows
+from tests.features.clocks import Series, make_candles, make_records
+
+MAIN = 300
+"""Seconds of a bar of the candles that are joined to."""
+
+KINDS = ("same", "longer", "shorter", "joined", "irregular", "regular", "coarse")
+PRICE_COLUMNS = (*PRICES, "volume")
+
+
+def make_series(kind: str, rng: np.random.Generator) -> Series:
+    """A series of a kind, with everything that may happen to it."""
+    first = MAIN * 100 + int(rng.integers(0, 50)) * MAIN
+    bars = {"same": MAIN, "longer": 4 * MAIN, "shorter": MAIN // 5}
+    max_age = None if rng.uniform() < 0.2 else int(rng.integers(1, 6 * MAIN))
+    if kind in bars:
+        interval = Interval(bars[kind])
+        candles = make_candles(rng, bars[kind], first - first % bars[kind], 120)
+        age = 2 * interval if max_age is None else max_age
+        return Series(Beside("s", interval, PRICE_COLUMNS, True, age), candles)
+    if kind == "joined":
+        candles = make_candles(rng, MAIN, first, 150)
+        interval = Interval(6 * MAIN)
+        return Series(Beside("s", interval, PRICE_COLUMNS, True, 2 * interval), candles)
+    if kind == "irregular":
+        records = make_records(rng, int(rng.integers(1, 2 * MAIN)), None, 60, first)
+        return Series(Beside("s", None, ("value",), False, max_age, covers=MAIN), records)
+    grid = Interval(MAIN if kind == "regular" else 3 * MAIN)
+    records = make_records(rng, int(grid), grid, 60, first - first % grid)
+    return Series(Beside("s", grid, ("value",), False, max_age), records)
+
+
+class WeighedSum:
+    """The sum of the last rows, each weighed by how far back it lies; undefined where small."""
+
+    def __init__(self, column: str, lookback: int) -> None:
+        self.column, self.lookback = column, lookback
+
+    def __call__(self, rows: Rows) -> NDArray[np.float64]:
+        return self.compute(rows.columns[self.column])
+
+    def compute(self, column: NDArray[np.float64]) -> NDArray[np.float64]:
+        found = np.full(len(column), np.nan)
+        if len(column) >= self.lookback:
+            windows = np.lib.stride_tricks.sliding_window_view(column, self.lookback)
+            total = np.zeros(len(windows))
+            for back in range(self.lookback):  # in the same steps wherever the frame begins
+                total = total + windows[:, -1 - back] * (1 + back)
+            found[self.lookback - 1 :] = np.where(total % 1 < 0.1, np.nan, total)
+        return found
+
+
+def join(
+    series: Series, closes: NDArray[np.int64], lookback: int, clock: Clock | None = None
+) -> Joined:
+    column = "close" if series.beside.is_candles else "value"
+    clock = series.open(int(closes[-1])) if clock is None else clock
+    return join_feature(clock, closes, lookback, WeighedSum(column, lookback), (column,))
+
+
+def list_cases(seed: int) -> Iterator[tuple[Series, NDArray[np.int64], int]]:
+    rng = np.random.default_rng(seed)
+    for kind in KINDS:
+        yield make_series(kind, rng), MAIN * np.arange(130, 330), int(rng.integers(1, 6))
+
+
+@pytest.mark.parametrize("seed", range(60))  # 60 x 7 kinds x 24 = 10,080 cuts
+def test_a_bar_is_that_of_what_was_known_at_its_close_alone(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for series, closes, lookback in list_cases(seed):
+        clock = series.open(int(closes[-1]))
+        whole, rows = join(series, closes, lookback, clock), join_rows(clock, closes)
+        for at in rng.integers(0, len(closes), 24):
+            known = series.cut(int(closes[at]))
+            if known is None:
+                assert np.isnan(whole.values[at])
+                continue
+            clock = known.open(int(closes[at]))
+            alone = join(known, closes[at : at + 1], lookback, clock)
+            for ours, theirs in zip(whole, alone, strict=True):
+                np.testing.assert_array_equal(ours[at : at + 1], theirs)
+            row = join_rows(clock, closes[at : at + 1])
+            assert rows.some[at] == row.some[0]
+            if rows.some[at]:
+                assert rows.rows.time[at] == row.rows.time[0]
+                for name, values in row.rows.columns.items():
+                    np.testing.assert_array_equal(values, rows.rows.columns[name][at : at + 1])
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_it_does_not_matter_where_the_bars_are_cut(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    for series, closes, lookback in list_cases(seed):
+        clock = series.open(int(closes[-1]))
+        whole = join(series, closes, lookback, clock)
+        cuts = np.sort(rng.integers(1, len(closes), 3))
+        parts = [
+            join(series, part, lookback, clock) for part in np.split(closes, cuts) if len(part)
+        ]
+        for ours, theirs in zip(whole, zip(*parts, strict=True), strict=True):
+            np.testing.assert_array_equal(ours, np.concatenate(theirs))
+
+
+def find_by_hand(series: Series, close: int, lookback: int) -> tuple[float, int]:
+    """The value that enters a bar, and since when it is known, record by record."""
+    records, grid = series.content, series.beside.interval
+    assert isinstance(records, RecordSet)
+    columns = records.known_at, records.time, records["value"]
+    told = sorted(zip(*(column.tolist() for column in columns), strict=True))
+    if grid is None:
+        told = [each for each in told if np.isfinite(each[2])]
+    known: dict[int, float] = {}
+    best = (np.nan, 0)
+    for now in sorted({each[0] for each in told if each[0] <= close}):
+        new = {time: value for when, time, value in told if when == now}
+        known |= new
+        if grid is None:
+            events = sorted(known)[-lookback:]
+        else:
+            events = [max(known) - grid * back for back in range(lookback)][::-1]
+        if len(events) < lookback or events[0] < min(known) or max(new) < events[0]:
+            continue
+        values = np.array([known.get(event, np.nan) for event in events])
+        value = WeighedSum("value", lookback).compute(values)[-1]
+        if np.isfinite(value):
+            best = (float(value), now)
+    max_age = series.beside.max_age
+    return (np.nan, 0) if max_age is not None and close - best[1] > max_age else best
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_records_are_joined_as_by_hand(seed: int) -> None:
+    for series, closes, lookback in list_cases(seed):
+        if isinstance(series.content, RecordSet):
+            joined = join(series, closes, lookback)
+            for at in range(0, len(closes), 7):
+                value, known_at = find_by_hand(series, int(closes[at]), lookback)
+                assert (joined.values[at], joined.known_at[at]) == (
+                    pytest.approx(value, rel=1e-12, nan_ok=True),
+                    known_at,
+                )
+
+
+def record(time: list[int], known_at: list[int], values: list[float]) -> RecordSet:
+    return RecordSet(
+        {"time": np.array(time), "known_at": np.array(known_at), "value": np.array(values)}
+    )
+
+
+def test_nothing_is_known_before_the_first_record() -> None:
+    records = record([900], [1_000], [7.5])
+    series = Series(Beside("s", None, ("value",), False, None), records)
+    joined = join(series, np.array([600, 900, 1_200, 10**9]), 1)
+    np.testing.assert_array_equal(joined.values, [np.nan, np.nan, 7.5, 7.5])
+    np.testing.assert_array_equal(joined.known_at, [0, 0, 1_000, 1_000])
+    np.testing.assert_array_equal(joined.since, [NEVER, NEVER, 900, 900])
+
+
+def test_a_value_grows_too_old() -> None:
+    records = record([900], [900], [7.5])
+    series = Series(Beside("s", None, ("value",), False, 600), records)
+    joined = join(series, np.array([1_200, 1_500, 1_800]), 1)
+    np.testing.assert_array_equal(joined.values, [7.5, 7.5, np.nan])
+
+
+def test_a_record_of_long_ago_makes_nothing_newer() -> None:
+    time, known_at = [300, 600, 900], [4_000, 600, 900]
+    records = record(time, known_at, [1.0, 2.25, 3.0])
+    series = Series(Beside("s", None, ("value",), False, None), records)
+    joined = join(series, np.array([900, 4_200]), 2)
+    np.testing.assert_array_equal(joined.known_at, [900, 900])
+    np.testing.assert_array_equal(joined.values, [7.5, 7.5])
+
+
+def test_a_revision_of_the_row_before_changes_the_value() -> None:
+    time, known_at = [300, 300, 600], [300, 1_200, 600]
+    records = record(time, known_at, [1.25, 5.25, 3.0])
+    series = Series(Beside("s", None, ("value",), False, None), records)
+    joined = join(series, np.array([600, 900, 1_200]), 2)
+    np.testing.assert_array_equal(joined.values, [5.5, 5.5, 13.5])
