@@ -154,9 +154,9 @@ class BarClock(GridClock):
 
 
 class LongBarClock(BarClock):
-    """Bars joined from shorter ones: from those of them that are known once the long bar is over.
+    """Bars joined from shorter ones, as ``Candles.resample`` does: of those that there are.
 
-    A long bar of which all short ones are in an outage is in one too.
+    A long bar of which all short ones are absent is filled as these are, or in an outage too.
     """
 
     @cached_property
@@ -170,6 +170,8 @@ class LongBarClock(BarClock):
         skipped = (self.first - self.grid.first) // self.grid.interval
         short = super().read(skipped + low * each, skipped + high * each)
         known = np.isfinite(short.columns["close"]).reshape(-1, each)
+        present = known & (short.since == short.time).reshape(-1, each)
+        known = np.where(present.any(axis=1, keepdims=True), present, known)
         row = np.arange(len(known))
         begin, end = known.argmax(axis=1), each - 1 - known[:, ::-1].argmax(axis=1)
         some = known.any(axis=1)
