@@ -106,8 +106,10 @@ class BinanceKlines(RecordSource):
 
     @property
     def series(self) -> str:
-        """Product, market and kind: "BTCUSDT-um-mark"."""
-        return name_series(self.product, self.market, self.kind)
+        """Product, market, kind and interval: "BTCUSDT-um-mark-1h"."""
+        return name_series(
+            self.product, self.market, self.kind, format_interval(int(self.interval))
+        )
 
     @property
     def columns(self) -> tuple[str, ...]:
