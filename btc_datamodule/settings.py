@@ -21,7 +21,7 @@ from btc_datamodule.candles.timeline import (
     parse_instant,
     parse_interval,
 )
-from btc_datamodule.checks import check_whole_number, name_type
+from btc_datamodule.checks import check_choice, check_whole_number, name_type
 from btc_datamodule.covariates import Covariate, parse_covariates
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.origins import SampleShape
@@ -30,10 +30,10 @@ from btc_datamodule.evaluation.splits import END_OF_TIME, FractionSplit, Split
 from btc_datamodule.evaluation.targets import LogReturn, Target
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.layout import BAR_COLUMNS, FLAG
+from btc_datamodule.features.layout import BAR_COLUMNS, FLAG, MASKS, MaskOf
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import Undefined
-from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to_plain_function
+from btc_datamodule.plain import describe, repr_as_before
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
@@ -74,6 +74,7 @@ class Settings:
         max_fill: bars of each hole, from its first, that are filled.
         min_observed: least share of observed input bars.
         undefined: what becomes of bars that are known and that a feature has no value for.
+        mask: whether bars are observed as a whole, or each feature by itself.
         data_dir: folder of the HDF5 files, absolute: a process may change its folder later.
         covariates: the series beside the candles.
 
@@ -99,6 +100,7 @@ class Settings:
     max_fill: int
     min_observed: float
     undefined: Undefined
+    mask: MaskOf
     data_dir: Path
     covariates: tuple[Covariate, ...] = ()
 
@@ -118,6 +120,7 @@ class Settings:
         check_choice("scaling", self.scaling, SCALINGS)
         check_choice("target_scaling", self.target_scaling, ("train", "robust", "none"))
         check_choice("undefined", self.undefined, get_args(Undefined))
+        check_choice("mask", self.mask, MASKS)
         if self.undefined == "flag" and FLAG in [feature.name for feature in self.features]:
             raise ConfigError(
                 f"a feature is named {FLAG!r}, as the column that `undefined: flag` adds is: give "
@@ -157,7 +160,7 @@ class Settings:
         if not isinstance(given["data_dir"], str | Path):
             raise ConfigError(f"data_dir is {given['data_dir']!r}: name a folder")
         horizon, eval_stride = given["horizon"], given["eval_stride"]
-        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "undefined")
+        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "mask")
         return cls(
             **objects,
             interval=interval,
@@ -170,6 +173,7 @@ class Settings:
             eval_stride=horizon if eval_stride is None else eval_stride,
             max_fill=given["max_fill"],
             min_observed=given["min_observed"],
+            undefined=given["undefined"],
             data_dir=Path(given["data_dir"]).expanduser().absolute(),
             covariates=covariates,
             **{name: given[name] for name in alike},
@@ -260,7 +264,8 @@ class Settings:
         beside = tuple(
             each.to_stored(self.data_dir, self.candle_path) for each in self.named_covariates
         )
-        return Recipe(self.features, self.max_fill, span, self.undefined == "flag", beside=beside)
+        flag = self.undefined == "flag"
+        return Recipe(self.features, self.max_fill, span, flag, self.mask, beside)
 
     def read_candle_header(self) -> Header:
         """What the candle file says of itself.
@@ -299,6 +304,7 @@ class Settings:
             "target_scaling": self.target_scaling,
             "undefined": "drop" if self.undefined == "fail" else self.undefined,
             "covariates": [str(covariate) for covariate in self.named_covariates],
+            "mask": self.mask,
         }
 
     def check_same(self, kept: Mapping[str, Any], where: str) -> None:
@@ -353,62 +359,6 @@ class Settings:
             )
 
 
-def check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None:
-    """Raise ``ConfigError`` unless an argument is one of ``choices``."""
-    if value not in choices:
-        offered = ", ".join(map(str, choices))
-        raise ConfigError(f"{name} is {value!r}: choose one of {offered}")
-
-
-def check_options(given: Mapping[str, Any]) -> None:
-    """Raise ``ConfigError`` for the first argument of the loaders that is wrong on the face of it.
-
-    Args:
-        given: the arguments of a ``BTCDataModule``, by name.
-    """
-    check_whole_number("batch_size", given["batch_size"], 1)
-    check_whole_number("num_workers", given["num_workers"], 0)
-    check_whole_number("seed", given["seed"])
-    check_choice("shuffle", given["shuffle"], ("full", "block", "none"))
-    check_choice("gather", given["gather"], ("host", "device"))
-    transform = given["transform"]
-    if transform is not None and not callable(transform):
-        raise ConfigError(
-            f"transform is {transform!r:.80}: give a function itself, from Batch to Batch; its "
-            "import path as a text is for YAML and the command line"
-        )
-    check_choice("start_method", given["start_method"], (None, "fork", "spawn", "forkserver"))
-    if given["refresh"] and given["offline"]:
-        raise ConfigError(
-            "refresh asks the source for everything, and offline asks it for nothing: leave one out"
-        )
-
-
-def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
-    """What of the arguments of a ``BTCDataModule`` will not do as it says, a sentence each."""
-    doubts = [
-        f"{name} is {settings.comparable[name]}: a checkpoint cannot tell what is unknown there "
-        f"from another, and goes on with it unchecked. Make {name} of numbers, texts, arrays "
-        "and named functions alone"
-        for name in ("target", "split")
-        if UNKNOWN in settings.comparable[name]
-    ]
-    if settings.target.is_label and settings.target_scaling != "none":
-        doubts.append(
-            f"`target_scaling: {settings.target_scaling}` leaves the labels of target "
-            f"{settings.target!r} as they are: leave it out"
-        )
-    unused = [each.name for each in settings.covariates if each not in settings.named_covariates]
-    if unused:
-        doubts.append(
-            f"no feature names {', '.join(unused)}: add one such as '{unused[0]}.close' to "
-            "`features`, or take it out of `covariates`"
-        )
-    if given["gather"] == "device" and settings.scaling == "window":
-        doubts.append("with `scaling: window` windows are gathered on the host")
-    return doubts
-
-
 _DATE = re.compile(r"datetime\.date\((\d+), (\d+), (\d+)\)")
 
 
@@ -433,11 +383,3 @@ def _choose_object(name: str, given: Any) -> Any:
     else:
         right = f"it must be an object such as {default.__name__}()"
     raise ConfigError(f"{name} is {what}: {right}")
-
-
-def list_hyperparameters(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The arguments of a datamodule in plain values, which ``weights_only=True`` loads again."""
-    objects = {name: getattr(settings, name) for name in KINDS}
-    arguments = {name: to_plain(value) for name, value in {**given, **objects}.items()}
-    arguments["transform"] = to_plain_function(given["transform"])
-    return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}
