@@ -204,7 +204,7 @@ class Settings:
     @property
     def n_features(self) -> int:
         """F, the last axis of ``Batch.x``."""
-        return len(self.recipe.columns)
+        return len(self.features) + (self.undefined == "flag")
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -282,6 +282,10 @@ class Settings:
         header = read_header(path)
         check_series(path, header, self.source.name, self.stored_source.series, self.interval)
         return header
+
+    def read_covariate_header(self, covariate: Covariate) -> Header:
+        """What the file of a covariate says of itself; see ``Covariate.read_header``."""
+        return covariate.read_header(self.data_dir, self.candle_path)
 
     @cached_property
     def comparable(self) -> dict[str, Any]:
