@@ -204,7 +204,7 @@ class Settings:
     @property
     def n_features(self) -> int:
         """F, the last axis of ``Batch.x``."""
-        return len(self.recipe.columns)
+        return len(self.features) + (self.undefined == "flag")
 
     @property
     def target_shape(self) -> tuple[int, ...]:

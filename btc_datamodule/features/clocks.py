@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import OPTIONAL, PRICES
 from btc_datamodule.candles.timeline import Interval, ceil_to
-from btc_datamodule.errors import ConfigError
+from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.locating import is_there
 from btc_datamodule.store.record_file import RecordReader
 
 
@@ -61,7 +62,17 @@ class StoredBeside:
     max_fill: int
 
     def read_digest(self) -> str:
-        """The digest of its file."""
+        """The digest of its file.
+
+        Raises:
+            NotPreparedError: if it is not there.
+            StoreError: if it is damaged.
+        """
+        if not is_there(self.path):
+            raise NotPreparedError(
+                f"covariate {self.beside.name!r}: {self.path} does not exist: run `btc-datamodule "
+                "prepare`, or prepare_data(), first"
+            )
         with self.open_reader() as reader:
             digest: str = reader.header.digest
         return digest

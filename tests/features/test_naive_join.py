@@ -5,8 +5,6 @@ records. Merged on when each value became known it agrees with the feature file 
 month; merged on labels, as is often done, it has values that nobody knew yet.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
