@@ -3,6 +3,7 @@
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -24,7 +25,10 @@ FOLDER = TemporaryDirectory()
 
 @cache
 def make(
-    split: Split, embargo: int = 0, context: str = "allow", mask: str = "bar"
+    split: Split,
+    embargo: int = 0,
+    context: Literal["allow", "strict"] = "allow",
+    mask: Literal["bar", "feature"] = "bar",
 ) -> BTCDataModule:
     made = BTCDataModule(
         Simulator(seed=5, outages_per_year=60),
@@ -68,7 +72,7 @@ SPLITS = [
 @pytest.mark.parametrize("embargo", [0, 30])
 @pytest.mark.parametrize("mask", ["bar", "feature"])
 def test_no_train_sample_has_anything_of_a_covariate_from_before_its_wall(
-    split: Split, embargo: int, mask: str
+    split: Split, embargo: int, mask: Literal["bar", "feature"]
 ) -> None:
     dm = make(split, embargo, mask=mask)
     table, reach = dm.table, np.array(dm.table.reach)
