@@ -29,7 +29,8 @@ def records_of(*rows: Row, name: str = "rate") -> RecordSet:
     rows = tuple(sorted(rows, key=lambda row: row[:2]))
     time = np.array([T0 + HOUR * row[0] for row in rows], dtype=np.int64)
     delay = np.array([HOUR * row[1] for row in rows], dtype=np.int64)
-    return RecordSet({"time": time, "known_at": time + delay, name: [row[2] for row in rows]})
+    values = np.array([row[2] for row in rows], dtype=np.float64)
+    return RecordSet({"time": time, "known_at": time + delay, name: values})
 
 
 def rows_of(records: RecordSet, name: str = "rate") -> list[Row]:
@@ -57,8 +58,9 @@ def digest_of(*parts: RecordSet, interval: int = 0, values: tuple[str, ...] = ("
     ],
 )
 def test_what_is_no_record_is_refused(columns: dict[str, Any], problem: str) -> None:
+    given: dict[str, Any] = {"time": [5, 5], "known_at": [5, 6], "rate": [0.0, 1.0]}
     with pytest.raises(RecordError, match=problem):
-        RecordSet({"time": [5, 5], "known_at": [5, 6], "rate": [0.0, 1.0], **columns})
+        RecordSet(given | columns)
 
 
 def test_a_revision_is_another_record_of_the_same_time() -> None:
