@@ -92,7 +92,8 @@ def merge(dm: BTCDataModule, right: pd.DataFrame, on: str, instant: int) -> np.n
     opens = table.first + table.interval * np.arange(table.rows)
     left = pd.DataFrame({"when": opens + instant})
     merged = pd.merge_asof(left, right.sort_values(on), left_on="when", right_on=on)
-    return merged["value"].to_numpy()
+    values: np.ndarray = merged["value"].to_numpy()
+    return values
 
 
 @pytest.mark.parametrize("name", FEATURES)
