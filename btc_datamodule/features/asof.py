@@ -122,7 +122,7 @@ def _compute_states(
         low = max(0, clock.count_known(start) - 1)
         early, high = max(0, low - lookback + 1), clock.count_known(end)
         rows = clock.read(early, max(early, high))
-        values = compute(rows)
+        values = np.array(compute(rows))  # which polars may give read-only
         values[: max(0, lookback - 1 - early)] = np.nan
         begin = np.maximum(np.arange(len(values)) - lookback + 1, 0)
         own = slice(low - early, None)
