@@ -47,7 +47,8 @@ def measure(make: Callable[[], BTCDataModule]) -> dict[str, float]:
     took = {"setup": spend(dm.setup)}
     batches = iter(dm.train_dataloader())
     took["first"] = spend(lambda: next(batches))
-    took["batch"] = spend(lambda: [next(batches) for _ in range(BATCHES)]) / BATCHES
+    count = min(BATCHES, len(dm.train_dataloader()) - 1)
+    took["batch"] = spend(lambda: [next(batches) for _ in range(count)]) / count
     dm = make()
     dm.setup()
     loader = dm.train_dataloader()

@@ -122,7 +122,7 @@ def index(rows: int, batches: int) -> None:
     """The windows of a table that nobody made, and the order of some batches of them."""
     import numpy as np
 
-    from btc_datamodule.evaluation.origins import Origins, SampleShape, find_origins
+    from btc_datamodule.evaluation.origins import Origins, SampleShape, Unseen, find_origins
     from btc_datamodule.windows.sampler import WindowSampler
 
     starts = np.sort(np.random.default_rng(0).choice(rows // 1000, OUTAGES, replace=True)) * 1000
@@ -136,8 +136,7 @@ def index(rows: int, batches: int) -> None:
         min_observed=1.0,
         holes=outages,
         outages=outages,
-        unobserved=outages,
-        undefined=outages[:0],
+        unseen=[Unseen(outages, outages[:0])],
     )
     origins = Origins.of(found.runs, 1)
     sampler = WindowSampler(len(origins), BATCH, shuffle="full", drop_last=True)

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from btc_datamodule.sources.binance.source import BinanceArchive
     from btc_datamodule.sources.ccxt.source import Ccxt
     from btc_datamodule.sources.coinbase import Coinbase
+    from btc_datamodule.sources.files.records import Records
     from btc_datamodule.sources.files.source import CandleFile
     from btc_datamodule.sources.records import RecordBlock, RecordSource
     from btc_datamodule.sources.resampled import Resampled
@@ -87,6 +88,7 @@ _MODULES = {
     "sources.binance.source": ("BinanceArchive",),
     "sources.ccxt.source": ("Ccxt",),
     "sources.coinbase": ("Coinbase",),
+    "sources.files.records": ("Records",),
     "sources.files.source": ("CandleFile",),
     "sources.records": ("RecordBlock", "RecordSource"),
     "sources.resampled": ("Resampled",),
@@ -125,6 +127,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "Ccxt",
     "CandleFile",
     "Resampled",
+    "Records",
     "RecordSource",
     "SimulatedFunding",
     "SimulatedOpenInterest",

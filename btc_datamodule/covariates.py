@@ -14,10 +14,9 @@ from btc_datamodule.candles.series import COLUMNS
 from btc_datamodule.candles.timeline import Interval, format_interval, parse_interval
 from btc_datamodule.checks import name_type, unwrap
 from btc_datamodule.errors import ConfigError, SourceError
-from btc_datamodule.features.beside import Beside
+from btc_datamodule.features.beside import Beside, check_series_name
 from btc_datamodule.features.clocks import StoredBeside
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.beside import check_series_name
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled

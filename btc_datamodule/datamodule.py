@@ -25,6 +25,7 @@ from btc_datamodule.evaluation.scaling import Scaling
 from btc_datamodule.evaluation.splits import STAGES, Split, Stage
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
+from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.preparing import SIMULATES, prepare
 from btc_datamodule.public import public
@@ -104,6 +105,9 @@ class BTCDataModule(Arguments):
         max_age: how old a value of a covariate may be to stand for the present, such as
             {funding: 8h}, by its name; none there for never too old. By default twice the interval
             of the series, and never of records without one.
+        mask: what ``Batch.observed`` tells of: bar (a bar counts as observed if all of its features
+            do) or feature (each does by itself, and of each at least ``min_observed`` of the input
+            bars must).
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -145,6 +149,7 @@ class BTCDataModule(Arguments):
         offline: bool = False,
         covariates: dict[str, Source | RecordSource | Resampled] | None = None,
         max_age: dict[str, str | None] | None = None,
+        mask: MaskOf = "bar",
     ) -> None:
         given = locals()
         super().__init__()

@@ -30,7 +30,7 @@ from btc_datamodule.evaluation.splits import END_OF_TIME, FractionSplit, Split
 from btc_datamodule.evaluation.targets import LogReturn, Target
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.layout import BAR_COLUMNS, FLAG
+from btc_datamodule.features.layout import BAR_COLUMNS, FLAG, MASKS, MaskOf
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to_plain_function
@@ -74,6 +74,7 @@ class Settings:
         max_fill: bars of each hole, from its first, that are filled.
         min_observed: least share of observed input bars.
         undefined: what becomes of bars that are known and that a feature has no value for.
+        mask: whether bars are observed as a whole, or each feature by itself.
         data_dir: folder of the HDF5 files, absolute: a process may change its folder later.
         covariates: the series beside the candles.
 
@@ -99,6 +100,7 @@ class Settings:
     max_fill: int
     min_observed: float
     undefined: Undefined
+    mask: MaskOf
     data_dir: Path
     covariates: tuple[Covariate, ...] = ()
 
@@ -118,6 +120,7 @@ class Settings:
         check_choice("scaling", self.scaling, SCALINGS)
         check_choice("target_scaling", self.target_scaling, ("train", "robust", "none"))
         check_choice("undefined", self.undefined, get_args(Undefined))
+        check_choice("mask", self.mask, MASKS)
         if self.undefined == "flag" and FLAG in [feature.name for feature in self.features]:
             raise ConfigError(
                 f"a feature is named {FLAG!r}, as the column that `undefined: flag` adds is: give "
@@ -157,7 +160,7 @@ class Settings:
         if not isinstance(given["data_dir"], str | Path):
             raise ConfigError(f"data_dir is {given['data_dir']!r}: name a folder")
         horizon, eval_stride = given["horizon"], given["eval_stride"]
-        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "undefined")
+        alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "mask")
         return cls(
             **objects,
             interval=interval,
@@ -170,6 +173,7 @@ class Settings:
             eval_stride=horizon if eval_stride is None else eval_stride,
             max_fill=given["max_fill"],
             min_observed=given["min_observed"],
+            undefined=given["undefined"],
             data_dir=Path(given["data_dir"]).expanduser().absolute(),
             covariates=covariates,
             **{name: given[name] for name in alike},
@@ -260,7 +264,8 @@ class Settings:
         beside = tuple(
             each.to_stored(self.data_dir, self.candle_path) for each in self.named_covariates
         )
-        return Recipe(self.features, self.max_fill, span, self.undefined == "flag", beside=beside)
+        flag = self.undefined == "flag"
+        return Recipe(self.features, self.max_fill, span, flag, self.mask, beside)
 
     def read_candle_header(self) -> Header:
         """What the candle file says of itself.
@@ -299,6 +304,7 @@ class Settings:
             "target_scaling": self.target_scaling,
             "undefined": "drop" if self.undefined == "fail" else self.undefined,
             "covariates": [str(covariate) for covariate in self.named_covariates],
+            "mask": self.mask,
         }
 
     def check_same(self, kept: Mapping[str, Any], where: str) -> None:
@@ -403,6 +409,11 @@ def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
         doubts.append(
             f"no feature names {', '.join(unused)}: add one such as '{unused[0]}.close' to "
             "`features`, or take it out of `covariates`"
+        )
+    if settings.mask == "feature" and settings.min_observed == 1:
+        doubts.append(
+            "`mask: feature` with `min_observed: 1.0` gives the windows in which all features are "
+            "observed: lower `min_observed` for those in which some are not"
         )
     if given["gather"] == "device" and settings.scaling == "window":
         doubts.append("with `scaling: window` windows are gathered on the host")

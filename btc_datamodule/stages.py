@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import count_rows, subtract_runs
+from btc_datamodule.candles.runs import count_rows
+from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.candles.timeline import format_instant, format_interval, parse_instant
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
@@ -31,10 +32,10 @@ from btc_datamodule.evaluation.origins import (
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.evaluation.targets import check_prices
+from btc_datamodule.evaluation.unseen import find_unseen
 from btc_datamodule.evaluation.walls import find_crossing, find_embargo, find_train_runs, find_wall
-from btc_datamodule.features.cells import unite_cells
 from btc_datamodule.features.table import Table, locate_table
-from btc_datamodule.features.undefined import find_void, tell_undefined
+from btc_datamodule.features.undefined import find_features, find_void, tell_undefined
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
 
@@ -216,8 +217,13 @@ class Stages:
         """Raise ``ConfigError`` if a feature has no value in any bar, or none where it must."""
         void = find_void(self.table)
         if void:
+            columns = self.settings.read_candle_header().columns
+            lacking = ", ".join(name for name in OPTIONAL if name not in columns)
+            holes = "" if {*void} <= {*find_features(self.table)} else ", or raise `max_fill`"
             raise ConfigError(
-                f"{', '.join(void)} has no value in any bar: mend it, or take it out of `features`"
+                f"{', '.join(void)} has no value in any bar"
+                f"{lacking and f' (the candles have no {lacking})'}: mend it, or take it out of "
+                f"`features`{holes}"
             )
         if self.settings.undefined == "fail" and len(self.table.undefined):
             raise ConfigError(f"features have no value {tell_undefined(self.table)}")
@@ -350,14 +356,11 @@ def count_origins(
     """
     train = stage == "train"
     walled = train or settings.context == "strict"
-    unobserved, undefined = table.unobserved, unite_cells(table.undefined)
-    if ignore_undefined:
-        unobserved = subtract_runs(unobserved, undefined)
+    unseen = find_unseen(table, ignore_undefined=ignore_undefined)
     found = []
     for span in fold.spans(stage):
         wall = find_wall(table, span) if walled else 0
         embargo = find_embargo(table, fold, span, settings.embargo) if train else 0
-        crossing = find_crossing(table, max(wall, embargo), table.find_row(span[1]))
         found.append(
             find_origins(
                 settings.shape,
@@ -367,12 +370,12 @@ def count_origins(
                 min_observed=settings.min_observed,
                 holes=table.holes,
                 outages=table.outages,
-                unobserved=unobserved,
-                undefined=undefined,
+                unseen=unseen,
+                by_feature=table.mask == "feature",
                 purge=settings.purge if stage in ("train", "val") else 0,
                 wall=wall,
                 embargo=embargo,
-                crossing=crossing,
+                crossing=find_crossing(table, max(wall, embargo), table.find_row(span[1])),
                 need_target=stage != "predict",
             )
         )

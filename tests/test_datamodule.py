@@ -220,7 +220,7 @@ def test_a_checkpoint_is_plain_and_gives_back_spans_and_statistics(tmp_path: Pat
     assert state["BTCDataModule"] == dm.state_dict()
     assert state["datamodule_hyper_parameters"]["source"] == {
         "class_path": "btc_datamodule.Simulator",
-        "init_args": {"seed": 1, "no_trade": 0.0, "outages_per_year": 50.0},
+        "init_args": {"seed": 1, "no_trade": 0.0, "outages_per_year": 50.0, "coin": "BTC"},
     }
 
     again = datamodule(tmp_path)

@@ -115,7 +115,8 @@ def _compare_windows(clean: Twin, twin: Twin, stage: Stage, *, exact: bool) -> i
 def _sample_windows(twin: Twin, stage: Stage) -> Iterator[Arrays]:
     """Batches of a stage's loader, ``WINDOW_BYTES`` of them, then the windows at ends of runs."""
     windows, settings = twin.stages.windows(stage), twin.stages.settings
-    size = settings.shape.lookback * (4 * settings.n_features + 1) + 8
+    seen = 1 if settings.mask == "bar" else settings.n_features
+    size = settings.shape.lookback * (4 * settings.n_features + seen) + 8
     batch = twin.server.batch_size
     most = max(1, WINDOW_BYTES // (batch * size))
     yield from (handed.arrays for handed in islice(twin.hand_batches(stage), most))

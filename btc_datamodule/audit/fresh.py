@@ -79,9 +79,11 @@ def _check_values(
     """Whether a feature gave the stored values and opened nothing; at how many rows."""
     if "failed" in told:
         raise LeakError(f"{feature.name} fails in a fresh process: {told['failed']}")
-    column = used.table.x[:, used.table.features.index(feature.name)]
+    number = used.table.features.index(feature.name)
+    column, seen = used.table.x[:, number], used.table.observed
+    seen = seen if seen.ndim == 1 else seen[:, number]
     stored, values = column[rows].astype(np.float64), np.array(told["values"], dtype=np.float64)
-    known = (used.table.observed[rows] == 1) & np.isfinite(stored)
+    known = (seen[rows] == 1) & np.isfinite(stored)
     allowed = TOLERATED * measure_spread(column[:SPREAD_ROWS])
     bad = np.flatnonzero(known & ~np.isclose(values, stored, TOLERATED, allowed))
     if len(bad):

@@ -5,6 +5,7 @@ A check looks at a ``Piece`` or at ``Stages``, gives back counts of what it look
 """
 
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,7 +155,8 @@ def _list_allowed(piece: Piece, stage: Stage) -> list[Mask]:
     if stage != "predict":
         first = np.minimum(first, target - shape.reference_bars)
     unknown = np.append(0, np.cumsum(np.isnan(table.bars("close"))))
-    unseen = np.append(0, np.cumsum(table.observed == 0))
+    absent = table.observed.reshape(table.rows, -1) == 0  # in one column, or of each feature
+    unseen = np.pad(np.cumsum(absent, axis=0), ((1, 0), (0, 0)))
     each = []
     for (start, end), wall in zip(piece.fold.spans(stage), walls, strict=True):
         low, high = table.find_row(start), table.find_row(end)
@@ -166,9 +168,11 @@ def _list_allowed(piece: Piece, stage: Stage) -> list[Mask]:
             latest = min(high, table.rows) - (settings.purge if stage != "test" else 0)
             allowed &= target + shape.horizon <= latest
         at = np.flatnonzero(allowed)
-        fine = piece.present[at] & (table.observed[at] == 1)
-        absent = unseen[at + 1] - unseen[at - shape.lookback + 1]
-        fine &= absent <= (1 - settings.min_observed) * shape.lookback + 1e-9
+        fine = piece.present[at]
+        if settings.mask == "bar":
+            fine &= ~absent[at, 0]
+        most = (unseen[at + 1] - unseen[at - shape.lookback + 1]).max(axis=1)
+        fine &= most <= (1 - settings.min_observed) * shape.lookback + 1e-9
         if stage != "predict":
             ends = target[at] + shape.horizon
             fine &= unknown[ends] == unknown[target[at] - shape.reference_bars]
@@ -185,13 +189,10 @@ def check_statistics(stages: Stages) -> Counter[str]:
     for first, (_, end) in spans:
         high = max(0, min(table.find_row(end), table.rows) - settings.purge)
         rows[first + table.warm_up : high] = True
-    rows &= table.observed == 1
-    if settings.recipe.flag:
-        rows &= table.x[:, -1] == 0
-    columns = [table.x[rows, column] for column in range(settings.n_features)]
+    columns = list(_list_counted(stages, rows))
     due = _compute_statistics(settings.scaling, columns)
     compare_statistics("scaler", stages.fitted.scaler, due, 1e-7)
-    count = Counter(rows=int(rows.sum()))
+    count = Counter(rows=max(map(len, columns)))
     target, method = settings.target, settings.target_scaling
     if target.is_label:  # which is scaled only if a checkpoint of 0.1 has it so
         method = stages.fitted.target_scaler.method
@@ -210,6 +211,18 @@ def check_statistics(stages: Stages) -> Counter[str]:
         compare_statistics("target_scaler", stages.fitted.target_scaler, due, 1e-7)
         count["targets"] += len(train)
     return count
+
+
+def _list_counted(stages: Stages, rows: Mask) -> Iterator[NDArray[np.float32]]:
+    """The values of each column that its statistics are of, among the rows of train."""
+    settings, table = stages.settings, stages.table
+    of_bars, last = settings.mask == "bar", settings.n_features - 1
+    for column in range(settings.n_features):
+        counts = rows & ((table.observed if of_bars else table.observed[:, column]) == 1)
+        if settings.recipe.flag and (of_bars or column == last):
+            counts &= table.x[:, -1] == 0
+        values = table.x[counts, column]
+        yield values[~np.isnan(values)]
 
 
 def _compute_statistics(method: Scaling, columns: list[NDArray[np.float32]]) -> Scaler:

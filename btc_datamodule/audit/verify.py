@@ -6,17 +6,18 @@ found; an empty list means that nothing is wrong.
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from btc_datamodule.candles.series import Candles, ContentDigest
 from btc_datamodule.candles.timeline import format_instant, unite
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.layout import DTYPES
 from btc_datamodule.features.table import Table, is_outdated, locate_table
 from btc_datamodule.progress import show_step
-from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.forms import CANDLES, RECORDS, Content, Form
+from btc_datamodule.store.record_file import RecordHeader
 
 
 def verify_series(candle_path: Path) -> list[str]:
@@ -35,28 +36,49 @@ def verify_candles(path: Path) -> list[str]:
     on the grid, in order, each once), the number of rows, the content digest, and that every
     candle lies in a span that was asked for.
     """
+    return _verify(path, CANDLES)
+
+
+def verify_records(path: Path) -> list[str]:
+    """What is wrong with a file of records.
+
+    Checked is what is of candles, the contract being that of records: each known at its time or
+    later, in order, each once; and that none was known later than the file says at most.
+    """
+    return _verify(path, RECORDS)
+
+
+def _verify(path: Path, form: Form) -> list[str]:
     problems: list[str] = []
+    content = f"{form.content}s"
     try:
-        with CandleReader(path) as reader:
+        with form.open(path) as reader:
             header = reader.header
-            digest = ContentDigest(header.interval)
+            digest = form.make_digest(header)
             covered = unite(header.covered)
             starts, ends = np.array(covered, dtype=np.int64).reshape(-1, 2).T
-            outside, last = 0, None
-            for chunk in _show_chunks(reader):
-                times = chunk.open_time
-                if last is not None and int(times[0]) <= last:
+            outside, longest, last = 0, 0, None
+            for chunk in _show_chunks(reader, form):
+                keys = form.get_keys(chunk)
+                times, known_at = keys[0], keys[-1]
+                if last is not None and tuple(int(key[0]) for key in keys) <= last:
                     problems.append(
-                        f"{path}: candles are out of order at "
+                        f"{path}: {content} are out of order at "
                         f"{format_instant(int(times[0]))}: {advise_repair(path)}"
                     )
                 digest.update(chunk)
-                last = int(times[-1])
+                last = tuple(int(key[-1]) for key in keys)
+                longest = max(longest, int((known_at - times).max()))
                 begun, ended = (np.searchsorted(edges, times, "right") for edges in (starts, ends))
                 outside += int((begun == ended).sum())
             if digest.hexdigest() != header.digest:
                 problems.append(
-                    f"{path}: the candles are not those that were written: {advise_repair(path)}"
+                    f"{path}: the {content} are not those that were written: {advise_repair(path)}"
+                )
+            if isinstance(header, RecordHeader) and header.longest_delay != longest:
+                problems.append(
+                    f"{path}: {content} were known up to {longest} seconds after their time, not "
+                    f"up to {header.longest_delay} as it says: {advise_repair(path)}"
                 )
             if list(header.covered) != covered:
                 problems.append(
@@ -64,7 +86,7 @@ def verify_candles(path: Path) -> list[str]:
                 )
             if outside:
                 problems.append(
-                    f"{path}: {outside} candles lie outside the spans asked for: "
+                    f"{path}: {outside} {content} lie outside the spans asked for: "
                     f"{advise_repair(path)}"
                 )
     except StoreError as error:
@@ -72,9 +94,9 @@ def verify_candles(path: Path) -> list[str]:
     return problems
 
 
-def _show_chunks(reader: CandleReader) -> Iterator[Candles]:
-    """The chunks of a candle file, with a bar of how many are checked."""
-    with show_step(f"checking {reader.path.name}", reader.header.rows, " bars") as step:
+def _show_chunks(reader: Any, form: Form) -> Iterator[Content]:
+    """The chunks of a file, with a bar of how many rows are checked."""
+    with show_step(f"checking {reader.path.name}", reader.header.rows, f" {form.row}s") as step:
         for chunk in reader.chunks():
             yield chunk
             step.advance(len(chunk))

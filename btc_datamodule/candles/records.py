@@ -135,6 +135,12 @@ def make_empty(values: Sequence[str]) -> RecordSet:
     return trust(instants | {name: np.zeros(0) for name in values})
 
 
+def is_column_name(name: str) -> bool:
+    """Whether values can be called so: the name is that of a dataset in a file, too."""
+    plain = name.isprintable() and name.strip() == name and "/" not in name
+    return plain and name not in ("", ".", *INSTANTS)
+
+
 def check_grid(records: RecordSet, interval: int, where: str) -> None:
     """Raise ``RecordError`` for the first record that is not one of an interval.
 

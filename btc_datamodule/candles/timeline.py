@@ -29,6 +29,10 @@ PLAUSIBLE: Span = (1_230_768_000, 4_102_444_800)
 """Epoch seconds that a number given as an instant may be: 2009, before which there was no Bitcoin,
 to 2100."""
 
+TIMES: Span = (-2_208_988_800, 7_258_118_400)
+"""Instants that stored rows may be of, 1900 to 2200: two of them a billion years apart would be a
+grid without end."""
+
 WEEK = 7 * 86_400
 MONDAY = 4 * 86_400
 """Epoch seconds of the first Monday."""

@@ -22,7 +22,7 @@ from btc_datamodule.filters import is_filter_available, load_plugins
 if TYPE_CHECKING:
     import h5py
 
-CHUNK_BYTES = 1 << 19
+CHUNK_BYTES = 1 << 20
 """Of a chunk at most, unpacked: gzip makes a thousand bytes of one, and a chunk is read whole."""
 
 SMALL_BYTES = 1 << 26

@@ -17,6 +17,10 @@ holds:
     undefined  a feature has no value at the origin though all of its bars are known, or with
                the rows in which that is so, less than ``min_observed`` of the inputs are observed
 
+Where features are observed each by itself (``mask: feature``), ``min_observed`` is the least share
+of input rows in which each of them is: an origin has a candle, and no feature needs to be observed
+there that is so often enough before.
+
 Of these only ``target`` depends on what comes after the origin, apart from where the span ends. A
 filled row is no origin: of samples at the third row of a hole with ``max_fill`` 3 those would be
 left whose next bar trades, as the fourth row cannot be measured, and that could be forecast from
@@ -26,6 +30,7 @@ Eligible origins are runs: memory and time grow with the number of holes, not wi
 history. All functions are pure.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -149,6 +154,19 @@ class Dropped(NamedTuple):
     undefined: int
 
 
+class Unseen(NamedTuple):
+    """Rows that are not observed as input: of all features together, or of one.
+
+    Attributes:
+        unobserved: runs of them.
+        undefined: runs of rows in which it is a feature that has no value, sorted by start; they
+            may overlap, and reach beyond ``unobserved``.
+    """
+
+    unobserved: Runs
+    undefined: Runs
+
+
 @dataclass(frozen=True, eq=False)
 class FoundOrigins:
     """What became of the candidates of a span: the runs of eligible origins, and the others."""
@@ -167,8 +185,8 @@ def find_origins(
     min_observed: float,
     holes: Runs,
     outages: Runs,
-    unobserved: Runs,
-    undefined: Runs,
+    unseen: Sequence[Unseen],
+    by_feature: bool = False,
     purge: int = 0,
     wall: int = 0,
     embargo: int = 0,
@@ -185,9 +203,8 @@ def find_origins(
         min_observed: least share of observed input rows.
         holes: runs of rows without a candle.
         outages: runs of rows whose bar is not known.
-        unobserved: runs of rows not observed as input.
-        undefined: those in which it is a feature that has no value, sorted by start; they may
-            overlap, and reach beyond ``unobserved``.
+        unseen: rows that are not observed as input, one item of all features, or one of each.
+        by_feature: whether it is one of each; the origin itself need not be observed then.
         purge: bars to leave out before the end of the span.
         wall: first row that a sample may be made of.
         embargo: likewise, once the embargo is over.
@@ -217,18 +234,25 @@ def find_origins(
         shift = np.array([lead + shape.horizon - 1, lead - shape.reference_bars])
         runs = subtract_runs(runs, outages - shift)
     counts.append(count_rows(runs))
-    unknown = subtract_runs(unobserved, undefined)
-    runs = subtract_runs(subtract_runs(runs, unknown), holes)
-    counts.append(count_rows(runs))
+    unknown = [subtract_runs(*each) for each in unseen]
+    unobserved = [each.unobserved for each in unseen]
     allowed = int(np.floor((1 - min_observed) * shape.lookback + 1e-9))
-    runs = subtract_runs(runs, find_sparse_origins(unknown, shape.lookback, allowed))
+    runs = _subtract_all(subtract_runs(runs, holes), [] if by_feature else unknown)
     counts.append(count_rows(runs))
-    runs = subtract_runs(runs, unobserved)
-    runs = subtract_runs(runs, find_sparse_origins(unobserved, shape.lookback, allowed))
+    runs = _subtract_all(runs, [find_sparse_origins(u, shape.lookback, allowed) for u in unknown])
+    counts.append(count_rows(runs))
+    sparse = [find_sparse_origins(each, shape.lookback, allowed) for each in unobserved]
+    runs = _subtract_all(runs, sparse if by_feature else sparse + unobserved)
     counts.append(count_rows(runs))
     dropped = Dropped(*(-np.diff(counts)).tolist())
     moved = dropped._replace(history=dropped.history + crossed, target=dropped.target - crossed)
     return FoundOrigins(runs, counts[0], moved)
+
+
+def _subtract_all(runs: Runs, taken: Sequence[Runs]) -> Runs:
+    for each in taken:
+        runs = subtract_runs(runs, each)
+    return runs
 
 
 def space_runs(runs: Runs, stride: int) -> Runs:

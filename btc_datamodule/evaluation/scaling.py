@@ -1,15 +1,16 @@
 """Scaling: statistics of the train rows, applied to batches.
 
-Statistics are fitted on observed train rows in float64, in chunks: the mean and the variance from
-the ``Moments`` of chunks, which the feature file has at hand; quartiles exactly, by counting the
-bits of float32 values in two passes. They are plain numbers and travel in checkpoints.
+Statistics are fitted on what is observed of the train rows, feature by feature, in float64, in
+chunks: the mean and the variance from the ``Moments`` of chunks, which the feature file has at
+hand; quartiles exactly, by counting the bits of float32 values in two passes. They are plain
+numbers and travel in checkpoints.
 
 Methods:
     train    (x - mean) / standard deviation, both of the train rows
     robust   (x - median) / (interquartile range / 1.349), both of the train rows; the divisor is
              1 standard deviation for a normal distribution. A feature whose quartiles are equal
              (forward-filled returns of a thin market) is divided by its standard deviation.
-    window   each sample by the mean and standard deviation of its own observed input bars, the
+    window   each sample by the mean and standard deviation of what is observed of its input, the
              latter at least a hundredth of that of the train rows: an absolute floor would be
              larger than a calm hour's returns
     none     as it is
@@ -99,7 +100,8 @@ class Scaler:
 
         Args:
             x: the features.
-            observed: (..., L) bool, which bars count for the method "window"; None for all.
+            observed: (..., L) or (..., L, F) bool, what counts for the method "window"; None for
+                all.
         """
         if self.method == "window":
             return self._apply_to_windows(x, observed)
@@ -119,7 +121,8 @@ class Scaler:
         if observed is None:
             seen = np.ones((*values.shape[:-1], 1), dtype=np.float64)
         else:
-            seen = observed.numpy()[..., None].astype(np.float64)
+            mask = observed if observed.ndim == x.ndim else observed[..., None]
+            seen = mask.numpy().astype(np.float64)
         absent = np.isnan(values)  # of features that are undefined there
         if absent.any():
             seen = seen * ~absent

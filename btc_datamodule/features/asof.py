@@ -122,7 +122,7 @@ def _compute_states(
         low = max(0, clock.count_known(start) - 1)
         early, high = max(0, low - lookback + 1), clock.count_known(end)
         rows = clock.read(early, max(early, high))
-        values = np.array(compute(rows))  # which polars may give read-only
+        values = np.array(compute(rows))
         values[: max(0, lookback - 1 - early)] = np.nan
         begin = np.maximum(np.arange(len(values)) - lookback + 1, 0)
         own = slice(low - early, None)
@@ -152,10 +152,9 @@ class _Events(NamedTuple):
     def of(cls, records: RecordSet, interval: int | None) -> "_Events":
         """The events of some records: on a grid of ``interval`` or, if None, one for each time."""
         time = records.time
+        event: NDArray[np.int64] = (time - time[:1]) // (interval or 1)
         if interval is None:
-            event = np.cumsum(np.diff(time, prepend=time[:1]) > 0)
-        else:
-            event = (time - time[:1]) // interval
+            event = np.cumsum(np.diff(time, prepend=time[:1]) > 0, dtype=np.int64)
         count = int(event[-1]) + 1 if len(event) else 0
         starts = np.flatnonzero(np.diff(event, prepend=-1) > 0)
         first_known, revised = np.full(count, -np.inf), np.full(count, np.inf)
@@ -212,11 +211,10 @@ def _compute_record_states(
     oldest = np.maximum(newest - lookback + 1, 0)
     others = _find_others(events, instants, newest, lookback)
     values[others] = np.nan
-    for at, numbers, slots in _find_windows(
+    for which, numbers, slots in _find_windows(
         events, instants[others], newest[others], lookback, interval
     ):
-        at = others[at]
-        rows = events.make_rows(clock, numbers, times[slots])
+        rows, at = events.make_rows(clock, numbers, times[slots]), others[which]
         values[at] = compute(rows)[lookback - 1 :: lookback]
         oldest[at] = slots[::lookback]
     # What became known of older events alone makes nothing newer.
@@ -231,8 +229,9 @@ def _list_times(events: _Events, interval: int | None) -> NDArray[np.int64]:
     """The time of each event."""
     time = events.records.time
     if interval is None:
-        return time[events.first_record]
-    return time[0] + interval * np.arange(len(events.first_known), dtype=np.int64)
+        times: NDArray[np.int64] = time[events.first_record]
+        return times
+    return int(time[0]) + interval * np.arange(len(events.first_known), dtype=np.int64)
 
 
 def _find_others(
@@ -360,7 +359,9 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
     if max_age is not None:
         some &= closes - rows.known_at[at] <= max_age
     taken = Rows(
-        *(each[at] for each in rows[:3]),
+        rows.time[at],
+        rows.known_at[at],
+        rows.since[at],
         {name: np.where(some, values[at], np.nan) for name, values in rows.columns.items()},
     )
     return JoinedRows(taken, some, np.where(some, closes - taken.known_at, np.nan))

@@ -60,7 +60,9 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
     """
     with CandleReader(candle_path) as reader, ExitStack() as stack:
         # Of these very files, whatever takes their names meanwhile.
-        beside = [stack.enter_context(each.open_reader()) for each in recipe.beside]
+        beside: list[CandleReader | RecordReader] = [
+            stack.enter_context(each.open_reader()) for each in recipe.beside
+        ]
         digests = [each.header.digest for each in beside]
         key = recipe.compute_key(reader.header, digests)
         path = locate_table(candle_path, key)

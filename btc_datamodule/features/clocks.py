@@ -7,7 +7,8 @@ no more: memory does not depend on the length of a series.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -71,13 +72,16 @@ class StoredBeside:
         offset = None if grid is None else grid.offset
         return [beside.name, grid, offset, beside.max_age, beside.covers, self.base, self.max_fill]
 
-    def open_reader(self) -> CandleReader | RecordReader:
+    @contextmanager
+    def open_reader(self) -> Iterator[CandleReader | RecordReader]:
         """Its file, open.
 
         Raises:
             StoreError: if it is missing or damaged.
         """
-        return CandleReader(self.path) if self.beside.is_candles else RecordReader(self.path)
+        kind = CandleReader if self.beside.is_candles else RecordReader
+        with kind(self.path) as reader:
+            yield reader
 
     def make_clock(self, reader: CandleReader | RecordReader, end: int) -> "Clock":
         """Its rows that are known at ``end``.
@@ -94,8 +98,8 @@ class StoredBeside:
         return (BarClock if self.base is None else LongBarClock)(self.beside, reader, grid)
 
 
-class Clock(ABC):
-    """A series that is open to be read.
+class Clock:
+    """A series that is open to be read: a ``GridClock`` or a ``RecordClock``.
 
     Attributes:
         beside: what it is.
@@ -105,7 +109,7 @@ class Clock(ABC):
         self.beside = beside
 
 
-class GridClock(Clock):
+class GridClock(Clock, ABC):
     """A series whose rows are those of a regular grid, each known once it is over."""
 
     @property
@@ -156,7 +160,7 @@ class LongBarClock(BarClock):
     """
 
     @cached_property
-    def first(self) -> int:  # type: ignore[override]
+    def first(self) -> int:
         """Open time of row 0: of the first long bar of which all short ones are on the grid."""
         return ceil_to(self.grid.first, self.interval)
 

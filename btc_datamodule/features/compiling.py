@@ -87,8 +87,7 @@ class Compiler:
 
     def parse(self, right: str) -> ast.expr:
         """The right-hand side as a tree of Python's syntax; nothing is run."""
-        if len(right) > LONGEST:
-            raise self.refuse(0, f"longer than {LONGEST} characters: make it a Feature in Python")
+        self.check_length(right)
         for at, character in enumerate(right):
             if not re.match(r"[ -~\s]", character, re.ASCII) or character in "#\\":
                 raise self.refuse(at, f"{character!r} is not part of an expression")
@@ -110,6 +109,11 @@ class Compiler:
         if level:
             raise self.refuse(0, "nested too deeply: make it a Feature in Python")
         return tree
+
+    def check_length(self, right: str) -> None:
+        """Raise ``ConfigError`` if a right-hand side is too long."""
+        if len(right) > LONGEST:
+            raise self.refuse(0, f"longer than {LONGEST} characters: make it a Feature in Python")
 
     def compile(self, tree: ast.expr) -> Node:
         """The function of a whole expression, which must name a column."""

@@ -81,7 +81,7 @@ class Feature:
             object.__setattr__(self, "needs", needs)
 
     def _check_series(self) -> None:
-        names = (self.beside,) if isinstance(self.beside, str) else tuple(self.beside)
+        names = (self.beside,) if isinstance(self.beside, str) else tuple(self.beside or ())
         object.__setattr__(self, "beside", names)
         if not all(isinstance(name, str) for name in (self.series, *names)) or "" in names:
             raise ConfigError(

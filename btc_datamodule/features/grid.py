@@ -85,8 +85,9 @@ class Grid:
         )
 
     def extend(self, end: int) -> "Grid":
-        """The grid with rows for all bars that are over at ``end``: those after the last candle
-        have none so far, as in a hole.
+        """The grid with rows for all bars that are over at ``end``.
+
+        Those after the last candle are absent so far, as in a hole.
         """
         rows = (end - self.first) // self.interval
         if rows <= self.rows:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Mask
 from btc_datamodule.candles.timeline import Interval
-from btc_datamodule.features.asof import NEVER, Joined, JoinedRows, join_feature, join_rows
+from btc_datamodule.features.asof import NEVER, Compute, Joined, JoinedRows, join_feature, join_rows
 from btc_datamodule.features.causality import check_lookback
 from btc_datamodule.features.clocks import Clock, GridClock, Rows, StoredBeside
 from btc_datamodule.features.feature import Feature, make_frame
@@ -120,7 +120,7 @@ class JoinedSeries:
             since = np.minimum(since, np.where(some, joined.rows.since, NEVER))
         return Frames(tuple(frames), known, since)
 
-    def _make_compute(self, feature: Feature, clock: Clock, *, check: bool):  # type: ignore[no-untyped-def]
+    def _make_compute(self, feature: Feature, clock: Clock, *, check: bool) -> Compute:
         interval = clock.beside.interval
 
         def compute(rows: Rows) -> NDArray[np.float64]:
@@ -167,7 +167,9 @@ def join_series(
 def open_series(stored: Sequence[StoredBeside], end: int) -> Iterator[JoinedSeries]:
     """``join_series`` of files that are opened, and closed again."""
     with ExitStack() as stack:
-        readers = [stack.enter_context(each.open_reader()) for each in stored]
+        readers: list[CandleReader | RecordReader] = [
+            stack.enter_context(each.open_reader()) for each in stored
+        ]
         yield join_series(stored, readers, end)
 
 
@@ -208,15 +210,16 @@ def _concatenate(parts: Sequence[JoinedRows]) -> JoinedRows:
     if len(parts) == 1:
         return parts[0]
     rows = [part.rows for part in parts]
-    names = rows[0].columns
-    return JoinedRows(
-        Rows(
-            *(np.concatenate([each[i] for each in rows]) for i in range(3)),
-            {name: np.concatenate([each.columns[name] for each in rows]) for name in names},
-        ),
-        np.concatenate([part.some for part in parts]),
-        np.concatenate([part.age for part in parts]),
+    time, known_at, since = (
+        np.concatenate([getattr(each, name) for each in rows]) for name in Rows._fields[:3]
     )
+    columns = {
+        name: np.concatenate([each.columns[name] for each in rows]) for name in rows[0].columns
+    }
+    some, age = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("some", "age")
+    )
+    return JoinedRows(Rows(time, known_at, since, columns), some, age)
 
 
 def _choose_rows(feature: Feature, values: NDArray[np.float64]) -> list[int]:

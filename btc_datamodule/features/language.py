@@ -144,7 +144,9 @@ def parse(
     tree = compiler.parse(right)
     node = compiler.compile(tree)
     compiler.check_meeting(tree, node.columns, interval)
-    return name, make_expression(ast.unparse(tree), beside)
+    written = ast.unparse(tree)
+    compiler.check_length(written)
+    return name, make_expression(written, beside)
 
 
 def make_expression(text: str, beside: Mapping[str, Beside]) -> Expression:

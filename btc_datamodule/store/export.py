@@ -1,10 +1,16 @@
-"""Candles for other programs: Parquet or CSV, with times that any of them reads."""
+"""Candles and records for other programs: Parquet or CSV, with times that any of them reads."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from btc_datamodule.candles.records import INSTANTS
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.disk.atomic import check_output, replace_file
 from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.record_file import RecordReader
+
+if TYPE_CHECKING:
+    import polars as pl
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -24,13 +30,43 @@ def export_candles(candle_path: Path, span: Span, output: str | Path) -> Path:
         ConfigError: if the name ends in something else, or cannot be written.
         StoreError: if the candle file is missing or damaged.
     """
-    import polars as pl
-
     path = Path(output)
     check_output(path, SUFFIXES)
     with CandleReader(candle_path) as reader:
         frame = reader.slice(*span).to_polars()
-    frame = frame.with_columns(pl.from_epoch("open_time").dt.replace_time_zone("UTC"))
+    return _write(frame, ("open_time",), path)
+
+
+def export_records(record_path: Path, span: Span, output: str | Path) -> Path:
+    """Write the records whose time is in ``span`` to a file; give its path.
+
+    The file has the columns of ``RecordSet``; ``time`` and ``known_at`` are timestamps as of
+    ``export_candles``, and a value that is not there is null.
+
+    Args:
+        record_path: the file of records.
+        span: epoch seconds.
+        output: a name that ends in .parquet or .csv.
+
+    Raises:
+        ConfigError: if the name ends in something else, or cannot be written.
+        StoreError: if the file of records is missing or damaged.
+    """
+    import polars as pl
+
+    path = Path(output)
+    check_output(path, SUFFIXES)
+    with RecordReader(record_path) as reader:
+        columns = reader.slice(*span).columns
+    frame = pl.DataFrame({name: pl.Series(values) for name, values in columns.items()})
+    return _write(frame.fill_nan(None), INSTANTS, path)
+
+
+def _write(frame: "pl.DataFrame", instants: tuple[str, ...], path: Path) -> Path:
+    """Write a frame whose columns ``instants`` are epoch seconds."""
+    import polars as pl
+
+    frame = frame.with_columns(pl.from_epoch(name).dt.replace_time_zone("UTC") for name in instants)
     with replace_file(path) as temporary:
         if path.suffix.lower() == ".parquet":
             frame.write_parquet(temporary)

@@ -170,7 +170,8 @@ def describe_nothing(source: AnySource, headers: Iterable[Header]) -> str:
         asked = f"asked from {start} to {end}, "
     origin = next((each.origin for header in answers for each in header.provenance), "")
     where = ", or `source.base_url`" if hasattr(source, "base_url") else ""
+    came_from = f" ({origin:.200})" if origin else ""
     return (
         f"{source.name} {source.series}: {asked}the source has no {find_form(source).content}s "
-        f"there{origin and f' ({origin:.200})'}: check the name of the market and `start` and `end`{where}"
+        f"there{came_from}: check the name of the market and `start` and `end`{where}"
     )

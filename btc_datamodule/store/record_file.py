@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from btc_datamodule.candles.records import INSTANTS, RecordDigest, RecordSet, check_grid
+from btc_datamodule.candles.records import (
+    INSTANTS,
+    RecordDigest,
+    RecordSet,
+    check_grid,
+    is_column_name,
+)
 from btc_datamodule.candles.timeline import LONGEST_DURATION, Interval, Span, get_offset
 from btc_datamodule.disk.hdf5 import advise_repair, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.disk.stored import Stored
@@ -267,11 +273,6 @@ def write_records(
         provenance=provenance,
         compress=compress,
     )
-
-
-def is_column_name(name: str) -> bool:
-    """Whether values can be called so: the name is that of a dataset."""
-    return name.isprintable() and name.strip() == name and name not in ("", ".") and "/" not in name
 
 
 def _find_columns(path: Path, file: "h5py.File") -> dict[str, Stored]:

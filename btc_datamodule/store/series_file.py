@@ -24,7 +24,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.timeline import Interval, Span, format_instant, format_interval
+from btc_datamodule.candles.timeline import (
+    TIMES,
+    Interval,
+    Span,
+    format_instant,
+    format_interval,
+)
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
     check_schema,
@@ -49,10 +55,6 @@ CHUNK_ROWS = 1 << 18
 MOST_SPANS = 100_000
 """Covered spans of a file. There is one for each stretch that a source has answered for, few in
 all; each costs time and memory in every process that opens the file."""
-
-TIMES: Span = (-2_208_988_800, 7_258_118_400)
-"""Instants that rows may be of, 1900 to 2200: two of them a billion years apart would be a grid
-without end."""
 
 
 @dataclass(frozen=True)

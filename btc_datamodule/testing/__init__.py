@@ -2,8 +2,8 @@
 
 - ``assert_causal(feature)``: the feature reads no later bar, and none before its lookback;
 - ``assert_no_leakage(dm)``: the audit of a datamodule passes;
-- ``SourceContract``, ``TargetContract``, ``SplitContract``: all that the package relies on in a
-  source, target or split, as tests that a class of yours inherits;
+- ``SourceContract``, ``RecordSourceContract``, ``TargetContract``, ``SplitContract``: all that the
+  package relies on in a source, target or split, as tests that a class of yours inherits;
 - ``fake_exchange``: a pytest fixture, an exchange on this machine with trouble on demand; import
   it in your ``conftest.py``;
 - ``candles()``: a Hypothesis strategy of valid candles, with holes and extreme values.
@@ -19,11 +19,17 @@ from typing import TYPE_CHECKING, Any
 from btc_datamodule.testing.assertions import assert_causal, assert_no_leakage
 
 if TYPE_CHECKING:
-    from btc_datamodule.testing.contracts import SourceContract, SplitContract, TargetContract
+    from btc_datamodule.testing.contracts import (
+        RecordSourceContract,
+        SourceContract,
+        SplitContract,
+        TargetContract,
+    )
     from btc_datamodule.testing.fixtures import fake_exchange
     from btc_datamodule.testing.strategies import candles
 
 _HOME = {
+    "RecordSourceContract": "contracts",
     "SourceContract": "contracts",
     "SplitContract": "contracts",
     "TargetContract": "contracts",
@@ -32,6 +38,7 @@ _HOME = {
 }
 
 __all__ = [
+    "RecordSourceContract",
     "SourceContract",
     "SplitContract",
     "TargetContract",

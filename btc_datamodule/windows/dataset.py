@@ -40,7 +40,8 @@ class Batch(NamedTuple):
         x: (B, L, F) float32, scaled features of the input bars; 0 where not observed.
         y: (B, *target shape) float32, scaled if there is a target scaling; NaN where the future
             is not known (predict only). Of a target of classes int64, -100 there.
-        observed: (B, L) bool, which input bars were observed.
+        observed: (B, L) bool, which input bars were observed; with ``mask`` feature (B, L, F), of
+            which features they were.
         origin_time: (B,) int64, open time of each last input bar, epoch seconds UTC. It
             identifies the sample: the forecast is made at the close of that bar.
     """
@@ -98,7 +99,7 @@ class WindowDataset(Dataset[Batch]):
         target: makes ``y`` of the bars of a sample.
         scaler: applied to ``x``.
         target_scaler: applied to ``y``, along its last axis; None to leave ``y`` unscaled.
-        complete: whether every input bar of every origin is known to be observed.
+        complete: whether all of every input bar of every origin is known to be observed.
         transform: called with every batch (or sample) that is handed out.
         ahead_bytes: up to this size the rows are scaled once, and kept by each process.
     """
@@ -170,18 +171,20 @@ class WindowDataset(Dataset[Batch]):
         views.inputs.check(origins - back, self.shape.lookback)
         x = self.buffers.select(views.x, torch.from_numpy(origins - (back + views.first)))
         x = x.view(*size, views.x.shape[1] // size[1])
+        by_feature = self.table.mask == "feature"
         if self.complete:
             # Made anew for each batch, though all are alike: whoever gets one may write into it.
-            observed = torch.from_numpy(np.ones(size, dtype=np.bool_))
+            seen = x.shape if by_feature else size
+            observed = torch.from_numpy(np.ones(seen, dtype=np.bool_))
         else:
-            seen = views.observed.index_select(0, torch.from_numpy(origins - back))
-            observed = seen.view(torch.bool)
+            mask = views.observed.index_select(0, torch.from_numpy(origins - back))
+            observed = mask.view(torch.bool).view(x.shape if by_feature else size)
         if not views.scaled:
             self.scaler.apply_(x, None if self.complete else observed)
             if self.table.is_flagged:
                 torch.nan_to_num_(x)
             if not self.complete and not observed.all():
-                x.masked_fill_(~observed.unsqueeze(-1), 0.0)
+                x.masked_fill_(~(observed if by_feature else observed.unsqueeze(-1)), 0.0)
         return x, observed
 
     def gather_outputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -352,7 +355,7 @@ class _Views(NamedTuple):
     x: Tensor  # (n, L * F) float32
     first: int  # the row of the table that ``x`` begins at
     scaled: bool  # whether ``x`` is
-    observed: Tensor  # (n, L) uint8
+    observed: Tensor  # (n, L) uint8, or (n, L * F)
     bars: tuple[NDArray[Any], ...]  # of each column of the target, an item for each origin
     beyond: bool  # whether a target may need bars that the table does not have
     inputs: Unread  # what of the rows behind ``x`` and ``observed`` is still to be checked

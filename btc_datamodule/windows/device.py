@@ -117,7 +117,7 @@ class _Rows(NamedTuple):
     """Rows that a device holds, as views with an item for each window."""
 
     x: Tensor  # (n, L * F) float32, overlapping
-    observed: Tensor | None  # (n, L) bool, overlapping; None if all rows are observed
+    observed: Tensor | None  # (n, L) or (n, L * F) bool, overlapping; None if all is observed
 
 
 class DeviceGather:
@@ -183,10 +183,11 @@ class DeviceGather:
         index, y, times = move_data_to_device((starts.rows, starts.y, starts.origin_time), device)
         size = (len(index), self.windows.shape.lookback)
         x = rows.x.index_select(0, index).view(*size, -1)
+        shape = x.shape if self.windows.table.mask == "feature" else size
         if rows.observed is None:
-            observed = torch.ones(size, dtype=torch.bool, device=device)
+            observed = torch.ones(shape, dtype=torch.bool, device=device)
         else:
-            observed = rows.observed.index_select(0, index)
+            observed = rows.observed.index_select(0, index).view(shape)
         return Batch(x, y, observed, times)
 
     def release(self) -> None:
@@ -200,23 +201,25 @@ class DeviceGather:
         """Copy the rows to a device; None, with a warning, if they do not fit there."""
         features, lookback = len(self.windows.table.features), self.windows.shape.lookback
         complete = self.windows.complete
-        size = self.rows * (4 * features + (not complete))
+        masks = features if self.windows.table.mask == "feature" else 1
+        size = self.rows * (4 * features + masks * (not complete))
         if size <= DEVICE_SHARE * count_free_bytes(device):
             try:
                 x = torch.empty((self.rows, features), dtype=torch.float32, device=device)
                 observed = torch.empty(
-                    0 if complete else self.rows, dtype=torch.bool, device=device
+                    (0 if complete else self.rows, masks), dtype=torch.bool, device=device
                 )
                 self._copy(x, observed)
             except RuntimeError as error:  # not all devices have an error of their own for it
                 if "out of memory" not in str(error):
                     raise
             else:
-                count = self.rows - lookback + 1
-                return _Rows(
-                    x.as_strided((count, lookback * features), (features, 1)),
-                    None if complete else observed.as_strided((count, lookback), (1, 1)),
-                )
+                parts = [(x, features), *[(observed, masks)] * (not complete)]
+                views = [
+                    rows.as_strided((self.rows - lookback + 1, lookback * width), (width, 1))
+                    for rows, width in parts
+                ]
+                return _Rows(views[0], None if complete else views[1])
         warnings.warn(
             f"{size / 1e6:,.0f} MB of rows do not fit on {device} beside what training needs: "
             "windows are gathered on the host, as with `gather: host`",
@@ -233,7 +236,7 @@ class DeviceGather:
             x[low:high] = torch.from_numpy(self.windows.scale_rows(begin + low, begin + high))
             if len(observed):
                 seen = table.read("observed", slice(begin + low, begin + high)) != 0
-                observed[low:high] = torch.from_numpy(seen)
+                observed[low:high] = torch.from_numpy(seen).view(high - low, -1)
 
 
 def gather_nested(

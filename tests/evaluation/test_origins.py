@@ -12,6 +12,7 @@ from btc_datamodule.evaluation.origins import (
     TABLE_LIMIT,
     Origins,
     SampleShape,
+    Unseen,
     count_target_bars,
     find_origins,
     find_sparse_origins,
@@ -21,6 +22,12 @@ from btc_datamodule.evaluation.origins import (
 
 def rows_of(runs: NDArray[np.int64]) -> list[int]:
     return [row for start, end in runs for row in range(start, end)]
+
+
+def marks(rows: int) -> st.SearchStrategy[tuple[NDArray[np.bool_], NDArray[np.bool_]]]:
+    """Rows in which a feature is not observed, and those in which it is undefined."""
+    odds = st.lists(st.integers(0, 9), min_size=rows, max_size=rows).map(np.array)
+    return st.tuples(odds.map(lambda each: each < 2), odds.map(lambda each: each % 3 == 0))
 
 
 @st.composite
@@ -45,6 +52,7 @@ def cases(draw: st.DrawFn) -> dict[str, object]:
         "outage": outage,
         "unobserved": outage | extra,
         "undefined": np.array(draw(st.lists(st.booleans(), min_size=rows, max_size=rows))),
+        "of_features": draw(st.none() | st.lists(marks(rows), min_size=1, max_size=3)),
         "span": (start, draw(st.integers(start, rows + 3))),
         "warm_up": draw(st.integers(0, 5)),
         "purge": draw(st.integers(0, 3)),
@@ -74,21 +82,28 @@ def fate(case: dict, origin: int) -> str | None:  # type: ignore[type-arg]  # no
         return "embargo"
     if need and case["outage"][target - shape.reference_bars : target + shape.horizon].any():
         return "target"
-    own = slice(origin - shape.lookback + 1, origin + 1)
-    inputs, undefined = case["unobserved"][own], case["undefined"][own]
-    allowed = (1 - case["min_observed"]) * shape.lookback + 1e-9
-    if (inputs & ~undefined)[-1] or case["absent"][origin]:
+    return fate_of_inputs(case, origin)
+
+
+def fate_of_inputs(case: dict, origin: int) -> str:  # type: ignore[type-arg]
+    own = slice(origin - case["shape"].lookback + 1, origin + 1)
+    allowed = (1 - case["min_observed"]) * case["shape"].lookback + 1e-9
+    by_feature = case["of_features"] is not None
+    unseen = case["of_features"] if by_feature else [(case["unobserved"], case["undefined"])]
+    unknown = [unobserved & ~undefined for unobserved, undefined in unseen]
+    if case["absent"][origin] or (not by_feature and unknown[0][origin]):
         return "origin"
-    if (inputs & ~undefined).sum() > allowed:
+    if any(rows[own].sum() > allowed for rows in unknown):
         return "inputs"
-    if inputs[-1] or inputs.sum() > allowed:
+    if any(rows[own].sum() > allowed for rows, _ in unseen):
         return "undefined"
-    return "kept"
+    return "undefined" if not by_feature and unseen[0][0][origin] else "kept"
 
 
 @given(cases())
 @settings(max_examples=400, deadline=None)
 def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) -> None:  # type: ignore[type-arg]
+    of_bars = (case["unobserved"], case["undefined"])
     reckoning = find_origins(
         case["shape"],
         span=case["span"],
@@ -100,8 +115,8 @@ def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) ->
         min_observed=case["min_observed"],
         holes=find_runs(case["absent"]),
         outages=find_runs(case["outage"]),
-        unobserved=find_runs(case["unobserved"]),
-        undefined=find_runs(case["undefined"]),
+        unseen=[Unseen(*map(find_runs, each)) for each in case["of_features"] or [of_bars]],
+        by_feature=case["of_features"] is not None,
         need_target=case["need_target"],
     )
     fates = {origin: fate(case, origin) for origin in range(-8, case["rows"] + 8)}
@@ -126,8 +141,7 @@ def test_without_holes_the_ranges_are_those_of_the_arithmetic() -> None:
             min_observed=1.0,
             holes=none,
             outages=none,
-            unobserved=none,
-            undefined=none,
+            unseen=[Unseen(none, none)],
             wall=wall,
             embargo=embargo,
         ).runs

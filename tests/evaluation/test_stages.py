@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from btc_datamodule import BTCDataModule, Candles, DateSplit, FractionSplit, Simulator
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.evaluation.origins import SampleShape, find_origins
+from btc_datamodule.evaluation.unseen import find_unseen
 from btc_datamodule.features.build import build
-from btc_datamodule.features.cells import unite_cells
 from btc_datamodule.features.table import Table
 from tests.evaluation.folds import outages_of
 from tests.factories import HOUR, START, InMemory, make_datamodule, random_hourly
@@ -116,8 +116,7 @@ def test_whether_a_bar_is_an_origin_of_predict_and_what_it_is_made_of_is_known_a
             min_observed=min_observed,
             holes=table.holes,
             outages=table.outages,
-            unobserved=table.unobserved,
-            undefined=unite_cells(table.undefined),
+            unseen=find_unseen(table),
             need_target=False,
         ).runs
         return table, [row for low, high in runs.tolist() for row in range(low, high)]

@@ -1,4 +1,4 @@
-"""Series beside the candles for tests: in memory, of every kind, with outages, lateness, revisions."""
+"""Series beside the candles, in memory: of every kind, with outages, late and revised records."""
 
 from dataclasses import dataclass
 from types import SimpleNamespace

@@ -118,7 +118,8 @@ def find_by_hand(series: Series, close: int, lookback: int) -> tuple[float, int]
     """The value that enters a bar, and since when it is known, record by record."""
     records, grid = series.content, series.beside.interval
     assert isinstance(records, RecordSet)
-    told = sorted(zip(records.known_at.tolist(), records.time.tolist(), records["value"].tolist()))
+    columns = records.known_at, records.time, records["value"]
+    told = sorted(zip(*(column.tolist() for column in columns), strict=True))
     if grid is None:
         told = [each for each in told if np.isfinite(each[2])]
     known: dict[int, float] = {}
@@ -153,8 +154,14 @@ def test_records_are_joined_as_by_hand(seed: int) -> None:
                 )
 
 
+def record(time: list[int], known_at: list[int], values: list[float]) -> RecordSet:
+    return RecordSet(
+        {"time": np.array(time), "known_at": np.array(known_at), "value": np.array(values)}
+    )
+
+
 def test_nothing_is_known_before_the_first_record() -> None:
-    records = RecordSet({"time": [900], "known_at": [1_000], "value": [7.5]})
+    records = record([900], [1_000], [7.5])
     series = Series(Beside("s", None, ("value",), False, None), records)
     joined = join(series, np.array([600, 900, 1_200, 10**9]), 1)
     np.testing.assert_array_equal(joined.values, [np.nan, np.nan, 7.5, 7.5])
@@ -163,7 +170,7 @@ def test_nothing_is_known_before_the_first_record() -> None:
 
 
 def test_a_value_grows_too_old() -> None:
-    records = RecordSet({"time": [900], "known_at": [900], "value": [7.5]})
+    records = record([900], [900], [7.5])
     series = Series(Beside("s", None, ("value",), False, 600), records)
     joined = join(series, np.array([1_200, 1_500, 1_800]), 1)
     np.testing.assert_array_equal(joined.values, [7.5, 7.5, np.nan])
@@ -171,7 +178,7 @@ def test_a_value_grows_too_old() -> None:
 
 def test_a_record_of_long_ago_makes_nothing_newer() -> None:
     time, known_at = [300, 600, 900], [4_000, 600, 900]
-    records = RecordSet({"time": time, "known_at": known_at, "value": [1.0, 2.25, 3.0]})
+    records = record(time, known_at, [1.0, 2.25, 3.0])
     series = Series(Beside("s", None, ("value",), False, None), records)
     joined = join(series, np.array([900, 4_200]), 2)
     np.testing.assert_array_equal(joined.known_at, [900, 900])
@@ -180,7 +187,7 @@ def test_a_record_of_long_ago_makes_nothing_newer() -> None:
 
 def test_a_revision_of_the_row_before_changes_the_value() -> None:
     time, known_at = [300, 300, 600], [300, 1_200, 600]
-    records = RecordSet({"time": time, "known_at": known_at, "value": [1.25, 5.25, 3.0]})
+    records = record(time, known_at, [1.25, 5.25, 3.0])
     series = Series(Beside("s", None, ("value",), False, None), records)
     joined = join(series, np.array([600, 900, 1_200]), 2)
     np.testing.assert_array_equal(joined.values, [5.5, 5.5, 13.5])

@@ -487,6 +487,7 @@ REFUSED: dict[str, str] = {
     "x = close\0": "column 10: '\\x00' is not part of an expression",
     "x = " + "-" * DEEPEST + "close": "column 5: nested too deeply",
     "x = close" + " + 1" * (LONGEST // 4): f"column 5: longer than {LONGEST} characters",
+    f"x = max(close{',1' * 450})": f"column 5: longer than {LONGEST} characters",  # with spaces
 }
 
 

@@ -1,6 +1,8 @@
 """Features of series as text: what a line means, whose rows it has, and what it refuses."""
 
 import pickle
+import re
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -121,6 +123,17 @@ def test_a_feature_tells_which_columns_of_a_series_it_reads() -> None:
     assert found.list_columns("perp") == ()
     assert isinstance(found.compute, Expression)
     assert found.compute.columns == (("", "close"), ("eth", "close"), ("eth", "open"))
+
+
+def test_the_lines_of_the_readme_are_in_the_language() -> None:
+    page = Path(__file__).parents[2] / "README.md"
+    about = page.read_text(encoding="utf-8").split("one that `covariates` names: ")[1]
+    lines = re.findall(r'"(\w+\s=\s[^"]+)"', about.split("A function asks")[0])
+    texts = [" ".join(line.split()) for line in lines]
+    assert len(texts) == 3
+    found = resolve([*texts, "eth.log_return", "funding.rate"], BESIDE, HOUR)
+    assert [each.text for each in found[:3]] == texts
+    assert [each.series for each in found] == ["oi", "", "", "eth", "funding"]
 
 
 # --- what it computes ---------------------------------------------------------------------------

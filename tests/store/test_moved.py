@@ -11,8 +11,8 @@ import pytest
 from btc_datamodule import BTCDataModule, CandleFile
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.errors import ConfigError, NotPreparedError, SourceError
-from btc_datamodule.sources.files import source as files
 from btc_datamodule.preparing import prepare
+from btc_datamodule.sources.files import paths
 from btc_datamodule.store.candle_file import read_header
 from tests.factories import candles_of, make_datamodule, make_model, make_trainer
 from tests.helpers import digest_of
@@ -126,13 +126,13 @@ def test_content_is_looked_at_only_where_the_own_name_has_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     read: list[Path] = []
-    real = files._hash_file
+    real = paths.hash_file
 
     def count(path: Path) -> str:
         read.append(path)
         return real(path)
 
-    monkeypatch.setattr(files, "_hash_file", count)
+    monkeypatch.setattr(paths, "hash_file", count)
     dm = make("btc.csv")
     assert [dm.candle_path for _ in range(5)]
     dm.setup()

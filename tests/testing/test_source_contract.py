@@ -283,7 +283,7 @@ class Silent(Sound):
 
 @caught_by("test_its_bars_are_closed_candles_inside_their_blocks", "has a bar before `first`")
 @caught_by(
-    "test_a_candle_file_holds_its_bars_whether_filled_at_once_or_twice",
+    "test_a_file_holds_its_answer_whether_filled_at_once_or_twice",
     "has other bars than it answers",
 )
 @dataclass(frozen=True)
@@ -336,7 +336,7 @@ class FromNowhere(Sound):
             yield Block(block.span, block.candles, "")
 
 
-@caught_by("test_asking_again_gives_the_same_bars", "other bars the second time")
+@caught_by("test_asking_again_gives_the_same_answer", "other bars the second time")
 @dataclass(frozen=True)
 class Noisy(Sound):
     def blocks(self, interval: int, span: Span) -> Iterator[Block]:
@@ -346,7 +346,7 @@ class Noisy(Sound):
 
 
 @caught_by(
-    "test_a_span_that_ends_earlier_gives_the_same_bars_up_to_there",
+    "test_a_span_that_ends_earlier_gives_the_same_answer_up_to_there",
     "they depend on what comes after",
 )
 @dataclass(frozen=True)
@@ -360,7 +360,7 @@ class Adjusted(Sound):
 
 
 @caught_by(
-    "test_a_span_asked_for_in_two_halves_gives_the_same_bars",
+    "test_a_span_asked_for_in_two_halves_gives_the_same_answer",
     "an interrupted download would end in other candles",
 )
 @dataclass(frozen=True)
@@ -434,4 +434,4 @@ def test_a_source_that_takes_more_than_yaml_can_say_is_not_asked_to_come_back() 
 def test_a_span_that_tests_nothing_is_refused(span: tuple[str | int, str | int]) -> None:
     narrow = type("Narrow", (Contract,), {"span": span})(Sound)
     with pytest.raises(AssertionError, match="set it to four bars or more, in the past"):
-        narrow.test_asking_again_gives_the_same_bars()
+        narrow.test_asking_again_gives_the_same_answer()

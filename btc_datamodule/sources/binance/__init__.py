@@ -1,4 +1,4 @@
-"""Binance's public archive of klines."""
+"""Binance's public archive: candles, and what is known beside them."""
 
 from btc_datamodule.sources.binance.source import BinanceArchive
 

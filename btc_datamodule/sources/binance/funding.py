@@ -42,6 +42,9 @@ _FIRST = {"um": "2020-01-01", "cm": "2020-06-01"}
 _SHORTEST = 3600
 """Seconds from one settlement to the next, at least."""
 
+_SLACK = 60
+"""Seconds after which a settlement that was due is missed."""
+
 
 @public
 @dataclass(frozen=True)
@@ -193,11 +196,10 @@ def _describe_gaps(records: RecordSet, end: int, where: str) -> tuple[str, ...]:
     """A note on settlements that are not in a file though they were due, up to its end."""
     hours = np.nan_to_num(records["interval_hours"], nan=8.0)
     longest = np.maximum(hours, np.append(hours[1:], 0))  # one of them is right where it changes
-    late = np.append(records.time[1:], end) > records.time + 3600 * longest
+    due = records.time + 3600 * longest + _SLACK
+    late = np.append(records.time[1:], end) > due
     if not late.any():
         return ()
     first = format_instant(int(records.time[np.argmax(late)]))
-    times = int(late.sum())
-    return (
-        f"{where}: settlements that were due are not in it, {times} times, first after {first}",
-    )
+    count = int(late.sum())
+    return (f"{where}: {count} settlements did not follow when due, the first after {first}",)

@@ -4,8 +4,8 @@
 a ``.CHECKSUM`` with its SHA-256; needs no key. Months that lie wholly in the asked span come from
 the monthly file, the days around them from daily files. So do the days of a month whose file is
 not there yet, and the days that a monthly file leaves out, as several of the futures' do
-(binance/binance-public-data issues 186, 304, 346). Several files are on their way at a time; the
-blocks come in order of time.
+(binance/binance-public-data issues 186, 304, 346), and two days that those of spot are known to
+have wrong (issue 475). Several files are on their way at a time; the blocks come in order of time.
 
 What is promised of a file: its checksum was right, it held one plain CSV of a size that the period
 allows, and whatever was left out or looks odd is counted in the block's notes. Nothing of a zip is

@@ -171,10 +171,15 @@ def localise(micros: "pl.Series", timezone: str) -> "tuple[pl.Series, tuple[str,
     return early.zip_with(~second, late), notes
 
 
+def has_clock(form: str) -> bool:
+    """Whether a way to write times, as of ``strptime``, has a time of day."""
+    return any(f"%{letter}" in form for letter in "HIkslTRXcpM+")
+
+
 def _parse_as_told(text: "pl.Series", form: str) -> Said:
     import polars as pl
 
-    whole = any(f"%{letter}" in form for letter in "HIkslTRXcpM+")
+    whole = has_clock(form)
     if any(f"%{hour}" in form for hour in "HIkl") and "%M" not in form:  # polars wants minutes
         text, form = text + " 00", f"{form} %M"
     zoned = any(f"%{letter}" in form for letter in "zZ+s")

@@ -1,9 +1,9 @@
 """``CandleFile``: candles that already lie in files, as exchanges and data shops hand them out.
 
-Owns which files there are, and what identifies them. Receives columns from ``tables`` and their
-meaning from ``values``, gives back one checked series, sorted, each bar once. It promises that
-nothing is settled in silence: what was left out or repaired is counted in the block's notes, and a
-row that makes no sense is an error with the file and the row's number (in a text file, its line).
+Receives files from ``paths``, columns from ``tables`` and their meaning from ``values``, gives back
+one checked series, sorted, each bar once. It promises that nothing is settled in silence: what was
+left out or repaired is counted in the block's notes, and a row that makes no sense is an error with
+the file and the row's number (in a text file, its line).
 
     CandleFile("data/XBTUSD_60.csv", columns="kraken")
     CandleFile("data/BTCUSDT-1h-*.csv")                     # several files, one series
@@ -19,13 +19,11 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 from btc_datamodule.candles.series import COLUMNS, REQUIRED
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.checks import name_type
-from btc_datamodule.errors import AbsentError, ConfigError, SourceError
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.progress import show_each
 from btc_datamodule.public import public
 from btc_datamodule.sources.base import Block, Source, StoredSeries, check_path_part
@@ -34,14 +32,16 @@ from btc_datamodule.sources.files.arrow_tables import ArrowReader
 from btc_datamodule.sources.files.joining import join_bars
 from btc_datamodule.sources.files.markets import AbsentSymbolError
 from btc_datamodule.sources.files.naming import TIME_NAMES, ColumnNames
-from btc_datamodule.sources.files.tables import (
-    HDF5_SUFFIXES,
-    SHOWN,
-    SUFFIXES,
-    has_suffix,
-    list_folder,
-    read_tables,
+from btc_datamodule.sources.files.paths import (
+    Paths,
+    check_texts,
+    check_time_format,
+    check_timezone,
+    find_known,
+    hash_file,
+    list_digests,
 )
+from btc_datamodule.sources.files.tables import HDF5_SUFFIXES, has_suffix, read_tables
 from btc_datamodule.sources.files.values import Bars, Reading, read_bars
 
 RULES = 2
@@ -93,26 +93,19 @@ class CandleFile(Source):
     name: ClassVar[str] = "file"
 
     def __post_init__(self) -> None:
-        self._check_kinds()
-        if not self._patterns or not all(self._patterns):
-            raise ConfigError("`path` is empty: name a file, a pattern such as data/*.csv, or both")
+        paths = Paths.of(self.path)
         several = not isinstance(self.path, str | os.PathLike)  # plain, as a checkpoint keeps it
-        object.__setattr__(self, "path", self._patterns if several else self._patterns[0])
-        paths = [Path(pattern).expanduser() for pattern in self._patterns]
-        absolute = all(path.is_absolute() for path in paths)
-        object.__setattr__(self, "_folder", None if absolute else Path.cwd())
-        for pattern, path in zip(self._patterns, paths, strict=True):
-            # One that is gone may still be stored: what it says is told when it is read.
-            folder = path.is_dir() or (not path.suffix and not os.path.lexists(path))
-            if not has_suffix(pattern) and not _is_glob(pattern) and not folder:
-                raise ConfigError(
-                    f"path {pattern!r} is no file that can be read: it must end in {SHOWN}, or be "
-                    "a folder"
-                )
+        object.__setattr__(self, "path", list(paths.patterns) if several else paths.patterns[0])
+        object.__setattr__(self, "_paths", paths)
+        if not isinstance(self.columns, str | Sequence | Mapping | None):
+            raise ConfigError(f"columns is {self.columns!r}: it must be a list or names by names")
+        check_texts(self, ("dataset", "product", "symbol", "time_format", "timezone"))
+        if not isinstance(self.drop_invalid, bool):
+            raise ConfigError(f"drop_invalid is {self.drop_invalid!r}: it must be true or false")
         _parse_columns(self.columns)
         if self.dataset is not None and not any(
             has_suffix(pattern, HDF5_SUFFIXES) or not has_suffix(pattern)
-            for pattern in self._patterns
+            for pattern in paths.patterns
         ):
             raise ConfigError(
                 f"`dataset` {self.dataset!r} is for HDF5 files, and `path` names none: leave it out"
@@ -123,43 +116,18 @@ class CandleFile(Source):
             raise ConfigError(f"stamp is {self.stamp!r}: choose open or close")
         if self.decimal not in (None, ".", ","):
             raise ConfigError(f"decimal is {self.decimal!r}: choose a point or a comma")
-        if self.time_format is not None and "%" not in self.time_format:
-            raise ConfigError(
-                f"time_format {self.time_format!r} must be written as of strptime, such as "
-                '"%d/%m/%Y %H:%M"'
-            )
+        if self.time_format is not None:
+            check_time_format(self.time_format)
         if self.timezone is not None:
-            _check_timezone(self.timezone)
-
-    def _check_kinds(self) -> None:
-        """Raise ``ConfigError`` for an argument of another kind than it must be."""
-        listed = [self.path] if isinstance(self.path, str | os.PathLike) else self.path
-        if not isinstance(listed, list | tuple) or not all(
-            isinstance(one, str | os.PathLike) for one in listed
-        ):
-            plain = isinstance(self.path, str | int | float | list | tuple)
-            what = f"{self.path!r:.200}" if plain else f"of type {name_type(self.path)}"
-            raise ConfigError(
-                f"path is {what}: name a file, a folder, a pattern, or several"
-                f"{'' if plain else '; write a table to a file first'}"
-            )
-        if not isinstance(self.columns, str | Sequence | Mapping | None):
-            raise ConfigError(f"columns is {self.columns!r}: it must be a list or names by names")
-        for name in ("dataset", "product", "symbol", "time_format", "timezone"):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, str) or not value):
-                raise ConfigError(f"{name} is {value!r}: it must be a text, or be left out")
-        if not isinstance(self.drop_invalid, bool):
-            raise ConfigError(f"drop_invalid is {self.drop_invalid!r}: it must be true or false")
+            check_timezone(self.timezone)
 
     @property
     def series(self) -> str:
         """``product``, or the file's name and eight digits that tell the settings apart."""
         if self.product is not None:
             return self.product
-        # The patterns, not what they match: one more file must not become another series.
-        paths = [os.path.realpath(path) for path in map(self._locate, self._patterns)]
-        return f"{self._stem}-{hashlib.sha256(self._encode_settings(paths)).hexdigest()[:8]}"
+        digest = hashlib.sha256(self._encode_settings(self._files.resolve())).hexdigest()
+        return f"{self._files.stem}-{digest[:8]}"
 
     @property
     def revision(self) -> str:
@@ -169,7 +137,7 @@ class CandleFile(Source):
             AbsentError: if a file is not there.
             SourceError: if one cannot be read.
         """
-        return self._compute_revision([_hash_file(path) for path in self._find_files()], RULES)
+        return self._compute_revision(self._files.hash(), RULES)
 
     def recognise(self, stored: Iterable[StoredSeries]) -> Source:
         """This source under the name of a stored series of the same content and settings.
@@ -182,30 +150,19 @@ class CandleFile(Source):
         """
         if self.product is not None:
             return self
-        others = list(stored)
-        try:
-            revision = self.revision if others else ""
-            same = [one for one in others if one.revision == revision]
-        except AbsentError:
-            same = [one for one in others if self._may_be(one)]
-        except SourceError:
-            return self  # it is there, and told when it is read
-        if len({one.revision for one in same}) > 1:
-            listed = "; ".join(f"{one.series} ({one.origin})" for one in same)
-            raise ConfigError(
-                f"{self._label}: no such file, and several series that are stored were read from "
-                f"one of that name: {listed}: set `source.product` to the one that is meant"
-            )
-        if not same:
+        series = find_known(
+            stored, lambda: self.revision, self._may_be, self._files.label, "source.product"
+        )
+        if series is None:
             return self
         known = copy(self)
-        object.__setattr__(known, "product", same[0].series)
+        object.__setattr__(known, "product", series)
         return known
 
     def _may_be(self, stored: StoredSeries) -> bool:
         """Whether a stored series was read from files of this name, with these settings."""
-        named = re.fullmatch(rf"{re.escape(self._stem)}-[0-9a-f]{{8}}", stored.series)
-        digests = re.findall(r"sha256:([0-9a-f]{64})", ", ".join(stored.checksums))
+        named = re.fullmatch(rf"{re.escape(self._files.stem)}-[0-9a-f]{{8}}", stored.series)
+        digests = list_digests(", ".join(stored.checksums))
         rules = range(1, RULES + 1)  # read by an earlier version too
         made = {self._compute_revision(digests, number) for number in rules}
         return named is not None and stored.revision in made
@@ -221,10 +178,10 @@ class CandleFile(Source):
         Returns:
             Their names; empty if none is gone, or something else has changed too.
         """
-        stored = re.findall(r"sha256:([0-9a-f]{64})", checksum)
+        stored = list_digests(checksum)
         if revision not in {self._compute_revision(stored, each) for each in range(1, RULES + 1)}:
             return []
-        now = {_hash_file(path) for path in self._find_files()}
+        now = set(self._files.hash())
         if not now < set(stored):
             return []
         names = re.split(r", (?=file )", origin)
@@ -232,16 +189,6 @@ class CandleFile(Source):
             return [f"{len(set(stored) - now)} of its files"]
         pairs = zip(names, stored, strict=True)
         return [name.removeprefix("file ") for name, digest in pairs if digest not in now]
-
-    @property
-    def _stem(self) -> str:
-        """The file's name without its ending, safe as part of the name of a folder."""
-        stem = Path(self._patterns[0]).name
-        for suffix in sorted(SUFFIXES, key=len, reverse=True):
-            if has_suffix(stem, (suffix,)):
-                stem = stem[: -len(suffix)]
-                break
-        return re.sub(r"[^A-Za-z0-9_.-]+", "_", stem).strip("._-")[:80] or "file"
 
     def _compute_revision(self, digests: list[str], rules: int) -> str:
         return hashlib.sha256(b"%d" % rules + self._encode_settings(digests)).hexdigest()
@@ -268,7 +215,7 @@ class CandleFile(Source):
             self.decimal,
             self.drop_invalid,
         )
-        files = self._find_files()
+        files = self._files.find()
         bars: list[Bars] = []
         absent: AbsentSymbolError | None = None
         with ArrowReader() as arrow:
@@ -286,61 +233,24 @@ class CandleFile(Source):
                         absent = error
         if absent is not None and not bars:
             raise absent
-        candles, notes = join_bars(bars, interval, self._label, drop_invalid=self.drop_invalid)
+        candles, notes = join_bars(
+            bars, interval, self._files.label, drop_invalid=self.drop_invalid
+        )
         origin = ", ".join(f"file {path.name}" for path in files)
-        checksums = ", ".join(f"sha256:{_hash_file(path)}" for path in files)
+        checksums = ", ".join(f"sha256:{hash_file(path)}" for path in files)
         yield Block(candles.span, candles, origin, notes, checksums)
 
     @property
-    def _patterns(self) -> list[str]:
-        given = [self.path] if isinstance(self.path, str | os.PathLike) else self.path
-        return [os.fspath(one) for one in given]
-
-    def _locate(self, pattern: str) -> Path:
-        """A pattern as it was meant when it was given, whatever the working directory is now."""
-        path, folder = Path(pattern).expanduser(), vars(self)["_folder"]
-        return path if folder is None else folder / path
-
-    @property
-    def _label(self) -> str:
-        return ", ".join(self._patterns)
+    def _files(self) -> Paths:
+        """``path``, from where it was given."""
+        paths: Paths = vars(self)["_paths"]
+        return paths
 
     def _encode_settings(self, files: list[str]) -> bytes:
         settings: list[object] = [files, _parse_columns(self.columns), self.dataset]
         later = ("symbol", "time_format", "timezone", "stamp", "decimal", "drop_invalid")
         more = {name: getattr(self, name) for name in later if getattr(self, name)}
         return json.dumps([*settings, more] if more else settings).encode()
-
-    def _find_files(self) -> list[Path]:
-        """Find the files that exist for ``path``, each once, those of a pattern sorted by name."""
-        files: dict[str, Path] = {}
-        for pattern in self._patterns:
-            path = self._locate(pattern)
-            matches = [path]
-            if not has_suffix(pattern) and not _is_glob(pattern) and not os.path.lexists(path):
-                raise AbsentError(
-                    f"{path}: there is no such folder, and a file must end in {SHOWN}, check `path`"
-                )
-            if path.is_dir():
-                matches = list_folder(path)
-            elif _is_glob(pattern) and not path.exists():
-                given = Path(pattern).expanduser()  # signs of the working directory are no pattern
-                found = self._locate(given.anchor).glob(str(given.relative_to(given.anchor)))
-                matches = sorted(p for p in found if p.is_file() and not p.name.startswith("._"))
-            if not matches:
-                what = "no file matches this pattern"
-                if path.is_dir():
-                    what = f"no file in this folder can be read (it must end in {SHOWN})"
-                raise AbsentError(f"{pattern}: {what}, check `path`")
-            for match in matches:
-                if os.path.lexists(match) and not match.is_file():
-                    raise SourceError(f"{match}: this is no file that can be read, check `path`")
-                files.setdefault(os.path.realpath(match), match)
-        return list(files.values())
-
-
-def _is_glob(pattern: str) -> bool:
-    return any(sign in pattern for sign in "*?[")
 
 
 def _parse_columns(columns: Columns | None) -> ColumnNames:
@@ -391,26 +301,3 @@ def _refuse_repeats(names: list[str]) -> None:
     repeated = [name for name in names if name != LEFT_OUT and names.count(name) > 1]
     if repeated:
         raise ConfigError(f"columns: {repeated[0]!r} stands there more than once")
-
-
-def _check_timezone(timezone: str) -> None:
-    """Raise ``ConfigError`` unless a time zone is known."""
-    import polars as pl
-
-    try:
-        pl.Series([0]).cast(pl.Datetime("us")).dt.replace_time_zone(timezone)
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException):
-        raise ConfigError(
-            f"timezone {timezone!r} is not known: write one such as Europe/Berlin, "
-            "America/New_York or Etc/GMT-8 (eight hours ahead of UTC)"
-        ) from None
-
-
-def _hash_file(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        raise AbsentError(f"{path}: no such file, check `path`") from None
-    except OSError as error:
-        raise SourceError(f"{path}: cannot be read ({error.strerror})") from None

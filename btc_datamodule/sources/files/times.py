@@ -25,6 +25,8 @@ EARLIEST = parse_instant("1990-01-01")
 
 _COMPACT = (8, 10, 12, 14)
 """Digits of dates alone, and with hours, minutes, seconds."""
+CLOCK = r"\d:\d|\dT\d|\d{8} \d|[AaPp]\.?[Mm]|^\d{9,}"
+"""What a text has that says a time of day, beside a date."""
 _CLOCK = r"^\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?( ?[AaPp][Mm])?$"
 _SPREADSHEET = (32_874, 73_051)
 """Days from 1990 to 2100, as spreadsheets count them."""
@@ -39,11 +41,15 @@ class TimeReading(NamedTuple):
         form: as of ``strptime``; None to go by what stands there.
         timezone: of times that name none, such as "Europe/Berlin"; None for UTC.
         interval: seconds between bars, by which day and month are told apart.
+        name: of the column, for errors.
+        argument: of the source which says what that column is.
     """
 
     form: str | None
     timezone: str | None
     interval: int
+    name: str = "open_time"
+    argument: str = "columns"
 
 
 class Times(NamedTuple):
@@ -98,8 +104,7 @@ def _classify_texts(told: "pl.Series") -> Kind:
     read = parse_texts(told, None, 0).seconds
     if read.null_count() == len(told) and numbers.null_count() == len(told):
         return "none"
-    clock = r"\d:\d|\dT\d|\d{8} \d|[AaPp]\.?[Mm]|^\d{9,}"
-    return "instant" if told.str.contains(clock).any() else "date"
+    return "instant" if told.str.contains(CLOCK).any() else "date"
 
 
 def _classify_numbers(numbers: "pl.Series") -> Kind:
@@ -147,9 +152,9 @@ def read_times(columns: "list[pl.Series]", reading: TimeReading, where: str, fir
     if kind == pl.Date or isinstance(kind, pl.Datetime):
         return _read_instants(column, reading, where, first)
     if kind.is_numeric() or kind == pl.Null:
-        micros, notes = _read_numbers(column, where, first)
+        micros, notes = _read_numbers(column, reading, where, first)
         return _finish(micros, False, notes)
-    raise CandleError(f"{where}: column open_time holds {kind}, not times")
+    raise CandleError(f"{where}: column {reading.name} holds {kind}, not times")
 
 
 def strip_text(text: "pl.Series") -> "pl.Series":
@@ -194,7 +199,7 @@ def _read_texts(column: "pl.Series", reading: TimeReading, where: str, first: in
     if reading.form is not None:
         said = parse_texts(text, reading.form, reading.interval)
         unread = f"which is not written as `time_format` {reading.form!r} says"
-        refuse_text(text, said.seconds.is_null(), "open_time", unread, where, first)
+        refuse_text(text, said.seconds.is_null(), reading.name, unread, where, first)
         numbers = pl.Series([None] * len(text), dtype=pl.Int64)
         notes: tuple[str, ...] = ()
     else:
@@ -204,20 +209,20 @@ def _read_texts(column: "pl.Series", reading: TimeReading, where: str, first: in
             numbers, notes = floats.cast(pl.Int64), ()
         else:
             source = wholes if wholes.null_count() == floats.null_count() else floats
-            numbers, notes = _read_numbers(source, where, first, text)
+            numbers, notes = _read_numbers(source, reading, where, first, text)
         words = text.set(numbers.is_not_null(), None)
         said = parse_texts(words, None, reading.interval)
         if said.problem:
             raise CandleError(f"{where}: {said.problem}")
         bad = said.seconds.is_null() & numbers.is_null()
-        refuse_text(text, bad, "open_time", unread, where, first)
+        refuse_text(text, bad, reading.name, unread, where, first)
     notes += tuple(f"{where}: {note}" for note in said.notes)
     naive = said.seconds.is_not_null() & ~said.zoned
     micros = said.seconds * MICRO + said.micros
     if reading.timezone is not None and naive.any():
         local, more = localise(micros.set(~naive, None), reading.timezone)
         refuse_text(
-            text, naive & local.is_null(), "open_time",
+            text, naive & local.is_null(), reading.name,
             f"which no clock in {reading.timezone} has shown", where, first,
         )  # fmt: skip
         micros = pl.select(pl.coalesce(local, micros)).to_series()
@@ -243,7 +248,8 @@ def _read_instants(column: "pl.Series", reading: TimeReading, where: str, first:
     wild = (count.abs() > limit).fill_null(False)
     if wild.any():
         i = wild.arg_max() or 0
-        raise RowError(where, first + i, "open_time is thousands of years from now: is it damaged?")
+        far = f"{reading.name} is thousands of years from now: is it damaged?"
+        raise RowError(where, first + i, far)
     naive = not getattr(column.dtype, "time_zone", None)
     if naive and reading.timezone is not None:
         local, more = localise(micros, reading.timezone)
@@ -261,7 +267,11 @@ def _finish(micros: "pl.Series", naive: bool, notes: tuple[str, ...]) -> Times:
 
 
 def _read_numbers(
-    series: "pl.Series", where: str, first: int, text: "pl.Series | None" = None
+    series: "pl.Series",
+    reading: TimeReading,
+    where: str,
+    first: int,
+    text: "pl.Series | None" = None,
 ) -> "tuple[pl.Series, tuple[str, ...]]":
     """Read times that are numbers: Int64 microseconds, null where there is none, and notes.
 
@@ -283,7 +293,7 @@ def _read_numbers(
             value = series[i] if text is None else text[i][:60]
             whole = isinstance(value, float) and value.is_integer()
             shown = int(value) if whole else value
-            raise RowError(where, first + i, f"open_time {shown} {problem}")
+            raise RowError(where, first + i, f"{reading.name} {shown} {problem}")
 
     with np.errstate(invalid="ignore"):
         refuse(known.to_numpy() & ~(np.abs(values) < 2**63), "is not on a whole second")
@@ -306,7 +316,7 @@ def _read_numbers(
     refuse(
         known.to_numpy() & (seconds < EARLIEST),
         "is no time of a bar in seconds, milliseconds or finer since 1970: say how it is written "
-        "in `time_format`, or which column it is in `columns`",
+        f"in `time_format`, or which column it is in `{reading.argument}`",
     )
     return pl.Series(micros).set(~known, None), ()
 

@@ -44,6 +44,10 @@ class ValueContract(Generic[V]):
         """Arguments with which ``BTCDataModule`` takes the object."""
         return {self.argument: made}
 
+    def keep(self, made: V) -> Any:
+        """What a checkpoint holds of the object."""
+        return BTCDataModule(**self.arguments(made)).hparams[self.argument]
+
     def test_it_is_a_frozen_dataclass(self) -> None:
         """Its fields are what YAML sets and checkpoints hold."""
         made = self.make()
@@ -96,7 +100,7 @@ class ValueContract(Generic[V]):
         for field in fields(made) if is_dataclass(made) else ():
             if field.init and not is_plain(getattr(made, field.name)):
                 pytest.skip(f"{field.name} is no plain value: no YAML or checkpoint can hold it")
-        kept = BTCDataModule(**self.arguments(made)).hparams[self.argument]
+        kept = self.keep(made)
         name = type(made).__name__
         parser = ArgumentParser(exit_on_error=False)
         parser.add_argument(f"--{self.argument}", type=self.kind)

@@ -4,15 +4,19 @@ import hashlib
 import re
 from itertools import pairwise
 
+import numpy as np
 import pytest
 
+from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import parse_instant, unite
+from btc_datamodule.sources.binance.files import ArchiveFiles
 from btc_datamodule.sources.binance.source import BinanceArchive
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange
-from tests.factories import HOUR
+from tests.factories import HOUR, changed
 from tests.helpers import assert_same
 from tests.sources.binance.helpers import (
+    DAY,
     HELD,
     MONTHS,
     asked,
@@ -142,6 +146,98 @@ def test_daily_files_stand_in_for_a_month_that_is_there_in_part(
     assert unite(block.span for block in blocks if not block.answered) == unknown
     [note] = notes_of(blocks)
     assert re.search(r"2020-02.zip: the archive has .* and not .*: no answer yet, set aside", note)
+
+
+# --- days that monthly files have wrong ---------------------------------------------------------
+
+
+def wrong_month(start: str, end: str, day: str) -> tuple[BinanceArchiveAnswers, Candles]:
+    """The archive of a month whose monthly file has other closes on one day, and the truth."""
+    truth = bars(start, end)
+    is_wrong = truth.open_time // DAY == parse_instant(day) // DAY
+    closes = np.where(is_wrong, truth["low"], truth["close"])
+    answers, name = BinanceArchiveAnswers(truth), f"BTCUSDT-1h-{start[:7]}.zip"
+    csv = BinanceArchiveAnswers(changed(truth, close=closes)).csv(name)
+    answers.files[name] = ex.zipped("a.csv", csv)
+    return answers, truth
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "day"),
+    [("2020-12-01", "2021-01-01", "2020-12-21"), ("2021-09-01", "2021-10-01", "2021-09-29")],
+)
+def test_days_that_monthly_files_of_spot_have_wrong_come_from_daily_files(
+    start: str, end: str, day: str
+) -> None:
+    answers, truth = wrong_month(start, end, day)
+    with Exchange(answers) as exchange:
+        blocks = fetch(exchange, truth.span)
+        assert asked(exchange) == [start[:7], day]
+    assert_same(candles_in(blocks), truth)
+    assert [block.span for block in blocks] == [
+        (truth.span[0], parse_instant(day)),
+        (parse_instant(day), parse_instant(day) + DAY),
+        (parse_instant(day) + DAY, truth.span[1]),
+    ]
+    assert notes_of(blocks) == [
+        f"binance: 24 bars that BTCUSDT-1h-{start[:7]}.zip has wrong came from BTCUSDT-1h-{day}.zip"
+    ]
+
+
+def test_a_wrong_day_without_a_daily_file_is_kept_with_a_note() -> None:
+    answers, truth = wrong_month("2021-09-01", "2021-10-01", "2021-09-29")
+    answers.missing.add("BTCUSDT-1h-2021-09-29.zip")
+    with Exchange(answers) as exchange:
+        [block] = fetch(exchange, truth.span)
+    assert len(block.candles) == len(truth)
+    assert (block.candles["close"] != truth["close"]).sum() == 24
+    assert block.notes == (
+        "binance: BTCUSDT-1h-2021-09.zip is known to have 2021-09-29 wrong, and there is no "
+        "BTCUSDT-1h-2021-09-29.zip to take it from",
+    )
+
+
+def test_only_monthly_klines_of_spot_are_known_to_have_days_wrong() -> None:
+    span = span_of("2020-12-01", "2021-10-01")
+    days = [span_of("2020-12-21", "2020-12-22"), span_of("2021-09-29", "2021-09-30")]
+    files = ArchiveFiles("BTCUSDT", "spot", 0, HOUR)
+    assert files.list_mistaken(span) == days
+    assert files.list_mistaken((days[0][0] + HOUR, span[1])) == days[1:]
+    for other in (files._replace(market="um"), files._replace(type="markPriceKlines")):
+        assert other.list_mistaken(span) == []
+
+
+# --- types --------------------------------------------------------------------------------------
+
+
+def test_a_type_without_days_is_asked_for_by_months_and_one_without_months_by_days() -> None:
+    span = span_of("2020-01-30T08:00", "2020-03-01T08:00")
+    funding = ArchiveFiles("BTCUSDT", "um", 0, type="fundingRate", periods="monthly")
+    assert [(file.name, file.wanted) for file in funding.select(span)] == [
+        ("BTCUSDT-fundingRate-2020-01.zip", span_of("2020-01-30T08:00", "2020-02-01")),
+        ("BTCUSDT-fundingRate-2020-02.zip", span_of("2020-02-01", "2020-03-01")),
+        ("BTCUSDT-fundingRate-2020-03.zip", span_of("2020-03-01", "2020-03-01T08:00")),
+    ]
+    metrics = ArchiveFiles("BTCUSDT", "um", 0, type="metrics", periods="daily")
+    files = metrics.select(span)
+    assert len(files) == 32
+    assert files[0].path == (
+        "/data/futures/um/daily/metrics/BTCUSDT/BTCUSDT-metrics-2020-01-30.zip"
+    )
+    assert (files[0].wanted[0], files[-1].wanted[1]) == span
+    assert [file.date for file in (files[-1], funding.select(span)[0])] == ["2020-03-01", "2020-01"]
+
+
+def test_the_files_that_are_surely_there_are_some_days_old_or_some_months() -> None:
+    now = parse_instant("2024-03-02T05:00")
+    klines = ArchiveFiles("BTCUSDT", "spot", 0, HOUR)
+    funding = ArchiveFiles("BTCUSDT", "um", 0, type="fundingRate", periods="monthly")
+    assert [file.date for file in klines.select_recent(now)] == [
+        *("2024-02-25", "2024-02-26", "2024-02-27")
+    ]
+    assert [file.date for file in funding.select_recent(now)] == ["2023-11", "2023-12", "2024-01"]
+    assert klines.find_end(now) == parse_instant("2024-03-02")
+    assert funding.find_end(now) == parse_instant("2024-03-01")
 
 
 def test_an_empty_span_asks_nothing(exchange: Exchange) -> None:

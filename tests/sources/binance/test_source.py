@@ -17,12 +17,13 @@ from btc_datamodule.store.candle_file import read_candles, read_header
 from btc_datamodule.store.update import update
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange
-from tests.factories import HOUR
+from tests.factories import HOUR, changed
 from tests.helpers import assert_same
 from tests.sources.binance.helpers import (
     DAY,
     HELD,
     TODAY,
+    archive_with,
     asked,
     bars,
     candles_in,
@@ -108,6 +109,51 @@ def test_futures_have_their_own_folder_series_and_beginning() -> None:
     assert archive.first == parse_instant("2019-09-08")
     with pytest.raises(SourceError, match=r"binance has no bars of 1s: .* one of 1m, 3m, 5m"):
         next(archive.blocks(1, held.span))
+
+
+PERPETUAL = "BTCUSD_PERP-1h-2024-01-05.zip"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "",
+        ex.KLINE_HEADER,
+        "open_time,open,high,low,close,volume,close_time,base_volume,count,taker_buy_volume,"
+        "taker_buy_base_volume,ignore\n",
+    ],
+)
+def test_coin_margined_volumes_are_stored_in_the_base_coin_and_not_in_contracts(
+    header: str,
+) -> None:
+    row = "1704412800000,44150.5,44200,44100,44180,1060,1704416399999,2.4005,48,530,1.2002,0\n"
+    with archive_with({PERPETUAL: header + row}, "1h klines", "cm", "BTCUSD_PERP") as exchange:
+        archive = source(exchange, market="cm", product="BTCUSD_PERP")
+        [block] = archive.blocks(HOUR, span_of("2024-01-05", "2024-01-06"))
+    assert block.origin.endswith(f"/data/futures/cm/daily/klines/BTCUSD_PERP/1h/{PERPETUAL}")
+    assert {name: values.tolist() for name, values in block.candles.columns.items()} == {
+        "open_time": [1704412800],
+        **{"open": [44150.5], "high": [44200.0], "low": [44100.0], "close": [44180.0]},
+        **{"volume": [2.4005], "trades": [48.0], "taker_buy_volume": [1.2002]},
+    }
+
+
+def test_coin_margined_futures_have_their_own_series_and_beginning() -> None:
+    archive = BinanceArchive("BTCUSD_PERP", "cm")
+    assert archive.series == "BTCUSD_PERP-cm"
+    assert archive.first == parse_instant("2020-06-01")
+    assert archive.intervals[0] == 60
+    with pytest.raises(ConfigError, match="product 'BTCUSDT' is no contract of market cm"):
+        BinanceArchive(market="cm")
+
+
+def test_months_of_coin_margined_futures_come_back_as_they_are_held() -> None:
+    held = bars("2024-01-01", "2024-02-02")
+    answers = BinanceArchiveAnswers(held, market="cm", product="BTCUSD_PERP")
+    with Exchange(answers) as exchange:
+        archive = source(exchange, market="cm", product="BTCUSD_PERP")
+        got = candles_in(list(archive.blocks(HOUR, held.span)))
+    assert_same(got, changed(held, quote_volume=None))
 
 
 def test_the_defaults_are_the_public_spot_archive_of_bitcoin() -> None:

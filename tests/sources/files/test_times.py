@@ -221,7 +221,7 @@ def test_days_of_spreadsheets_are_rounded_to_the_second_with_a_note() -> None:
     )
 
 
-@given(st.integers(parse_instant("1990-01-02"), parse_instant("2099-12-31")))
+@given(st.integers(parse_instant("1990-01-02"), parse_instant("2026-01-01")))
 def test_every_second_survives_each_unit_and_its_spelling(second: int) -> None:
     moment = dt.datetime.fromtimestamp(second, dt.UTC)
     spelled = [f"{moment:%Y-%m-%d %H:%M:%S}", f"{moment:%d.%m.%Y %H:%M:%S}", moment.isoformat()]
