@@ -6,7 +6,8 @@ its close, unless that is older than ``max_age``. Nothing is filled backwards.
 
 ``join_feature`` gives the values of a feature that has a clock of its own, ``join_rows`` whole rows
 for features that see several series. Both with the earliest instant that they are made of, by which
-a wall knows what may not cross it.
+a wall knows what may not cross it. That there is nothing hangs on something too: had anything
+become known within ``max_age`` of the close, it would be there.
 """
 
 from collections.abc import Callable, Iterator
@@ -37,7 +38,8 @@ class States(NamedTuple):
     Attributes:
         known_at: (n,) int64, in order.
         values: (n,) float64, NaN where it was not defined.
-        since: (n,) int64, the earliest instant that each value is made of; in order.
+        since: (n,) int64, the earliest instant that each value, or that there is none, hangs on;
+            in order.
     """
 
     known_at: NDArray[np.int64]
@@ -51,7 +53,8 @@ class Joined(NamedTuple):
     Attributes:
         values: (n,) float64, NaN where there is none.
         known_at: (n,) int64, since when each was known; 0 where there is none.
-        since: (n,) int64, the earliest instant that each is made of; ``NEVER`` where there is none.
+        since: (n,) int64, the earliest instant that each, or that there is none, hangs on;
+            ``NEVER`` before anything was known of the series.
     """
 
     values: NDArray[np.float64]
@@ -89,20 +92,44 @@ def join_feature(
 
 def _join(states: States, closes: NDArray[np.int64], max_age: int | None) -> Joined:
     """The latest defined value of each bar."""
-    defined = np.isfinite(states.values)
-    known_at, values, since = (each[defined] for each in states)
-    at = np.searchsorted(known_at, closes, side="right") - 1
-    some = at >= 0
-    if not len(values):
+    if not len(states.known_at):
         nothing = np.full(len(closes), np.nan)
         return Joined(nothing, np.zeros_like(closes), np.full_like(closes, NEVER))
+    known_at, values, since = states
+    number = np.arange(len(values))
+    defined = np.maximum.accumulate(np.where(np.isfinite(values), number, -1))
+    newest = np.searchsorted(known_at, closes, side="right") - 1
+    at = np.where(newest >= 0, defined[newest], -1)
+    some = at >= 0
     if max_age is not None:
         some &= closes - known_at[at] <= max_age
-    return Joined(
-        np.where(some, values[at], np.nan),
-        np.where(some, known_at[at], 0),
-        np.where(some, since[at], NEVER),
-    )
+    of_all = np.where(some, since[at], NEVER)
+    of_all[~some] = _find_since_of_nothing(known_at, since, closes[~some], max_age)
+    return Joined(np.where(some, values[at], np.nan), np.where(some, known_at[at], 0), of_all)
+
+
+def _find_since_of_nothing(
+    known_at: NDArray[np.int64],
+    since: NDArray[np.int64],
+    closes: NDArray[np.int64],
+    max_age: int | None,
+) -> NDArray[np.int64]:
+    """The earliest instant that it hangs on that there is nothing at some closes.
+
+    Args:
+        known_at: (m,) int64, in order: when something became known of a series.
+        since: (m,) int64, the earliest instant that this is made of.
+        closes: (n,) int64, of bars that have nothing, all of which is known.
+        max_age: as of the series.
+    """
+    newest = np.searchsorted(known_at, closes, side="right") - 1
+    if max_age is None:
+        return np.where(newest >= 0, np.minimum.accumulate(since)[newest], NEVER)
+    first = np.searchsorted(known_at, closes - max_age)
+    edges = np.stack([first, newest + 1], axis=1).ravel()
+    least = np.minimum.reduceat(np.append(since, NEVER), edges)[::2] if len(edges) else closes
+    least = np.minimum(closes - max_age - 1, np.where(first <= newest, least, NEVER))
+    return np.where(newest >= 0, least, NEVER)
 
 
 def _compute_states(
@@ -204,24 +231,22 @@ def _compute_record_states(
     known_at, event = records.known_at[order], events.event[order]
     last = np.append(np.diff(known_at) > 0, True)
     instants = known_at[last]
-    newest = np.maximum.accumulate(event)[last]
+    newest, first = (of.accumulate(event)[last] for of in (np.maximum, np.minimum))
     touched = np.maximum.reduceat(event, np.flatnonzero(np.append(True, last[:-1])))
     values = np.array(compute(reference))[newest]
-    values[newest < lookback - 1] = np.nan
-    oldest = np.maximum(newest - lookback + 1, 0)
+    oldest = np.maximum(newest - lookback + 1, first)
     others = _find_others(events, instants, newest, lookback)
-    values[others] = np.nan
+    values[others], oldest[others] = np.nan, first[others]  # unless enough was known
     for which, numbers, slots in _find_windows(
         events, instants[others], newest[others], lookback, interval
     ):
         rows, at = events.make_rows(clock, numbers, times[slots]), others[which]
         values[at] = compute(rows)[lookback - 1 :: lookback]
-        oldest[at] = slots[::lookback]
-    # What became known of older events alone makes nothing newer.
-    kept = touched >= oldest
-    since = reference.since[oldest]
-    begun = max(0, int(np.searchsorted(instants[kept], start, side="right")) - 1)
-    states = States(*(each[kept][begun:] for each in (instants, values, since)))
+        oldest[at] = np.maximum(slots[::lookback], first[at])
+    values[newest - first < lookback - 1] = np.nan
+    values[touched < oldest] = np.nan  # of older events alone: that makes nothing newer
+    begun = max(0, int(np.searchsorted(instants, start, side="right")) - 1)
+    states = States(instants[begun:], values[begun:], reference.since[oldest][begun:])
     return states, whole and begun == 0
 
 
@@ -330,7 +355,7 @@ class JoinedRows(NamedTuple):
     """Whole rows of a series as they were known at the closes of some bars.
 
     Attributes:
-        rows: of the series, with NaN where nothing was known.
+        rows: of the series, with NaN where nothing was known; ``since`` as that of ``Joined``.
         some: (n,) where something was known.
         age: (n,) float64, seconds since it was; NaN where nothing was.
     """
@@ -348,33 +373,39 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
         closes: (n,) closes of bars, in order.
     """
     max_age = clock.beside.max_age
-    rows = _read_newest(clock, int(closes[0]), int(closes[-1]))
-    at = np.searchsorted(rows.known_at, closes, side="right") - 1
-    some = at >= 0
+    rows, told = _read_newest(clock, int(closes[0]), int(closes[-1]))
     if not len(rows.time):
         empty = np.full(len(closes), np.nan)
-        nowhere = np.zeros_like(closes)
+        nowhere, never = np.zeros_like(closes), np.full_like(closes, NEVER)
         columns = dict.fromkeys(rows.columns, empty)
-        return JoinedRows(Rows(nowhere, nowhere, nowhere, columns), some, empty)
+        return JoinedRows(Rows(nowhere, nowhere, never, columns), np.isfinite(empty), empty)
+    at = np.searchsorted(rows.known_at, closes, side="right") - 1
+    some = at >= 0
     if max_age is not None:
         some &= closes - rows.known_at[at] <= max_age
+    since = np.where(some, rows.since[at], NEVER)
+    since[~some] = _find_since_of_nothing(told.known_at, told.since, closes[~some], max_age)
     taken = Rows(
         rows.time[at],
         rows.known_at[at],
-        rows.since[at],
+        since,
         {name: np.where(some, values[at], np.nan) for name, values in rows.columns.items()},
     )
     return JoinedRows(taken, some, np.where(some, closes - taken.known_at, np.nan))
 
 
-def _read_newest(clock: Clock, first: int, last: int) -> Rows:
-    """The rows that were the newest at any instant of [first, last], by when they became known."""
+def _read_newest(clock: Clock, first: int, last: int) -> tuple[Rows, Rows]:
+    """The rows that were the newest at any instant of [first, last], and all that became known.
+
+    Both by when they became known.
+    """
     if isinstance(clock, GridClock):
         low = max(0, clock.count_known(first) - 1)
-        return clock.read(low, max(low, clock.count_known(last)))
+        rows = clock.read(low, max(low, clock.count_known(last)))
+        return rows, rows
     assert isinstance(clock, RecordClock)
     records, _ = _read_records(clock, first, last, 1, None)
     order = np.lexsort((records.time, records.known_at))
     records = records.take(order)
     newest = records.time >= np.maximum.accumulate(records.time) if len(records) else order
-    return clock.to_rows(records.take(newest))
+    return clock.to_rows(records.take(newest)), clock.to_rows(records)

@@ -2,7 +2,7 @@
 
 Owns how such a series is read. Its rows are bars of a regular grid, read (``BarClock``) or joined
 from shorter ones (``LongBarClock``), or its records (``RecordClock``). Each row has a ``known_at``,
-and ``since``: the earliest instant that anything in it is made of. What is asked for is read, and
+and ``since``: the earliest instant that anything in it hangs on. What is asked for is read, and
 no more: memory does not depend on the length of a series.
 """
 
@@ -34,7 +34,7 @@ class Rows(NamedTuple):
     Attributes:
         time: (n,) int64, open times of bars.
         known_at: (n,) int64, from when on each row is known.
-        since: (n,) int64, the earliest instant that anything in a row is made of.
+        since: (n,) int64, the earliest instant that anything in a row, or that is not, hangs on.
         columns: (n,) float64 each, NaN where there is none.
     """
 
@@ -159,7 +159,7 @@ class BarClock(GridClock):
     def read(self, low: int, high: int) -> Rows:
         """Rows [low, high)."""
         time = self.grid.times(low, high)
-        since = self.grid.first + self.grid.interval * self.grid.find_repeated(low, high)
+        since = self.grid.first + self.grid.interval * self.grid.find_oldest(low, high)
         bars = self.grid.read_bars(self._reader, low, high)
         return Rows(time, time + self.grid.interval, since, bars)
 
@@ -202,8 +202,8 @@ class LongBarClock(BarClock):
                     joined = np.where(known, bars, 0.0).sum(axis=1)
             columns[name] = np.where(some, joined, np.nan)
         time = self.first + self.interval * np.arange(low, high, dtype=np.int64)
-        since = np.where(some, short.since.reshape(-1, each)[row, begin], time)
-        return Rows(time, time + self.interval, since, columns)
+        # The first short bar's, be it there or not: who looks back needs it to be told.
+        return Rows(time, time + self.interval, short.since[::each], columns)
 
 
 class RecordClock(Clock):
