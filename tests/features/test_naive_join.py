@@ -87,7 +87,7 @@ def make_frame_of_records(records: RecordSet, column: str) -> pd.DataFrame:
 
 
 def merge(dm: BTCDataModule, right: pd.DataFrame, on: str, instant: int) -> np.ndarray:
-    """The values that ``merge_asof`` gives each bar; ``instant``: of a bar, counted from its open."""
+    """The values that ``merge_asof`` gives each bar at an instant, counted from its opening."""
     table = dm.table
     opens = table.first + table.interval * np.arange(table.rows)
     left = pd.DataFrame({"when": opens + instant})
