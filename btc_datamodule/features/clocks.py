@@ -2,7 +2,7 @@
 
 Owns how such a series is read. Its rows are bars of a regular grid, read (``BarClock``) or joined
 from shorter ones (``LongBarClock``), or its records (``RecordClock``). Each row has a ``known_at``,
-and ``since``: the earliest instant that anything in it is made of. What is asked for is read, and
+and ``since``: the earliest instant that anything in it hangs on. What is asked for is read, and
 no more: memory does not depend on the length of a series.
 """
 
@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import OPTIONAL, PRICES
 from btc_datamodule.candles.timeline import Interval, ceil_to
-from btc_datamodule.errors import ConfigError
+from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.locating import is_there
 from btc_datamodule.store.record_file import RecordReader
 
 
@@ -33,7 +34,7 @@ class Rows(NamedTuple):
     Attributes:
         time: (n,) int64, open times of bars.
         known_at: (n,) int64, from when on each row is known.
-        since: (n,) int64, the earliest instant that anything in a row is made of.
+        since: (n,) int64, the earliest instant that anything in a row, or that is not, hangs on.
         columns: (n,) float64 each, NaN where there is none.
     """
 
@@ -61,7 +62,17 @@ class StoredBeside:
     max_fill: int
 
     def read_digest(self) -> str:
-        """The digest of its file."""
+        """The digest of its file.
+
+        Raises:
+            NotPreparedError: if it is not there.
+            StoreError: if it is damaged.
+        """
+        if not is_there(self.path):
+            raise NotPreparedError(
+                f"covariate {self.beside.name!r}: {self.path} does not exist: run `btc-datamodule "
+                "prepare`, or prepare_data(), first"
+            )
         with self.open_reader() as reader:
             digest: str = reader.header.digest
         return digest
@@ -148,15 +159,15 @@ class BarClock(GridClock):
     def read(self, low: int, high: int) -> Rows:
         """Rows [low, high)."""
         time = self.grid.times(low, high)
-        since = self.grid.first + self.grid.interval * self.grid.find_repeated(low, high)
+        since = self.grid.first + self.grid.interval * self.grid.find_oldest(low, high)
         bars = self.grid.read_bars(self._reader, low, high)
         return Rows(time, time + self.grid.interval, since, bars)
 
 
 class LongBarClock(BarClock):
-    """Bars joined from shorter ones: from those of them that are known once the long bar is over.
+    """Bars joined from shorter ones, as ``Candles.resample`` does: of those that there are.
 
-    A long bar of which all short ones are in an outage is in one too.
+    A long bar of which all short ones are absent is filled as these are, or in an outage too.
     """
 
     @cached_property
@@ -170,6 +181,8 @@ class LongBarClock(BarClock):
         skipped = (self.first - self.grid.first) // self.grid.interval
         short = super().read(skipped + low * each, skipped + high * each)
         known = np.isfinite(short.columns["close"]).reshape(-1, each)
+        present = known & (short.since == short.time).reshape(-1, each)
+        known = np.where(present.any(axis=1, keepdims=True), present, known)
         row = np.arange(len(known))
         begin, end = known.argmax(axis=1), each - 1 - known[:, ::-1].argmax(axis=1)
         some = known.any(axis=1)
@@ -189,8 +202,8 @@ class LongBarClock(BarClock):
                     joined = np.where(known, bars, 0.0).sum(axis=1)
             columns[name] = np.where(some, joined, np.nan)
         time = self.first + self.interval * np.arange(low, high, dtype=np.int64)
-        since = np.where(some, short.since.reshape(-1, each)[row, begin], time)
-        return Rows(time, time + self.interval, since, columns)
+        # The first short bar's, be it there or not: who looks back needs it to be told.
+        return Rows(time, time + self.interval, short.since[::each], columns)
 
 
 class RecordClock(Clock):
