@@ -13,7 +13,7 @@ from btc_datamodule.candles.joining import can_join
 from btc_datamodule.candles.series import COLUMNS
 from btc_datamodule.candles.timeline import Interval, format_interval, parse_interval
 from btc_datamodule.checks import name_type, unwrap
-from btc_datamodule.errors import ConfigError, NotPreparedError, SourceError
+from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.features.beside import Beside, check_series_name
 from btc_datamodule.features.clocks import StoredBeside
 from btc_datamodule.features.feature import Feature
@@ -24,9 +24,9 @@ from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.store.candle_file import read_header
 from btc_datamodule.store.forms import find_form
 from btc_datamodule.store.locating import (
+    check_there,
     find_record_source,
     find_source,
-    is_there,
     locate_candles,
     locate_records,
 )
@@ -108,11 +108,7 @@ class Covariate:
             StoreError: if it is damaged, or holds another series than that of ``source``.
         """
         path, source = self.locate(data_dir, candle_path), self.recognise_source(data_dir)
-        if not is_there(path):
-            raise NotPreparedError(
-                f"covariate {self.name!r}: {path} does not exist: run `btc-datamodule prepare`, or "
-                "prepare_data(), first"
-            )
+        check_there(path, self.name)
         if source is None:
             return read_header(path)
         form = find_form(source)
