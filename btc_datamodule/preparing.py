@@ -102,9 +102,11 @@ def list_series(settings: Settings) -> list[PreparedSeries]:
     found = {candles.path: candles}
     for covariate in settings.covariates:
         path = covariate.locate(settings.data_dir, candles.path)
-        start = settings.start
+        start, end = settings.start, settings.end
         if start is not None:
             start = covariate.find_start(start, settings.features)
+        if end is not None and covariate.beside.interval is None:
+            end += 1  # a record of this very instant is known at the last close
         if path in found:
             known = found[path]
             if known.start is not None and start is not None:
@@ -121,7 +123,7 @@ def list_series(settings: Settings) -> list[PreparedSeries]:
             covariate.source.series,
             covariate.stored,
             start,
-            settings.end,
+            end,
         )
     return list(found.values())
 

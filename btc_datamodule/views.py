@@ -92,6 +92,10 @@ class Views:
         lambda dm: {each.name: each.given for each in dm.settings.covariates},
         "The series beside the candles, as they were given, by name.",
     )
+    max_age = View(
+        lambda dm: dm.settings.max_age,
+        "Seconds after which a value of each covariate is too old; None for never.",
+    )
 
     # What is known after ``setup``; NotPreparedError before.
 
