@@ -166,6 +166,7 @@ def main() -> None:
             )
             for way in list(seconds)[:: 1 if turn % 2 else -1]:
                 seconds[way].append(build(made[way]))
+        print("\r" + " " * 30 + "\r", end="", file=sys.stderr, flush=True)
         report("build", "seconds", seconds, SLOWER_BUILD)
         found = [
             Contender(way, options.batch, partial(windows, prepare(make(way, options, folder))))

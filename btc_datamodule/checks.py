@@ -58,3 +58,10 @@ def set_whole_numbers(thing: Any, prefix: str = "", **least: int | None) -> None
     for name, value in least.items():
         whole = check_whole_number(f"{prefix}{name}", getattr(thing, name), value)
         object.__setattr__(thing, name, whole)
+
+
+def check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None:
+    """Raise ``ConfigError`` unless an argument is one of ``choices``."""
+    if value not in choices:
+        offered = ", ".join(map(str, choices))
+        raise ConfigError(f"{name} is {value!r}: choose one of {offered}")

@@ -27,9 +27,10 @@ from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
+from btc_datamodule.options import check_options, list_doubts, list_hyperparameters
 from btc_datamodule.preparing import SIMULATES, prepare
 from btc_datamodule.public import public
-from btc_datamodule.settings import Settings, check_options, list_doubts, list_hyperparameters
+from btc_datamodule.settings import Settings
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled

@@ -21,7 +21,7 @@ from btc_datamodule.candles.timeline import (
     parse_instant,
     parse_interval,
 )
-from btc_datamodule.checks import check_whole_number, name_type
+from btc_datamodule.checks import check_choice, check_whole_number, name_type
 from btc_datamodule.covariates import Covariate, parse_covariates
 from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.origins import SampleShape
@@ -33,7 +33,7 @@ from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import BAR_COLUMNS, FLAG, MASKS, MaskOf
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import Undefined
-from btc_datamodule.plain import UNKNOWN, describe, repr_as_before, to_plain, to_plain_function
+from btc_datamodule.plain import describe, repr_as_before
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
@@ -204,7 +204,7 @@ class Settings:
     @property
     def n_features(self) -> int:
         """F, the last axis of ``Batch.x``."""
-        return len(self.recipe.columns)
+        return len(self.features) + (self.undefined == "flag")
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -359,67 +359,6 @@ class Settings:
             )
 
 
-def check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None:
-    """Raise ``ConfigError`` unless an argument is one of ``choices``."""
-    if value not in choices:
-        offered = ", ".join(map(str, choices))
-        raise ConfigError(f"{name} is {value!r}: choose one of {offered}")
-
-
-def check_options(given: Mapping[str, Any]) -> None:
-    """Raise ``ConfigError`` for the first argument of the loaders that is wrong on the face of it.
-
-    Args:
-        given: the arguments of a ``BTCDataModule``, by name.
-    """
-    check_whole_number("batch_size", given["batch_size"], 1)
-    check_whole_number("num_workers", given["num_workers"], 0)
-    check_whole_number("seed", given["seed"])
-    check_choice("shuffle", given["shuffle"], ("full", "block", "none"))
-    check_choice("gather", given["gather"], ("host", "device"))
-    transform = given["transform"]
-    if transform is not None and not callable(transform):
-        raise ConfigError(
-            f"transform is {transform!r:.80}: give a function itself, from Batch to Batch; its "
-            "import path as a text is for YAML and the command line"
-        )
-    check_choice("start_method", given["start_method"], (None, "fork", "spawn", "forkserver"))
-    if given["refresh"] and given["offline"]:
-        raise ConfigError(
-            "refresh asks the source for everything, and offline asks it for nothing: leave one out"
-        )
-
-
-def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
-    """What of the arguments of a ``BTCDataModule`` will not do as it says, a sentence each."""
-    doubts = [
-        f"{name} is {settings.comparable[name]}: a checkpoint cannot tell what is unknown there "
-        f"from another, and goes on with it unchecked. Make {name} of numbers, texts, arrays "
-        "and named functions alone"
-        for name in ("target", "split")
-        if UNKNOWN in settings.comparable[name]
-    ]
-    if settings.target.is_label and settings.target_scaling != "none":
-        doubts.append(
-            f"`target_scaling: {settings.target_scaling}` leaves the labels of target "
-            f"{settings.target!r} as they are: leave it out"
-        )
-    unused = [each.name for each in settings.covariates if each not in settings.named_covariates]
-    if unused:
-        doubts.append(
-            f"no feature names {', '.join(unused)}: add one such as '{unused[0]}.close' to "
-            "`features`, or take it out of `covariates`"
-        )
-    if settings.mask == "feature" and settings.min_observed == 1:
-        doubts.append(
-            "`mask: feature` with `min_observed: 1.0` gives the windows in which all features are "
-            "observed: lower `min_observed` for those in which some are not"
-        )
-    if given["gather"] == "device" and settings.scaling == "window":
-        doubts.append("with `scaling: window` windows are gathered on the host")
-    return doubts
-
-
 _DATE = re.compile(r"datetime\.date\((\d+), (\d+), (\d+)\)")
 
 
@@ -444,11 +383,3 @@ def _choose_object(name: str, given: Any) -> Any:
     else:
         right = f"it must be an object such as {default.__name__}()"
     raise ConfigError(f"{name} is {what}: {right}")
-
-
-def list_hyperparameters(given: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
-    """The arguments of a datamodule in plain values, which ``weights_only=True`` loads again."""
-    objects = {name: getattr(settings, name) for name in KINDS}
-    arguments = {name: to_plain(value) for name, value in {**given, **objects}.items()}
-    arguments["transform"] = to_plain_function(given["transform"])
-    return arguments | {"_instantiator": "lightning.pytorch.cli.instantiate_module"}

@@ -50,7 +50,7 @@ class Views:
         start = "the first bar" if settings.start is None else format_instant(settings.start)
         end = "the last" if settings.end is None else format_instant(settings.end)
         known = f"{start} to {end}" if stages is None else format_span(stages.table.span)
-        flag = [FLAG] * settings.recipe.flag
+        flag = [FLAG] * (settings.undefined == "flag")
         names = list_first([*(feature.text for feature in settings.features), *flag])
         lines = [
             f"{type(self).__name__}: {settings.source.name} {settings.source.series}, "

@@ -57,7 +57,7 @@ def test_checking_gives_what_it_costs_with_and_without() -> None:
 
 @pytest.mark.stress
 def test_covariates_gives_builds_and_windows_with_and_without_series_beside() -> None:
-    out = run("covariates.py", "--rows", "20000", "--lookback", "16", "--batch", "64")
+    out = run("covariates.py", "--rows", "60000", "--lookback", "16", "--batch", "64")
     row = re.compile(r"(.+?) +([\d,.]+) +(\d+\.\d{3}) x")
     found = [match for match in map(row.fullmatch, out.splitlines()) if match]
     ways = ["the candles alone", "with five series", "with five series, mask: feature"]

@@ -11,6 +11,8 @@ become known within ``max_age`` of the close, it would be there.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -158,7 +160,8 @@ def _compute_states(
     return _compute_record_states(clock, start, end, lookback, compute, columns)
 
 
-class _Events(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Events:
     """Records, and which event each is of: one of each time, or each slot of a grid.
 
     Attributes:
@@ -191,6 +194,25 @@ class _Events(NamedTuple):
         again = starts[np.append(starts[1:], len(event)) - starts > 1]
         revised[event[again]] = records.known_at[again + 1]
         return cls(records, event, first_known, revised, first_record)
+
+    @cached_property
+    def _keys(self) -> tuple[NDArray[np.int64], int, int]:
+        """What each record is found by: its event, then when it became known; and two numbers."""
+        known_at = self.records.known_at
+        base = int(known_at.min())
+        extent = int(known_at.max()) - base + 2
+        return self.event * extent + (known_at - base), base, extent
+
+    def find_known(
+        self, event: NDArray[np.int64], instant: NDArray[np.int64] | np.int64
+    ) -> NDArray[np.int64]:
+        """The record that stood for each event at an instant, by number; -1 if none was known."""
+        keys, base, extent = self._keys
+        moment = np.clip(instant - base, -1, extent - 1)
+        number = np.searchsorted(keys, event * extent + moment, side="right") - 1
+        at = np.maximum(number, 0)
+        stood = (number >= 0) & (event >= 0) & (self.event[at] == event)
+        return np.where(stood, number, -1)
 
     def make_rows(
         self, clock: RecordClock, records: NDArray[np.int64], times: NDArray[np.int64]
@@ -287,37 +309,33 @@ def _find_windows(
     """
     step = max(1, WINDOW_ROWS // lookback)
     for low in range(0, len(instants), step):
-        found = [
-            (at, *_find_window(events, int(instants[at]), int(newest[at]), lookback, interval))
-            for at in range(low, min(low + step, len(instants)))
-        ]
-        whole = [each for each in found if len(each[1]) == lookback]
-        if whole:
-            at, numbers, slots = zip(*whole, strict=True)
-            yield np.array(at), np.concatenate(numbers), np.concatenate(slots)
+        part = slice(low, low + step)
+        slots = newest[part, np.newaxis] - np.arange(lookback)[::-1]
+        numbers = events.find_known(slots, instants[part, np.newaxis])
+        if interval is None:  # events that were not known yet are none: what is before counts
+            for row in np.flatnonzero((numbers < 0).any(axis=1)).tolist():
+                at = low + row
+                found = _find_window(events, int(instants[at]), int(newest[at]), lookback)
+                if len(found) == lookback:
+                    numbers[row], slots[row] = found, events.event[found]
+            whole = (numbers >= 0).all(axis=1)
+        else:
+            whole = slots[:, 0] >= 0
+        yield low + np.flatnonzero(whole), numbers[whole].ravel(), slots[whole].ravel()
 
 
-def _find_window(
-    events: _Events, instant: int, newest: int, lookback: int, interval: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The records that stood for the last ``lookback`` events at an instant, and their events.
+def _find_window(events: _Events, instant: int, newest: int, lookback: int) -> NDArray[np.int64]:
+    """The records that stood for the last ``lookback`` events that were known at an instant.
 
-    Fewer, if fewer were known; on a grid -1 for a slot that none was known of.
+    Fewer, if fewer were known.
     """
-    reach = lookback
+    reach = 2 * lookback
     while True:
         low = max(0, newest - reach + 1)
-        begin, stop = np.searchsorted(events.event, [low, newest + 1])
-        known = begin + np.flatnonzero(events.records.known_at[begin:stop] <= instant)
-        event = events.event[known]
-        last = np.flatnonzero(np.append(np.diff(event) > 0, True))[: len(event)]
-        known, event = known[last], event[last]
-        if interval is not None:
-            numbers = np.full(newest + 1 - low, -1, dtype=np.int64)
-            numbers[event - low] = known
-            return numbers, np.arange(low, newest + 1)
-        if len(known) >= lookback or low == 0:
-            return known[-lookback:], event[-lookback:]
+        found = events.find_known(np.arange(low, newest + 1), np.int64(instant))
+        known: NDArray[np.int64] = found[found >= 0][-lookback:]
+        if len(known) == lookback or low == 0:
+            return known
         reach *= 2
 
 

@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import OPTIONAL, PRICES
 from btc_datamodule.candles.timeline import Interval, ceil_to
-from btc_datamodule.errors import ConfigError
+from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.locating import is_there
 from btc_datamodule.store.record_file import RecordReader
 
 
@@ -61,7 +62,17 @@ class StoredBeside:
     max_fill: int
 
     def read_digest(self) -> str:
-        """The digest of its file."""
+        """The digest of its file.
+
+        Raises:
+            NotPreparedError: if it is not there.
+            StoreError: if it is damaged.
+        """
+        if not is_there(self.path):
+            raise NotPreparedError(
+                f"covariate {self.beside.name!r}: {self.path} does not exist: run `btc-datamodule "
+                "prepare`, or prepare_data(), first"
+            )
         with self.open_reader() as reader:
             digest: str = reader.header.digest
         return digest
@@ -154,9 +165,9 @@ class BarClock(GridClock):
 
 
 class LongBarClock(BarClock):
-    """Bars joined from shorter ones: from those of them that are known once the long bar is over.
+    """Bars joined from shorter ones, as ``Candles.resample`` does: of those that there are.
 
-    A long bar of which all short ones are in an outage is in one too.
+    A long bar of which all short ones are absent is filled as these are, or in an outage too.
     """
 
     @cached_property
@@ -170,6 +181,8 @@ class LongBarClock(BarClock):
         skipped = (self.first - self.grid.first) // self.grid.interval
         short = super().read(skipped + low * each, skipped + high * each)
         known = np.isfinite(short.columns["close"]).reshape(-1, each)
+        present = known & (short.since == short.time).reshape(-1, each)
+        known = np.where(present.any(axis=1, keepdims=True), present, known)
         row = np.arange(len(known))
         begin, end = known.argmax(axis=1), each - 1 - known[:, ::-1].argmax(axis=1)
         some = known.any(axis=1)

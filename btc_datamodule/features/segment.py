@@ -22,7 +22,6 @@ from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import JudgedRows, find_counting, find_known, judge_rows
 from btc_datamodule.store.candle_file import CandleReader
 
-
 FAR = 1 << 52
 """Later than any instant, and exact as a float64."""
 

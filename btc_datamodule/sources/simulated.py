@@ -263,8 +263,8 @@ class SimulatedPremium(RecordSource):
 
     @property
     def series(self) -> str:
-        """``BTC-SIM-<seed>-premium``."""
-        return f"BTC-SIM-{self.seed}-premium"
+        """``BTC-SIM-<seed>-premium-<interval>``."""
+        return f"BTC-SIM-{self.seed}-premium-{format_interval(int(self.interval))}"
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -23,6 +23,7 @@ from btc_datamodule.candles.series import concatenate
 from btc_datamodule.candles.timeline import Span, parse_instant
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.sources import simulator
+from btc_datamodule.testing import RecordSourceContract
 
 HOUR, DAY = 3600, 86400
 SPAN = (parse_instant("2019-11-25"), parse_instant("2020-02-05"))
@@ -76,6 +77,27 @@ def assert_identical(a: RecordSet, b: RecordSet) -> None:
     assert list(a.columns) == list(b.columns)
     for name, values in a.columns.items():
         np.testing.assert_array_equal(values, b[name], err_msg=name)
+
+
+class TestSimulatedFunding(RecordSourceContract):
+    span = ("2009-12-20", "2010-02-03T07:00")  # from before its first record
+
+    def make(self) -> RecordSource:
+        return SimulatedFunding(seed=3)
+
+
+class TestSimulatedOpenInterest(RecordSourceContract):
+    span = ("2009-12-31", "2010-01-04T07:05")
+
+    def make(self) -> RecordSource:
+        return ROUGH
+
+
+class TestSimulatedPremium(RecordSourceContract):
+    span = ("2009-12-31", "2010-01-04T07:00")
+
+    def make(self) -> RecordSource:
+        return SimulatedPremium(seed=3, interval="15m")
 
 
 # --- what holds for all ---------------------------------------------------------------------------
@@ -188,7 +210,8 @@ def test_the_folder_tells_series_with_different_parameters_apart() -> None:
     assert SimulatedOpenInterest().series == "BTC-SIM-0-oi"
     assert ROUGH.series == "BTC-SIM-3-oi-missing0.1-late0.2-revised0.3"
     assert SimulatedOpenInterest(7, late=1).series == "BTC-SIM-7-oi-late1"
-    assert SimulatedPremium(2).series == "BTC-SIM-2-premium"
+    assert SimulatedPremium(2).series == "BTC-SIM-2-premium-5m"
+    assert SimulatedPremium(interval=3600).series == "BTC-SIM-0-premium-1h"
     assert {source.name for source in SOURCES.values()} == {"simulator"}
 
 

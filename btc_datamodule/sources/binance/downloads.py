@@ -172,7 +172,7 @@ class Downloads(Generic[T]):
         """Yield daily files in place of a month that is not answered; the rest is not either."""
         notes = found.notes
         for day, answer in self._fetch_ahead(self._files.select_days(month.wanted)):
-            given = answer or replace(found, span=day.wanted, notes=())
+            given = answer or replace(found, span=day.wanted, notes=(), received=0)
             yield day, replace(given, notes=(*notes, *given.notes))
             notes = ()  # told once
 

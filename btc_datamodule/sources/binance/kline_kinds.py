@@ -106,8 +106,9 @@ class BinanceKlines(RecordSource):
 
     @property
     def series(self) -> str:
-        """Product, market and kind: "BTCUSDT-um-mark"."""
-        return name_series(self.product, self.market, self.kind)
+        """Product, market, kind and interval: "BTCUSDT-um-mark-1h"."""
+        interval = format_interval(int(self.interval))
+        return name_series(self.product, self.market, self.kind, interval)
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -42,6 +42,10 @@ class AnswerContract(ValueContract[S]):
     span: ClassVar[tuple[str | int, str | int]]
     _rows: ClassVar[str]
     """What rows are called."""
+    _content: ClassVar[str]
+    """What they are called where it is about what they hold."""
+    _block: ClassVar[type]
+    """What its blocks are."""
     _file_kind: ClassVar[str]
     """What the file is called that holds them."""
 
@@ -88,7 +92,7 @@ class AnswerContract(ValueContract[S]):
                 raise AssertionError(f"its files cannot be stored: {error}") from None
             assert getattr(again, name) == value, (
                 f"{name} is {value!r} once and {getattr(again, name)!r} the next time: "
-                f"{self._rows} that are stored would not be found again"
+                f"{self._content} that are stored would not be found again"
             )
 
     def test_its_revision_stays_while_nothing_changes(self) -> None:
@@ -133,6 +137,9 @@ class AnswerContract(ValueContract[S]):
     def test_its_blocks_say_where_they_come_from(self) -> None:
         """The file keeps it as the provenance of its rows."""
         for number, block in enumerate(self._blocks(self.make(), self._asked)):
+            assert isinstance(block, self._block), (
+                f"block {number} is {block!r}, which is no {self._block.__name__}"
+            )
             named = isinstance(block.origin, str) and block.origin
             assert named, (
                 f"block {number} has the origin {block.origin!r}: name an address, or a file"
@@ -182,7 +189,7 @@ class AnswerContract(ValueContract[S]):
                 self._join(halves),
                 whole,
                 f"asked in two halves, cut at {format_instant(cut)}, it gives other {self._rows} "
-                f"than asked once: an interrupted download would end in other {self._rows}",
+                f"than asked once: an interrupted download would end in other {self._content}",
             )
 
     def test_a_span_of_a_source_with_a_revision_may_begin_anywhere(self) -> None:

@@ -48,6 +48,8 @@ class RecordSourceContract(AnswerContract[RecordSource]):
     records: ClassVar[RecordSet | None] = None
 
     _rows: ClassVar[str] = "records"
+    _content: ClassVar[str] = "records"
+    _block: ClassVar[type] = RecordBlock
     _file_kind: ClassVar[str] = "file of records"
 
     def keep(self, made: RecordSource) -> Any:

@@ -55,6 +55,8 @@ class SourceContract(AnswerContract[Source]):
     refused: ClassVar[str | int | None] = None
 
     _rows: ClassVar[str] = "bars"
+    _content: ClassVar[str] = "candles"
+    _block: ClassVar[type] = Block
     _file_kind: ClassVar[str] = "candle file"
 
     def arguments(self, made: Source) -> dict[str, Any]:

@@ -282,10 +282,10 @@ def test_an_archive_without_any_file_of_the_product_is_an_error_soon() -> None:
 
 def test_the_defaults_are_hours_of_the_mark_price_of_bitcoin() -> None:
     source = BinanceKlines()
-    assert (source.name, source.series) == ("binance", "BTCUSDT-um-mark")
+    assert (source.name, source.series) == ("binance", "BTCUSDT-um-mark-1h")
     assert (source.interval, source.covers, source.columns) == (HOUR, 0, OHLC)
     assert source.first == parse_instant("2019-12-23")
-    assert BinanceKlines("BTCUSD", "index", market="cm").series == "BTCUSD-cm-index"
+    assert BinanceKlines("BTCUSD", "index", market="cm").series == "BTCUSD-cm-index-1h"
 
 
 def test_an_interval_is_a_text_or_seconds_and_held_as_seconds() -> None:
