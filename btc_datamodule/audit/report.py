@@ -24,7 +24,7 @@ from btc_datamodule.audit.asking import check_source
 from btc_datamodule.audit.compare import UncheckedError
 from btc_datamodule.audit.fresh import check_features_are_functions
 from btc_datamodule.audit.handing import Serve
-from btc_datamodule.audit.twins import Piece, choose_spans, is_exact, open_piece
+from btc_datamodule.audit.twins import Extent, Piece, choose_spans, is_exact, open_piece
 from btc_datamodule.errors import BTCDataError, ConfigError, LookAheadError
 from btc_datamodule.escaping import escape
 from btc_datamodule.evaluation.fitted import Fitted
@@ -171,8 +171,8 @@ def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:
     """What is promised of some stages."""
     settings, shape = used.settings, used.settings.shape
     filled = settings.max_fill  # a filled bar repeats one before it
-    inputs = (1 - shape.lookback - used.table.warm_up - filled, 1)
-    targets = (1 + shape.gap - shape.reference_bars - filled, shape.reach)
+    inputs = Extent(1 - shape.lookback - used.table.warm_up - filled, 1, beside=True)
+    targets = Extent(1 + shape.gap - shape.reference_bars - filled, shape.reach, beside=False)
     blind = "{windows:,} windows, {rows:,} rows of features and the statistics unchanged {how}"
     others = "changed, removed or added"
     alone = f"{{samples:,}} samples unchanged with all bars but their own {others}"
