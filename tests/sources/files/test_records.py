@@ -423,6 +423,19 @@ def test_a_file_is_stored_and_read_again_when_it_changes(tmp_path: Path) -> None
     assert "no such file, check `path`: what is stored is used" in note
 
 
+def test_files_of_a_pattern_that_are_gone_are_told_and_kept(tmp_path: Path) -> None:
+    for part in range(3):
+        write(tmp_path, f"time,a\n{T0 + part},{part}\n", f"{part}.csv")
+    source = Records(str(tmp_path / "*.csv"), "time", delay="0s")
+    path = locate_records(tmp_path / "data", source)
+    update_records(path, source, None, None)
+    (tmp_path / "1.csv").unlink()
+    result = update_records(path, source, None, None)
+    assert "1.csv is not there any more, and the other files are as they were" in result.notes[0]
+    assert (result.added, result.header.rows) == (0, 3)
+    assert update_records(path, source, None, None, refresh=True).header.rows == 2
+
+
 def test_a_file_that_was_moved_is_known_by_its_content(tmp_path: Path) -> None:
     source = Records(write(tmp_path, CPI), "month", known_at="released")
     update_records(locate_records(tmp_path / "data", source), source, None, None)
