@@ -24,6 +24,7 @@ from btc_datamodule.audit.asking import check_source
 from btc_datamodule.audit.compare import UncheckedError
 from btc_datamodule.audit.fresh import check_features_are_functions
 from btc_datamodule.audit.handing import Serve
+from btc_datamodule.audit.known import check_rows_are_known
 from btc_datamodule.audit.twins import Extent, Piece, choose_spans, is_exact, open_piece
 from btc_datamodule.errors import BTCDataError, ConfigError, LookAheadError
 from btc_datamodule.escaping import escape
@@ -240,6 +241,13 @@ def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:
         "{rows:,} rows of features, mask and bars come out the same when built again",
         of_all=rows.check_table,
     )
+    if settings.named_covariates:
+        yield Guarantee(
+            "covariates enter when they are known",
+            "{rows:,} rows the same, made of nothing but what was known of the candles and "
+            "{series:,} series when they closed",
+            of_all=check_rows_are_known,
+        )
     if ask_source:
         yield Guarantee(
             "the source tells the same when asked for less",
