@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,14 +22,18 @@ from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import ceil_to
 from btc_datamodule.covariates import Covariate
-from btc_datamodule.features.clocks import BarClock, Clock, RecordClock, Rows
+from btc_datamodule.features.clocks import BarClock, Clock, GridClock, RecordClock, Rows
+from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.joined import JoinedSeries
+from btc_datamodule.features.joined import JoinedSeries, make_series_frame
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.segment import Segment, compute_segment
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.record_file import RecordReader
+
+if TYPE_CHECKING:
+    import polars as pl
 
 OF_EACH = 4
 """Records of each series and kind (any, revisions, late ones) around which rows are made again."""
@@ -115,6 +120,46 @@ class OpenFiles:
             self.cut_series(close),
             slice(row, row + 1),
         )
+
+    def make_frames(
+        self, feature: Feature, row: int, series: JoinedSeries
+    ) -> tuple["pl.DataFrame", ...]:
+        """What a feature is given to compute a row: the rows of its lookback, and those beside.
+
+        Args:
+            feature: which.
+            row: of the feature file; of a feature of a series the newest row known at its close.
+            series: as they were then.
+        """
+        back, table = feature.lookback, self.used.table
+        if feature.series:
+            clock, instant = series.clocks[feature.series], table.find_time(row + 1)
+            rows = _read_newest(clock, instant, back, feature.list_columns(feature.series))
+            frame, interval = make_series_frame(clock, rows), clock.beside.interval or 0
+            closes = rows.time + interval
+        else:
+            low, interval = max(0, row - back + 1), self.grid.interval
+            times = self.grid.times(low, row + 1)
+            frame = make_frame(times, self.grid.read_bars(self.reader, low, row + 1))
+            closes = times + interval
+        return frame, *(series.make_frames(feature, closes, interval).frames if len(closes) else ())
+
+
+def _read_newest(clock: Clock, instant: int, back: int, columns: tuple[str, ...] | None) -> Rows:
+    """The newest rows of a series as they were known at an instant, ``back`` of them at most."""
+    if isinstance(clock, GridClock):
+        high = clock.count_known(instant)
+        return clock.read(max(0, high - back), high)
+    assert isinstance(clock, RecordClock)
+    records = clock.read_known(0, instant)
+    if clock.beside.interval is None and columns is not None:
+        has = [np.isfinite(records[name]) for name in columns]
+        records = records.take(np.all([np.ones(len(records), dtype=np.bool_), *has], axis=0))
+    last = np.append(np.diff(records.time) > 0, True)[: len(records)]
+    rows = make_rows(clock, records.take(last))
+    newest = slice(max(0, len(rows.time) - back), None)
+    columns_of = {name: values[newest] for name, values in rows.columns.items()}
+    return Rows(rows.time[newest], rows.known_at[newest], rows.since[newest], columns_of)
 
 
 def make_rows(clock: RecordClock, records: RecordSet) -> Rows:
