@@ -2,12 +2,12 @@
 
 ``btc-datamodule audit`` and ``BTCDataModule.audit()``. Nothing is taken on trust. The way from
 the files to the batches is gone again, by the same code, on candles and series beside them in which
-every bar and record that must not matter is another, or is not there: what may not depend on them must come out unchanged,
-whatever happens inside (``blindness``). What can be counted is counted again from the rows, by
-other code (``recount``). Every row of the feature file is made again and tested (``rows``), some
-of them of nothing but what was known when they closed (``known``), features of the user's own are
-computed in a process that has seen nothing (``fresh``), prices beside the candles are compared with
-theirs (``ahead``), and each source is asked again for less (``asking``).
+every bar and record that must not matter is another, or is not there: what may not depend on them
+must come out unchanged, whatever happens inside (``blindness``). What can be counted is counted
+again from the rows, by other code (``recount``). Every row of the feature file is made again and
+tested (``rows``), some of them of nothing but what was known when they closed (``known``), features
+of the user's own are computed in a process that has seen nothing (``fresh``), prices beside the
+candles are compared with theirs (``ahead``), and each source is asked again for less (``asking``).
 
 Windows are looked at on all of a history of up to ``BARS``; of a longer one around the boundaries
 of the stages, with the spans of the stages cut to fit. The report says how many.
