@@ -11,6 +11,7 @@ from btc_datamodule.checks import check_choice, check_whole_number
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.plain import UNKNOWN, to_plain, to_plain_function
 from btc_datamodule.settings import KINDS, Settings
+from btc_datamodule.sources.resampled import Resampled
 
 
 def check_options(given: Mapping[str, Any]) -> None:
@@ -51,7 +52,9 @@ def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
             f"`target_scaling: {settings.target_scaling}` leaves the labels of target "
             f"{settings.target!r} as they are: leave it out"
         )
-    unused = [each.name for each in settings.covariates if each not in settings.named_covariates]
+    used: list[Any] = [each.name for each in settings.named_covariates]
+    used += [each.given.of for each in settings.covariates if isinstance(each.given, Resampled)]
+    unused = [each.name for each in settings.covariates if each.name not in used]
     if unused:
         doubts.append(
             f"no feature names {', '.join(unused)}: add one such as '{unused[0]}.close' to "

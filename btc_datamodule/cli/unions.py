@@ -1,8 +1,8 @@
-"""What jsonargparse says of a value that may be of several kinds and is of none, read as a tree.
+"""What jsonargparse says of a value that may be of several kinds and is of none, as a tree.
 
-Each kind tells why the value is none of it, indented below the others, and in each of these another
-union may stand. ``find_union`` gives the one that is about an argument; ``find_meant`` goes down the
-branch of the kind that was meant to what is wrong there.
+Each kind tells why the value is none of it, one below the other, and in what one tells another
+union may stand, indented. ``find_union`` gives the one that is about an argument; ``find_meant``
+goes down the branch of the kind that was meant to what is wrong there.
 """
 
 import re

@@ -24,7 +24,7 @@ from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.store.candle_file import CandleReader
-from btc_datamodule.store.locating import is_there
+from btc_datamodule.store.locating import check_there, is_there
 from btc_datamodule.store.record_file import RecordReader
 
 
@@ -88,8 +88,10 @@ class StoredBeside:
         """Its file, open.
 
         Raises:
-            StoreError: if it is missing or damaged.
+            NotPreparedError: if it is missing.
+            StoreError: if it is damaged.
         """
+        check_there(self.path, self.beside.name)
         kind = CandleReader if self.beside.is_candles else RecordReader
         with kind(self.path) as reader:
             yield reader

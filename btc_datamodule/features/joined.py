@@ -117,6 +117,11 @@ class JoinedSeries:
             least[: len(known)] = np.minimum(least[: len(known)], beside)
         return least[number]
 
+    def join(self, name: str, closes: NDArray[np.int64]) -> JoinedRows:
+        """The newest row of a series that was known at each of some closes, in order."""
+        clock = self.clocks[name]
+        return _concatenate([join_rows(clock, part) for part in _cut(clock, closes)])
+
     def make_frames(self, feature: Feature, closes: NDArray[np.int64], interval: int) -> Frames:
         """The frames beside the first one that a feature is given.
 
@@ -129,9 +134,7 @@ class JoinedSeries:
         since = np.full(len(closes), NEVER)
         frames = []
         for name in feature.beside:
-            clock = self.clocks[name]
-            parts = [join_rows(clock, part) for part in _cut(clock, closes)]
-            joined = _concatenate(parts)
+            joined = self.join(name, closes)
             frames.append(_make_beside_frame(joined, interval))
             some = joined.some & (joined.age == 0) if _meets(feature, name) else joined.some
             known &= some

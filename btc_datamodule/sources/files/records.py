@@ -237,17 +237,22 @@ class Records(RecordSource):
             return tuple(given)
         try:
             first = self._files.find()[0]
-            with ArrowReader() as arrow:
-                where, table = self._read_tables(first, arrow)[0]
+            if not first.is_file():
+                raise AbsentError(f"{first}: no such file, check `path`")
         except AbsentError as error:
             raise AbsentError(
                 f"{error}; or name its `columns`, so that what is stored of it can be used"
             ) from None
+        with ArrowReader() as arrow:
+            where, table = self._read_tables(first, arrow)[0]
         return list_values(table, self._reading, where)
 
     def _read_tables(self, path: Any, arrow: ArrowReader) -> list[tuple[str, RawTable]]:
+        names = [self.time, *([] if self.known_at is None else [self.known_at]), *self.columns]
         try:
-            return read_tables(path, arrow, dataset=self.dataset, symbol=None, drop_invalid=False)
+            return read_tables(
+                path, arrow, dataset=self.dataset, symbol=None, drop_invalid=False, names=names
+            )
         except CandleError as error:
             problem, _, _ = str(error).partition(": set `source.drop_invalid")
             raise RecordError(f"{problem}: mend that row") from None
