@@ -21,7 +21,16 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled
 from btc_datamodule.sources.resampling import choose_base
-from btc_datamodule.store.locating import find_source, locate_candles, locate_records
+from btc_datamodule.store.candle_file import read_header
+from btc_datamodule.store.forms import find_form
+from btc_datamodule.store.locating import (
+    check_there,
+    find_record_source,
+    find_source,
+    locate_candles,
+    locate_records,
+)
+from btc_datamodule.store.series_file import Header
 
 DAY = 86_400
 """How far apart records without an interval are taken to be, where they do not say."""
@@ -35,22 +44,29 @@ class Covariate:
     """A series beside the candles.
 
     Attributes:
+        given: what it was given as.
         beside: what features may know of it before it is read.
         source: whose candles or records are stored for it; None for those of the main candles.
         stored: interval of the stored candles; None of records.
         max_fill: bars of each hole, from its first, that are filled.
     """
 
+    given: Source | RecordSource | Resampled
     beside: Beside
     source: Source | RecordSource | None
     stored: Interval | None
     max_fill: int
 
     def __str__(self) -> str:
-        interval, max_age = self.beside.interval, self.beside.max_age
-        clock = "records" if interval is None else format_interval(interval)
+        max_age = self.beside.max_age
         age = "any age" if max_age is None else f"at most {format_interval(max_age)} old"
-        return f"{self.name}: {clock}, {age}"
+        return f"{self.name}: {self.clock}, {age}"
+
+    @property
+    def clock(self) -> str:
+        """How its rows follow each other: their interval, or that they have none."""
+        interval = self.beside.interval
+        return "records" if interval is None else format_interval(interval)
 
     @property
     def name(self) -> str:
@@ -63,11 +79,11 @@ class Covariate:
         return self.stored is not None and self.stored != self.beside.interval
 
     def recognise_source(self, data_dir: Path) -> "Source | RecordSource | None":
-        """The source, under the name by which its candles are stored; see ``store.locating``."""
+        """The source, under the name by which it is stored; None for that of the main candles."""
         if isinstance(self.source, Source):
             assert self.stored is not None
             return find_source(data_dir, self.source, format_interval(self.stored))
-        return self.source
+        return None if self.source is None else find_record_source(data_dir, self.source)
 
     def locate(self, data_dir: Path, candle_path: Path) -> Path:
         """Its candle file, or file of records.
@@ -83,6 +99,23 @@ class Covariate:
             return candle_path
         assert self.stored is not None
         return locate_candles(data_dir, source, format_interval(self.stored))
+
+    def read_header(self, data_dir: Path, candle_path: Path) -> Header:
+        """What its file says of itself; of one that is that of the main candles, whose they are.
+
+        Raises:
+            NotPreparedError: if there is none.
+            StoreError: if it is damaged, or holds another series than that of ``source``.
+        """
+        path, source = self.locate(data_dir, candle_path), self.recognise_source(data_dir)
+        check_there(path, self.name)
+        if source is None:
+            return read_header(path)
+        form = find_form(source)
+        header: Header = form.read_header(path)
+        interval = source.interval if isinstance(source, RecordSource) else self.stored
+        form.check_series(path, header, source.name, source.series, interval)
+        return header
 
     def to_stored(self, data_dir: Path, candle_path: Path) -> StoredBeside:
         """What building a feature file needs to know of it."""
@@ -171,7 +204,7 @@ def _parse_one(
         max_age = None if interval is None else OLDEST * interval
     is_candles = stored is not None
     beside = Beside(name, interval, columns, is_candles, max_age, covers)
-    return Covariate(beside, source, stored, max_fill)
+    return Covariate(given[name], beside, source, stored, max_fill)
 
 
 def _find_candles(

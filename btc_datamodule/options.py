@@ -11,6 +11,7 @@ from btc_datamodule.checks import check_choice, check_whole_number
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.plain import UNKNOWN, to_plain, to_plain_function
 from btc_datamodule.settings import KINDS, Settings
+from btc_datamodule.sources.resampled import Resampled
 
 
 def check_options(given: Mapping[str, Any]) -> None:
@@ -51,11 +52,15 @@ def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
             f"`target_scaling: {settings.target_scaling}` leaves the labels of target "
             f"{settings.target!r} as they are: leave it out"
         )
-    unused = [each.name for each in settings.covariates if each not in settings.named_covariates]
+    used: list[Any] = [each.name for each in settings.named_covariates]
+    used += [each.given.of for each in settings.covariates if isinstance(each.given, Resampled)]
+    unused = [each for each in settings.covariates if each.name not in used]
     if unused:
+        names, first = ", ".join(each.name for each in unused), unused[0].beside
+        column = "close" if first.is_candles else first.values[0]
         doubts.append(
-            f"no feature names {', '.join(unused)}: add one such as '{unused[0]}.close' to "
-            "`features`, or take it out of `covariates`"
+            f"no feature names {names}: add one such as '{first.name}.{column}' to `features`, or "
+            f"take {'them' if len(unused) > 1 else 'it'} out of `covariates`"
         )
     if settings.mask == "feature" and settings.min_observed == 1:
         doubts.append(

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from btc_datamodule.candles.timeline import Interval
-from btc_datamodule.covariates import Covariate
 from btc_datamodule.errors import BTCDataError, NotPreparedError
 from btc_datamodule.escaping import escape
 from btc_datamodule.features.build import build
@@ -26,7 +25,7 @@ SIMULATES = (
 """What ``prepare_data`` says first where the simulator stands for a source that was not named."""
 
 
-class _Series(NamedTuple):
+class PreparedSeries(NamedTuple):
     """A series that is stored.
 
     Attributes:
@@ -63,7 +62,7 @@ def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False)
         NotPreparedError: if a series is not stored, and no source is asked.
     """
     told: list[str] = []
-    for series in show_each(_list_series(settings), "series"):
+    for series in show_each(list_series(settings), "series"):
         try:
             found = _use_stored(series) if offline else _update(series, refresh=refresh)
         except BTCDataError as error:
@@ -77,6 +76,8 @@ def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False)
             f"{found.added:,} new)"
         )
     settings.read_candle_header()  # which checks whose candles they are
+    for covariate in settings.named_covariates:
+        settings.read_covariate_header(covariate)
     features = build(settings.candle_path, settings.recipe)
     return [*told, f"features: {escape(str(features))}"]
 
@@ -86,37 +87,48 @@ def list_paths(settings: Settings) -> dict[str, Path]:
 
     A file that several covariates are made of stands under the first of them.
     """
-    return {series.name: series.path for series in _list_series(settings)}
+    return {series.name: series.path for series in list_series(settings)}
 
 
-def _list_series(settings: Settings) -> list[_Series]:
-    """The series to be stored, each once: the candles first."""
-    source = settings.recognise_source()
+def list_series(settings: Settings) -> list[PreparedSeries]:
+    """The series that are stored for some settings, each file once: the candles first.
+
+    Of a file that several are made of as much is wanted as the one that reaches back the longest
+    needs.
+    """
+    source, named = settings.recognise_source(), settings.source.series
     span = settings.start, settings.end
-    found = [
-        _Series("", settings.candle_path, source, settings.source.series, settings.interval, *span)
-    ]
+    candles = PreparedSeries("", settings.candle_path, source, named, settings.interval, *span)
+    found = {candles.path: candles}
     for covariate in settings.covariates:
-        stored = _find_series(settings, covariate)
-        if stored is not None and stored.path not in [each.path for each in found]:
-            found.append(stored)
-    return found
+        path = covariate.locate(settings.data_dir, candles.path)
+        start, end = settings.start, settings.end
+        if start is not None:
+            start = covariate.find_start(start, settings.features)
+        if end is not None and covariate.beside.interval is None:
+            end += 1  # a record of this very instant is known at the last close
+        if path in found:
+            known = found[path]
+            if known.start is not None and start is not None:
+                start = min(known.start, start)
+            found[path] = known._replace(start=start)
+            continue
+        stored = covariate.recognise_source(settings.data_dir)
+        assert stored is not None
+        assert covariate.source is not None
+        found[path] = PreparedSeries(
+            covariate.name,
+            path,
+            stored,
+            covariate.source.series,
+            covariate.stored,
+            start,
+            end,
+        )
+    return list(found.values())
 
 
-def _find_series(settings: Settings, covariate: Covariate) -> _Series | None:
-    """What is stored for a covariate; None where it is made of the candles."""
-    source = covariate.recognise_source(settings.data_dir)
-    if source is None or covariate.source is None:
-        return None
-    path = covariate.locate(settings.data_dir, settings.candle_path)
-    start = settings.start
-    if start is not None:
-        start = covariate.find_start(start, settings.features)
-    named = covariate.source.series
-    return _Series(covariate.name, path, source, named, covariate.stored, start, settings.end)
-
-
-def _update(series: _Series, *, refresh: bool) -> Update:
+def _update(series: PreparedSeries, *, refresh: bool) -> Update:
     source, span = series.source, (series.start, series.end)
     if isinstance(source, RecordSource):
         return update_records(series.path, source, *span, refresh=refresh)
@@ -125,7 +137,7 @@ def _update(series: _Series, *, refresh: bool) -> Update:
     return update(series.path, source, series.interval, *span, refresh=refresh)
 
 
-def _use_stored(series: _Series) -> Update:
+def _use_stored(series: PreparedSeries) -> Update:
     if not is_there(series.path):
         raise NotPreparedError(
             f"{series.path} does not exist, and `offline: true` asks no source: put `data_dir` "

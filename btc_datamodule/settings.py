@@ -18,12 +18,13 @@ from btc_datamodule.candles.timeline import (
     Interval,
     format_instant,
     format_interval,
+    format_span,
     parse_instant,
     parse_interval,
 )
 from btc_datamodule.checks import check_choice, check_whole_number, name_type
 from btc_datamodule.covariates import Covariate, parse_covariates
-from btc_datamodule.errors import ConfigError, NotPreparedError
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import SampleShape
 from btc_datamodule.evaluation.scaling import SCALINGS, Scaling
 from btc_datamodule.evaluation.splits import END_OF_TIME, FractionSplit, Split
@@ -38,7 +39,7 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import check_series, read_header
-from btc_datamodule.store.locating import find_source, is_there, locate_candles
+from btc_datamodule.store.locating import check_there, find_source, is_there, locate_candles
 from btc_datamodule.store.series_file import Header
 
 Context = Literal["allow", "strict"]
@@ -204,7 +205,7 @@ class Settings:
     @property
     def n_features(self) -> int:
         """F, the last axis of ``Batch.x``."""
-        return len(self.recipe.columns)
+        return len(self.features) + (self.undefined == "flag")
 
     @property
     def target_shape(self) -> tuple[int, ...]:
@@ -275,13 +276,26 @@ class Settings:
             StoreError: if it is damaged, or holds another series than that of ``source``.
         """
         path = self.candle_path
-        if not is_there(path):
-            raise NotPreparedError(
-                f"{path} does not exist: run `btc-datamodule prepare`, or prepare_data(), first"
-            )
+        check_there(path)
         header = read_header(path)
         check_series(path, header, self.source.name, self.stored_source.series, self.interval)
         return header
+
+    def read_covariate_header(self, covariate: Covariate) -> Header:
+        """What the file of a covariate says of itself; see ``Covariate.read_header``."""
+        return covariate.read_header(self.data_dir, self.candle_path)
+
+    def tell_stored(self, feature: Feature) -> str:
+        """The rest of a sentence on a feature of covariates without a value: what is stored."""
+        named = [e for e in self.covariates if e.name in (feature.series, *feature.beside)]
+        spans = [
+            f"{each.name!r}, stored from {format_span(self.read_covariate_header(each).span)}"
+            for each in named
+        ]
+        return (
+            f"it is made of {' and '.join(spans)}: widen `start` and `end`, raise `max_age`, mend "
+            "it, or take it out of `features`"
+        )
 
     @cached_property
     def comparable(self) -> dict[str, Any]:
@@ -315,7 +329,7 @@ class Settings:
             where: what the error calls the checkpoint.
         """
         changed = [
-            f"{name} was {was!r}, is {self.comparable.get(name)!r}"
+            _tell_change(name, was, self.comparable.get(name))
             for name, was in kept.items()
             if not self._is_same(name, was)
         ]
@@ -357,6 +371,13 @@ class Settings:
                 f"number from 0 up, columns are {list(self.target.columns)} and must be of "
                 f"{', '.join(BAR_COLUMNS)}"
             )
+
+
+def _tell_change(name: str, was: Any, now: Any) -> str:
+    """What a setting was and is; of covariates those that differ."""
+    if name == "covariates":
+        was, now = [each for each in was if each not in now], [e for e in now if e not in was]
+    return f"{name} was {was!r}, is {now!r}"
 
 
 _DATE = re.compile(r"datetime\.date\((\d+), (\d+), (\d+)\)")

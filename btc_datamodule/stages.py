@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import count_rows
 from btc_datamodule.candles.series import OPTIONAL
-from btc_datamodule.candles.timeline import format_instant, format_interval, parse_instant
+from btc_datamodule.candles.timeline import (
+    format_instant,
+    format_interval,
+    format_span,
+    parse_instant,
+)
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
 from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest
@@ -34,6 +39,7 @@ from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.evaluation.targets import check_prices
 from btc_datamodule.evaluation.unseen import find_unseen
 from btc_datamodule.evaluation.walls import find_crossing, find_embargo, find_train_runs, find_wall
+from btc_datamodule.features.scarce import tell_scarce
 from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.features.undefined import find_features, find_void, tell_undefined
 from btc_datamodule.settings import Settings
@@ -184,6 +190,7 @@ class Stages:
                 f"{count_rows(table.unobserved):,} of them not observed): give it more time in "
                 "`split`, shorten `lookback`, `gap`, `horizon` or what `target` is measured from, "
                 "or, if holes are the cause, raise `max_fill` or lower `min_observed`"
+                f"{tell_scarce(table, self.settings.features)}"
             )
         if counts["train"] < batch:
             raise ConfigError(
@@ -216,6 +223,12 @@ class Stages:
     def _check_features(self) -> None:
         """Raise ``ConfigError`` if a feature has no value in any bar, or none where it must."""
         void = find_void(self.table)
+        for feature in self.settings.features:
+            if feature.name in void and (feature.series or feature.beside):
+                raise ConfigError(
+                    f"{feature.name} has no value in any bar, {format_span(self.table.span)}: "
+                    f"{self.settings.tell_stored(feature)}"
+                )
         if void:
             columns = self.settings.read_candle_header().columns
             lacking = ", ".join(name for name in OPTIONAL if name not in columns)

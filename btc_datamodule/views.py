@@ -50,7 +50,7 @@ class Views:
         start = "the first bar" if settings.start is None else format_instant(settings.start)
         end = "the last" if settings.end is None else format_instant(settings.end)
         known = f"{start} to {end}" if stages is None else format_span(stages.table.span)
-        flag = [FLAG] * settings.recipe.flag
+        flag = [FLAG] * (settings.undefined == "flag")
         names = list_first([*(feature.text for feature in settings.features), *flag])
         lines = [
             f"{type(self).__name__}: {settings.source.name} {settings.source.series}, "
@@ -59,6 +59,9 @@ class Views:
             f"scaling {settings.scaling}",
             f"  y  {settings.target_shape}  {settings.target!r}; scaling {settings.target_scaling}",
         ]
+        if settings.covariates:
+            beside = [f"{each.name} ({each.clock})" for each in settings.covariates]
+            lines.append(f"  beside  {list_first(beside)}")
         if stages is None:
             return "\n".join([*lines, "  not set up: prepare_data() and setup() come next"])
         for stage in STAGES:
@@ -85,6 +88,14 @@ class Views:
         lambda dm: dm.settings.n_classes, "Classes of the target; None if it has none."
     )
     candle_path = View(lambda dm: dm.settings.candle_path, "The candle file.")
+    covariates = View(
+        lambda dm: {each.name: each.given for each in dm.settings.covariates},
+        "The series beside the candles, as they were given, by name.",
+    )
+    max_age = View(
+        lambda dm: dm.settings.max_age,
+        "Seconds after which a value of each covariate is too old; None for never.",
+    )
 
     # What is known after ``setup``; NotPreparedError before.
 

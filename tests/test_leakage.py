@@ -30,6 +30,8 @@ from tests.evaluation.folds import Gapped
 from tests.factories import HOUR, START, InMemory, random_hourly
 
 FEATURES = ["log_return", "log_open", "garman_klass", "day_sin", "relative_volume", "volatility"]
+IN_PLACES = ["up = (close / open - 1).sqrt()", "fell = 1 / (close < open)"]
+"""Features that are undefined in some rows, by what the bars are."""
 ROWS = 200
 INNER = set(range(1, ROWS - 1))
 SEEN = np.zeros(ROWS, dtype=bool)
@@ -84,6 +86,8 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         edges = sorted({(when - START) // HOUR for span in spans for when in span})
     except ConfigError:
         edges = []
+    mask = draw(st.sampled_from(["bar", "feature"]))
+    offered, shares = (FEATURES, [1.0, 0.6]) if mask == "bar" else (FEATURES + IN_PLACES, [0.1])
     return {
         "seed": draw(st.integers(0, 1000)),
         "absent": draw(absences(edges)),
@@ -91,7 +95,7 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
         "arguments": {
             "split": split,
             "features": draw(
-                st.lists(st.sampled_from(FEATURES), min_size=1, max_size=3, unique=True)
+                st.lists(st.sampled_from(offered), min_size=1, max_size=3, unique=True)
             ),
             "lookback": draw(st.integers(1, 12)),
             "horizon": draw(st.integers(1, 5)),
@@ -104,7 +108,8 @@ def cases(draw: st.DrawFn) -> dict[str, Any]:
             "stride": draw(st.integers(1, 3)),
             "eval_stride": draw(st.sampled_from([None, 1, 3])),
             "max_fill": draw(st.integers(0, 3)),
-            "min_observed": draw(st.sampled_from([1.0, 0.6])),
+            "mask": mask,
+            "min_observed": draw(st.sampled_from(shares)),
             "seed": draw(st.integers(0, 5)),
             "batch_size": draw(st.integers(1, 8)),
         },
@@ -256,7 +261,7 @@ def test_every_bar_of_val_and_test_is_a_target_at_stride_1_and_once_at_the_horiz
 ) -> None:
     """But for less than a horizon at the end of each span, where no bar is to count twice."""
     case["absent"] = []
-    case["arguments"] |= {"purge": 0, "context": "allow"}
+    case["arguments"] |= {"purge": 0, "context": "allow", "undefined": "flag"}
     for stride in (1, None):
         case["arguments"]["eval_stride"] = stride
         with tempfile.TemporaryDirectory() as folder:

@@ -20,9 +20,9 @@ from btc_datamodule.audit.compare import (
     is_target,
 )
 from btc_datamodule.audit.handing import Twin
-from btc_datamodule.audit.recount import compare_statistics, find_first_rows
-from btc_datamodule.audit.twins import EVALUATED, Piece, choose_samples
-from btc_datamodule.candles.runs import Mask, mark_intervals
+from btc_datamodule.audit.recount import compare_statistics, find_first_rows, reaches_over
+from btc_datamodule.audit.twins import EVALUATED, Extent, Piece, choose_samples
+from btc_datamodule.candles.runs import Mask
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.evaluation.targets import to_numbers
 from btc_datamodule.features.memory import capture_state
@@ -72,15 +72,20 @@ def _compare_blind(piece: Piece, stage: Stage, others: Mask) -> Counter[str]:
     # With all that is earlier as it was, even a running sum is the same, bit for bit.
     later = not others[: piece.find_row(spans[-1][1])].any()
     exact = piece.exact | later
-    firsts = [piece.find_row(start) for start, _ in spans]
+    walls, warm_up = [piece.find_row(start) for start, _ in spans], 0
     if not later:
-        firsts = [row + piece.table.warm_up for row in find_first_rows(clean.stages, stage)]
+        walls, warm_up = find_first_rows(clean.stages, stage), piece.table.warm_up
     count = Counter(bars=int((others & piece.present).sum()), rounded=int(not exact.all()))
     with piece.open_twin(others) as twin:
-        for low, (_, stop) in zip(firsts, spans, strict=True):
-            rows = slice(low, max(low, piece.find_row(stop)))
+        ours, theirs = (each.stages.table for each in (clean, twin))
+        for wall, (_, stop) in zip(walls, spans, strict=True):
+            rows = np.arange(wall + warm_up, max(wall + warm_up, piece.find_row(stop)))
+            if not later and ours.has_reach:
+                over, now = (reaches_over(table, rows, wall) for table in (ours, theirs))
+                what = f"which rows of {stage} reach over the wall before them"
+                compare(what, over, now, piece.times[rows])
+                rows = rows[~over]
             when = piece.times[rows]
-            ours, theirs = (each.stages.table for each in (clean, twin))
             compare(
                 f"observed in the rows of {stage}", ours.observed[rows], theirs.observed[rows], when
             )
@@ -127,12 +132,12 @@ def _sample_windows(twin: Twin, stage: Stage) -> Iterator[Arrays]:
         yield twin.hand_samples(stage, windows.origins[edges[low : low + batch]])
 
 
-def check_fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece) -> Counter[str]:
+def check_fields_are_own(of_target: bool, extent: Extent, piece: Piece) -> Counter[str]:
     """Inputs, or targets, of samples depend on no bar but those of their own sample.
 
     Args:
         of_target: whether the targets are meant; else all that is handed out beside them.
-        extent: the bars of a sample that they are made of, counted from its origin.
+        extent: the rows of a sample that they are made of.
         piece: what to look at.
     """
     clean, stages, found = piece.clean, piece.clean.stages, Counter[str]()
@@ -166,11 +171,11 @@ def check_fields_are_own(of_target: bool, extent: tuple[int, int], piece: Piece)
     return found
 
 
-def check_targets_are_unknown(extent: tuple[int, int], piece: Piece) -> Counter[str]:
+def check_targets_are_unknown(extent: Extent, piece: Piece) -> Counter[str]:
     """No number of a target is a function of the bars of the inputs alone, or nearly so.
 
     Args:
-        extent: the bars that the inputs of a sample are made of, counted from its origin.
+        extent: the rows that the inputs of a sample are made of.
         piece: what to look at.
     """
     clean, count = piece.clean, Counter[str]()
@@ -205,13 +210,12 @@ def check_targets_are_unknown(extent: tuple[int, int], piece: Piece) -> Counter[
     return count
 
 
-def _mark_own(
-    piece: Piece, chosen: dict[Stage, NDArray[np.int64]], extent: tuple[int, int]
-) -> Mask:
+def _mark_own(piece: Piece, chosen: dict[Stage, NDArray[np.int64]], extent: Extent) -> Mask:
     """(T,) the rows that samples with these origins are made of."""
     own = np.zeros(piece.table.rows, dtype=np.bool_)
     for origins in chosen.values():
-        own |= mark_intervals(len(own), origins + extent[0], extent[1] - extent[0])
+        for low, high in extent.find_rows(piece.clean.stages, origins).clip(0).tolist():
+            own[low:high] = True
     return own
 
 

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.audit.compare import LeakError
-from btc_datamodule.audit.twins import EVALUATED, Piece
+from btc_datamodule.audit.twins import EVALUATED, Extent, Piece
 from btc_datamodule.candles.runs import Mask, mark_intervals
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.evaluation.origins import Dropped
 from btc_datamodule.evaluation.scaling import NORMAL_IQR, Scaler, Scaling
 from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule.features.layout import REACH
+from btc_datamodule.features.table import Table
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 
@@ -52,6 +54,14 @@ def _find_candle(stages: Stages, instant: int) -> int:
     return max(0, table.find_row(instant))
 
 
+def reaches_over(table: Table, rows: NDArray[np.int64], wall: int) -> Mask:
+    """(n,) which rows hang on anything of another series from before the row ``wall``."""
+    if not table.has_reach or wall <= 0:
+        return np.zeros(len(rows), dtype=np.bool_)
+    over: Mask = table.pick(REACH, rows) < table.find_time(wall)
+    return over
+
+
 def check_stages_are_apart(piece: Piece) -> Counter[str]:
     """No val or test target is anything to train, and none of test is one of val."""
     shape = piece.settings.shape
@@ -69,6 +79,13 @@ def check_stages_are_apart(piece: Piece) -> Counter[str]:
             size, origins["train"] + 1 + shape.gap - shape.reference_bars, shape.reference_bars
         ),
     }
+    of_series = Extent(1 - shape.lookback, 1, beside=True).find_rows(
+        piece.clean.stages, origins["train"]
+    )
+    edges = np.zeros(size + 1, dtype=np.int64)
+    for column, step in ((0, 1), (1, -1)):
+        np.add.at(edges, of_series[:, column].clip(0, size), step)
+    seen["row that a train input's covariates tell of"] = np.cumsum(edges[:-1]) > 0
     repeats = np.maximum.accumulate(np.where(piece.present, np.arange(size), 0))
     for name, mask in seen.items():
         evaluated = targets["val"] | targets["test"]
@@ -162,6 +179,9 @@ def _list_allowed(piece: Piece, stage: Stage) -> list[Mask]:
         low, high = table.find_row(start), table.find_row(end)
         oldest = wall if stage == "train" or settings.context == "strict" else 0
         allowed = (target >= low) & (first >= oldest) & (first >= 0)
+        over = np.append(0, np.cumsum(reaches_over(table, origin, oldest)))
+        begin = np.maximum(origin - shape.lookback + 1, 0)
+        allowed &= over[origin + 1] == over[begin]
         if stage == "predict":
             allowed &= target < high
         else:
@@ -188,7 +208,8 @@ def check_statistics(stages: Stages) -> Counter[str]:
     spans = zip(find_first_rows(stages, "train"), stages.fold.train, strict=True)
     for first, (_, end) in spans:
         high = max(0, min(table.find_row(end), table.rows) - settings.purge)
-        rows[first + table.warm_up : high] = True
+        own = np.arange(first + table.warm_up, max(first + table.warm_up, high))
+        rows[own[~reaches_over(table, own, first)]] = True
     columns = list(_list_counted(stages, rows))
     due = _compute_statistics(settings.scaling, columns)
     compare_statistics("scaler", stages.fitted.scaler, due, 1e-7)

@@ -1,34 +1,47 @@
 """Twins: the whole way of a datamodule again, on candles in which some bars are changed.
 
 What the audit and tests of leakage are made of. A ``Piece`` is a stretch of the stored candles
-with the fold cut to it; a ``Twin`` are the stages of the same settings on such candles, their
-files in a temporary folder that is removed in any case and their fold pinned, so that boundaries
-stay where they are; and what a Trainer would hand to a model of them. Changed bars have other
-values, some are taken out, and some are put in where there were none.
+with the fold cut to it, and of the series beside them what it can be made of; a ``Twin`` are the
+stages of the same settings on such files, in a temporary folder that is removed in any case and
+with their fold pinned, so that boundaries stay where they are; and what a Trainer would hand to a
+model of them. Changed bars and records have other values, some are taken out, and some are put in
+where there were none (``others``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.audit.handing import Serve, Twin
-from btc_datamodule.candles.runs import Mask, find_runs, mark_runs
+from btc_datamodule.audit.others import (
+    Region,
+    mark_candles,
+    vary_candles,
+    vary_candles_beside,
+    vary_records,
+)
+from btc_datamodule.audit.series import Series, read_series, write_beside
+from btc_datamodule.candles.records import RecordSet
+from btc_datamodule.candles.runs import Mask
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, unite
 from btc_datamodule.disk.atomic import forgo_sync
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.splits import Fold, Split, Stage
+from btc_datamodule.features.asof import NEVER
 from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import FEATURES
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.language import Expression
+from btc_datamodule.features.layout import REACH
 from btc_datamodule.features.table import Table
 from btc_datamodule.features.varying import MILD, STRONG, change_bars
 from btc_datamodule.settings import Settings
@@ -39,9 +52,6 @@ SAMPLES = 256
 """Samples of a stage that are taken out of their surroundings together, at most."""
 
 EVALUATED: tuple[Stage, ...] = ("train", "val", "test")
-
-HOLES = 0.03
-"""Share of the bars that may change at which a hole begins in a twin."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +72,8 @@ class Piece:
         used: the stages under audit, on all of the candles.
         fold: their fold, cut to this stretch.
         candles: the candles.
-        clean: the twin on these very candles.
+        series: what they are made of beside them.
+        clean: the twin on these very candles and series.
         serve: gives what a Trainer would hand to a model of other stages.
         origins: those of stages that have been listed so far; see ``recount.list_origins``.
     """
@@ -70,6 +81,7 @@ class Piece:
     used: Stages
     fold: Fold
     candles: Candles
+    series: tuple[Series, ...]
     clean: Twin
     serve: Serve
     origins: dict[Stage, NDArray[np.int64]] = field(default_factory=dict)
@@ -111,10 +123,13 @@ class Piece:
     ) -> Iterator[Twin]:
         """A twin with other candles in the rows (T,) that ``rows`` marks.
 
+        Of the series beside them all is another that no other row can be made of.
+
         Args:
             rows: which may be others.
             fitted: statistics to take over; None to fit them anew.
-            holes: whether there are more candles, and fewer, too; else all have other values.
+            holes: whether there are more candles and records, and fewer, too; else all have other
+                values.
         """
         strength = STRONG if self.exact.all() else MILD
         if holes:
@@ -122,9 +137,26 @@ class Piece:
         else:
             columns = change_bars(self.candles.columns, strength, rows[self.present])
             candles = Candles(self.candles.interval, columns)
+        series = self._vary_series(strength, rows, holes=holes)
         serve = self.serve if fitted is None else partial(self.serve, fitted=self.clean.server)
-        with open_twin(self.used.settings, self.fold, candles, serve, fitted) as twin:
+        with open_twin(self.used.settings, self.fold, candles, series, serve, fitted) as twin:
             yield twin
+
+    def _vary_series(self, strength: float, rows: Mask, *, holes: bool) -> list[Series]:
+        region = Region.of(rows, self.table.first, self.table.interval)
+        varied: list[Series] = []
+        for seed, (covariate, content) in enumerate(self.series, start=1):
+            other: Candles | RecordSet
+            if isinstance(content, RecordSet):
+                interval, covers = covariate.beside.interval, covariate.beside.covers
+                other = vary_records(
+                    content, strength, region, seed, interval=interval, covers=covers, holes=holes
+                )
+            else:
+                fill = covariate.max_fill
+                other = vary_candles_beside(content, strength, region, fill, seed, holes=holes)
+            varied.append(Series(covariate, other))
+        return varied
 
 
 def is_exact(feature: Feature) -> bool:
@@ -133,41 +165,6 @@ def is_exact(feature: Feature) -> bool:
     if own is None:
         return isinstance(feature.compute, Expression)
     return own == replace(feature, name=own.name, series="")
-
-
-def mark_candles(candles: Candles) -> Mask:
-    """(T,) which rows of their grid have a candle, from the first one to the last."""
-    rows = (candles.open_time - candles.open_time[0]) // candles.interval
-    return np.bincount(rows) > 0
-
-
-def vary_candles(candles: Candles, strength: float, rows: Mask, max_fill: int) -> Candles:
-    """Candles with other ones in some rows of their grid, fewer there and more.
-
-    Args:
-        candles: as they are.
-        strength: of the change of values; see ``change_bars``.
-        rows: (T,) which rows of the grid, from the first candle to the last, may change. The first
-            and the last candle stay in any case, so that the grid does.
-        max_fill: holes are made shorter than, as long as and longer than this.
-    """
-    present, rng = mark_candles(candles), np.random.default_rng(0)
-    marked = np.flatnonzero(rows)
-    # Every other stretch begins with a hole, at a wall for instance.
-    starts = np.concatenate(
-        [marked[rng.uniform(size=len(marked)) < HOLES], find_runs(rows)[::2, 0]]
-    )
-    lengths = rng.integers(1, max_fill + 3, len(starts))
-    gone = rows & mark_runs(np.stack([starts, starts + lengths], axis=1), 0, len(rows))
-    added = rows & ~present & (rng.uniform(size=len(rows)) < 1 / 2)  # of holes: a half
-    kept = (present & ~gone) | added
-    kept[[0, -1]] = True
-    at = np.flatnonzero(kept)
-    before = np.cumsum(present)[at] - 1  # a new bar begins as the one before it
-    columns = {name: values[before] for name, values in candles.columns.items()}
-    changed = change_bars(columns, strength, rows[at])
-    times = candles.open_time[0] + at * candles.interval
-    return Candles(candles.interval, {**changed, "open_time": times})
 
 
 def choose_spans(stages: Stages, read_bars: int) -> list[Span]:
@@ -191,6 +188,7 @@ def open_piece(used: Stages, span: Span, serve: Serve) -> Iterator[Piece]:
     with CandleReader(used.settings.candle_path) as reader:
         candles = reader.slice(*span)
     low, high = candles.span
+    series = read_series(used.settings, used.table, candles.span)
     cut: dict[Stage, list[Span]] = {
         stage: [
             (max(a, low), min(b, high)) for a, b in used.fold.spans(stage) if a < high > low < b
@@ -205,9 +203,9 @@ def open_piece(used: Stages, span: Span, serve: Serve) -> Iterator[Piece]:
     if not cut["train"]:
         raise ConfigError("there is no train near this boundary")
     fold = Fold.of(cut["train"], cut["val"], cut["test"], high)
-    with open_twin(used.settings, fold, candles, serve) as clean:
+    with open_twin(used.settings, fold, candles, series, serve) as clean:
         clean.stages.check(clean.server.batch_size)
-        yield Piece(used, fold, candles, clean, serve)
+        yield Piece(used, fold, candles, series, clean, serve)
 
 
 @contextmanager
@@ -215,6 +213,7 @@ def open_twin(
     settings: Settings,
     fold: Fold,
     candles: Candles,
+    series: Sequence[Series],
     serve: Serve,
     fitted: Fitted | None = None,
 ) -> Iterator[Twin]:
@@ -224,6 +223,7 @@ def open_twin(
         settings: those under audit.
         fold: the spans of the stages.
         candles: the candles.
+        series: those beside them that features name.
         serve: gives the loaders and hooks of the datamodule under audit.
         fitted: statistics to take over; None to fit them anew, as setup does.
     """
@@ -232,14 +232,40 @@ def open_twin(
         with forgo_sync():
             source = settings.source
             write_series(here.candle_path, candles, source=source.name, series=source.series)
+            write_beside(here, series)
             # Not Stages.open, which would find that the train rows are not those fitted on.
             table = Table.open(build(here.candle_path, here.recipe, check=False))
         stages = Stages(here, table, fit(here, table) if fitted is None else fitted)
         yield Twin(stages, serve(stages))
 
 
+class Extent(NamedTuple):
+    """The rows that a sample, or a part of it, is made of: [low, high) counted from its origin.
+
+    Attributes:
+        low: the first.
+        high: the one past the last.
+        beside: whether it is made of series beside the candles, too, which may reach further back.
+    """
+
+    low: int
+    high: int
+    beside: bool
+
+    def find_rows(self, stages: Stages, origins: NDArray[np.int64]) -> NDArray[np.int64]:
+        """(n, 2) rows [low, high) of samples, which may lie outside the table."""
+        rows = np.stack([origins + self.low, origins + self.high], axis=1)
+        table, lookback = stages.table, stages.settings.shape.lookback
+        if self.beside and table.has_reach:
+            inputs = np.maximum(origins[:, np.newaxis] - np.arange(lookback), 0)
+            since = table.pick(REACH, inputs).min(axis=1, initial=NEVER)
+            back = np.minimum(since - table.first, table.rows * table.interval) // table.interval
+            rows[:, 0] = np.minimum(rows[:, 0], back)
+        return rows
+
+
 def choose_samples(
-    stages: Stages, extent: tuple[int, int], seed: int, chosen_from: tuple[Stage, ...] = EVALUATED
+    stages: Stages, extent: Extent, seed: int, chosen_from: tuple[Stage, ...] = EVALUATED
 ) -> dict[Stage, NDArray[np.int64]]:
     """Origins (rows) of samples of each stage that share no bar, nor have neighbouring ones.
 
@@ -247,14 +273,13 @@ def choose_samples(
 
     Args:
         stages: to choose from.
-        extent: the rows of a sample, [low, high) counted from its origin.
+        extent: the rows of a sample.
         seed: of the choice.
         chosen_from: which stages.
     """
     rng = np.random.default_rng(seed)
     guard = max(8, stages.settings.shape.reach)
-    low, high = extent[0] - guard, extent[1] + guard
-    taken = np.zeros(stages.table.rows + high - low, dtype=np.bool_)
+    taken = np.zeros(stages.table.rows, dtype=np.bool_)
     chosen: dict[Stage, NDArray[np.int64]] = {}
     for stage in np.roll(chosen_from, -seed).tolist():
         origins = stages.windows(stage).origins
@@ -264,8 +289,10 @@ def choose_samples(
         last = np.array([len(origins) - 1, 0])
         tried = np.concatenate([last, ends[:SAMPLES], rng.integers(0, len(origins), SAMPLES)])
         free: list[int] = []
-        for row in origins[tried].tolist():
-            around = slice(max(0, row + low), max(0, row + low) + high - low)
+        rows = origins[tried]
+        extents = (extent.find_rows(stages, rows) + np.array([-guard, guard])).clip(0)
+        for row, (low, high) in zip(rows.tolist(), extents.tolist(), strict=True):
+            around = slice(low, high)
             if len(free) < SAMPLES and not taken[around].any():
                 taken[around] = True
                 free.append(row)

@@ -16,6 +16,7 @@ from btc_datamodule.errors import StoreError
 from btc_datamodule.features.layout import DTYPES
 from btc_datamodule.features.table import Table, is_outdated, locate_table
 from btc_datamodule.progress import show_step
+from btc_datamodule.settings import Settings
 from btc_datamodule.store.forms import CANDLES, RECORDS, Content, Form
 from btc_datamodule.store.record_file import RecordHeader
 
@@ -26,6 +27,18 @@ def verify_series(candle_path: Path) -> list[str]:
     for path in sorted(candle_path.parent.glob("features-*.h5")):
         if not is_outdated(path):
             problems += verify_table(path)
+    return problems
+
+
+def verify_covariates(settings: Settings) -> list[str]:
+    """What is wrong with the files of the series beside the candles, one sentence each."""
+    checked, problems = {settings.candle_path}, list[str]()
+    for covariate in settings.covariates:
+        path = covariate.locate(settings.data_dir, settings.candle_path)
+        if path not in checked:
+            checked.add(path)
+            found = (verify_candles if covariate.beside.is_candles else verify_records)(path)
+            problems += [f"covariate {covariate.name!r}: {problem}" for problem in found]
     return problems
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from btc_datamodule.cli.messages import TOP_KEYS, explain_message
+from btc_datamodule.cli.messages import TOP_KEYS, explain_message, suggest_name
 from btc_datamodule.cli.parsing import complain, fail, import_classes, restore_nulls, say
 from btc_datamodule.errors import AuditError, ConfigError, NotPreparedError, StoreError
 
@@ -44,6 +44,10 @@ def run_on_data(command: str, arguments: list[str]) -> None:
             parser.add_argument(f"--{key}", type=kind, help="passed over by this command")
     if command == "info":
         parser.add_argument("--provenance", type=bool, default=False, help="name every origin")
+    if command == "export":
+        parser.add_argument(
+            "--series", default="", help="name of a covariate; the candles without it"
+        )
     if command == "audit":
         parser.add_argument(
             "--ask_source", type=bool, default=True, help="ask the source for some bars again"
@@ -84,27 +88,34 @@ def _end_on_sigterm() -> Iterator[None]:
 
 
 def _info(data: "BTCDataModule", config: Any) -> None:
-    from btc_datamodule.cli.info import describe, describe_candles
+    from btc_datamodule.cli.info import describe, describe_stored
 
     try:
         data.setup()
     except NotPreparedError:
-        say(describe_candles(data, provenance=config.provenance))
+        say(describe_stored(data, provenance=config.provenance))
         raise
     say(describe(data, provenance=config.provenance))
 
 
 def _verify(data: "BTCDataModule", _: Any) -> None:
-    from btc_datamodule.audit.verify import verify_series
+    from btc_datamodule.audit.verify import verify_covariates, verify_series
+    from btc_datamodule.preparing import list_paths
 
-    problems = verify_series(data.candle_path)
+    settings = data.settings
+    problems = verify_series(data.candle_path) + verify_covariates(settings)
     if not problems:
-        data.settings.read_candle_header()
+        settings.read_candle_header()
+        for covariate in settings.covariates:
+            settings.read_covariate_header(covariate)
     for problem in problems[:-1]:
         complain(problem)
     if problems:
         raise StoreError(problems[-1])
     say(f"{data.candle_path.parent}: nothing is wrong")
+    for name, path in list_paths(settings).items():
+        if name:
+            say(f"{path}, of covariate {name}: nothing is wrong")
 
 
 def _audit(data: "BTCDataModule", config: Any) -> None:
@@ -115,9 +126,27 @@ def _audit(data: "BTCDataModule", config: Any) -> None:
 
 
 def _export(data: "BTCDataModule", config: Any) -> None:
-    from btc_datamodule.store.export import export_candles
+    from btc_datamodule.store.export import export_candles, export_records
 
-    say(export_candles(data.candle_path, data.settings.recipe.span, config.output))
+    settings, name = data.settings, config.series
+    if not name:
+        say(export_candles(data.candle_path, settings.recipe.span, config.output))
+        return
+    covariates = {each.name: each for each in settings.covariates}
+    if name not in covariates:
+        raise ConfigError(
+            f"--series {name}: there is no such covariate"
+            f"{suggest_name(name, covariates, 'There are') if covariates else ', and no other'}"
+        )
+    covariate = covariates[name]
+    settings.read_covariate_header(covariate)
+    path, (_, end) = covariate.locate(settings.data_dir, data.candle_path), settings.recipe.span
+    start = covariate.find_start(settings.start or 0, settings.features)
+    if not covariate.beside.is_candles:
+        say(export_records(path, (start, end), config.output))
+        return
+    interval = covariate.beside.interval if covariate.is_joined else None
+    say(export_candles(path, (start, end), config.output, interval))
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:

@@ -9,6 +9,7 @@ from inspect import isclass, signature
 from traceback import walk_tb
 from typing import Any
 
+from btc_datamodule.cli.unions import Union, find_key, find_meant, find_union
 from btc_datamodule.errors import BTCDataError
 from btc_datamodule.features.compiling import NAMES
 
@@ -25,6 +26,9 @@ def suggest_name(given: str, names: Iterable[str], have: str = "It has") -> str:
 
 def explain_error(error: Exception) -> str | None:
     """What to say of an error that a user's input has caused; None if it is not of that kind."""
+    told_of_covariates = explain_covariates(str(error))
+    if told_of_covariates is not None:
+        return told_of_covariates
     ours: BaseException | None = error
     while ours is not None and not isinstance(ours, BTCDataError):
         ours = ours.__cause__  # jsonargparse wraps what it meets
@@ -67,12 +71,56 @@ TRAINER_PARTS = tuple(
 
 def explain_message(message: str) -> str:
     """What jsonargparse says of a wrong setting, as one line that lists what would be right."""
+    told_of_covariates = explain_covariates(message)
+    if told_of_covariates is not None:
+        return told_of_covariates
+    return _explain_by_rules(message)
+
+
+def _explain_by_rules(message: str) -> str:
     for pattern, told in RULES:
         if found := re.search(pattern, message, re.DOTALL):
             return told(*found.groups())
     noise = r"Given value|Subtypes:|Errors:|Does not validate|<class 'NoneType'>|^\s*$"
     lines = [line.strip(" -") for line in message.splitlines() if not re.search(noise, line)]
     return _cut_class_reprs(" ".join(lines))
+
+
+def explain_covariates(message: str) -> str | None:
+    """One line on what jsonargparse says of ``covariates`` or ``max_age``; None if it does not."""
+    ages = find_union(message, "dict[str, str | None]")
+    if ages is not None:
+        one = find_union(ages.problems[0], "<class 'str'>")
+        where = f" of {find_key(ages.value, one.value)!r}" if one else ""
+        return f"max_age{where} is {_cut((one or ages).value)}: {AN_AGE if one else AGES}"
+    every = find_union(message, "dict[str, btc_datamodule.Source |")
+    if every is None:
+        return None
+    one = find_union(every.problems[0], "<class 'btc_datamodule.Source'>")
+    if one is None:
+        return f"covariates is {_cut(every.value)}: {COVARIATES}"
+    where = f"covariate {find_key(every.value, one.value)!r}"
+    argument, problem, union = find_meant(one)
+    if union is None or "btc_datamodule.Source" not in union.kinds:
+        return f"{where}: {_explain_by_rules(problem)}"
+    return f"{where}{argument and f': `{argument}`'} is {_explain_source(union)}"
+
+
+def _explain_source(union: Union) -> str:
+    """What to say of a value that is no source of candles or of records."""
+    bases = re.findall(r"btc_datamodule\.\w+", union.kinds)
+    kinds = [name for base in bases for name in _list_kinds(base) or [_cut_path(base)]]
+    named = re.match(r"(?:\{'class_path': |Namespace\(class_path=)?'?([\w.]+)'?", union.value)
+    name = "" if named is None else _cut_path(named[1])
+    if name in ("", "None", "True", "False") or name.isdigit():
+        return f"{_cut(union.value)}: give a class with its arguments, such as {A_COVARIATE}"
+    if re.fullmatch(r"\d+[a-zA-Z]", name):
+        longer = f"{{class_path: Resampled, init_args: {{interval: {name}}}}}"
+        return f"{name!r}: for bars of {name} write {longer}"
+    other = ""
+    if hasattr(import_module("btc_datamodule"), name):
+        other = f", which is no source of candles{' or records' * (len(bases) > 1)}"
+    return f"{name!r}{other}{suggest_name(name, kinds, 'There are')}"
 
 
 def _explain_option(class_path: str, option: str) -> str:
@@ -93,7 +141,8 @@ def _explain_class(class_path: str, problem: str) -> str:
     if class_path.lower().endswith(DATA_ENDINGS):
         return (
             f"{class_path!r} is a file: write --data.source CandleFile "
-            f"--data.source.path {class_path}"
+            f"--data.source.path {class_path}, as a covariate {{class_path: CandleFile, "
+            f"init_args: {{path: {class_path}}}}}"
         )
     package = import_module("btc_datamodule")
     close = get_close_matches(name, package.__all__, n=1)
@@ -179,6 +228,10 @@ INNERMOST = r"""^.*Parser key "([^"]+)":.*?"""
 """Those outside it quote it."""
 
 FRACTIONS = "FractionSplit, and its numbers as --data.split.val 0.2 --data.split.test 0.2"
+AGES = "give a mapping from names of covariates to ages, such as {funding: 8h}"
+AN_AGE = "write a number and a unit, such as 8h, or null for never too old"
+A_COVARIATE = "{class_path: Coinbase, init_args: {product: ETH-USD}}"
+COVARIATES = f"give a mapping from names to sources, such as {{eth: {A_COVARIATE}}}"
 DATA_ENDINGS = (".csv", ".gz", ".zip", ".parquet", ".json", ".h5", ".hdf5", ".feather", ".xlsx")
 
 RULES: tuple[tuple[str, Callable[..., str]], ...] = (
@@ -189,6 +242,10 @@ RULES: tuple[tuple[str, Callable[..., str]], ...] = (
         _explain_class,
     ),
     (INNERMOST + r"Unexpected import path format: ([^\n]+)", _explain_path),
+    (
+        r"^.*given class_path '([^']+)':\s+unrecognized arguments: --([^\s=]+)",
+        _explain_option,
+    ),
     (r"accept option '([^']+)'", _explain_key),
     (r"^Option '([^']+)' is not accepted", _explain_key),
     (r"^unrecognized.*: --(\S+)", _explain_key),
@@ -247,6 +304,11 @@ def _list_kinds(base_path: str) -> list[str]:
         for key, value in found.items()
         if isclass(value) and issubclass(value, base) and value is not base
     ]
+
+
+def _cut(value: str) -> str:
+    """What was given, in so many letters that a line of it is read."""
+    return repr(value) if re.fullmatch(r"\S+", value) else f"{value:.80}"
 
 
 def _cut_path(class_path: str) -> str:

@@ -26,17 +26,23 @@ def complain(message: str) -> None:
 
 
 def restore_nulls(config: Any) -> None:
-    """Make ``None`` again of what was typed as ``null`` two levels deep.
+    """Make ``None`` again of what was typed as ``null`` two levels deep or more.
 
     Of ``--data.source.columns null`` jsonargparse makes the text "None".
 
     Args:
         config: a class path with its ``init_args``, changed in place.
     """
-    for name, value in vars(config.get("init_args") or config).items():
+    _restore_in((config.get("init_args") or config).__dict__)
+
+
+def _restore_in(values: dict[str, Any]) -> None:
+    for name, value in values.items():
         if value == "None":
-            (config.get("init_args") or config)[name] = None
-        elif hasattr(value, "init_args"):
+            values[name] = None
+        elif isinstance(value, dict):
+            _restore_in(value)
+        elif hasattr(value, "get"):  # a namespace: a class path with its arguments, or these alone
             restore_nulls(value)
 
 

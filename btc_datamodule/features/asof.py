@@ -6,10 +6,13 @@ its close, unless that is older than ``max_age``. Nothing is filled backwards.
 
 ``join_feature`` gives the values of a feature that has a clock of its own, ``join_rows`` whole rows
 for features that see several series. Both with the earliest instant that they are made of, by which
-a wall knows what may not cross it.
+a wall knows what may not cross it. That there is nothing hangs on something too: had anything
+become known within ``max_age`` of the close, it would be there.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -37,7 +40,8 @@ class States(NamedTuple):
     Attributes:
         known_at: (n,) int64, in order.
         values: (n,) float64, NaN where it was not defined.
-        since: (n,) int64, the earliest instant that each value is made of; in order.
+        since: (n,) int64, the earliest instant that each value, or that there is none, hangs on;
+            in order.
     """
 
     known_at: NDArray[np.int64]
@@ -51,7 +55,8 @@ class Joined(NamedTuple):
     Attributes:
         values: (n,) float64, NaN where there is none.
         known_at: (n,) int64, since when each was known; 0 where there is none.
-        since: (n,) int64, the earliest instant that each is made of; ``NEVER`` where there is none.
+        since: (n,) int64, the earliest instant that each, or that there is none, hangs on;
+            ``NEVER`` before anything was known of the series.
     """
 
     values: NDArray[np.float64]
@@ -89,20 +94,44 @@ def join_feature(
 
 def _join(states: States, closes: NDArray[np.int64], max_age: int | None) -> Joined:
     """The latest defined value of each bar."""
-    defined = np.isfinite(states.values)
-    known_at, values, since = (each[defined] for each in states)
-    at = np.searchsorted(known_at, closes, side="right") - 1
-    some = at >= 0
-    if not len(values):
+    if not len(states.known_at):
         nothing = np.full(len(closes), np.nan)
         return Joined(nothing, np.zeros_like(closes), np.full_like(closes, NEVER))
+    known_at, values, since = states
+    number = np.arange(len(values))
+    defined = np.maximum.accumulate(np.where(np.isfinite(values), number, -1))
+    newest = np.searchsorted(known_at, closes, side="right") - 1
+    at = np.where(newest >= 0, defined[newest], -1)
+    some = at >= 0
     if max_age is not None:
         some &= closes - known_at[at] <= max_age
-    return Joined(
-        np.where(some, values[at], np.nan),
-        np.where(some, known_at[at], 0),
-        np.where(some, since[at], NEVER),
-    )
+    of_all = np.where(some, since[at], NEVER)
+    of_all[~some] = _find_since_of_nothing(known_at, since, closes[~some], max_age)
+    return Joined(np.where(some, values[at], np.nan), np.where(some, known_at[at], 0), of_all)
+
+
+def _find_since_of_nothing(
+    known_at: NDArray[np.int64],
+    since: NDArray[np.int64],
+    closes: NDArray[np.int64],
+    max_age: int | None,
+) -> NDArray[np.int64]:
+    """The earliest instant that it hangs on that there is nothing at some closes.
+
+    Args:
+        known_at: (m,) int64, in order: when something became known of a series.
+        since: (m,) int64, the earliest instant that this is made of.
+        closes: (n,) int64, of bars that have nothing, all of which is known.
+        max_age: as of the series.
+    """
+    newest = np.searchsorted(known_at, closes, side="right") - 1
+    if max_age is None:
+        return np.where(newest >= 0, np.minimum.accumulate(since)[newest], NEVER)
+    first = np.searchsorted(known_at, closes - max_age)
+    edges = np.stack([first, newest + 1], axis=1).ravel()
+    least = np.minimum.reduceat(np.append(since, NEVER), edges)[::2] if len(edges) else closes
+    least = np.minimum(closes - max_age - 1, np.where(first <= newest, least, NEVER))
+    return np.where(newest >= 0, least, NEVER)
 
 
 def _compute_states(
@@ -131,7 +160,8 @@ def _compute_states(
     return _compute_record_states(clock, start, end, lookback, compute, columns)
 
 
-class _Events(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class _Events:
     """Records, and which event each is of: one of each time, or each slot of a grid.
 
     Attributes:
@@ -164,6 +194,25 @@ class _Events(NamedTuple):
         again = starts[np.append(starts[1:], len(event)) - starts > 1]
         revised[event[again]] = records.known_at[again + 1]
         return cls(records, event, first_known, revised, first_record)
+
+    @cached_property
+    def _keys(self) -> tuple[NDArray[np.int64], int, int]:
+        """What each record is found by: its event, then when it became known; and two numbers."""
+        known_at = self.records.known_at
+        base = int(known_at.min())
+        extent = int(known_at.max()) - base + 2
+        return self.event * extent + (known_at - base), base, extent
+
+    def find_known(
+        self, event: NDArray[np.int64], instant: NDArray[np.int64] | np.int64
+    ) -> NDArray[np.int64]:
+        """The record that stood for each event at an instant, by number; -1 if none was known."""
+        keys, base, extent = self._keys
+        moment = np.clip(instant - base, -1, extent - 1)
+        number = np.searchsorted(keys, event * extent + moment, side="right") - 1
+        at = np.maximum(number, 0)
+        stood = (number >= 0) & (event >= 0) & (self.event[at] == event)
+        return np.where(stood, number, -1)
 
     def make_rows(
         self, clock: RecordClock, records: NDArray[np.int64], times: NDArray[np.int64]
@@ -204,24 +253,22 @@ def _compute_record_states(
     known_at, event = records.known_at[order], events.event[order]
     last = np.append(np.diff(known_at) > 0, True)
     instants = known_at[last]
-    newest = np.maximum.accumulate(event)[last]
+    newest, first = (of.accumulate(event)[last] for of in (np.maximum, np.minimum))
     touched = np.maximum.reduceat(event, np.flatnonzero(np.append(True, last[:-1])))
     values = np.array(compute(reference))[newest]
-    values[newest < lookback - 1] = np.nan
-    oldest = np.maximum(newest - lookback + 1, 0)
+    oldest = np.maximum(newest - lookback + 1, first)
     others = _find_others(events, instants, newest, lookback)
-    values[others] = np.nan
+    values[others], oldest[others] = np.nan, first[others]  # unless enough was known
     for which, numbers, slots in _find_windows(
         events, instants[others], newest[others], lookback, interval
     ):
         rows, at = events.make_rows(clock, numbers, times[slots]), others[which]
         values[at] = compute(rows)[lookback - 1 :: lookback]
-        oldest[at] = slots[::lookback]
-    # What became known of older events alone makes nothing newer.
-    kept = touched >= oldest
-    since = reference.since[oldest]
-    begun = max(0, int(np.searchsorted(instants[kept], start, side="right")) - 1)
-    states = States(*(each[kept][begun:] for each in (instants, values, since)))
+        oldest[at] = np.maximum(slots[::lookback], first[at])
+    values[newest - first < lookback - 1] = np.nan
+    values[touched < oldest] = np.nan  # of older events alone: that makes nothing newer
+    begun = max(0, int(np.searchsorted(instants, start, side="right")) - 1)
+    states = States(instants[begun:], values[begun:], reference.since[oldest][begun:])
     return states, whole and begun == 0
 
 
@@ -262,37 +309,33 @@ def _find_windows(
     """
     step = max(1, WINDOW_ROWS // lookback)
     for low in range(0, len(instants), step):
-        found = [
-            (at, *_find_window(events, int(instants[at]), int(newest[at]), lookback, interval))
-            for at in range(low, min(low + step, len(instants)))
-        ]
-        whole = [each for each in found if len(each[1]) == lookback]
-        if whole:
-            at, numbers, slots = zip(*whole, strict=True)
-            yield np.array(at), np.concatenate(numbers), np.concatenate(slots)
+        part = slice(low, low + step)
+        slots = newest[part, np.newaxis] - np.arange(lookback)[::-1]
+        numbers = events.find_known(slots, instants[part, np.newaxis])
+        if interval is None:  # events that were not known yet are none: what is before counts
+            for row in np.flatnonzero((numbers < 0).any(axis=1)).tolist():
+                at = low + row
+                found = _find_window(events, int(instants[at]), int(newest[at]), lookback)
+                if len(found) == lookback:
+                    numbers[row], slots[row] = found, events.event[found]
+            whole = (numbers >= 0).all(axis=1)
+        else:
+            whole = slots[:, 0] >= 0
+        yield low + np.flatnonzero(whole), numbers[whole].ravel(), slots[whole].ravel()
 
 
-def _find_window(
-    events: _Events, instant: int, newest: int, lookback: int, interval: int | None
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The records that stood for the last ``lookback`` events at an instant, and their events.
+def _find_window(events: _Events, instant: int, newest: int, lookback: int) -> NDArray[np.int64]:
+    """The records that stood for the last ``lookback`` events that were known at an instant.
 
-    Fewer, if fewer were known; on a grid -1 for a slot that none was known of.
+    Fewer, if fewer were known.
     """
-    reach = lookback
+    reach = 2 * lookback
     while True:
         low = max(0, newest - reach + 1)
-        begin, stop = np.searchsorted(events.event, [low, newest + 1])
-        known = begin + np.flatnonzero(events.records.known_at[begin:stop] <= instant)
-        event = events.event[known]
-        last = np.flatnonzero(np.append(np.diff(event) > 0, True))[: len(event)]
-        known, event = known[last], event[last]
-        if interval is not None:
-            numbers = np.full(newest + 1 - low, -1, dtype=np.int64)
-            numbers[event - low] = known
-            return numbers, np.arange(low, newest + 1)
-        if len(known) >= lookback or low == 0:
-            return known[-lookback:], event[-lookback:]
+        found = events.find_known(np.arange(low, newest + 1), np.int64(instant))
+        known: NDArray[np.int64] = found[found >= 0][-lookback:]
+        if len(known) == lookback or low == 0:
+            return known
         reach *= 2
 
 
@@ -330,7 +373,7 @@ class JoinedRows(NamedTuple):
     """Whole rows of a series as they were known at the closes of some bars.
 
     Attributes:
-        rows: of the series, with NaN where nothing was known.
+        rows: of the series, with NaN where nothing was known; ``since`` as that of ``Joined``.
         some: (n,) where something was known.
         age: (n,) float64, seconds since it was; NaN where nothing was.
     """
@@ -348,33 +391,40 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
         closes: (n,) closes of bars, in order.
     """
     max_age = clock.beside.max_age
-    rows = _read_newest(clock, int(closes[0]), int(closes[-1]))
-    at = np.searchsorted(rows.known_at, closes, side="right") - 1
-    some = at >= 0
+    first, last = (int(closes[0]), int(closes[-1])) if len(closes) else (0, 0)
+    rows, told = _read_newest(clock, first, last)
     if not len(rows.time):
         empty = np.full(len(closes), np.nan)
-        nowhere = np.zeros_like(closes)
+        nowhere, never = np.zeros_like(closes), np.full_like(closes, NEVER)
         columns = dict.fromkeys(rows.columns, empty)
-        return JoinedRows(Rows(nowhere, nowhere, nowhere, columns), some, empty)
+        return JoinedRows(Rows(nowhere, nowhere, never, columns), np.isfinite(empty), empty)
+    at = np.searchsorted(rows.known_at, closes, side="right") - 1
+    some = at >= 0
     if max_age is not None:
         some &= closes - rows.known_at[at] <= max_age
+    since = np.where(some, rows.since[at], NEVER)
+    since[~some] = _find_since_of_nothing(told.known_at, told.since, closes[~some], max_age)
     taken = Rows(
         rows.time[at],
         rows.known_at[at],
-        rows.since[at],
+        since,
         {name: np.where(some, values[at], np.nan) for name, values in rows.columns.items()},
     )
     return JoinedRows(taken, some, np.where(some, closes - taken.known_at, np.nan))
 
 
-def _read_newest(clock: Clock, first: int, last: int) -> Rows:
-    """The rows that were the newest at any instant of [first, last], by when they became known."""
+def _read_newest(clock: Clock, first: int, last: int) -> tuple[Rows, Rows]:
+    """The rows that were the newest at any instant of [first, last], and all that became known.
+
+    Both by when they became known.
+    """
     if isinstance(clock, GridClock):
         low = max(0, clock.count_known(first) - 1)
-        return clock.read(low, max(low, clock.count_known(last)))
+        rows = clock.read(low, max(low, clock.count_known(last)))
+        return rows, rows
     assert isinstance(clock, RecordClock)
     records, _ = _read_records(clock, first, last, 1, None)
     order = np.lexsort((records.time, records.known_at))
     records = records.take(order)
     newest = records.time >= np.maximum.accumulate(records.time) if len(records) else order
-    return clock.to_rows(records.take(newest))
+    return clock.to_rows(records.take(newest)), clock.to_rows(records)

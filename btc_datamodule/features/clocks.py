@@ -2,7 +2,7 @@
 
 Owns how such a series is read. Its rows are bars of a regular grid, read (``BarClock``) or joined
 from shorter ones (``LongBarClock``), or its records (``RecordClock``). Each row has a ``known_at``,
-and ``since``: the earliest instant that anything in it is made of. What is asked for is read, and
+and ``since``: the earliest instant that anything in it hangs on. What is asked for is read, and
 no more: memory does not depend on the length of a series.
 """
 
@@ -20,10 +20,11 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import OPTIONAL, PRICES
 from btc_datamodule.candles.timeline import Interval, ceil_to
-from btc_datamodule.errors import ConfigError
+from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.locating import check_there, is_there
 from btc_datamodule.store.record_file import RecordReader
 
 
@@ -33,7 +34,7 @@ class Rows(NamedTuple):
     Attributes:
         time: (n,) int64, open times of bars.
         known_at: (n,) int64, from when on each row is known.
-        since: (n,) int64, the earliest instant that anything in a row is made of.
+        since: (n,) int64, the earliest instant that anything in a row, or that is not, hangs on.
         columns: (n,) float64 each, NaN where there is none.
     """
 
@@ -61,7 +62,17 @@ class StoredBeside:
     max_fill: int
 
     def read_digest(self) -> str:
-        """The digest of its file."""
+        """The digest of its file.
+
+        Raises:
+            NotPreparedError: if it is not there.
+            StoreError: if it is damaged.
+        """
+        if not is_there(self.path):
+            raise NotPreparedError(
+                f"covariate {self.beside.name!r}: {self.path} does not exist: run `btc-datamodule "
+                "prepare`, or prepare_data(), first"
+            )
         with self.open_reader() as reader:
             digest: str = reader.header.digest
         return digest
@@ -77,8 +88,10 @@ class StoredBeside:
         """Its file, open.
 
         Raises:
-            StoreError: if it is missing or damaged.
+            NotPreparedError: if it is missing.
+            StoreError: if it is damaged.
         """
+        check_there(self.path, self.beside.name)
         kind = CandleReader if self.beside.is_candles else RecordReader
         with kind(self.path) as reader:
             yield reader
@@ -138,7 +151,7 @@ class BarClock(GridClock):
     def __init__(self, beside: Beside, reader: CandleReader, grid: Grid) -> None:
         super().__init__(beside)
         self.grid = grid
-        self._reader = reader
+        self.reader = reader
 
     @property
     def first(self) -> int:
@@ -148,8 +161,8 @@ class BarClock(GridClock):
     def read(self, low: int, high: int) -> Rows:
         """Rows [low, high)."""
         time = self.grid.times(low, high)
-        since = self.grid.first + self.grid.interval * self.grid.find_repeated(low, high)
-        bars = self.grid.read_bars(self._reader, low, high)
+        since = self.grid.first + self.grid.interval * self.grid.find_oldest(low, high)
+        bars = self.grid.read_bars(self.reader, low, high)
         return Rows(time, time + self.grid.interval, since, bars)
 
 
@@ -191,8 +204,8 @@ class LongBarClock(BarClock):
                     joined = np.where(known, bars, 0.0).sum(axis=1)
             columns[name] = np.where(some, joined, np.nan)
         time = self.first + self.interval * np.arange(low, high, dtype=np.int64)
-        since = np.where(some, short.since.reshape(-1, each)[row, begin], time)
-        return Rows(time, time + self.interval, since, columns)
+        # The first short bar's, be it there or not: who looks back needs it to be told.
+        return Rows(time, time + self.interval, short.since[::each], columns)
 
 
 class RecordClock(Clock):
@@ -200,22 +213,22 @@ class RecordClock(Clock):
 
     def __init__(self, beside: Beside, reader: RecordReader) -> None:
         super().__init__(beside)
-        self._reader = reader
+        self.reader = reader
 
     def read_known(self, low: int, instant: int) -> RecordSet:
         """The records from row ``low`` on that are known at an instant."""
-        high = self._reader.find(instant + 1)
-        records = self._reader.rows(low, max(low, high))
+        high = self.reader.find(instant + 1)
+        records = self.reader.rows(low, max(low, high))
         return records.take(records.known_at <= instant)
 
     def find(self, instant: int) -> int:
         """The first row whose time is ``instant`` or later."""
-        return self._reader.find(instant)
+        return self.reader.find(instant)
 
     def find_event(self, row: int) -> int:
         """The first row of the same time as ``row``."""
-        time = self._reader.rows(row, row + 1).time
-        return self._reader.find(int(time[0])) if len(time) else row
+        time = self.reader.rows(row, row + 1).time
+        return self.reader.find(int(time[0])) if len(time) else row
 
     def to_rows(self, records: RecordSet) -> Rows:
         """Records as rows."""

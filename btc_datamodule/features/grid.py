@@ -100,18 +100,19 @@ class Grid:
         """Runs of rows that stay NaN."""
         return find_outages(self.holes, self.max_fill)
 
-    def find_repeated(self, low: int, high: int) -> NDArray[np.int64]:
-        """The rows that rows [low, high) repeat: themselves, unless they are filled."""
+    def find_oldest(self, low: int, high: int) -> NDArray[np.int64]:
+        """The oldest rows that it hangs on what rows [low, high) are.
+
+        A row itself; of a filled one that which it repeats; of an outage the first that it would
+        repeat had there been a bar.
+        """
         rows = np.arange(low, high, dtype=np.int64)
-        at = np.searchsorted(self.holes[:, 0], rows, side="right") - 1
         if not len(self.holes):
             return rows
-        start, stop = (
-            self.holes[at, 0],
-            np.minimum(self.holes[at, 0] + self.max_fill, self.holes[at, 1]),
-        )
-        filled = (at >= 0) & (rows < stop)
-        return np.where(filled, start - 1, rows)
+        at = np.searchsorted(self.holes[:, 0], rows, side="right") - 1
+        start, stop = self.holes[at, 0], self.holes[at, 1]
+        absent = (at >= 0) & (rows < stop)
+        return np.where(absent, np.maximum(start - 1, rows - self.max_fill), rows)
 
     def times(self, low: int, high: int) -> NDArray[np.int64]:
         """Open times of rows [low, high)."""

@@ -40,7 +40,8 @@ class Values(NamedTuple):
     Attributes:
         values: (n,) float64, NaN where it has none.
         known: (n,) where everything that it is made of, beside the candles, is known.
-        since: (n,) int64, the earliest instant of a series that it is made of; ``NEVER`` for none.
+        since: (n,) int64, the earliest instant of a series that it, or that there is none, hangs
+            on; ``NEVER`` for none.
     """
 
     values: NDArray[np.float64]
@@ -54,7 +55,7 @@ class Frames(NamedTuple):
     Attributes:
         frames: one for each series.
         known: (n,) where what the feature takes of all of them is known.
-        since: (n,) int64, the earliest instant that any row is made of; ``NEVER`` for none.
+        since: (n,) int64, the earliest instant that any row hangs on; ``NEVER`` for none.
     """
 
     frames: tuple["pl.DataFrame", ...]
@@ -97,7 +98,29 @@ class JoinedSeries:
             for part in _cut(clock, closes)
         ]
         joined = Joined(*(np.concatenate(each) for each in zip(*parts, strict=True)))
-        return Values(joined.values, np.isfinite(joined.values), joined.since)
+        since = self._find_since_beside(feature, joined.since)
+        return Values(joined.values, np.isfinite(joined.values), since)
+
+    def _find_since_beside(self, feature: Feature, since: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The earliest instant that values hang on whose own series reach back to ``since``.
+
+        No later than what was known of the series beside at the very beginning.
+        """
+        if not feature.beside:
+            return since
+        instants, number = np.unique(since, return_inverse=True)
+        known = instants[instants < NEVER]
+        least = instants.copy()
+        for name in feature.beside if len(known) else ():
+            parts = [join_rows(self.clocks[name], part) for part in _cut(self.clocks[name], known)]
+            beside = np.concatenate([part.rows.since for part in parts])
+            least[: len(known)] = np.minimum(least[: len(known)], beside)
+        return least[number]
+
+    def join(self, name: str, closes: NDArray[np.int64]) -> JoinedRows:
+        """The newest row of a series that was known at each of some closes, in order."""
+        clock = self.clocks[name]
+        return _concatenate([join_rows(clock, part) for part in _cut(clock, closes)])
 
     def make_frames(self, feature: Feature, closes: NDArray[np.int64], interval: int) -> Frames:
         """The frames beside the first one that a feature is given.
@@ -111,13 +134,11 @@ class JoinedSeries:
         since = np.full(len(closes), NEVER)
         frames = []
         for name in feature.beside:
-            clock = self.clocks[name]
-            parts = [join_rows(clock, part) for part in _cut(clock, closes)]
-            joined = _concatenate(parts)
+            joined = self.join(name, closes)
             frames.append(_make_beside_frame(joined, interval))
             some = joined.some & (joined.age == 0) if _meets(feature, name) else joined.some
             known &= some
-            since = np.minimum(since, np.where(some, joined.rows.since, NEVER))
+            since = np.minimum(since, joined.rows.since)
         return Frames(tuple(frames), known, since)
 
     def _make_compute(self, feature: Feature, clock: Clock, *, check: bool) -> Compute:

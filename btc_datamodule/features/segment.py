@@ -17,9 +17,13 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import JoinedSeries, Values
 from btc_datamodule.features.layout import BAR_COLUMNS, REACH
 from btc_datamodule.features.memory import capture_state, check_memory
+from btc_datamodule.features.methods import compute_rolling_min
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import JudgedRows, find_counting, find_known, judge_rows
 from btc_datamodule.store.candle_file import CandleReader
+
+FAR = 1 << 52
+"""Later than any instant, and exact as a float64."""
 
 
 class Segment(NamedTuple):
@@ -28,7 +32,7 @@ class Segment(NamedTuple):
     Attributes:
         judged: features, and which rows count as observed.
         columns: (n,) float64 of each of ``BAR_COLUMNS``, and where a feature sees a covariate
-            ``REACH``, (n,) int64: the earliest instant of one that each row is made of.
+            ``REACH``, (n,) int64: the earliest instant of one that each row hangs on.
     """
 
     judged: JudgedRows
@@ -106,6 +110,7 @@ def _take_last(
     rows = np.arange(len(known))
     last = np.maximum.accumulate(np.where(absent, rows, -1))
     whole = rows - last >= np.minimum(back, rows + 1)
-    first = np.maximum(rows - back + 1, 0)
-    # Of a series each row is made of nothing earlier than the rows before it.
-    return Values(values[-count:], whole[-count:], since[first][-count:])
+    instants = np.append(np.full(back - 1, FAR), np.minimum(since, FAR)).astype(np.float64)
+    least = compute_rolling_min(instants, back)[back - 1 :].astype(np.int64)
+    oldest = np.where(least == FAR, NEVER, least)
+    return Values(values[-count:], whole[-count:], oldest[-count:])

@@ -238,9 +238,9 @@ class Table:
 
     @property
     def reach(self) -> NDArray[np.int64] | None:
-        """(T,) int64, the earliest instant that anything of another series in a row is made of.
+        """(T,) int64, the earliest instant of another series that anything in a row hangs on.
 
-        Mapped read-only; it never falls. None where no feature is made of another series.
+        Mapped read-only. None where no feature is made of another series.
         """
         return self.array(REACH) if REACH in self.checks.extents else None
 

@@ -29,13 +29,16 @@ OLDER = 8
 """Bars by which ``vary_frames`` makes what is known of a series older, at most."""
 
 
-def change_bars(columns: Columns, strength: float, rows: Mask) -> dict[str, NDArray[Any]]:
+def change_bars(
+    columns: Columns, strength: float, rows: Mask, seed: int = 0
+) -> dict[str, NDArray[Any]]:
     """Columns of bars with other prices, shapes and volumes where ``rows`` (N,) is true.
 
-    Times stay, valid bars stay valid, and of one length of columns and one strength the other
-    values are always the same. Columns of records get other values of the same kind of size.
+    Times stay, valid bars stay valid, and of one length of columns, one strength and one seed the
+    other values are always the same. Columns of records get other values of the same kind of size.
+    Two series need a seed each: changed alike, their ratio would stay what it was.
     """
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     if not _are_candles(columns):
         values = {name: each for name, each in columns.items() if name not in TIMES}
         new = {name: _change_values(each, strength, rng) for name, each in values.items()}
@@ -77,7 +80,7 @@ def _change_values(
     return other if (values > 0).any() else -np.abs(other)
 
 
-def vary_rows(columns: Columns) -> dict[str, NDArray[Any]]:
+def vary_rows(columns: Columns, seed: int = 0) -> dict[str, NDArray[Any]]:
     """Other columns for all rows of a grid: other bars, and others without trades or not known.
 
     Which rows are without trades, or not known, has nothing to do with which were before: what
@@ -85,9 +88,10 @@ def vary_rows(columns: Columns) -> dict[str, NDArray[Any]]:
 
     Args:
         columns: (T,) each, as ``Grid.read_bars`` gives them, or values of records.
+        seed: see ``change_bars``.
     """
     size = len(next(iter(columns.values())))
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     every, draw = np.ones(size, dtype=np.bool_), rng.uniform(size=size)
     candles = _are_candles(columns)
     if candles:
@@ -96,10 +100,11 @@ def vary_rows(columns: Columns) -> dict[str, NDArray[Any]]:
     else:
         known = np.flatnonzero(np.any([np.isfinite(each) for each in columns.values()], axis=0))
     if not len(known):
-        return change_bars(columns, MILD, every)
+        return change_bars(columns, MILD, every, seed)
     # Each row takes the shape and volume of the nearest traded bar before it: prices stay alike.
     at = _find_nearest(known, size)
-    others = change_bars({name: values[at] for name, values in columns.items()}, MILD, every)
+    nearest = {name: values[at] for name, values in columns.items()}
+    others = change_bars(nearest, MILD, every, seed)
     quiet, absent = draw < QUIET, draw > 1 - ABSENT
     for name, values in others.items():
         if candles:
@@ -123,7 +128,7 @@ def vary_frames(frames: Sequence["pl.DataFrame"]) -> list["pl.DataFrame"]:
         frames: of bars or records, whose times stay; then of the series beside them, of which in
             some rows something older is known, and in some the newest that there can be.
     """
-    first, *beside = map(_vary_values, frames)
+    first, *beside = (_vary_values(frame, seed) for seed, frame in enumerate(frames))
     return [first, *(_vary_ages(frame, get_times(first).to_numpy()) for frame in beside)]
 
 
@@ -136,13 +141,14 @@ def _list_values(frame: "pl.DataFrame") -> list[str]:
     return [name for name in frame.columns if name not in (*TIMES, AGE)]
 
 
-def _vary_values(frame: "pl.DataFrame") -> "pl.DataFrame":
+def _vary_values(frame: "pl.DataFrame", seed: int) -> "pl.DataFrame":
     import polars as pl
 
     names = _list_values(frame)
     if not names or not frame.height:
         return frame
-    others = vary_rows({name: frame[name].cast(pl.Float64).to_numpy() for name in names})
+    values = {name: frame[name].cast(pl.Float64).to_numpy() for name in names}
+    others = vary_rows(values, seed)
     varied = [pl.Series(name, others[name]).fill_nan(None) for name in names]
     return frame.with_columns(varied)
 

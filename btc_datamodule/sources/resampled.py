@@ -16,12 +16,13 @@ class Resampled:
     Attributes:
         interval: length of a bar, such as 1h.
         of: whose bars: those of the main candles (none) or of another covariate, by its name,
-            which are joined; or a Source, which is asked for bars of this length itself.
+            which are joined; or a Source, which is asked for bars of this length itself. In YAML
+            the name of a class of sources goes before that of a covariate.
         offset: how long past midnight UTC, or past Monday, bars open; none for 0.
     """
 
     interval: str
-    of: str | Source | None = None
+    of: Source | str | None = None
     offset: str | None = None
 
     def __post_init__(self) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from btc_datamodule.candles.records import INSTANTS
-from btc_datamodule.candles.timeline import Span
+from btc_datamodule.candles.timeline import Interval, Span
 from btc_datamodule.disk.atomic import check_output, replace_file
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.record_file import RecordReader
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 SUFFIXES = (".parquet", ".csv")
 
 
-def export_candles(candle_path: Path, span: Span, output: str | Path) -> Path:
+def export_candles(
+    candle_path: Path, span: Span, output: str | Path, interval: Interval | None = None
+) -> Path:
     """Write the candles that open in ``span`` to a file; give its path.
 
     The file has the columns of ``Candles``; ``open_time`` is a timestamp in UTC (in CSV: ISO
@@ -25,6 +27,7 @@ def export_candles(candle_path: Path, span: Span, output: str | Path) -> Path:
         candle_path: the candle file.
         span: epoch seconds.
         output: a name that ends in .parquet or .csv.
+        interval: of longer bars, to which they are joined; None to leave them as they are.
 
     Raises:
         ConfigError: if the name ends in something else, or cannot be written.
@@ -33,8 +36,10 @@ def export_candles(candle_path: Path, span: Span, output: str | Path) -> Path:
     path = Path(output)
     check_output(path, SUFFIXES)
     with CandleReader(candle_path) as reader:
-        frame = reader.slice(*span).to_polars()
-    return _write(frame, ("open_time",), path)
+        candles = reader.slice(*span)
+    if interval is not None:
+        candles, _ = candles.resample(interval)
+    return _write(candles.to_polars(), ("open_time",), path)
 
 
 def export_records(record_path: Path, span: Span, output: str | Path) -> Path:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from btc_datamodule.errors import StoreError, UnreadableError
+from btc_datamodule.errors import NotPreparedError, StoreError, UnreadableError
 from btc_datamodule.sources.base import Source, StoredSeries
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.store.candle_file import read_header
@@ -43,6 +43,21 @@ def is_there(path: Path) -> bool:
     except OSError:
         return path.exists()
     return True
+
+
+def check_there(path: Path, whose: str = "") -> None:
+    """Raise ``NotPreparedError`` unless there is a file of ours at ``path``.
+
+    Args:
+        path: of a series.
+        whose: the covariate that it belongs to; "" for the candles.
+    """
+    if not is_there(path):
+        covariate = f"covariate {whose!r}: " if whose else ""
+        raise NotPreparedError(
+            f"{covariate}{path} does not exist: run `btc-datamodule prepare`, or prepare_data(), "
+            "first"
+        )
 
 
 def find_source(data_dir: Path, source: Source, interval_text: str) -> Source:

@@ -199,7 +199,7 @@ class Replacement:
             self._filled.add(added[added < reader.header.span[1]])
 
 
-def join_records(records: list[Provenance]) -> list[Provenance]:
+def join_provenance(records: list[Provenance]) -> list[Provenance]:
     """Records of which neighbours of the same origin are joined, so that pages do not pile up."""
     result: list[Provenance] = []
     for record in records:

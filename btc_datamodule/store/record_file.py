@@ -280,7 +280,7 @@ def _find_columns(path: Path, file: "h5py.File") -> dict[str, Stored]:
     find_group(path, file, LAYOUT)
     names = json.loads(read_attribute(path, file, "columns", str))
     known = isinstance(names, list) and all(isinstance(name, str) for name in names)
-    if not known or len({*names, *INSTANTS}) < len(names) + len(INSTANTS):
+    if not known or len(set(names)) < len(names) or not all(map(is_column_name, names)):
         raise StoreError(f"{path}: 'columns' is no list of names: {advise_repair(path)}")
     return open_columns(path, file, LAYOUT, (*INSTANTS, *names))
 

@@ -32,7 +32,7 @@ from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.store.forms import AnyBlock, AnySource, Content, find_form
 from btc_datamodule.store.locating import describe_origin, is_there
-from btc_datamodule.store.merging import Merge, Replacement, join_records
+from btc_datamodule.store.merging import Merge, Replacement, join_provenance
 from btc_datamodule.store.notes import (
     describe_absences,
     describe_beginning,
@@ -408,7 +408,9 @@ def _commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[st
             columns=dict.fromkeys(name for header in headers for name in header.columns),
             covered=unite(span for header in headers for span in header.covered),
             revision=parts.revision,
-            provenance=join_records([record for header in headers for record in header.provenance]),
+            provenance=join_provenance(
+                [record for header in headers for record in header.provenance]
+            ),
             **({"pending": min(late)} if late else {}),
         )
     parts.discard()

@@ -12,7 +12,7 @@ import torch
 from btc_datamodule import CandleFile, Simulator
 from btc_datamodule.audit import blindness
 from btc_datamodule.audit.compare import compare, list_arrays
-from btc_datamodule.audit.twins import vary_candles
+from btc_datamodule.audit.others import vary_candles
 from btc_datamodule.cli.commands import main
 from btc_datamodule.errors import BTCDataError
 from btc_datamodule.features.varying import change_bars

@@ -5,8 +5,6 @@ records. Merged on when each value became known it agrees with the feature file 
 month; merged on labels, as is often done, it has values that nobody knew yet.
 """
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -89,12 +87,13 @@ def make_frame_of_records(records: RecordSet, column: str) -> pd.DataFrame:
 
 
 def merge(dm: BTCDataModule, right: pd.DataFrame, on: str, instant: int) -> np.ndarray:
-    """The values that ``merge_asof`` gives each bar; ``instant``: of a bar, counted from its open."""
+    """The values that ``merge_asof`` gives each bar at an instant, counted from its opening."""
     table = dm.table
     opens = table.first + table.interval * np.arange(table.rows)
     left = pd.DataFrame({"when": opens + instant})
     merged = pd.merge_asof(left, right.sort_values(on), left_on="when", right_on=on)
-    return merged["value"].to_numpy()
+    values: np.ndarray = merged["value"].to_numpy()
+    return values
 
 
 @pytest.mark.parametrize("name", FEATURES)

@@ -122,6 +122,16 @@ def test_other_frames_have_the_same_rows_and_other_values() -> None:
     assert beside["rate"].is_nan().sum() == 0, "nothing is null"
 
 
+def test_series_beside_each_other_are_not_changed_alike() -> None:
+    close = np.random.default_rng(2).lognormal(9, 0.1, ROWS).tolist()
+    prices = dict.fromkeys(("open", "high", "low", "close"), close)
+    bars, beside = vary_frames([frame_of(ROWS, **prices), frame_beside([0.0] * ROWS, **prices)])
+    both = (bars["close"].is_not_null() & beside["close"].is_not_null()).to_numpy()
+    ratio = (bars["close"] / beside["close"]).to_numpy()[both]
+    assert np.std(np.log(ratio)) > 0.05
+    assert (bars["close"].is_null() != beside["close"].is_null()).any()
+
+
 def test_what_is_known_of_a_series_keeps_its_times_consistent() -> None:
     bars, beside = vary_frames(make_beside())
     known = beside["known_at"].is_not_null()

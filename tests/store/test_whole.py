@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from btc_datamodule import BTCDataModule, CandleFile
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.errors import SourceError
-from btc_datamodule.store import merging
+from btc_datamodule.store import candle_file
 from btc_datamodule.store.candle_file import read_candles, read_header
 from btc_datamodule.store.update import Update, update
 from tests.factories import HOUR, T0, candles_of, changed
@@ -125,7 +125,7 @@ def test_whatever_changes_the_file_is_what_a_first_reading_makes(
     volume = after["volume"] + np.isin(after.open_time, altered)
     after = changed(after, volume=volume)
     with TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(merging, "CHUNK_ROWS", window)
+        patch.setattr(candle_file, "CHUNK_ROWS", window)
         path, fresh = Path(folder, "a", "candles.h5"), Path(folder, "b", "candles.h5")
         read(path, before, "a")
         found = read(path, after, "b")

@@ -107,9 +107,8 @@ class BinanceKlines(RecordSource):
     @property
     def series(self) -> str:
         """Product, market, kind and interval: "BTCUSDT-um-mark-1h"."""
-        return name_series(
-            self.product, self.market, self.kind, format_interval(int(self.interval))
-        )
+        interval = format_interval(int(self.interval))
+        return name_series(self.product, self.market, self.kind, interval)
 
     @property
     def columns(self) -> tuple[str, ...]:

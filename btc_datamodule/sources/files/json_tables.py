@@ -6,7 +6,7 @@ The table of an answer is the largest list of rows in it, whatever it is wrapped
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btc_datamodule.errors import CandleError, SourceError, get_first_line
 from btc_datamodule.sources.columns import LEFT_OUT, normalise, recognise
@@ -19,18 +19,46 @@ DEEPEST = 6
 """Wrappings around a table."""
 
 
+class Looked(NamedTuple):
+    """The table that is looked for in a JSON text.
+
+    Attributes:
+        names: of columns by which it is known, as ``normalise`` gives them; none for candles.
+    """
+
+    names: frozenset[str]
+
+    def knows(self, name: str) -> bool:
+        """Whether a column is one of those by which the table is known."""
+        return normalise(name) in self.names if self.names else recognise([name]) != [LEFT_OUT]
+
+    def is_named(self, names: Iterable[Any] | None) -> bool:
+        """Whether names are those of the table: all, or of candles four that are known."""
+        found = list(map(str, names or []))
+        if self.names:
+            return self.names <= set(map(normalise, found))
+        return sum(map(bool, recognise(found))) >= 4
+
+    def may_be(self, table: RawTable) -> bool:
+        """Whether a table may be it: by its names, or a matrix that is wide enough for candles."""
+        return table.frame.width >= 5 if table.names is None else self.is_named(table.names)
+
+
 def looks_like_json(raw: bytes) -> bool:
     """Whether bytes begin as JSON does that could hold a table."""
     return raw[:200].lstrip(b"\xef\xbb\xbf \r\n\t")[:1] in (b"[", b"{")
 
 
-def read_json(raw: bytes, where: str, symbol: str | None = None) -> RawTable:
+def read_json(
+    raw: bytes, where: str, symbol: str | None = None, names: Sequence[str] = ()
+) -> RawTable:
     """Read every column of the table in a JSON text, or in a text of one object a line.
 
     Args:
         raw: the text.
         where: the file, for errors.
         symbol: which table, where there is one for each market.
+        names: of columns by which the table is known; none for one of candles.
 
     Raises:
         SourceError: if it is no JSON, or there is no table in it, or several.
@@ -42,8 +70,9 @@ def read_json(raw: bytes, where: str, symbol: str | None = None) -> RawTable:
         raise SourceError(
             f"{where}: damaged, or not JSON ({get_first_line(error)}): get the file again"
         ) from None
-    tables = _find_tables(content, "", where, DEEPEST)
-    named = {name: table for name, table in tables.items() if _is_candles(table)}
+    looked = Looked(frozenset(map(normalise, names)))
+    tables = _find_tables(content, "", where, DEEPEST, looked)
+    named = {name: table for name, table in tables.items() if looked.may_be(table)}
     tables = named or tables
     if symbol is not None and len(tables) > 1:
         tables = {
@@ -52,8 +81,9 @@ def read_json(raw: bytes, where: str, symbol: str | None = None) -> RawTable:
             if normalise(symbol) in normalise(name)
         }
     if not tables:
+        what = ", ".join(names) or "candles"
         raise SourceError(
-            f"{where}: there is no table of candles in this JSON: it should hold rows (lists or "
+            f"{where}: there is no table of {what} in this JSON: it should hold rows (lists or "
             "objects of one kind) or columns (lists of one length)"
         )
     if len(tables) > 1:
@@ -75,7 +105,9 @@ def _parse(text: str) -> Any:
         return [json.loads(line) for line in lines]
 
 
-def _find_tables(content: Any, name: str, where: str, deepest: int) -> dict[str, RawTable]:
+def _find_tables(
+    content: Any, name: str, where: str, deepest: int, looked: Looked
+) -> dict[str, RawTable]:
     """The tables that a value is or wraps, each by the name of what it stands under."""
     table = None
     if isinstance(content, list) and content:
@@ -83,13 +115,13 @@ def _find_tables(content: Any, name: str, where: str, deepest: int) -> dict[str,
         if len(pages) == len(content) and all(isinstance(page[0], list | dict) for page in pages):
             content = [row for page in pages for row in page]
         if all(isinstance(row, list) for row in content):
-            table = _read_lists(content, where)
+            table = _read_lists(content, where, looked)
         elif all(isinstance(row, dict) for row in content):
             table = _read_objects(content)
-            if len(content) == 1 and deepest and not _is_candles(table):
+            if len(content) == 1 and deepest and not looked.may_be(table):
                 table = None
     elif isinstance(content, dict):
-        table = _read_columns(content, where)
+        table = _read_columns(content, where, looked)
     if table is not None:
         return {name: table}
     if not deepest or not isinstance(content, dict | list):
@@ -98,20 +130,19 @@ def _find_tables(content: Any, name: str, where: str, deepest: int) -> dict[str,
     found: dict[str, RawTable] = {}
     for key, value in inner:
         if isinstance(value, dict | list):
-            found |= _find_tables(value, str(key), where, deepest - 1)
+            found |= _find_tables(value, str(key), where, deepest - 1, looked)
     return found
 
 
-def _is_candles(table: RawTable) -> bool:
-    """Whether a table may be one of candles: by its names, or a matrix that is wide enough."""
-    return table.frame.width >= 5 if table.names is None else _is_named(table.names)
-
-
 def _read_lists(
-    rows: Sequence[list[Any]], where: str, names: list[str] | None = None
+    rows: Sequence[list[Any]], where: str, looked: Looked, names: list[str] | None = None
 ) -> RawTable | None:
     """Rows as lists; the first one may be a header."""
-    if names is None and all(isinstance(name, str) for name in rows[0]) and _is_named(rows[0]):
+    if (
+        names is None
+        and all(isinstance(name, str) for name in rows[0])
+        and looked.is_named(rows[0])
+    ):
         names, rows = list(map(str, rows[0])), rows[1:]
     width = len(rows[0]) if rows else 0
     for number, row in enumerate(rows, 1):
@@ -157,7 +188,7 @@ def _gather_lists(content: Any, deepest: int) -> dict[str, list[Any]]:
     return found
 
 
-def _read_columns(content: dict[str, Any], where: str) -> RawTable | None:
+def _read_columns(content: dict[str, Any], where: str, looked: Looked) -> RawTable | None:
     """Columns as lists, or as pandas writes frames; None if it is neither."""
     lists = {name: value for name, value in content.items() if isinstance(value, list)}
     if isinstance(content.get("columns"), list) and isinstance(content.get("data"), list):
@@ -169,11 +200,11 @@ def _read_columns(content: dict[str, Any], where: str) -> RawTable | None:
                 [at, *(row if isinstance(row, list) else [row])]
                 for at, row in zip(content["index"], rows, strict=True)
             ]
-        return _read_lists(rows, where, names) if rows else None
+        return _read_lists(rows, where, looked, names) if rows else None
     if len(lists) == 1:  # the times beside an object that holds the others
         lists = _gather_lists(content, DEEPEST)
-    known = {name: values for name, values in lists.items() if recognise([name]) != [LEFT_OUT]}
-    if _is_named(list(lists)):
+    known = {name: values for name, values in lists.items() if looked.knows(name)}
+    if looked.is_named(list(lists)):
         if len({len(values) for values in known.values()}) > 1:
             lengths = ", ".join(f"{name} {len(values)}" for name, values in known.items())
             raise CandleError(f"{where}: its columns differ in length ({lengths})")
@@ -183,12 +214,12 @@ def _read_columns(content: dict[str, Any], where: str) -> RawTable | None:
     inner = {name: value for name, value in content.items() if isinstance(value, dict)}
     if len(inner) != len(content) or not inner:
         return None
-    if _is_named(list(inner)):  # a column's values by the index
+    if looked.is_named(list(inner)):  # a column's values by the index
         index = list(dict.fromkeys(key for column in inner.values() for key in column))
         series = [_make_series([column.get(key) for key in index]) for column in inner.values()]
         return RawTable(["", *inner], make_frame([_make_series(index), *series]))
     table = _read_objects(list(inner.values()))
-    if not _is_named(table.names):
+    if not looked.is_named(table.names):
         return None
     return RawTable(  # a row's values by the index
         ["", *(table.names or [])],
@@ -199,11 +230,6 @@ def _read_columns(content: dict[str, Any], where: str) -> RawTable | None:
 def _spell(name: Any) -> str:
     """A column's name, which pandas may write as a list of levels."""
     return str(tuple(name)) if isinstance(name, list) else str(name)
-
-
-def _is_named(names: Iterable[Any] | None) -> bool:
-    """Whether names are those of a table of candles: four columns known, or more."""
-    return sum(map(bool, recognise(list(map(str, names or []))))) >= 4
 
 
 def _make_series(values: Sequence[Any]) -> "pl.Series":

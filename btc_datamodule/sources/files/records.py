@@ -174,6 +174,13 @@ class Records(RecordSource):
         known._set("product", series)
         return known
 
+    def find_missing(self, revision: str, origin: str, checksum: str) -> list[str]:
+        """Files that are gone, where all that is left is as stored; see ``CandleFile``."""
+        stored = list_digests(checksum)
+        if revision != self._compute_revision(stored):
+            return []
+        return self._files.list_gone(stored, origin)
+
     def blocks(self, span: Span) -> Iterator[RecordBlock]:
         """Yield one block with every record of all files; its span is theirs.
 
@@ -237,17 +244,22 @@ class Records(RecordSource):
             return tuple(given)
         try:
             first = self._files.find()[0]
-            with ArrowReader() as arrow:
-                where, table = self._read_tables(first, arrow)[0]
+            if not first.is_file():
+                raise AbsentError(f"{first}: no such file, check `path`")
         except AbsentError as error:
             raise AbsentError(
                 f"{error}; or name its `columns`, so that what is stored of it can be used"
             ) from None
+        with ArrowReader() as arrow:
+            where, table = self._read_tables(first, arrow)[0]
         return list_values(table, self._reading, where)
 
     def _read_tables(self, path: Any, arrow: ArrowReader) -> list[tuple[str, RawTable]]:
+        names = [self.time, *([] if self.known_at is None else [self.known_at]), *self.columns]
         try:
-            return read_tables(path, arrow, dataset=self.dataset, symbol=None, drop_invalid=False)
+            return read_tables(
+                path, arrow, dataset=self.dataset, symbol=None, drop_invalid=False, names=names
+            )
         except CandleError as error:
             problem, _, _ = str(error).partition(": set `source.drop_invalid")
             raise RecordError(f"{problem}: mend that row") from None

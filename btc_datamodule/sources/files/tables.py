@@ -6,6 +6,7 @@ no row is lost or shifted on the way: a row with a field too few or too many is 
 it.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ def read_tables(
     dataset: str | None,
     symbol: str | None,
     drop_invalid: bool,
+    names: Sequence[str] = (),
 ) -> list[tuple[str, RawTable]]:
     """Read the tables of one file, with the name that errors call each by.
 
@@ -57,6 +59,7 @@ def read_tables(
         dataset: path inside an HDF5 file; None where the file leaves no choice.
         symbol: which market, where JSON holds a table of each.
         drop_invalid: leave out lines of a text with too few or too many fields.
+        names: of columns by which a table or its header is known; none for one of candles.
 
     Raises:
         SourceError: if the file is missing, damaged, or holds no table.
@@ -78,14 +81,14 @@ def read_tables(
     for name, data in members:
         where = f"{path.name}: {name}" if name else path.name
         if has_suffix(path.name, SHEET_SUFFIXES):
-            tables.append((where, _read_sheet(data, where, drop_invalid)))
+            tables.append((where, _read_sheet(data, where, drop_invalid, names)))
         elif not data or data.isspace() or data.startswith(_POINTER):
             empty = "a Git LFS pointer" if data.startswith(_POINTER) else "empty"
             raise SourceError(f"{path}: the file is {empty}{' in the zip' if name else ''}")
         elif looks_like_json(data):
-            tables.append((where, read_json(data, str(path), symbol)))
+            tables.append((where, read_json(data, str(path), symbol, names)))
         else:
-            tables.append((where, read_text(data, where, drop_invalid=drop_invalid)))
+            tables.append((where, read_text(data, where, drop_invalid=drop_invalid, names=names)))
     return tables
 
 
@@ -104,7 +107,7 @@ def _check_file(path: Path) -> None:
         )
 
 
-def _read_sheet(raw: bytes, where: str, drop_invalid: bool) -> RawTable:
+def _read_sheet(raw: bytes, where: str, drop_invalid: bool, names: Sequence[str]) -> RawTable:
     """Read the first sheet of a workbook, as the text that it would be saved as."""
     import polars as pl
 
@@ -120,7 +123,7 @@ def _read_sheet(raw: bytes, where: str, drop_invalid: bool) -> RawTable:
         text = pl.DataFrame(sheet).write_csv(include_header=False)
     except failures as error:
         raise SourceError(f"{where}: no readable workbook ({get_first_line(error)})") from None
-    return read_text(text.encode(), where, drop_invalid=drop_invalid)
+    return read_text(text.encode(), where, drop_invalid=drop_invalid, names=names)
 
 
 def list_folder(folder: Path) -> list[Path]:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from btc_datamodule.errors import CandleError, SourceError, get_first_line
-from btc_datamodule.sources.columns import LEFT_OUT, recognise
+from btc_datamodule.sources.columns import LEFT_OUT, normalise, recognise
 from btc_datamodule.sources.files.raw import LEVELS, RawTable, make_frame
 
 if TYPE_CHECKING:
@@ -62,20 +62,23 @@ class _Layout(NamedTuple):
         return len(self.rows[0] if self.names is None else self.names)
 
 
-def read_text(raw: bytes, where: str, *, drop_invalid: bool = False) -> RawTable:
+def read_text(
+    raw: bytes, where: str, *, drop_invalid: bool = False, names: Sequence[str] = ()
+) -> RawTable:
     """Read every column of a table in text.
 
     Args:
         raw: the bytes of the text, unpacked.
         where: the file, for errors.
         drop_invalid: leave out lines with too few or too many fields, with a note.
+        names: of columns that the header has; none where it is told by those of candles.
 
     Raises:
         SourceError: if it is no text, or holds no table.
         CandleError: naming the first row with too few or too many fields.
     """
     raw = _convert_to_utf8(raw, where)
-    layout = _find_layout(raw, where)
+    layout = _find_layout(raw, where, frozenset(map(normalise, names)))
     body = _strip_blank_end(raw[layout.first.start :])
     frame = _parse_typed(body, layout)
     notes: tuple[str, ...] = ()
@@ -129,15 +132,15 @@ def _strip_blank_end(body: bytes) -> bytes:
     return body.rstrip(b"\r\n") if body[-3:].count(b"\n") > 1 else body
 
 
-def _find_layout(raw: bytes, where: str) -> _Layout:
-    """Find where rows begin, and what the lines above them say."""
+def _find_layout(raw: bytes, where: str, wanted: frozenset[str]) -> _Layout:
+    """Find where rows begin, and what the lines above them say; ``wanted``: names of a header."""
     lines, comments = _read_first_lines(raw, where)
     if not lines:
         raise SourceError(f"{where}: there are comments and no row")
-    separator = _find_separator(lines)
+    separator = _find_separator(lines, wanted)
     fields = [_split_fields(line.text, separator, where, line.number) for line in lines]
     width = Counter(map(len, fields)).most_common(1)[0][0]
-    above, first = _find_header(fields, width)
+    above, first = _find_header(fields, width, wanted)
     if first == len(fields):
         if above:
             raise SourceError(f"{where}: there is a header and no row under it")
@@ -151,12 +154,17 @@ def _find_layout(raw: bytes, where: str) -> _Layout:
     return _Layout(names, lines[first], fields[first:], separator, mark)
 
 
-def _find_header(fields: list[list[str]], width: int) -> tuple[range, int]:
+def _find_header(fields: list[list[str]], width: int, wanted: frozenset[str]) -> tuple[range, int]:
     """The lines of the header, and the first line that is a row; every line after it is one.
+
+    A line that has all wanted names is the header.
 
     The header is the line that names most columns, with lines of words as long right above and
     below it. Where no line names any, it is what stands right above the first row.
     """
+    for i, line in enumerate(fields):
+        if _has_names(line, wanted):
+            return range(i, i + 1), i + 1
     known = [sum(map(bool, recognise(line))) for line in fields]
     first = next((i for i, line in enumerate(fields) if _is_row(line)), len(fields))
     top = max(range(len(fields)), key=lambda i: (known[i], -i))
@@ -194,17 +202,26 @@ def _read_first_lines(raw: bytes, where: str) -> tuple[list[_Line], list[_Line]]
     return lines, comments
 
 
-def _find_separator(lines: Sequence[_Line]) -> str:
+def _find_separator(lines: Sequence[_Line], wanted: frozenset[str]) -> str:
     """What parts the fields: whatever but a comma stands equally often in each of the last lines.
 
-    A comma may be the mark of decimals, so it is the last to be thought of.
+    Or what parts the wanted names in one of them. A comma may be the mark of decimals, so it is the
+    last to be thought of.
     """
+    for separator in ("\t", ";", "|", ","):
+        if any(_has_names(line.text.split(separator), wanted) for line in lines):
+            return separator
     judged = lines[-max(1, len(lines) * 2 // 3) :]
     for separator in ("\t", ";", "|"):
         counts = {line.text.count(separator) for line in judged}
         if len(counts) == 1 and counts.pop() >= 2:
             return separator
     return ","
+
+
+def _has_names(fields: Sequence[str], wanted: frozenset[str]) -> bool:
+    """Whether fields are those of a header that has all wanted names, of which there are some."""
+    return bool(wanted) and wanted <= set(map(normalise, fields))
 
 
 def _split_fields(line: str, separator: str, where: str, number: int) -> list[str]:

@@ -21,7 +21,7 @@ from btc_datamodule.plain import to_plain
 from btc_datamodule.sources.records import RecordBlock, RecordSource
 from btc_datamodule.store.record_file import read_records
 from btc_datamodule.store.update import update_records
-from btc_datamodule.testing.contracts.answers import AnswerContract
+from btc_datamodule.testing.contracts.answers import AnswerContract, Words
 from btc_datamodule.testing.contracts.values import check_equal, format_span
 
 
@@ -47,8 +47,7 @@ class RecordSourceContract(AnswerContract[RecordSource]):
 
     records: ClassVar[RecordSet | None] = None
 
-    _rows: ClassVar[str] = "records"
-    _file_kind: ClassVar[str] = "file of records"
+    _words: ClassVar[Words] = Words("records", "records", "file of records", RecordBlock)
 
     def keep(self, made: RecordSource) -> Any:
         """What a checkpoint holds of the source."""
@@ -96,8 +95,8 @@ class RecordSourceContract(AnswerContract[RecordSource]):
         if self.records is None:
             pytest.skip("no `records` say which it must answer with")
         check_equal(
-            self._collect(self._ask(self.make(), self._asked)),
-            self._collect(self.records.slice(*self._asked)),
+            self._collect_columns(self._ask(self.make(), self._asked)),
+            self._collect_columns(self.records.slice(*self._asked)),
             f"the records of {format_span(self._asked)} are not those of `records`",
         )
 
@@ -108,16 +107,16 @@ class RecordSourceContract(AnswerContract[RecordSource]):
         """Seconds of the source's interval; a second where it has none."""
         return self.make().interval or 1
 
-    def _blocks(self, source: RecordSource, span: Span) -> Iterator[RecordBlock]:
+    def _iterate_blocks(self, source: RecordSource, span: Span) -> Iterator[RecordBlock]:
         return source.blocks(span)
 
-    def _join(self, parts: Sequence[RecordSet]) -> RecordSet:
+    def _join_parts(self, parts: Sequence[RecordSet]) -> RecordSet:
         try:
             return concatenate([make_empty(()), *parts])
         except RecordError as error:
             raise AssertionError(f"its blocks make no series of records: {error}") from None
 
-    def _collect(self, content: RecordSet) -> dict[str, Any]:
+    def _collect_columns(self, content: RecordSet) -> dict[str, Any]:
         """Times, and columns that hold anything."""
         return {
             name: content[name]
@@ -125,8 +124,8 @@ class RecordSourceContract(AnswerContract[RecordSource]):
             if name in INSTANTS or not np.isnan(content[name]).all()
         }
 
-    def _fill(self, path: Path, source: RecordSource, span: Span) -> int:
+    def _fill_file(self, path: Path, source: RecordSource, span: Span) -> int:
         return update_records(path, source, *span).added
 
-    def _read(self, path: Path) -> RecordSet:
+    def _read_file(self, path: Path) -> RecordSet:
         return read_records(path)

@@ -16,7 +16,7 @@ from btc_datamodule.errors import CandleError, SourceError
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.store.candle_file import read_candles
 from btc_datamodule.store.update import update
-from btc_datamodule.testing.contracts.answers import AnswerContract
+from btc_datamodule.testing.contracts.answers import AnswerContract, Words
 from btc_datamodule.testing.contracts.values import catch, check_equal, format_span, to_seconds
 
 
@@ -54,8 +54,7 @@ class SourceContract(AnswerContract[Source]):
     bars: ClassVar[Candles | None] = None
     refused: ClassVar[str | int | None] = None
 
-    _rows: ClassVar[str] = "bars"
-    _file_kind: ClassVar[str] = "candle file"
+    _words: ClassVar[Words] = Words("bars", "candles", "candle file", Block)
 
     def arguments(self, made: Source) -> dict[str, Any]:
         """The source, and an interval that it offers."""
@@ -111,8 +110,8 @@ class SourceContract(AnswerContract[Source]):
             pytest.skip("no `bars` say which it must answer with")
         found = self._ask(self.make(), self._asked)
         check_equal(
-            self._collect(found),
-            self._collect(self.bars.slice(*self._asked)),
+            self._collect_columns(found),
+            self._collect_columns(self.bars.slice(*self._asked)),
             f"the bars of {format_span(self._asked)} are not those of `bars`",
         )
 
@@ -123,16 +122,16 @@ class SourceContract(AnswerContract[Source]):
         """Seconds of ``interval``."""
         return to_seconds(self.interval)
 
-    def _blocks(self, source: Source, span: Span) -> Iterator[Block]:
+    def _iterate_blocks(self, source: Source, span: Span) -> Iterator[Block]:
         return source.blocks(self._step, span)
 
-    def _join(self, parts: Sequence[Candles]) -> Candles:
+    def _join_parts(self, parts: Sequence[Candles]) -> Candles:
         try:
             return concatenate([make_empty(self._step), *parts])
         except CandleError as error:
             raise AssertionError(f"its blocks make no series of candles: {error}") from None
 
-    def _collect(self, content: Candles) -> dict[str, Any]:
+    def _collect_columns(self, content: Candles) -> dict[str, Any]:
         """Columns that hold anything: one that is NaN throughout says as much as none."""
         return {
             name: content[name]
@@ -140,10 +139,10 @@ class SourceContract(AnswerContract[Source]):
             if name in content.columns and not np.isnan(content[name]).all()
         } or {"open_time": content.open_time}
 
-    def _fill(self, path: Path, source: Source, span: Span) -> int:
+    def _fill_file(self, path: Path, source: Source, span: Span) -> int:
         return update(path, source, self._step, *span).added
 
-    def _read(self, path: Path) -> Candles:
+    def _read_file(self, path: Path) -> Candles:
         return read_candles(path)
 
     def _refused(self, source: Source) -> int | None:

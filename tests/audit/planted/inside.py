@@ -17,9 +17,10 @@ from btc_datamodule.evaluation.fitted import ObservedRows
 from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origins
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.evaluation.walls import find_train_runs, find_wall
-from btc_datamodule.features import grid, table
+from btc_datamodule.features import build, grid, table
 from btc_datamodule.features.layout import SMALL, combine_digests, hash_array
 from btc_datamodule.features.table import Table
+from btc_datamodule.features.undefined import JudgedRows, judge_rows
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import WindowSampler
@@ -185,6 +186,24 @@ def windows_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(wiring, "space_runs", lambda runs, _: runs)
 
 
+def cells_are_observed_if_the_next_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    def early(*given: Any, **named: Any) -> JudgedRows:
+        judged = judge_rows(*given, **named)
+        judged.observed[:-1] &= judged.observed[1:]
+        return judged._replace(
+            x=np.where(judged.observed, judged.x, 0), valued=judged.valued & judged.observed
+        )
+
+    monkeypatch.setattr(build, "judge_rows", early)
+
+
+def statistics_count_what_was_not_observed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def rows(table: Table, runs: Any) -> list[NDArray[np.float32]]:
+        return [table.x[low:high] for low, high in runs]
+
+    monkeypatch.setattr(wiring, "ObservedRows", rows)
+
+
 NONE = np.zeros((0, 2), dtype=np.int64)
 
 
@@ -199,6 +218,11 @@ class Late(Split):
 
 PURGED = {"split": CombinatorialPurged(n_groups=5, n_test_groups=2, fold=3), "embargo": 6}
 ACROSS = {"source": InMemory(make_candles((360, 2))), "split": CombinatorialPurged(5, 1, fold=2)}
+BY_FEATURE = {
+    "mask": "feature",
+    "min_observed": 0.5,
+    "features": ["log_return", "up = (close / open - 1).sqrt()"],
+}
 INSIDE: dict[str, Leak] = {
     "scaler fitted on everything": Leak((TRAIN_BLIND, STATISTICS), plant=scaler_sees_everything),
     "robust scaler fitted on val too": Leak(
@@ -244,6 +268,15 @@ INSIDE: dict[str, Leak] = {
     "windows shuffled, then split": Leak((TRAIN_BLIND, APART, ALLOWED), plant=shuffled_then_split),
     "the last test batch is dropped": Leak((ALLOWED,), plant=last_batch_is_dropped),
     "bars are scored twice": Leak((ALLOWED,), {"horizon": 5}, plant=windows_overlap),
+    "a cell is observed if the next one is": Leak(
+        (INPUTS, TABLE), BY_FEATURE, plant=cells_are_observed_if_the_next_are
+    ),
+    "statistics count cells that were not observed": Leak(
+        (STATISTICS,), BY_FEATURE, plant=statistics_count_what_was_not_observed
+    ),
+    "of several features one alone must be observed": Leak(
+        (ALLOWED,), BY_FEATURE, plant=eligible_with(unseen=lambda given: given["unseen"][:1])
+    ),
 }
 
 
