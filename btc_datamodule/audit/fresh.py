@@ -24,14 +24,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.audit.compare import LeakError, UncheckedError
-from btc_datamodule.audit.process import Frames, compute_watched
+from btc_datamodule.audit.known import open_files
+from btc_datamodule.audit.process import Frames, compute_last, compute_watched
 from btc_datamodule.audit.twins import is_exact
+from btc_datamodule.candles.runs import Mask
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.features.causality import measure_spread
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.grid import Grid
 from btc_datamodule.stages import Stages
-from btc_datamodule.store.candle_file import CandleReader
 
 ROWS = 48
 """Rows at which a feature is computed in a fresh process."""
@@ -62,7 +62,9 @@ def check_features_are_functions(used: Stages) -> Counter[str]:
         here = "unknown" in told
         count["here" if here else "elsewhere"] += 1
         result = compute_watched(feature, frames, forbid=False) if here else told
-        count["rows"] += _check_values(feature, used, rows, result)
+        # Of a series an older row stands for one in which the feature has no value.
+        own = [not feature.series or np.isfinite(compute_last(feature, each)) for each in frames]
+        count["rows"] += _check_values(feature, used, rows, np.array(own), result)
         if not np.allclose(result["values"], result["later"], TOLERATED, 0.0, equal_nan=True):
             unsure.append(feature.name)
     if unsure:
@@ -74,16 +76,24 @@ def check_features_are_functions(used: Stages) -> Counter[str]:
 
 
 def _check_values(
-    feature: Feature, used: Stages, rows: NDArray[np.int64], told: dict[str, Any]
+    feature: Feature, used: Stages, rows: NDArray[np.int64], own: Mask, told: dict[str, Any]
 ) -> int:
-    """Whether a feature gave the stored values and opened nothing; at how many rows."""
+    """Whether a feature gave the stored values and opened nothing; at how many rows.
+
+    Args:
+        feature: which.
+        used: whose feature file.
+        rows: (n,) of that.
+        own: (n,) which have a value that was computed of the frames that were given.
+        told: what came of these.
+    """
     if "failed" in told:
         raise LeakError(f"{feature.name} fails in a fresh process: {told['failed']}")
     number = used.table.features.index(feature.name)
     column, seen = used.table.x[:, number], used.table.observed
     seen = seen if seen.ndim == 1 else seen[:, number]
     stored, values = column[rows].astype(np.float64), np.array(told["values"], dtype=np.float64)
-    known = (seen[rows] == 1) & np.isfinite(stored)
+    known = own & (seen[rows] == 1) & np.isfinite(stored)
     allowed = TOLERATED * measure_spread(column[:SPREAD_ROWS])
     bad = np.flatnonzero(known & ~np.isclose(values, stored, TOLERATED, allowed))
     if len(bad):
@@ -102,16 +112,19 @@ def _check_values(
 
 
 def _cut_frames(features: list[Feature], used: Stages) -> tuple[list[Frames], NDArray[np.int64]]:
-    """For each feature the bars of its lookback up to some rows, and those rows, in order."""
+    """For each feature what it is given to compute some rows, and those rows, in order.
+
+    The rows of its lookback, and none that was not known at the close.
+    """
     table = used.table
     low = min(table.warm_up, table.rows - 1)
     rows = np.unique(np.random.default_rng(0).integers(low, table.rows, ROWS))
-    cut: list[Frames] = []
-    with CandleReader(used.settings.candle_path) as reader:
-        grid = Grid.of(reader, table.span, used.settings.max_fill)
-        for feature in features:
-            spans = [(max(0, row - feature.lookback + 1), row + 1) for row in rows.tolist()]
-            cut.append([(grid.times(*span), grid.read_bars(reader, *span)) for span in spans])
+    cut: list[Frames] = [[] for _ in features]
+    with open_files(used) as files:
+        for row in rows.tolist():
+            known = files.cut_series(table.find_time(row + 1))
+            for frames, feature in zip(cut, features, strict=True):
+                frames.append(files.make_frames(feature, row, known))
     return cut, rows
 
 

@@ -7,20 +7,21 @@ each audit starts it.
 import contextlib
 import functools
 import json
+import math
 import os
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import polars as pl
 
-from btc_datamodule.features.feature import Feature, make_frame
+from btc_datamodule.features.beside import TIMES
+from btc_datamodule.features.feature import Feature
 
-Frames = list[tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]]
-"""Open times and columns of the bars up to some row each."""
+Frames = list[tuple[pl.DataFrame, ...]]
+"""What a feature is given to compute some rows: the rows up to each, and those beside them."""
 
 CODE = (".py", ".pyc", ".pyi", ".so", ".pyd", ".dll", ".zip")
 SYSTEM = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/")
@@ -47,20 +48,24 @@ def compute_watched(feature: Feature, frames: Frames, *, forbid: bool) -> dict[s
         ``opened``, the names of what it opens meanwhile.
     """
     with watch_opened() as opened:
-        values = [_compute_last(feature, times, bars) for times, bars in frames]
+        values = [compute_last(feature, each) for each in frames]
     if not opened and forbid and _needs_files(feature, frames):
         opened.append("a file or a connection")
     later = [float("nan")] * len(frames)
-    for number, (times, bars) in enumerate(frames):
+    for number, each in enumerate(frames):
         with contextlib.suppress(Exception):  # of a look-up that finds nothing, for instance
-            later[number] = _compute_last(feature, times + LATER, bars)
+            later[number] = compute_last(feature, tuple(map(_shift, each)))
     return {"values": values, "later": later, "opened": sorted(set(opened))}
 
 
-def _compute_last(
-    feature: Feature, times: NDArray[np.int64], bars: dict[str, NDArray[np.float64]]
-) -> float:
-    return float(feature(make_frame(times, bars))[-1])
+def compute_last(feature: Feature, frames: Sequence[pl.DataFrame]) -> float:
+    """The value of a feature in the last row of some frames; NaN where they have none."""
+    return float(feature(*frames)[-1]) if frames[0].height else math.nan
+
+
+def _shift(frame: pl.DataFrame) -> pl.DataFrame:
+    """The same rows ``LATER``."""
+    return frame.with_columns(pl.col([name for name in TIMES if name in frame.columns]) + LATER)
 
 
 @contextlib.contextmanager
@@ -107,21 +112,17 @@ def _needs_files(feature: Feature, frames: Frames) -> bool:
     resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
     try:
         with contextlib.suppress(Exception):
-            _compute_last(feature, *frames[-1])
+            compute_last(feature, frames[-1])
             return False
         return True
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def _first_close(bars: Any) -> Any:
-    return bars["close"]
-
-
 def main(path: str) -> None:
     """Compute the features of a task in a file, and print what came of each as a line of JSON."""
     features, frames_of = pickle.loads(Path(path).read_bytes())
-    _compute_last(Feature("first", 1, _first_close), *frames_of[0][0])  # polars begins its threads
+    frames_of[0][0][0].select(pl.all().sum())  # so that polars begins its threads
     found: list[dict[str, Any]] = []
     for sent, frames in zip(features, frames_of, strict=True):
         try:

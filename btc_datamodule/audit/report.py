@@ -1,12 +1,13 @@
 """The audit: whether what is promised about the future holds on the data and settings at hand.
 
 ``btc-datamodule audit`` and ``BTCDataModule.audit()``. Nothing is taken on trust. The way from
-the candle file to the batches is gone again, by the same code, on candles in which every bar that
-must not matter is another, or is not there: what may not depend on them must come out unchanged,
-whatever happens inside (``blindness``). What can be counted is counted again from the rows, by
-other code (``recount``). Every row of the feature file is made again and tested (``rows``),
-features of the user's own are computed in a process that has seen nothing (``fresh``), and the
-source is asked again for less (``asking``).
+the files to the batches is gone again, by the same code, on candles and series beside them in which
+every bar and record that must not matter is another, or is not there: what may not depend on them
+must come out unchanged, whatever happens inside (``blindness``). What can be counted is counted
+again from the rows, by other code (``recount``). Every row of the feature file is made again and
+tested (``rows``), some of them of nothing but what was known when they closed (``known``), features
+of the user's own are computed in a process that has seen nothing (``fresh``), prices beside the
+candles are compared with theirs (``ahead``), and each source is asked again for less (``asking``).
 
 Windows are looked at on all of a history of up to ``BARS``; of a longer one around the boundaries
 of the stages, with the spans of the stages cut to fit. The report says how many.
@@ -20,10 +21,13 @@ from functools import partial
 from typing import NamedTuple
 
 from btc_datamodule.audit import blindness, recount, rows
-from btc_datamodule.audit.asking import check_source
+from btc_datamodule.audit.ahead import check_nothing_runs_ahead, list_priced
+from btc_datamodule.audit.asking import check_source, list_asked
 from btc_datamodule.audit.compare import UncheckedError
 from btc_datamodule.audit.fresh import check_features_are_functions
 from btc_datamodule.audit.handing import Serve
+from btc_datamodule.audit.known import check_rows_are_known
+from btc_datamodule.audit.series import list_files
 from btc_datamodule.audit.twins import Extent, Piece, choose_spans, is_exact, open_piece
 from btc_datamodule.errors import BTCDataError, ConfigError, LookAheadError
 from btc_datamodule.escaping import escape
@@ -174,7 +178,8 @@ def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:
     inputs = Extent(1 - shape.lookback - used.table.warm_up - filled, 1, beside=True)
     targets = Extent(1 + shape.gap - shape.reference_bars - filled, shape.reach, beside=False)
     blind = "{windows:,} windows, {rows:,} rows of features and the statistics unchanged {how}"
-    others = "changed, removed or added"
+    beside = len(list_files(settings))
+    others = "changed, removed or added" + f", and of {beside} series" * bool(beside)
     alone = f"{{samples:,}} samples unchanged with all bars but their own {others}"
     yield Guarantee(
         "train is blind to val and test",
@@ -204,11 +209,12 @@ def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:
         partial(blindness.check_targets_are_unknown, inputs),
     )
     for feature in settings.features:
-        bars = "last bar" if feature.lookback == 1 else f"last {feature.lookback} bars"
+        row, of = ("row", f" of {feature.series}") if feature.series else ("bar", "")
+        last = row if feature.lookback == 1 else f"{feature.lookback} {row}s"
         yield Guarantee(
             f"{feature.name} reads no later bar",
-            f"{{tested:,}} of {{rows:,}} rows ({{share}}) unchanged with all bars but their {bars} "
-            f"{others}",
+            f"{{tested:,}} of {{rows:,}} rows ({{share}}) unchanged with all {row}s{of} but their "
+            f"last {last} changed, removed or added",
             of_all=partial(rows.check_feature, feature),
         )
     if not all(map(is_exact, settings.features)):
@@ -240,11 +246,27 @@ def _list_guarantees(used: Stages, *, ask_source: bool) -> Iterator[Guarantee]:
         "{rows:,} rows of features, mask and bars come out the same when built again",
         of_all=rows.check_table,
     )
-    if ask_source:
+    if settings.named_covariates:
         yield Guarantee(
-            "the source tells the same when asked for less",
-            "{bars:,} stored bars come again, asked for up to each of {ends:,} times alone",
-            of_all=check_source,
+            "covariates enter when they are known",
+            "{rows:,} rows the same, made of nothing but what was known of the candles and "
+            "{series:,} series when they closed",
+            of_all=check_rows_are_known,
+        )
+    if list_priced(used):
+        yield Guarantee(
+            "no covariate runs ahead",
+            "of {series:,} series with prices the returns of {alike:,} go with those of the "
+            "candles at the same time, and none with later ones",
+            of_all=check_nothing_runs_ahead,
+        )
+    for asked in list_asked(used) if ask_source else ():
+        of = f" of {asked.name}" if asked.name else ""
+        yield Guarantee(
+            f"the source{of} tells the same when asked for less",
+            f"{{rows:,}} stored {asked.row}s come again, asked for up to each of {{ends:,}} times "
+            "alone",
+            of_all=partial(check_source, asked),
         )
 
 

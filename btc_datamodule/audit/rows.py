@@ -1,105 +1,166 @@
 """Guarantees of every row of the feature file: made of the candles, and of no later one.
 
-The whole history is gone through, a segment of the feature file at a time: memory does not depend
-on its length, and how many rows are tested is bound by ``SCAN_WORK`` for each feature.
+The whole history is gone through, a segment of the feature file or a part of a series beside it at
+a time: memory does not depend on its length, and how many rows are tested is bound by ``SCAN_WORK``
+for each feature.
 """
 
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.audit.compare import LeakError, compare
+from btc_datamodule.audit.known import make_rows
 from btc_datamodule.audit.twins import EVALUATED, is_exact
-from btc_datamodule.candles.series import Columns
-from btc_datamodule.features.causality import SCAN_WORK, check_every_row
-from btc_datamodule.features.feature import Feature, count_warm_up, make_frame
+from btc_datamodule.features.causality import SCAN_WORK, check_frames
+from btc_datamodule.features.clocks import Clock, GridClock, RecordClock, Rows
+from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.layout import BAR_COLUMNS
-from btc_datamodule.features.undefined import find_counting, find_known, judge_rows
+from btc_datamodule.features.joined import JoinedSeries, make_series_frame, open_series
+from btc_datamodule.features.segment import compute_segment
 from btc_datamodule.features.writing import SeenNotes
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 
+if TYPE_CHECKING:
+    import polars as pl
+
 BEYOND = 64
-"""Rows after a segment that a feature is given beside it, for it to look at if it does."""
+"""Rows after a part that a feature is given beside it, for it to look at if it does."""
+
+ROWS_AT_ONCE = 1 << 16
+"""Rows of a series beside the candles that a feature is given at once."""
+
+
+class Part(NamedTuple):
+    """Rows of the series that a feature is of.
+
+    Attributes:
+        own: which of them are this part's.
+        known_at: (n,) int64, since when each is known.
+        frames: that the feature is given.
+    """
+
+    own: slice
+    known_at: NDArray[np.int64]
+    frames: tuple["pl.DataFrame", ...]
 
 
 def check_feature(feature: Feature, used: Stages) -> Counter[str]:
-    """A feature depends on the bars of its lookback alone, row by row.
+    """A feature depends on the rows of its lookback alone, row by row.
 
     Every row of a history for which the work suffices; else rows at the ends of stages, and others
-    at random.
+    at random. Rows are those of the feature's own series.
     """
-    table, total = used.table, Counter[str]()
-    edges = [
-        table.find_row(start) - 1 for stage in EVALUATED for start, _ in used.fold.spans(stage)
-    ]
-    for rows, times, columns in _read_segments(used, feature.lookback - 1, BEYOND):
-        early, size = table.find_row(int(times[0])), len(times)
-        tested = check_every_row(
-            feature,
-            times,
-            columns,
-            work=SCAN_WORK * size // table.rows,
-            first=[edge - early for edge in edges if early <= edge < early + size],
-            exact=is_exact(feature),
-        )
-        total["tested"] += int(tested[rows.start - early : rows.stop - early].sum())
-        total["rows"] += rows.stop - rows.start
+    total = Counter[str]()
+    ends = [start for stage in EVALUATED for start, _ in used.fold.spans(stage)]
+    with _open(used) as (reader, grid, joined):
+        if feature.series:
+            size = _count_rows(joined.clocks[feature.series], used.table.span[1])
+            parts = _read_series(feature, size, joined)
+        else:
+            size = grid.rows
+            parts = _read_bars(feature, used, reader, grid, joined)
+        for own, known_at, frames in parts:
+            edges = np.searchsorted(known_at, ends, side="right") - 1
+            tested = check_frames(
+                feature,
+                frames,
+                work=SCAN_WORK * len(known_at) // max(1, size),
+                first=edges[(edges >= 0) & (edges < len(known_at) - 1)].tolist(),
+                exact=is_exact(feature),
+            )
+            total["tested"] += int(tested[own].sum())
+            total["rows"] += len(tested[own])
     return total
 
 
-def check_table(used: Stages) -> Counter[str]:
-    """The feature file has the rows that the stored candles give when it is made again."""
-    table, features, recipe = used.table, used.settings.features, used.settings.recipe
-    warm = count_warm_up(features)
-    notes, count = SeenNotes(), Counter[str]()
-    for rows, times, columns in _read_segments(used, warm, 0):
-        frame = make_frame(times, columns)
-        own = slice(rows.start - rows.stop, None)
-        when = times[own]
-        with np.errstate(over="ignore"):
-            computed = np.stack([feature(frame)[own] for feature in features], axis=1)
-            values = computed.astype(np.float32)
-        outage = np.isnan(columns["close"])
-        judged = judge_rows(
-            values,
-            find_known(outage, [feature.lookback for feature in features], len(when)),
-            find_counting(outage[own], rows.start, warm),
-            flag=recipe.flag,
-            by_feature=recipe.mask == "feature",
+def _read_bars(
+    feature: Feature, used: Stages, reader: CandleReader, grid: Grid, joined: JoinedSeries
+) -> Iterator[Part]:
+    """Bars of the candles, and what a feature sees beside them, a segment at a time."""
+    for rows in used.table.segments(0, grid.rows):
+        early = max(0, rows.start - feature.lookback + 1)
+        late = min(grid.rows, rows.stop + BEYOND)
+        times = grid.times(early, late)
+        frame, closes = (
+            make_frame(times, grid.read_bars(reader, early, late)),
+            times + grid.interval,
         )
-        what = "{} in the feature file".format
-        compare(what("observed"), judged.observed.astype("u1"), table.observed[rows], when)
-        for name in BAR_COLUMNS:
-            compare(what(name), columns[name][own], np.array(table.bars(name)[rows]), when)
-        for column, name in enumerate(table.features):
-            ours, theirs = judged.x[:, column], np.array(table.x[rows, column])
-            exact = column >= len(features) or is_exact(features[column])
-            compare(what(name), ours, theirs, when, exact=exact)
-        notes.add(judged, rows.start)
-        count["rows"] += len(when)
+        others = joined.make_frames(feature, closes, grid.interval).frames
+        yield Part(slice(rows.start - early, rows.stop - early), closes, (frame, *others))
+
+
+def _read_series(feature: Feature, size: int, joined: JoinedSeries) -> Iterator[Part]:
+    """Rows of a feature's series, and what it sees beside them, ``ROWS_AT_ONCE`` at a time."""
+    clock = joined.clocks[feature.series]
+    for low in range(0, size, ROWS_AT_ONCE):
+        high = min(low + ROWS_AT_ONCE, size)
+        early, late = max(0, low - feature.lookback + 1), min(high + BEYOND, size)
+        rows, own = _read_rows(clock, (early, low, high, late))
+        others: tuple[pl.DataFrame, ...] = ()
+        if feature.beside:
+            interval = clock.beside.interval
+            assert interval is not None
+            others = joined.make_frames(feature, rows.time + interval, interval).frames
+        yield Part(own, rows.known_at, (make_series_frame(clock, rows), *others))
+
+
+def _read_rows(clock: Clock, edges: tuple[int, int, int, int]) -> tuple[Rows, slice]:
+    """Rows of a series from the first edge to the last, and which lie between the others."""
+    early, low, high, late = edges
+    if isinstance(clock, GridClock):
+        return clock.read(early, late), slice(low - early, high - early)
+    assert isinstance(clock, RecordClock)
+    records = clock.reader.rows(early, late)
+    rows = make_rows(clock, records)
+    inner = records.time[low - early : high - early]
+    own = np.searchsorted(rows.time, [inner[0], inner[-1] + 1])
+    return rows, slice(*own.tolist())
+
+
+def _count_rows(clock: Clock, end: int) -> int:
+    """How many rows a series has at an instant, or records."""
+    if isinstance(clock, GridClock):
+        return clock.count_known(end)
+    assert isinstance(clock, RecordClock)
+    return clock.find(end)
+
+
+def check_table(used: Stages) -> Counter[str]:
+    """The feature file has the rows that the stored files give when it is made again."""
+    table, features, recipe = used.table, used.settings.features, used.settings.recipe
+    notes, count = SeenNotes(), Counter[str]()
+    what = "{} in the feature file".format
+    with _open(used) as (reader, grid, joined):
+        for rows in table.segments(0, table.rows):
+            judged, columns = compute_segment(reader, grid, recipe, joined, rows)
+            when = grid.times(rows.start, rows.stop)
+            compare(what("observed"), judged.observed.astype("u1"), table.observed[rows], when)
+            for name, values in columns.items():
+                compare(what(name), values, np.array(table.read(name, rows)), when)
+            for column, name in enumerate(table.features):
+                ours, theirs = judged.x[:, column], np.array(table.x[rows, column])
+                exact = column >= len(features) or is_exact(features[column])
+                compare(what(name), ours, theirs, when, exact=exact)
+            notes.add(judged, rows.start)
+            count["rows"] += len(when)
     for name, found in notes.collect().items():
         if not np.array_equal(found, getattr(table, name)):
             raise LeakError(f"what the feature file has as {name!r} is something else")
     return count
 
 
-def _read_segments(
-    used: Stages, before: int, after: int
-) -> Iterator[tuple[slice, NDArray[np.int64], Columns]]:
-    """The segments of the table: their rows, and open times and columns of what is read for them.
-
-    Args:
-        used: whose candles.
-        before: rows to read before each.
-        after: rows to read after each.
-    """
+@contextmanager
+def _open(used: Stages) -> Iterator[tuple[CandleReader, Grid, JoinedSeries]]:
+    """The candle file, the grid of its candles, and the series beside them."""
     table, settings = used.table, used.settings
-    with CandleReader(settings.candle_path) as reader:
-        grid = Grid.of(reader, table.span, settings.max_fill)
-        for rows in table.segments(0, table.rows):
-            early, late = max(0, rows.start - before), min(table.rows, rows.stop + after)
-            yield rows, grid.times(early, late), grid.read_bars(reader, early, late)
+    with (
+        CandleReader(settings.candle_path) as reader,
+        open_series(settings.recipe.beside, table.span[1]) as joined,
+    ):
+        yield reader, Grid.of(reader, table.span, settings.max_fill), joined

@@ -11,6 +11,7 @@ from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.covariates import Covariate
+from btc_datamodule.features.layout import REACH
 from btc_datamodule.features.table import Table
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.candle_file import CandleReader, write_series
@@ -59,22 +60,33 @@ def read_series(settings: Settings, table: Table, span: Span) -> tuple[Series, .
 def _read_content(
     settings: Settings, table: Table, covariate: Covariate, path: Path, span: Span
 ) -> Candles | RecordSet:
+    if not covariate.beside.is_candles:
+        with RecordReader(path) as records:
+            return read_records_of(records, settings, table, covariate, span)
+    early = _find_early(settings, table, covariate, span)
+    with CandleReader(path) as reader:
+        first, last = reader.header.span[0], reader.header.span[1] - reader.header.interval
+        return reader.slice(max(first, min(early, last)), span[1])  # one at least, for a grid
+
+
+def read_records_of(
+    reader: RecordReader, settings: Settings, table: Table, covariate: Covariate, span: Span
+) -> RecordSet:
+    """As ``read_series``, of an open file of records."""
+    early = _find_early(settings, table, covariate, span) - reader.header.longest_delay
+    low = 0 if covariate.beside.interval is None else reader.find(early)
+    most = reader.find(span[0]) - MOST_BEFORE
+    records = reader.rows(max(low, most), reader.find(span[1] + 1))
+    return records.take(records.known_at <= span[1])
+
+
+def _find_early(settings: Settings, table: Table, covariate: Covariate, span: Span) -> int:
+    """An instant before which nothing of a series matters to the bars of a span."""
     low, high = span
-    needs = _count_seconds(settings)
-    if covariate.beside.max_age is None and table.reach is not None:
+    if covariate.beside.max_age is None and table.has_reach:
         rows = slice(max(0, table.find_row(low)), table.find_row(high))
-        low = int(min(low, table.reach[rows].min(initial=low)))
-    if covariate.beside.is_candles:
-        with CandleReader(path) as reader:
-            first, last = reader.header.span[0], reader.header.span[1] - reader.header.interval
-            early = max(first, min(low - needs, last))  # at least one, for there to be a grid
-            return reader.slice(early, high)
-    with RecordReader(path) as reader:
-        early, most = reader.find(low - needs - reader.header.longest_delay), reader.find(low)
-        if covariate.beside.interval is None:
-            early = 0
-        records = reader.rows(max(early, most - MOST_BEFORE), reader.find(high))
-        return records.take(records.known_at <= high)
+        low = min(low, int(table.read(REACH, rows).min(initial=low)))
+    return low - _count_seconds(settings)
 
 
 def _count_seconds(settings: Settings) -> int:

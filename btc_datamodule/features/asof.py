@@ -391,7 +391,8 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
         closes: (n,) closes of bars, in order.
     """
     max_age = clock.beside.max_age
-    rows, told = _read_newest(clock, int(closes[0]), int(closes[-1]))
+    first, last = (int(closes[0]), int(closes[-1])) if len(closes) else (0, 0)
+    rows, told = _read_newest(clock, first, last)
     if not len(rows.time):
         empty = np.full(len(closes), np.nan)
         nowhere, never = np.zeros_like(closes), np.full_like(closes, NEVER)

@@ -151,7 +151,7 @@ class BarClock(GridClock):
     def __init__(self, beside: Beside, reader: CandleReader, grid: Grid) -> None:
         super().__init__(beside)
         self.grid = grid
-        self._reader = reader
+        self.reader = reader
 
     @property
     def first(self) -> int:
@@ -162,7 +162,7 @@ class BarClock(GridClock):
         """Rows [low, high)."""
         time = self.grid.times(low, high)
         since = self.grid.first + self.grid.interval * self.grid.find_oldest(low, high)
-        bars = self.grid.read_bars(self._reader, low, high)
+        bars = self.grid.read_bars(self.reader, low, high)
         return Rows(time, time + self.grid.interval, since, bars)
 
 
@@ -213,22 +213,22 @@ class RecordClock(Clock):
 
     def __init__(self, beside: Beside, reader: RecordReader) -> None:
         super().__init__(beside)
-        self._reader = reader
+        self.reader = reader
 
     def read_known(self, low: int, instant: int) -> RecordSet:
         """The records from row ``low`` on that are known at an instant."""
-        high = self._reader.find(instant + 1)
-        records = self._reader.rows(low, max(low, high))
+        high = self.reader.find(instant + 1)
+        records = self.reader.rows(low, max(low, high))
         return records.take(records.known_at <= instant)
 
     def find(self, instant: int) -> int:
         """The first row whose time is ``instant`` or later."""
-        return self._reader.find(instant)
+        return self.reader.find(instant)
 
     def find_event(self, row: int) -> int:
         """The first row of the same time as ``row``."""
-        time = self._reader.rows(row, row + 1).time
-        return self._reader.find(int(time[0])) if len(time) else row
+        time = self.reader.rows(row, row + 1).time
+        return self.reader.find(int(time[0])) if len(time) else row
 
     def to_rows(self, records: RecordSet) -> Rows:
         """Records as rows."""
