@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from btc_datamodule import (
     read_candles,
 )
 from btc_datamodule.candles.records import RecordSet
+from btc_datamodule.candles.records import concatenate as join_records
 from btc_datamodule.candles.series import Candles, concatenate
 from btc_datamodule.candles.timeline import Span, parse_instant
 from btc_datamodule.cli.commands import main
@@ -479,9 +481,7 @@ def hold(source: Simulator) -> Candles:
 
 
 def hold_records(source: RecordSource) -> RecordSet:
-    from btc_datamodule.candles import records
-
-    return records.concatenate([block.records for block in source.blocks(HELD)])
+    return join_records([block.records for block in source.blocks(HELD)])
 
 
 def hold_funding() -> RecordSet:
@@ -508,20 +508,17 @@ def hold_metrics() -> RecordSet:
 @pytest.fixture(scope="module")
 def archive() -> Iterator[Exchange]:
     """The parts of Binance's archive that the config asks for, six weeks of each."""
-    of = {"market": "um", "product": "BTCUSDT"}
+    answers = partial(BinanceArchiveAnswers, market="um")
     with Exchange(
         first_found(
-            BinanceArchiveAnswers(hold(Simulator(seed=2)), market="um"),
-            BinanceArchiveAnswers(
-                hold(Simulator(seed=2, coin="ETH")), market="um", product="ETHUSDT"
-            ),
-            BinanceArchiveAnswers(hold_funding(), type="fundingRate", **of),
-            BinanceArchiveAnswers(hold_metrics(), type="metrics", **of),
-            BinanceArchiveAnswers(
+            answers(hold(Simulator(seed=2))),
+            answers(hold(Simulator(seed=2, coin="ETH")), product="ETHUSDT"),
+            answers(hold_funding(), type="fundingRate"),
+            answers(hold_metrics(), type="metrics"),
+            answers(
                 hold_records(SimulatedPremium(seed=2, interval="5m")),
                 type="premiumIndexKlines",
                 interval=300,
-                **of,
             ),
         )
     ) as server:
