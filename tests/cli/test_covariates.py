@@ -508,20 +508,19 @@ def hold_metrics() -> RecordSet:
 @pytest.fixture(scope="module")
 def archive() -> Iterator[Exchange]:
     """The parts of Binance's archive that the config asks for, six weeks of each."""
-    of = {"market": "um", "product": "BTCUSDT"}
     with Exchange(
         first_found(
             BinanceArchiveAnswers(hold(Simulator(seed=2)), market="um"),
             BinanceArchiveAnswers(
                 hold(Simulator(seed=2, coin="ETH")), market="um", product="ETHUSDT"
             ),
-            BinanceArchiveAnswers(hold_funding(), type="fundingRate", **of),
-            BinanceArchiveAnswers(hold_metrics(), type="metrics", **of),
+            BinanceArchiveAnswers(hold_funding(), type="fundingRate", market="um"),
+            BinanceArchiveAnswers(hold_metrics(), type="metrics", market="um"),
             BinanceArchiveAnswers(
                 hold_records(SimulatedPremium(seed=2, interval="5m")),
                 type="premiumIndexKlines",
                 interval=300,
-                **of,
+                market="um",
             ),
         )
     ) as server:
