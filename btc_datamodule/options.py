@@ -54,11 +54,13 @@ def list_doubts(given: Mapping[str, Any], settings: Settings) -> list[str]:
         )
     used: list[Any] = [each.name for each in settings.named_covariates]
     used += [each.given.of for each in settings.covariates if isinstance(each.given, Resampled)]
-    unused = [each.name for each in settings.covariates if each.name not in used]
+    unused = [each for each in settings.covariates if each.name not in used]
     if unused:
+        names, first = ", ".join(each.name for each in unused), unused[0].beside
+        column = "close" if first.is_candles else first.values[0]
         doubts.append(
-            f"no feature names {', '.join(unused)}: add one such as '{unused[0]}.close' to "
-            "`features`, or take it out of `covariates`"
+            f"no feature names {names}: add one such as '{first.name}.{column}' to `features`, or "
+            f"take {'them' if len(unused) > 1 else 'it'} out of `covariates`"
         )
     if settings.mask == "feature" and settings.min_observed == 1:
         doubts.append(

@@ -329,7 +329,7 @@ class Settings:
             where: what the error calls the checkpoint.
         """
         changed = [
-            f"{name} was {was!r}, is {self.comparable.get(name)!r}"
+            _tell_change(name, was, self.comparable.get(name))
             for name, was in kept.items()
             if not self._is_same(name, was)
         ]
@@ -371,6 +371,13 @@ class Settings:
                 f"number from 0 up, columns are {list(self.target.columns)} and must be of "
                 f"{', '.join(BAR_COLUMNS)}"
             )
+
+
+def _tell_change(name: str, was: Any, now: Any) -> str:
+    """What a setting was and is; of covariates those that differ."""
+    if name == "covariates":
+        was, now = [each for each in was if each not in now], [e for e in now if e not in was]
+    return f"{name} was {was!r}, is {now!r}"
 
 
 _DATE = re.compile(r"datetime\.date\((\d+), (\d+), (\d+)\)")

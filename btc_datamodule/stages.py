@@ -39,8 +39,9 @@ from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.evaluation.targets import check_prices
 from btc_datamodule.evaluation.unseen import find_unseen
 from btc_datamodule.evaluation.walls import find_crossing, find_embargo, find_train_runs, find_wall
+from btc_datamodule.features.scarce import tell_scarce
 from btc_datamodule.features.table import Table, locate_table
-from btc_datamodule.features.undefined import find_features, find_void, tell_scarce, tell_undefined
+from btc_datamodule.features.undefined import find_features, find_void, tell_undefined
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
 

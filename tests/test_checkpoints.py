@@ -183,9 +183,9 @@ def test_a_train_candle_that_was_altered_in_the_file_is_refused(trained: Trained
     with pytest.raises(
         StoreError,
         match=r"the train rows \(2020-01-01T00:00:00Z to 2020-04-19T\d\d:00:00Z\) in .*features-.*"
-        r" are not those that the statistics were fitted on: candles, `start`, `max_fill`, "
-        r"`purge`, a feature or how holes are filled \(in 0\.2\) has changed since; train again, "
-        "or restore what it was trained on",
+        r" are not those that the statistics were fitted on: candles, covariates, `start`, "
+        r"`max_fill`, `purge`, a feature or how holes are filled \(in 0\.2\) have changed since; "
+        "train again, or restore what it was trained on",
     ):
         trainer(trained.folder).test(
             recorder(dm), datamodule=dm, ckpt_path=trained.checkpoint, verbose=False

@@ -155,14 +155,15 @@ def _format_age(seconds: float) -> str:
 
 def _describe_file(name: str, path: Path, header: Header, *, provenance: bool) -> list[str]:
     """Lines on a candle file or a file of records."""
-    rows = "bars"
+    rows, (start, end) = "bars", header.span
     if isinstance(header, RecordHeader):
         rows = f"records of {', '.join(header.values)}"
+        end -= bool(header.rows)  # the time of the last one
     length = f"{format_interval(header.interval)} " if header.interval else ""
     lines = [
         f"{name:<9} {escape(str(path))}",
         f"{INDENT}{escape(f'{header.source} {header.series}, {length}{rows}')}",
-        f"{INDENT}{header.rows:,} rows, {format_span(header.span)}",
+        f"{INDENT}{header.rows:,} rows, {format_span((start, end))}",
         f"{INDENT}digest {header.digest[:16]}, {path.stat().st_size:,} bytes",
     ]
     first = max(0, len(header.provenance) - (len(header.provenance) if provenance else SHOWN))

@@ -72,8 +72,8 @@ class Fitted:
             raise StoreError(
                 f"the train rows ({format_instant(start)} to {format_instant(end)}) in "
                 f"{table.path} are not those that the statistics were fitted on: candles, "
-                "`start`, `max_fill`, `purge`, a feature or how holes are filled (in 0.2) has "
-                "changed since; train again, or restore what it was trained on"
+                "covariates, `start`, `max_fill`, `purge`, a feature or how holes are filled (in "
+                "0.2) have changed since; train again, or restore what it was trained on"
             )
 
 

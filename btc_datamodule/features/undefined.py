@@ -24,10 +24,8 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Mask, Runs, count_rows
 from btc_datamodule.candles.timeline import format_instant
-from btc_datamodule.checks import list_first
 from btc_datamodule.escaping import escape
 from btc_datamodule.features.cells import split_cells
-from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.moments import select_counted
 from btc_datamodule.features.table import Table
 
@@ -154,19 +152,3 @@ def list_undefined(table: Table) -> list[str]:
 def tell_undefined(table: Table) -> str:
     """The rest of a sentence on features that have no value: where, and what to do."""
     return f"for bars that are known: {'; '.join(list_undefined(table))}. {KEEP}"
-
-
-def tell_scarce(table: Table, features: Sequence[Feature]) -> str:
-    """A sentence on features of covariates that lack a value in known bars; "" if none does."""
-    most = table.rows - table.warm_up - count_rows(table.outages)
-    scarce = [
-        f"{escape(feature.name)} in {valued:,}"
-        for feature, valued in zip(features, table.valued.tolist(), strict=True)
-        if (feature.series or feature.beside) and valued < most
-    ]
-    if not scarce:
-        return ""
-    return (
-        f". Features of covariates have a value in fewer of these bars, {list_first(scarce)}: "
-        "widen what they are made of, raise `max_age`, or leave them out"
-    )

@@ -120,6 +120,22 @@ class Paths:
         """
         return [hash_file(path) for path in self.find()]
 
+    def list_gone(self, stored: list[str], origin: str) -> list[str]:
+        """The names of files that are gone, if all that are left are among those that were stored.
+
+        Args:
+            stored: SHA-256 of each file that was stored.
+            origin: of the block that they were stored from, which names them in order.
+        """
+        now = set(self.hash())
+        if not now < set(stored):
+            return []
+        names = re.split(r", (?=file )", origin)
+        if len(names) != len(stored):  # a name that has such words in it
+            return [f"{len(set(stored) - now)} of its files"]
+        pairs = zip(names, stored, strict=True)
+        return [name.removeprefix("file ") for name, digest in pairs if digest not in now]
+
     def _locate(self, pattern: str) -> Path:
         """A pattern as it was meant when it was given, whatever the working directory is now."""
         path = Path(pattern).expanduser()

@@ -174,6 +174,13 @@ class Records(RecordSource):
         known._set("product", series)
         return known
 
+    def find_missing(self, revision: str, origin: str, checksum: str) -> list[str]:
+        """Files that are gone, where all that is left is as stored; see ``CandleFile``."""
+        stored = list_digests(checksum)
+        if revision != self._compute_revision(stored):
+            return []
+        return self._files.list_gone(stored, origin)
+
     def blocks(self, span: Span) -> Iterator[RecordBlock]:
         """Yield one block with every record of all files; its span is theirs.
 

@@ -181,14 +181,7 @@ class CandleFile(Source):
         stored = list_digests(checksum)
         if revision not in {self._compute_revision(stored, each) for each in range(1, RULES + 1)}:
             return []
-        now = set(self._files.hash())
-        if not now < set(stored):
-            return []
-        names = re.split(r", (?=file )", origin)
-        if len(names) != len(stored):  # a name that has such words in it
-            return [f"{len(set(stored) - now)} of its files"]
-        pairs = zip(names, stored, strict=True)
-        return [name.removeprefix("file ") for name, digest in pairs if digest not in now]
+        return self._files.list_gone(stored, origin)
 
     def _compute_revision(self, digests: list[str], rules: int) -> str:
         return hashlib.sha256(b"%d" % rules + self._encode_settings(digests)).hexdigest()

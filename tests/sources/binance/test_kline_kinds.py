@@ -221,8 +221,8 @@ def test_premiums_of_four_weeks_that_nobody_has_are_settled_and_doubt_nothing() 
     ]
     [note] = told_by(blocks)
     assert note == (
-        "binance BTCUSDT-um-premium: the archive has no 1h premiumIndexKlines file from 2021-01-24 "
-        "to 2021-02-21: taken as without records (`refresh: true` asks again)"
+        "binance BTCUSDT-um-premium-1h: the archive has no 1h premiumIndexKlines file from "
+        "2021-01-24 to 2021-02-21: taken as without records (`refresh: true` asks again)"
     )
 
 
@@ -301,7 +301,7 @@ def test_an_interval_is_a_text_or_seconds_and_held_as_seconds() -> None:
 
 def test_in_a_hurry_it_has_little_patience() -> None:
     hurried = BinanceKlines("ETHUSDT", "index", "5m", timeout=60, attempts=6).hurry()
-    assert (hurried.series, hurried.interval) == ("ETHUSDT-um-index", 300)
+    assert (hurried.series, hurried.interval) == ("ETHUSDT-um-index-5m", 300)
     assert (hurried.timeout, hurried.attempts) == (5.0, 2)
 
 
