@@ -230,8 +230,10 @@ class Stages:
                     f"{self.settings.tell_stored(feature)}"
                 )
         if void:
-            columns = self.settings.read_candle_header().columns
-            lacking = ", ".join(name for name in OPTIONAL if name not in columns)
+            held = self.settings.read_candle_header().columns
+            given = [each.list_columns("") for each in self.settings.features if each.name in void]
+            named = {name for each in given for name in (OPTIONAL if each is None else each)}
+            lacking = ", ".join(each for each in OPTIONAL if each in named and each not in held)
             holes = "" if {*void} <= {*find_features(self.table)} else ", or raise `max_fill`"
             raise ConfigError(
                 f"{', '.join(void)} has no value in any bar"

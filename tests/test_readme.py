@@ -17,7 +17,7 @@ def test_the_python_examples_run_one_after_the_other(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(blocks) == 5
+    assert len(blocks) == 6
     # A module of its own, guarded as the workers' start method may demand.
     names: dict[str, object] = {"__name__": "example"}
     for block in blocks:

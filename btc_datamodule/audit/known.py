@@ -211,15 +211,21 @@ def check_rows_are_known(used: Stages) -> Counter[str]:
     with open_files(used) as files:
         made = [files.compute_row(row) for row in rows.tolist()]
     when = table.first + table.interval * rows
-    told = "{} in rows made of nothing but what was known at their close".format
-    # Features first: where they differ, what is observed often does too, and says less.
-    x = np.concatenate([each.judged.x for each in made])
+    what = "{}, in rows made of nothing but what was known when they closed,".format
+    x, valued, observed = (
+        np.concatenate([getattr(each.judged, name) for each in made])
+        for name in ("x", "valued", "observed")
+    )
+    stored = table.pick("observed", rows) == 1
     for column, name in enumerate(table.features):
+        ours, theirs = table.pick("x", rows)[:, column].copy(), x[:, column].copy()
+        if table.mask == "bar":  # a row without one of the features has none of them: which is it?
+            gone = stored & ~observed & ~valued[:, min(column, len(features) - 1)]
+            compare(what(name), gone, np.zeros_like(gone), when)
+            ours[~stored | ~observed] = theirs[~stored | ~observed] = 0
         exact = column >= len(features) or is_exact(features[column])
-        stored = np.ascontiguousarray(table.pick("x", rows)[:, column])
-        compare(told(name), stored, np.ascontiguousarray(x[:, column]), when, exact=exact)
-    observed = np.concatenate([each.judged.observed for each in made])
-    compare(told("observed"), table.pick("observed", rows), observed.astype("u1"), when)
+        compare(what(name), ours, theirs, when, exact=exact)
+    compare(what("observed"), stored, observed, when)
     return Counter(rows=len(rows), series=len(used.settings.named_covariates))
 
 

@@ -101,6 +101,10 @@ def explain_covariates(message: str) -> str | None:
         return f"covariates is {_cut(every.value)}: {COVARIATES}"
     where = f"covariate {find_key(every.value, one.value)!r}"
     argument, problem, union = find_meant(one)
+    named = re.match(r"Problem with given class_path '([^']+)'", problem)
+    if named and named[1].lower().endswith(DATA_ENDINGS):
+        right = f"{{class_path: CandleFile, init_args: {{path: {named[1]}}}}}"
+        return f"{where}{argument and f': `{argument}`'} is {named[1]!r}: for a file write {right}"
     if union is None or "btc_datamodule.Source" not in union.kinds:
         return f"{where}: {_explain_by_rules(problem)}"
     return f"{where}{argument and f': `{argument}`'} is {_explain_source(union)}"
@@ -141,8 +145,7 @@ def _explain_class(class_path: str, problem: str) -> str:
     if class_path.lower().endswith(DATA_ENDINGS):
         return (
             f"{class_path!r} is a file: write --data.source CandleFile "
-            f"--data.source.path {class_path}, as a covariate {{class_path: CandleFile, "
-            f"init_args: {{path: {class_path}}}}}"
+            f"--data.source.path {class_path}"
         )
     package = import_module("btc_datamodule")
     close = get_close_matches(name, package.__all__, n=1)

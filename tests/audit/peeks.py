@@ -115,3 +115,34 @@ def read_by_python(bars: pl.DataFrame, path: str) -> pl.Series:
 
 def read_by_polars(bars: pl.DataFrame, path: str) -> pl.Series:
     return bars.join(pl.read_csv(path), "open_time", "left", maintain_order="left")["ahead"]
+
+
+# --- series beside the candles --------------------------------------------------------------------
+
+
+def resample(bars: pl.DataFrame) -> pl.Series:
+    """The close of the four hours that a bar lies in, as a join by their label gives it."""
+    return bars.select(
+        (pl.col("close").last().over(pl.col("open_time") // (4 * HOUR)) / pl.col("close")).log()
+    ).to_series()
+
+
+def resample_closed(bars: pl.DataFrame) -> pl.Series:
+    return (bars["close"].shift(4) / bars["close"]).log()
+
+
+def standardise_beside(bars: pl.DataFrame, eth: pl.DataFrame) -> pl.Series:
+    return (eth["close"] - eth["close"].mean()) / bars["close"]
+
+
+def compare_beside(bars: pl.DataFrame, eth: pl.DataFrame) -> pl.Series:
+    return eth["close"] / bars["close"]
+
+
+def back_fill_beside(bars: pl.DataFrame, eth: pl.DataFrame) -> pl.Series:
+    """Fills an outage of the other market from after it."""
+    return eth["close"].backward_fill() / bars["close"]
+
+
+def shift_ratio(bars: pl.DataFrame, eth: pl.DataFrame) -> pl.Series:
+    return (eth["close"] / bars["close"]).shift(-1)

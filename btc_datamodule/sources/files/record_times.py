@@ -31,6 +31,9 @@ DAY = 86_400
 _DAY_NUMBERS = 10**8
 """Numbers below it are dates: digits of one, or days as spreadsheets count them."""
 
+_OFFSET = r"\s*[+-]\d{1,2}:?\d{2}$"
+"""From UTC, at the end of a time."""
+
 
 class RecordReading(NamedTuple):
     """What a user says about a file of records.
@@ -164,13 +167,16 @@ def _read_known_at(
     days = _find_days(column, form, shown)
     if not days.any():
         return _round_up(times.micros), times.known, times.notes
-    after = (shown.micros // (DAY * MICRO) + 1) * DAY * MICRO  # as clocks show it where it is
-    if reading.timezone is not None:
-        nights = pl.Series(after).set(pl.Series(~days), None).cast(pl.Datetime("us"))
-        after = read_times([nights], form._replace(form=None), where, table.first_row).micros
+    after = shown.micros + DAY * MICRO
+    local = days & (shown.micros != times.micros)
+    if local.any():  # a day of a zone may have 23 hours, or 25
+        nights = pl.Series(after).set(pl.Series(~local), None).cast(pl.Datetime("us"))
+        over = read_times([nights], form._replace(form=None), where, table.first_row).micros
+        after = np.where(local, over, after)
     note = (
-        f"{where}: {int(days.sum())} of {name!r} are days without a time of day and a zone: what "
-        "they tell of counts as known from the end of the day on"
+        f"{where}: {int(days.sum())} of {name!r} are days without a time of day: what they tell of "
+        "counts as known from the end of the day on (of times that are midnight in every row, a "
+        "zone such as Z says that they are instants)"
     )
     return _round_up(np.where(days, after, times.micros)), times.known, (*times.notes, note)
 
@@ -193,7 +199,7 @@ def _find_days(column: "pl.Series", form: TimeReading, shown: Times) -> NDArray[
     if column.dtype == pl.String:
         text = strip_text(column)
         numbers = text.cast(pl.Float64, strict=False)
-        days = numbers.is_null() & ~text.str.contains(CLOCK)
+        days = numbers.is_null() & ~text.str.replace(_OFFSET, "").str.contains(CLOCK)
         if form.form is not None:
             return shown.known & (not has_clock(form.form))
     elif column.dtype.is_numeric():

@@ -11,7 +11,7 @@ import pytest
 
 from btc_datamodule import Feature
 from btc_datamodule.audit import report as audit
-from btc_datamodule.features import build as building
+from btc_datamodule.features import joined, segment
 from tests.audit import peeks
 from tests.audit.planted.leak import (
     BUILD,
@@ -41,7 +41,8 @@ def of_file(compute: Callable[..., pl.Series]) -> Leak:
 
 def unchecked(monkeypatch: pytest.MonkeyPatch) -> None:
     """Build without its look-ahead check on some rows, so that the audit has to find it."""
-    monkeypatch.setattr(building, "check_lookback", lambda *_: None)
+    for module in (segment, joined):
+        monkeypatch.setattr(module, "check_lookback", lambda *_: None)
 
 
 def unchecked_interior(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ STATISTICS = "statistics are those of train"
 TABLE = "the table is that of the candles"
 FUNCTIONS = "features are functions of their bars"
 SOURCE = "the source tells the same when asked for less"
+KNOWN = "covariates enter when they are known"
+AHEAD = "no covariate runs ahead"
 BUILD = "the build"
 """Who finds a leak: the build of the feature file, or the guarantee of the audit of this name."""
 
@@ -34,6 +36,11 @@ Kind = type[BTCDataModule]
 def reads_later(name: str) -> str:
     """The guarantee of a feature."""
     return f"{name} reads no later bar"
+
+
+def of_source(name: str) -> str:
+    """The guarantee of the source of a covariate."""
+    return f"the source of {name} tells the same when asked for less"
 
 
 def make_candles(*more: tuple[int, int]) -> Candles:
