@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import count_rows, subtract_runs
-from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.candles.timeline import format_instant, format_interval, parse_instant
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
@@ -226,11 +225,10 @@ class Stages:
         """Raise ``ConfigError`` if a feature has no value in any bar, or none where it must."""
         void = find_void(self.table)
         if void:
-            columns = self.settings.read_candle_header().columns
-            lacking = ", ".join(name for name in OPTIONAL if name not in columns)
+            has_volume = "volume" in self.settings.read_candle_header().columns
+            lacking = "" if has_volume else " (the candles have no volume)"
             raise ConfigError(
-                f"{', '.join(void)} has no value in any bar"
-                f"{lacking and f' (the candles have no {lacking})'}: mend it, or take it out of "
+                f"{', '.join(void)} has no value in any bar{lacking}: mend it, or take it out of "
                 "`features`"
             )
         if self.settings.undefined == "fail" and len(self.table.undefined):
