@@ -99,8 +99,7 @@ def _join(states: States, closes: NDArray[np.int64], beside: Beside) -> Joined:
         nothing = np.full(len(closes), np.nan)
         return Joined(nothing, np.zeros_like(closes), np.full_like(closes, NEVER))
     known_at, values, since = states
-    number = np.arange(len(values))
-    defined = np.maximum.accumulate(np.where(np.isfinite(values), number, -1))
+    defined = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), -1))
     newest = np.searchsorted(known_at, closes, side="right") - 1
     at = np.where(newest >= 0, defined[newest], -1)
     some = at >= 0
@@ -214,8 +213,7 @@ class _Events:
         keys, base, extent = self._keys
         moment = np.clip(instant - base, -1, extent - 1)
         number = np.searchsorted(keys, event * extent + moment, side="right") - 1
-        at = np.maximum(number, 0)
-        stood = (number >= 0) & (event >= 0) & (self.event[at] == event)
+        stood = (number >= 0) & (event >= 0) & (self.event[np.maximum(number, 0)] == event)
         return np.where(stood, number, -1)
 
     def make_rows(
@@ -317,30 +315,32 @@ def _find_windows(
         slots = newest[part, np.newaxis] - np.arange(lookback)[::-1]
         numbers = events.find_known(slots, instants[part, np.newaxis])
         if interval is None:  # events that were not known yet are none: what is before counts
-            for row in np.flatnonzero((numbers < 0).any(axis=1)).tolist():
-                at = low + row
-                found = _find_window(events, int(instants[at]), int(newest[at]), lookback)
-                if len(found) == lookback:
-                    numbers[row], slots[row] = found, events.event[found]
+            gaps = np.flatnonzero((numbers < 0).any(axis=1))
+            at = low + gaps
+            numbers[gaps] = _find_last_known(events, instants[at], newest[at], lookback)
+            slots[gaps] = events.event[numbers[gaps]]
             whole = (numbers >= 0).all(axis=1)
         else:
             whole = slots[:, 0] >= 0
         yield low + np.flatnonzero(whole), numbers[whole].ravel(), slots[whole].ravel()
 
 
-def _find_window(events: _Events, instant: int, newest: int, lookback: int) -> NDArray[np.int64]:
-    """The records that stood for the last ``lookback`` events that were known at an instant.
-
-    Fewer, if fewer were known.
-    """
-    reach = 2 * lookback
-    while True:
-        low = max(0, newest - reach + 1)
-        found = events.find_known(np.arange(low, newest + 1), np.int64(instant))
-        known: NDArray[np.int64] = found[found >= 0][-lookback:]
-        if len(known) == lookback or low == 0:
-            return known
+def _find_last_known(
+    events: _Events, instants: NDArray[np.int64], newest: NDArray[np.int64], lookback: int
+) -> NDArray[np.int64]:
+    """The records of the last ``lookback`` events known at instants: (n, lookback), -1 for none."""
+    found = np.full((len(instants), lookback), -1, dtype=np.int64)
+    left, reach = np.arange(len(instants)), 2 * lookback
+    while len(left):
+        for part in np.array_split(left, len(left) * reach // WINDOW_ROWS + 1):
+            slots = newest[part, np.newaxis] - np.arange(reach)
+            numbers = events.find_known(slots, instants[part, np.newaxis])
+            rank = np.cumsum(numbers >= 0, axis=1)
+            row, at = np.nonzero((numbers >= 0) & (rank <= lookback))
+            found[part[row], lookback - rank[row, at]] = numbers[row, at]
+        left = left[(found[left, 0] < 0) & (newest[left] >= reach)]
         reach *= 2
+    return found
 
 
 def _read_records(

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import PRICES
 from btc_datamodule.candles.timeline import Interval
-from btc_datamodule.features.asof import NEVER, Joined, join_feature, join_rows
+from btc_datamodule.features.asof import NEVER, Joined, _Events, join_feature, join_rows
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.clocks import Clock, Rows
 from tests.features.clocks import Series, make_candles, make_records
@@ -213,3 +213,26 @@ def test_that_there_is_nothing_hangs_on_the_record_that_is_not_there(covers: int
     for values, since in ((joined.values, joined.since), (rows.age, rows.rows.since)):
         assert np.isnan(values[0])
         assert since[0] == oldest[0]
+
+
+def test_windows_of_late_records_are_found_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    find_known = _Events.find_known
+
+    def count(self: _Events, *given: NDArray[np.int64]) -> NDArray[np.int64]:
+        calls.append(given)
+        return find_known(self, *given)
+
+    monkeypatch.setattr(_Events, "find_known", count)
+    rng = np.random.default_rng(0)
+    time = 300 * np.arange(1, 2_001)
+    late = time + rng.integers(0, 30 * 300, len(time))
+    records = RecordSet({"time": time, "known_at": late, "value": rng.uniform(1, 2, len(time))})
+    series = Series(Beside("s", None, ("value",), False, None), records)
+    closes = time[100:]
+    joined = join(series, closes, 5)
+    assert len(calls) < 20
+    for at in range(0, len(closes), 190):
+        value, known_at = find_by_hand(series, int(closes[at]), 5)
+        assert joined.known_at[at] == known_at
+        assert joined.values[at] == pytest.approx(value, rel=1e-12)
