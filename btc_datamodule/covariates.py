@@ -13,8 +13,8 @@ from btc_datamodule.candles.joining import can_join
 from btc_datamodule.candles.series import COLUMNS
 from btc_datamodule.candles.timeline import Interval, format_interval, parse_interval
 from btc_datamodule.checks import name_type, unwrap
-from btc_datamodule.errors import ConfigError, SourceError
-from btc_datamodule.features.beside import Beside, check_series_name
+from btc_datamodule.errors import ConfigError, SourceError, retell
+from btc_datamodule.features.beside import AGE, TIMES, Beside, check_series_name
 from btc_datamodule.features.clocks import StoredBeside
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.sources.base import Source
@@ -72,6 +72,14 @@ class Covariate:
     def name(self) -> str:
         """By which features name it."""
         return self.beside.name
+
+    @property
+    def argument(self) -> str:
+        """Which argument its source is, as errors write it: ``covariates.eth``."""
+        of = self.given.of if isinstance(self.given, Resampled) else None
+        if of is None or isinstance(of, str):
+            return f"covariates.{of or self.name}"
+        return f"covariates.{self.name}.of"
 
     @property
     def is_joined(self) -> bool:
@@ -197,6 +205,7 @@ def _parse_one(
         covers = source.covers
         interval = None if source.interval is None else Interval(int(source.interval))
         columns, stored = source.columns, None
+        _check_columns(name, columns)
     else:
         source, interval, stored = _find_candles(name, given, main)
         columns, covers = COLUMNS[1:], 0
@@ -205,6 +214,16 @@ def _parse_one(
     is_candles = stored is not None
     beside = Beside(name, interval, columns, is_candles, max_age, covers)
     return Covariate(given[name], beside, source, stored, max_fill)
+
+
+def _check_columns(name: str, columns: Iterable[str]) -> None:
+    """Raise ``ConfigError`` if a column of records is called as one that every frame has."""
+    for column in columns:
+        if column in (*TIMES, AGE):
+            raise ConfigError(
+                f"covariate {name!r} has a column {column!r}, which is what every series has of "
+                "its own: leave it out of `columns`, or give it another name"
+            )
 
 
 def _find_candles(
@@ -258,4 +277,4 @@ def _check_source(name: str, source: Source, interval: Interval) -> None:
     try:
         choose_base(source, interval, source.intervals)
     except (ConfigError, SourceError) as error:
-        raise type(error)(f"covariate {name!r}: {error}") from None
+        raise retell(error, f"covariate {name!r}: {error}") from None

@@ -5,6 +5,8 @@ command mends it. The command line prints it without a traceback. Everything der
 ``BTCDataError``, so one ``except`` catches whatever the package raises on purpose.
 """
 
+from typing import TypeVar
+
 from btc_datamodule.escaping import escape
 from btc_datamodule.public import public
 
@@ -73,3 +75,13 @@ class NotPreparedError(BTCDataError):
 def get_first_line(error: BaseException) -> str:
     """The first line of what an error says, or its kind if it says nothing."""
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+_E = TypeVar("_E", bound=BTCDataError)
+
+
+def retell(error: _E, text: str) -> _E:
+    """An error of the same kind, whatever that is made of, which says ``text``."""
+    told = type(error).__new__(type(error), escape(text))
+    vars(told).update(vars(error))
+    return told

@@ -3,11 +3,12 @@
 All that ``prepare_data`` does: each series by its own source, then the features of all of them.
 """
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
 from btc_datamodule.candles.timeline import Interval
-from btc_datamodule.errors import BTCDataError, NotPreparedError
+from btc_datamodule.errors import BTCDataError, NotPreparedError, retell
 from btc_datamodule.escaping import escape
 from btc_datamodule.features.build import build
 from btc_datamodule.progress import show_each
@@ -62,14 +63,17 @@ def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False)
         NotPreparedError: if a series is not stored, and no source is asked.
     """
     told: list[str] = []
+    arguments = {covariate.name: covariate.argument for covariate in settings.covariates}
     for series in show_each(list_series(settings), "series"):
+        argument = arguments.get(series.name, "source")
         try:
             found = _use_stored(series) if offline else _update(series, refresh=refresh)
         except BTCDataError as error:
             if not series.name:
                 raise
-            raise type(error)(f"covariate {series.name!r}: {error}") from error
-        told += (f"note:     {note}" for note in found.notes)
+            said = _name_argument(str(error), argument)
+            raise retell(error, f"covariate {series.name!r}: {said}") from error
+        told += (f"note:     {_name_argument(note, argument)}" for note in found.notes)
         what, rows = f"{series.name or 'candles'}:", "bars" if series.interval else "records"
         told.append(
             f"{what:<9} {escape(str(series.path))} ({found.header.rows:,} {rows}, "
@@ -126,6 +130,11 @@ def list_series(settings: Settings) -> list[PreparedSeries]:
             end,
         )
     return list(found.values())
+
+
+def _name_argument(text: str, argument: str) -> str:
+    """What a source says of its own arguments as ``source``, said of it as another argument."""
+    return re.sub(r"`source(?=[.`])", f"`{argument}", text)
 
 
 def _update(series: PreparedSeries, *, refresh: bool) -> Update:

@@ -140,6 +140,17 @@ def test_a_mistake_is_told_with_the_name_of_the_covariate(
     assert "\n" not in str(error.value)
 
 
+class OfAge(SimulatedFunding):
+    """A source of one's own whose column is called as what every series has."""
+
+    columns = ("rate", "age")
+
+
+def test_a_column_that_is_called_as_what_every_series_has_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"^covariate 'own' has a column 'age', which is what ev"):
+        make(tmp_path, ready=False, covariates={"own": OfAge()})
+
+
 def test_a_covariate_that_no_feature_is_made_of_is_told(tmp_path: Path) -> None:
     beside = {"eth": write(tmp_path, "eth.csv", ETH), "long": Resampled("4h", of="eth")}
     with pytest.warns(UserWarning, match=r"^no feature names long: add one such as 'long."):

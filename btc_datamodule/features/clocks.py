@@ -7,7 +7,7 @@ no more: memory does not depend on the length of a series.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,12 +20,18 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import OPTIONAL, PRICES
 from btc_datamodule.candles.timeline import Interval, ceil_to
-from btc_datamodule.errors import ConfigError, NotPreparedError
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.store.candle_file import CandleReader
-from btc_datamodule.store.locating import check_there, is_there
+from btc_datamodule.store.locating import check_there
 from btc_datamodule.store.record_file import RecordReader
+
+JOINED_ROWS = 1 << 18
+"""Short bars that are joined to longer ones at once."""
+
+KEPT_ROWS = 1 << 16
+"""Long bars that are kept for the next reading, beside those that were read last."""
 
 
 class Rows(NamedTuple):
@@ -42,6 +48,12 @@ class Rows(NamedTuple):
     known_at: NDArray[np.int64]
     since: NDArray[np.int64]
     columns: Mapping[str, NDArray[np.float64]]
+
+    def slice(self, low: int, high: int) -> "Rows":
+        """Rows by their numbers, [low, high)."""
+        columns = {name: values[low:high] for name, values in self.columns.items()}
+        time, known_at, since = (each[low:high] for each in self[:3])
+        return Rows(time, known_at, since, columns)
 
 
 @dataclass(frozen=True)
@@ -68,11 +80,6 @@ class StoredBeside:
             NotPreparedError: if it is not there.
             StoreError: if it is damaged.
         """
-        if not is_there(self.path):
-            raise NotPreparedError(
-                f"covariate {self.beside.name!r}: {self.path} does not exist: run `btc-datamodule "
-                "prepare`, or prepare_data(), first"
-            )
         with self.open_reader() as reader:
             digest: str = reader.header.digest
         return digest
@@ -111,7 +118,7 @@ class StoredBeside:
         return (BarClock if self.base is None else LongBarClock)(self.beside, reader, grid)
 
 
-class Clock:
+class Clock(ABC):
     """A series that is open to be read: a ``GridClock`` or a ``RecordClock``.
 
     Attributes:
@@ -120,6 +127,10 @@ class Clock:
 
     def __init__(self, beside: Beside) -> None:
         self.beside = beside
+
+    @abstractmethod
+    def count_rows(self, start: int, end: int) -> int:
+        """About how many rows there are from one instant to another."""
 
 
 class GridClock(Clock, ABC):
@@ -143,6 +154,10 @@ class GridClock(Clock, ABC):
     def count_known(self, instant: int) -> int:
         """How many rows are known at an instant."""
         return max(0, (instant - self.first) // self.interval)
+
+    def count_rows(self, start: int, end: int) -> int:
+        """About how many rows there are from one instant to another."""
+        return (end - start) // self.interval
 
 
 class BarClock(GridClock):
@@ -172,13 +187,32 @@ class LongBarClock(BarClock):
     A long bar of which all short ones are absent is filled as these are, or in an outage too.
     """
 
+    def __init__(self, beside: Beside, reader: CandleReader, grid: Grid) -> None:
+        super().__init__(beside, reader, grid)
+        self._kept, self._kept_from = self._join(0, 0), 0
+
     @cached_property
     def first(self) -> int:
         """Open time of row 0: of the first long bar of which all short ones are on the grid."""
         return ceil_to(self.grid.first, self.interval)
 
     def read(self, low: int, high: int) -> Rows:
-        """Rows [low, high)."""
+        """Rows [low, high): those that were read last are not joined again."""
+        begin, end = self._kept_from, self._kept_from + len(self._kept.time)
+        if not begin <= low <= end:
+            begin = end = low
+            self._kept = self._join(low, low)
+        each = self.interval // self.grid.interval
+        step = max(1, JOINED_ROWS // each)
+        more = [self._join(at, min(at + step, high)) for at in range(end, high, step)]
+        kept = _stack([self._kept, *more])
+        found = kept.slice(low - begin, high - begin)
+        drop = max(0, min(low - begin, len(kept.time) - KEPT_ROWS))
+        self._kept, self._kept_from = kept.slice(drop, len(kept.time)), begin + drop
+        return found
+
+    def _join(self, low: int, high: int) -> Rows:
+        """Rows [low, high), of their short bars."""
         each = self.interval // self.grid.interval
         skipped = (self.first - self.grid.first) // self.grid.interval
         short = super().read(skipped + low * each, skipped + high * each)
@@ -225,6 +259,10 @@ class RecordClock(Clock):
         """The first row whose time is ``instant`` or later."""
         return self.reader.find(instant)
 
+    def count_rows(self, start: int, end: int) -> int:
+        """How many records are about a time from one instant to another."""
+        return self.find(end) - self.find(start)
+
     def find_event(self, row: int) -> int:
         """The first row of the same time as ``row``."""
         time = self.reader.rows(row, row + 1).time
@@ -234,3 +272,13 @@ class RecordClock(Clock):
         """Records as rows."""
         columns = {name: records[name] for name in self.beside.columns}
         return Rows(records.time, records.known_at, records.time - self.beside.covers, columns)
+
+
+def _stack(parts: Sequence[Rows]) -> Rows:
+    """Rows that follow each other."""
+    if len(parts) == 1:
+        return parts[0]
+    names = parts[0].columns
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
+    time, known_at, since = map(np.concatenate, zip(*(part[:3] for part in parts), strict=True))
+    return Rows(time, known_at, since, columns)

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Mask
-from btc_datamodule.candles.timeline import Interval
 from btc_datamodule.features.asof import NEVER, Compute, Joined, JoinedRows, join_feature, join_rows
 from btc_datamodule.features.causality import check_lookback
 from btc_datamodule.features.clocks import Clock, GridClock, Rows, StoredBeside
@@ -217,11 +216,7 @@ def _make_beside_frame(joined: JoinedRows, interval: int) -> "pl.DataFrame":
 
 def _cut(clock: Clock, closes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
     """Bars, few enough at a time that the rows of a series up to them are ``BLOCK_ROWS``."""
-    interval: Interval | None = clock.beside.interval
-    if interval is None or not len(closes):
-        yield closes
-        return
-    rows = max(1, int(closes[-1] - closes[0]) // interval)
+    rows = clock.count_rows(int(closes[0]), int(closes[-1])) if len(closes) else 0
     step = max(1, len(closes) * BLOCK_ROWS // max(rows, BLOCK_ROWS))
     for low in range(0, len(closes), step):
         yield closes[low : low + step]

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_interval, get_offset
-from btc_datamodule.errors import CandleError, ConfigError, RecordError, SourceError
+from btc_datamodule.errors import CandleError, ConfigError, RecordError, SourceError, retell
 from btc_datamodule.public import public
 
 _T = TypeVar("_T")
@@ -185,7 +185,7 @@ def read_or_advise(read: Callable[[bool], _T], drop_invalid: bool) -> _T:
             raise error from None
         what = "bars" if isinstance(error, CandleError) else "rows"
         advice = f"set `source.drop_invalid: true` to leave such {what} out"
-        raise type(error)(f"{error}: {advice}") from None
+        raise retell(error, f"{error}: {advice}") from None
 
 
 def check_path_part(text: str, argument: str) -> None:

@@ -6,6 +6,9 @@ here.
 """
 
 import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,11 +19,14 @@ from btc_datamodule import (
     BinanceKlines,
     BinanceMetrics,
     BTCDataModule,
+    RecordError,
     Resampled,
+    SourceError,
 )
 from btc_datamodule.candles.records import RecordSet, make_empty
 from btc_datamodule.candles.series import PRICES, Candles
-from btc_datamodule.candles.timeline import parse_instant
+from btc_datamodule.candles.timeline import Interval, parse_instant
+from btc_datamodule.covariates import parse_covariates
 from btc_datamodule.testing.exchange import (
     FUNDING_HEADER,
     METRICS_HEADER,
@@ -306,3 +312,73 @@ def test_windows_have_what_the_rows_say(dm: BTCDataModule) -> None:
     seen = dm.table.observed[row - 11 : row + 1] != 0
     np.testing.assert_array_equal(batch.observed[0], seen)
     np.testing.assert_array_equal(batch.x[0], np.where(seen, dm.table.x[row - 11 : row + 1], 0))
+
+
+# --- what is wrong is told with the name of the covariate -----------------------------------------
+
+
+def prepare(folder: Path, exchange: Exchange, source: Any) -> None:
+    made = BTCDataModule(
+        source=BinanceArchive("BTCUSDT", "um", base_url=exchange.url, **QUICK),
+        interval="5m",
+        start=START,
+        end=CHANGE,
+        covariates={"other": source},
+        features=["log_return", "late = age(other)"],
+        data_dir=folder,
+    )
+    made.prepare_data()
+
+
+def test_of_a_product_that_there_is_not_the_argument_is_named(tmp_path: Path) -> None:
+    with Exchange(first_found(serve_candles(), serve_funding())) as exchange:
+        source = BinanceFunding("BTCUSDC", base_url=exchange.url, **QUICK)
+        with pytest.raises(
+            SourceError,
+            match=r"^covariate 'other': http\S* has no fundingRate files of BTCUSDC \(um\), .*: "
+            "check `covariates.other.product`, `covariates.other.market` and `covariates.other.base",
+        ):
+            prepare(tmp_path, exchange, source)
+
+
+@pytest.mark.parametrize("resampled", [False, True])
+def test_candles_that_cannot_be_read_are_one_line(tmp_path: Path, resampled: bool) -> None:
+    eth = replace(serve_candles(), product="ETHUSDT", files={})
+    name = "ETHUSDT-5m-2026-06-24.zip"
+    eth.files[name] = zipped("a.csv", eth.csv(name))[:-30]
+    with Exchange(first_found(serve_candles(), eth)) as exchange:
+        source: Any = BinanceArchive("ETHUSDT", "um", base_url=exchange.url, **QUICK)
+        told = rf"^covariate 'other': http.*/{name}: the zip is damaged or cut"
+        with pytest.raises(SourceError, match=told):
+            prepare(tmp_path, exchange, Resampled("5m", of=source) if resampled else source)
+
+
+def test_of_bars_that_cannot_be_the_argument_is_named(tmp_path: Path) -> None:
+    bad = serve_bars("premiumIndexKlines", FIVE, -0.0005, 1e-6)
+    name = "BTCUSDT-5m-2026-06-24.zip"
+    rows = bad.csv(name).decode().splitlines(keepends=True)
+    rows[7] = rows[7].replace("-0.000494", "-0.5", 1).replace("-0.000494", "-0.9", 1)
+    bad.files[name] = zipped("a.csv", "".join(rows).encode())
+    with Exchange(first_found(serve_candles(), bad)) as exchange:
+        source = BinanceKlines(kind="premium", interval="5m", base_url=exchange.url, **QUICK)
+        with pytest.raises(
+            RecordError,
+            match=rf"^covariate 'other': binance {name}, row 8 .*: high is below open, low or close"
+            ": set `covariates.other.drop_invalid: true` to leave such rows out$",
+        ):
+            prepare(tmp_path, exchange, source)
+
+
+@pytest.mark.parametrize(
+    ("given", "argument"),
+    [
+        (BinanceFunding(), "covariates.x"),
+        (Resampled("1h"), "covariates.x"),
+        (Resampled("1h", of="y"), "covariates.y"),
+        (Resampled("1h", of=BinanceArchive()), "covariates.x.of"),
+    ],
+)
+def test_a_covariate_knows_which_argument_its_source_is(given: Any, argument: str) -> None:
+    beside = {"x": given, "y": BinanceArchive()}
+    found, _ = parse_covariates(beside, None, interval=Interval(FIVE), max_fill=0)
+    assert found.argument == argument
