@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from btc_datamodule.candles.records import RecordSet
     from btc_datamodule.candles.series import Candles
     from btc_datamodule.datamodule import BTCDataModule
     from btc_datamodule.errors import (
@@ -65,6 +66,7 @@ if TYPE_CHECKING:
     from btc_datamodule.windows.dataset import Batch, WindowDataset
 
 _MODULES = {
+    "candles.records": ("RecordSet",),
     "candles.series": ("Candles",),
     "datamodule": ("BTCDataModule",),
     "training.dummy": ("DummyModule",),
@@ -139,6 +141,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "RecordBlock",
     "Candles",
     "read_candles",
+    "RecordSet",
     "FEATURES",
     "Feature",
     "Split",

@@ -81,7 +81,7 @@ class Arguments(Views, LightningDataModule):
             ConfigError: if that rank cannot be sent an argument.
         """
         if get_spawning_popen() is not None:
-            names = ("transform", "features", *KINDS)
+            names = ("transform", "features", "covariates", *KINDS)
             parts = {name: getattr(self, name) for name in names}
             check_sendable(parts, "spawn", "set the Trainer's `strategy` to ddp")
         return vars(self).copy()

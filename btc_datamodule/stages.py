@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import count_rows
-from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.candles.timeline import (
     format_instant,
     format_interval,
@@ -230,14 +229,11 @@ class Stages:
                     f"{self.settings.tell_stored(feature)}"
                 )
         if void:
-            held = self.settings.read_candle_header().columns
-            given = [each.list_columns("") for each in self.settings.features if each.name in void]
-            named = {name for each in given for name in (OPTIONAL if each is None else each)}
-            lacking = ", ".join(each for each in OPTIONAL if each in named and each not in held)
+            has_volume = "volume" in self.settings.read_candle_header().columns
+            lacking = "" if has_volume else " (the candles have no volume)"
             holes = "" if {*void} <= {*find_features(self.table)} else ", or raise `max_fill`"
             raise ConfigError(
-                f"{', '.join(void)} has no value in any bar"
-                f"{lacking and f' (the candles have no {lacking})'}: mend it, or take it out of "
+                f"{', '.join(void)} has no value in any bar{lacking}: mend it, or take it out of "
                 f"`features`{holes}"
             )
         if self.settings.undefined == "fail" and len(self.table.undefined):

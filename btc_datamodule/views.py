@@ -123,9 +123,10 @@ class Views:
             One row for each span: ``stage``, ``from``, ``to`` (UTC), ``bars``, ``windows`` (at
             the stage's stride), ``eligible`` (origins that may be used), and how many were left
             out: ``end``, ``purge``, ``history``, ``embargo``, ``target``, ``origin``, ``inputs``,
-            ``undefined`` (see ``evaluation.origins``). Of val and test: ``scored`` bars, which are
-            a target of one window, and ``unscored``, which could be and are of none. Printed
-            with a column for each span, so that it can be read whole.
+            ``undefined`` (see ``evaluation.origins``). What is not known of a covariate counts as
+            ``origin`` or ``inputs``, what reaches back over a wall as ``history``. Of val and
+            test: ``scored`` bars, which are a target of one window, and ``unscored``, which could
+            be and are of none. Printed with a column for each span, so that it can be read whole.
         """
         return self.stages.describe()
 

@@ -6,8 +6,13 @@ from pathlib import Path
 # Its log handlers take hold of stderr when it is imported: that must not be one test's capture.
 import lightning.pytorch
 import pytest
+from hypothesis import HealthCheck, settings
 
 assert lightning.pytorch
+
+# How long an example takes says how busy the machine is, and nothing of the package.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

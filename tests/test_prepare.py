@@ -6,6 +6,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from lightning.pytorch import Trainer
@@ -16,6 +17,8 @@ from btc_datamodule import (
     CandleFile,
     Ccxt,
     Coinbase,
+    Resampled,
+    SimulatedFunding,
     Simulator,
     Source,
     WalkForward,
@@ -39,9 +42,15 @@ def said(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
 # --- a disk that may not be written ---------------------------------------------------------------
 
 
+BESIDE: dict[str, Any] = {
+    "covariates": {"day": Resampled("1d"), "funding": SimulatedFunding(seed=1)},
+    "features": ["log_return", "day.close", "funding.rate"],
+}
+
+
 def train(folder: Path) -> dict[str, object]:
     """All that a user does with data that are complete."""
-    dm = make_datamodule(folder)
+    dm = make_datamodule(folder, **BESIDE)
     trainer = make_trainer(folder, max_epochs=1)
     trainer.fit(make_model(dm), datamodule=dm)
     trainer.test(make_model(dm), datamodule=dm, verbose=False)
@@ -67,7 +76,7 @@ def test_complete_data_of_another_user_on_a_disk_that_may_only_be_read_are_train
         pytest.skip("this package lies in a folder that other users may not look into")
     with TemporaryDirectory() as name:
         folder = Path(name)
-        make_datamodule(folder)
+        make_datamodule(folder, **BESIDE)
         folder.chmod(0o755)
         for path in sorted(folder.rglob("*"), reverse=True):
             path.chmod(0o555 if path.is_dir() else 0o444)

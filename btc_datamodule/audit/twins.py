@@ -27,7 +27,7 @@ from btc_datamodule.audit.others import (
     vary_candles_beside,
     vary_records,
 )
-from btc_datamodule.audit.series import Series, read_series, write_beside
+from btc_datamodule.audit.series import Series, count_joined, read_series, write_beside
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.runs import Mask
 from btc_datamodule.candles.series import Candles
@@ -168,14 +168,18 @@ def is_exact(feature: Feature) -> bool:
 
 
 def choose_spans(stages: Stages, read_bars: int) -> list[Span]:
-    """Everything, or as much around each boundary of the stages as makes ``read_bars`` bars."""
+    """Everything, or as much around each boundary of the stages as makes ``read_bars`` bars.
+
+    And before that what longer bars are joined of.
+    """
     table, fold = stages.table, stages.fold
     if table.rows <= read_bars:
         return [table.span]
     starts = sorted(start for start, _ in (*fold.train, *fold.val, *unite(fold.test)))[1:]
     reach = read_bars // (2 * len(starts)) * table.interval
     low, high = table.span
-    return unite((max(low, when - reach), min(high, when + reach)) for when in starts)
+    before = reach + count_joined(stages.settings) // table.interval * table.interval
+    return unite((max(low, when - before), min(high, when + reach)) for when in starts)
 
 
 @contextmanager

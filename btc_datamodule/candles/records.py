@@ -21,11 +21,13 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import Span, format_instant, format_interval, get_offset
 from btc_datamodule.errors import RecordError
+from btc_datamodule.public import public
 
 INSTANTS = ("time", "known_at")
 """The columns that every record has: int64, epoch seconds UTC."""
 
 
+@public
 @dataclass(frozen=True, eq=False)
 class RecordSet:
     """Records of one series, by time, and those of one time by when they became known.

@@ -26,14 +26,15 @@ commands
   test       one pass over the test windows
   predict    the model's predict_step on every bar from the first test bar on
   prepare    only download to HDF5 and build the feature file
-  info       what is stored: rows, span, holes, outages, windows of each stage, split dates
+  info       what is stored: rows, span, holes, outages, covariates, windows of each stage
   verify     read every byte of what is stored, and name what is wrong
   audit      check on these very candles and settings that nothing of the future leaks
-  export     the candles as --output FILE.parquet or FILE.csv
+  export     the candles, or --series NAME of a covariate, as --output FILE.parquet or FILE.csv
   plot       the closes with the stages and the outages, as a picture (extra: plot)
 
 Each value of the YAML can be given on the command line, by its path:
   btc-datamodule fit --config configs/dummy.yaml --trainer.max_epochs 3 --data.lookback 96
+  --data.covariates.day Resampled --data.covariates.day.interval 1d --data.features+=day.close
 
 All settings of the data:  btc-datamodule prepare --data.help BTCDataModule
 All options of a command:  btc-datamodule fit --help

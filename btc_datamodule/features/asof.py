@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.records import RecordSet
+from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.clocks import Clock, GridClock, RecordClock, Rows
 from btc_datamodule.features.methods import compute_rolling_max, compute_rolling_min
 
@@ -86,27 +87,26 @@ def join_feature(
     back = FIRST_READ if max_age is None else max_age
     while True:
         states, whole = _compute_states(clock, first - back, last, lookback, compute, columns)
-        joined = _join(states, closes, max_age)
+        joined = _join(states, closes, clock.beside)
         if max_age is not None or whole or joined.known_at[0]:
             return joined
         back *= 2
 
 
-def _join(states: States, closes: NDArray[np.int64], max_age: int | None) -> Joined:
+def _join(states: States, closes: NDArray[np.int64], beside: Beside) -> Joined:
     """The latest defined value of each bar."""
     if not len(states.known_at):
         nothing = np.full(len(closes), np.nan)
         return Joined(nothing, np.zeros_like(closes), np.full_like(closes, NEVER))
     known_at, values, since = states
-    number = np.arange(len(values))
-    defined = np.maximum.accumulate(np.where(np.isfinite(values), number, -1))
+    defined = np.maximum.accumulate(np.where(np.isfinite(values), np.arange(len(values)), -1))
     newest = np.searchsorted(known_at, closes, side="right") - 1
     at = np.where(newest >= 0, defined[newest], -1)
     some = at >= 0
-    if max_age is not None:
-        some &= closes - known_at[at] <= max_age
+    if beside.max_age is not None:
+        some &= closes - known_at[at] <= beside.max_age
     of_all = np.where(some, since[at], NEVER)
-    of_all[~some] = _find_since_of_nothing(known_at, since, closes[~some], max_age)
+    of_all[~some] = _find_since_of_nothing(known_at, since, closes[~some], beside)
     return Joined(np.where(some, values[at], np.nan), np.where(some, known_at[at], 0), of_all)
 
 
@@ -114,7 +114,7 @@ def _find_since_of_nothing(
     known_at: NDArray[np.int64],
     since: NDArray[np.int64],
     closes: NDArray[np.int64],
-    max_age: int | None,
+    beside: Beside,
 ) -> NDArray[np.int64]:
     """The earliest instant that it hangs on that there is nothing at some closes.
 
@@ -122,15 +122,18 @@ def _find_since_of_nothing(
         known_at: (m,) int64, in order: when something became known of a series.
         since: (m,) int64, the earliest instant that this is made of.
         closes: (n,) int64, of bars that have nothing, all of which is known.
-        max_age: as of the series.
+        beside: the series.
     """
+    max_age = beside.max_age
     newest = np.searchsorted(known_at, closes, side="right") - 1
     if max_age is None:
         return np.where(newest >= 0, np.minimum.accumulate(since)[newest], NEVER)
     first = np.searchsorted(known_at, closes - max_age)
     edges = np.stack([first, newest + 1], axis=1).ravel()
     least = np.minimum.reduceat(np.append(since, NEVER), edges)[::2] if len(edges) else closes
-    least = np.minimum(closes - max_age - 1, np.where(first <= newest, least, NEVER))
+    # A record that is not there would tell of the time before it became known.
+    absent = 0 if beside.is_candles else beside.covers + (beside.interval or 0)
+    least = np.minimum(closes - max_age - 1 - absent, np.where(first <= newest, least, NEVER))
     return np.where(newest >= 0, least, NEVER)
 
 
@@ -210,8 +213,7 @@ class _Events:
         keys, base, extent = self._keys
         moment = np.clip(instant - base, -1, extent - 1)
         number = np.searchsorted(keys, event * extent + moment, side="right") - 1
-        at = np.maximum(number, 0)
-        stood = (number >= 0) & (event >= 0) & (self.event[at] == event)
+        stood = (number >= 0) & (event >= 0) & (self.event[np.maximum(number, 0)] == event)
         return np.where(stood, number, -1)
 
     def make_rows(
@@ -266,10 +268,10 @@ def _compute_record_states(
         values[at] = compute(rows)[lookback - 1 :: lookback]
         oldest[at] = np.maximum(slots[::lookback], first[at])
     values[newest - first < lookback - 1] = np.nan
-    values[touched < oldest] = np.nan  # of older events alone: that makes nothing newer
+    news = touched >= oldest  # of older events alone nothing becomes newer
+    instants, values, since = instants[news], values[news], reference.since[oldest[news]]
     begun = max(0, int(np.searchsorted(instants, start, side="right")) - 1)
-    states = States(instants[begun:], values[begun:], reference.since[oldest][begun:])
-    return states, whole and begun == 0
+    return States(instants[begun:], values[begun:], since[begun:]), whole and begun == 0
 
 
 def _list_times(events: _Events, interval: int | None) -> NDArray[np.int64]:
@@ -313,30 +315,32 @@ def _find_windows(
         slots = newest[part, np.newaxis] - np.arange(lookback)[::-1]
         numbers = events.find_known(slots, instants[part, np.newaxis])
         if interval is None:  # events that were not known yet are none: what is before counts
-            for row in np.flatnonzero((numbers < 0).any(axis=1)).tolist():
-                at = low + row
-                found = _find_window(events, int(instants[at]), int(newest[at]), lookback)
-                if len(found) == lookback:
-                    numbers[row], slots[row] = found, events.event[found]
+            gaps = np.flatnonzero((numbers < 0).any(axis=1))
+            at = low + gaps
+            numbers[gaps] = _find_last_known(events, instants[at], newest[at], lookback)
+            slots[gaps] = events.event[numbers[gaps]]
             whole = (numbers >= 0).all(axis=1)
         else:
             whole = slots[:, 0] >= 0
         yield low + np.flatnonzero(whole), numbers[whole].ravel(), slots[whole].ravel()
 
 
-def _find_window(events: _Events, instant: int, newest: int, lookback: int) -> NDArray[np.int64]:
-    """The records that stood for the last ``lookback`` events that were known at an instant.
-
-    Fewer, if fewer were known.
-    """
-    reach = 2 * lookback
-    while True:
-        low = max(0, newest - reach + 1)
-        found = events.find_known(np.arange(low, newest + 1), np.int64(instant))
-        known: NDArray[np.int64] = found[found >= 0][-lookback:]
-        if len(known) == lookback or low == 0:
-            return known
+def _find_last_known(
+    events: _Events, instants: NDArray[np.int64], newest: NDArray[np.int64], lookback: int
+) -> NDArray[np.int64]:
+    """The records of the last ``lookback`` events known at instants: (n, lookback), -1 for none."""
+    found = np.full((len(instants), lookback), -1, dtype=np.int64)
+    left, reach = np.arange(len(instants)), 2 * lookback
+    while len(left):
+        for part in np.array_split(left, len(left) * reach // WINDOW_ROWS + 1):
+            slots = newest[part, np.newaxis] - np.arange(reach)
+            numbers = events.find_known(slots, instants[part, np.newaxis])
+            rank = np.cumsum(numbers >= 0, axis=1)
+            row, at = np.nonzero((numbers >= 0) & (rank <= lookback))
+            found[part[row], lookback - rank[row, at]] = numbers[row, at]
+        left = left[(found[left, 0] < 0) & (newest[left] >= reach)]
         reach *= 2
+    return found
 
 
 def _read_records(
@@ -392,7 +396,7 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
     """
     max_age = clock.beside.max_age
     first, last = (int(closes[0]), int(closes[-1])) if len(closes) else (0, 0)
-    rows, told = _read_newest(clock, first, last)
+    rows = _read_newest(clock, first, last)
     if not len(rows.time):
         empty = np.full(len(closes), np.nan)
         nowhere, never = np.zeros_like(closes), np.full_like(closes, NEVER)
@@ -403,7 +407,7 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
     if max_age is not None:
         some &= closes - rows.known_at[at] <= max_age
     since = np.where(some, rows.since[at], NEVER)
-    since[~some] = _find_since_of_nothing(told.known_at, told.since, closes[~some], max_age)
+    since[~some] = _find_since_of_nothing(rows.known_at, rows.since, closes[~some], clock.beside)
     taken = Rows(
         rows.time[at],
         rows.known_at[at],
@@ -413,18 +417,13 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
     return JoinedRows(taken, some, np.where(some, closes - taken.known_at, np.nan))
 
 
-def _read_newest(clock: Clock, first: int, last: int) -> tuple[Rows, Rows]:
-    """The rows that were the newest at any instant of [first, last], and all that became known.
-
-    Both by when they became known.
-    """
+def _read_newest(clock: Clock, first: int, last: int) -> Rows:
+    """The rows that were the newest at any instant of [first, last], by when they became known."""
     if isinstance(clock, GridClock):
         low = max(0, clock.count_known(first) - 1)
-        rows = clock.read(low, max(low, clock.count_known(last)))
-        return rows, rows
+        return clock.read(low, max(low, clock.count_known(last)))
     assert isinstance(clock, RecordClock)
     records, _ = _read_records(clock, first, last, 1, None)
-    order = np.lexsort((records.time, records.known_at))
-    records = records.take(order)
-    newest = records.time >= np.maximum.accumulate(records.time) if len(records) else order
-    return clock.to_rows(records.take(newest)), clock.to_rows(records)
+    records = records.take(np.lexsort((records.time, records.known_at)))
+    newest = np.maximum.accumulate(records.time) if len(records) else records.time
+    return clock.to_rows(records.take(records.time >= newest))

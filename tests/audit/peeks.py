@@ -146,3 +146,12 @@ def back_fill_beside(bars: pl.DataFrame, eth: pl.DataFrame) -> pl.Series:
 
 def shift_ratio(bars: pl.DataFrame, eth: pl.DataFrame) -> pl.Series:
     return (eth["close"] / bars["close"]).shift(-1)
+
+
+def blend_series(bars: pl.DataFrame, oi: pl.DataFrame, funding: pl.DataFrame) -> pl.Series:
+    held = oi["sum_open_interest"].fill_null(0.0).rolling_max(3).log1p()
+    return held + funding["rate"].fill_null(0.0) * 0.5 ** (funding["age"].fill_null(0.0) / 32)
+
+
+def lean_on_funding(bars: pl.DataFrame, funding: pl.DataFrame) -> pl.Series:
+    return bars["close"].log().diff() - funding["rate"].fill_null(0.0)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import PRICES
 from btc_datamodule.candles.timeline import Interval
-from btc_datamodule.features.asof import NEVER, Joined, join_feature, join_rows
+from btc_datamodule.features.asof import NEVER, Joined, _Events, join_feature, join_rows
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.clocks import Clock, Rows
 from tests.features.clocks import Series, make_candles, make_records
@@ -101,17 +101,25 @@ def test_a_bar_is_that_of_what_was_known_at_its_close_alone(seed: int) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_it_does_not_matter_where_the_bars_are_cut(seed: int) -> None:
+def test_it_does_not_matter_where_the_bars_are_cut(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(seed)
     for series, closes, lookback in list_cases(seed):
         clock = series.open(int(closes[-1]))
-        whole = join(series, closes, lookback, clock)
+        whole, rows = join(series, closes, lookback, clock), join_rows(clock, closes)
         cuts = np.sort(rng.integers(1, len(closes), 3))
-        parts = [
-            join(series, part, lookback, clock) for part in np.split(closes, cuts) if len(part)
-        ]
+        split = [part for part in np.split(closes, cuts) if len(part)]
+        with monkeypatch.context() as few:  # records are read, of a series that is a short one
+            few.setattr("btc_datamodule.features.asof.FIRST_READ", 1)
+            few.setattr("btc_datamodule.features.asof.WINDOW_ROWS", 7)
+            parts = [join(series, part, lookback, clock) for part in split]
+            beside = [join_rows(clock, part) for part in split]
         for ours, theirs in zip(whole, zip(*parts, strict=True), strict=True):
             np.testing.assert_array_equal(ours, np.concatenate(theirs))
+        np.testing.assert_array_equal(rows.age, np.concatenate([part.age for part in beside]))
+        since = np.concatenate([part.rows.since for part in beside])
+        np.testing.assert_array_equal(rows.rows.since, since)
 
 
 def find_by_hand(series: Series, close: int, lookback: int) -> tuple[float, int]:
@@ -191,3 +199,40 @@ def test_a_revision_of_the_row_before_changes_the_value() -> None:
     series = Series(Beside("s", None, ("value",), False, None), records)
     joined = join(series, np.array([600, 900, 1_200]), 2)
     np.testing.assert_array_equal(joined.values, [5.5, 5.5, 13.5])
+
+
+@pytest.mark.parametrize("covers", [0, 900])
+def test_that_there_is_nothing_hangs_on_the_record_that_is_not_there(covers: int) -> None:
+    time = [300, 600, 3_000]  # those of 900 to 2,700 are absent
+    closes = np.array([1_500, 3_000])
+    grid = None if covers else Interval(300)
+    records = record(time, [each + (grid or 0) for each in time], [1.0, 2.0, 3.0])
+    series = Series(Beside("s", grid, ("value",), False, 400, covers), records)
+    joined, rows = join(series, closes, 1), join_rows(series.open(3_000), closes)
+    oldest = closes - 400 - 1 - (covers or 300)
+    for values, since in ((joined.values, joined.since), (rows.age, rows.rows.since)):
+        assert np.isnan(values[0])
+        assert since[0] == oldest[0]
+
+
+def test_windows_of_late_records_are_found_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    find_known = _Events.find_known
+
+    def count(self: _Events, *given: NDArray[np.int64]) -> NDArray[np.int64]:
+        calls.append(given)
+        return find_known(self, *given)
+
+    monkeypatch.setattr(_Events, "find_known", count)
+    rng = np.random.default_rng(0)
+    time = 300 * np.arange(1, 2_001)
+    late = time + rng.integers(0, 30 * 300, len(time))
+    records = RecordSet({"time": time, "known_at": late, "value": rng.uniform(1, 2, len(time))})
+    series = Series(Beside("s", None, ("value",), False, None), records)
+    closes = time[100:]
+    joined = join(series, closes, 5)
+    assert len(calls) < 20
+    for at in range(0, len(closes), 190):
+        value, known_at = find_by_hand(series, int(closes[at]), 5)
+        assert joined.known_at[at] == known_at
+        assert joined.values[at] == pytest.approx(value, rel=1e-12)

@@ -177,7 +177,7 @@ def test_a_function_that_reads_a_volume_which_is_not_there_is_told_so(tmp_path: 
     path = write(tmp_path / "a.csv", HEADER.replace(",volume", "") + "\n".join(lines))
     doubled = Feature("doubled", lookback=1, compute=lambda bars: bars["volume"] * 2)
     for feature, problem in (
-        (doubled, "doubled has no value in any bar (the candles have no volume, "),
+        (doubled, "doubled has no value in any bar (the candles have no volume)"),
         ("log_volume", "feature 'log_volume' needs volume, which candles from 'file' do not have"),
         ("log_return", None),
     ):
