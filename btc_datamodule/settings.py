@@ -18,7 +18,6 @@ from btc_datamodule.candles.timeline import (
     Interval,
     format_instant,
     format_interval,
-    format_span,
     parse_instant,
     parse_interval,
 )
@@ -39,7 +38,13 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
 from btc_datamodule.store.candle_file import check_series, read_header
-from btc_datamodule.store.locating import check_there, find_source, is_there, locate_candles
+from btc_datamodule.store.locating import (
+    check_there,
+    find_source,
+    is_there,
+    locate_candles,
+    tell_ends,
+)
 from btc_datamodule.store.series_file import Header
 
 Context = Literal["allow", "strict"]
@@ -288,9 +293,12 @@ class Settings:
     def tell_stored(self, feature: Feature) -> str:
         """The rest of a sentence on a feature of covariates without a value: what is stored."""
         named = [e for e in self.covariates if e.name in (feature.series, *feature.beside)]
+        headers = {each.name: self.read_covariate_header(each) for each in named}
         spans = [
-            f"{each.name!r}, stored from {format_span(self.read_covariate_header(each).span)}"
-            for each in named
+            f"{name!r}, stored from {' to '.join(tell_ends(header))}"
+            if header.rows
+            else f"{name!r}, of which nothing is stored"
+            for name, header in headers.items()
         ]
         return (
             f"it is made of {' and '.join(spans)}: widen `start` and `end`, raise `max_age`, mend "

@@ -4,11 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import NotPreparedError, StoreError, UnreadableError
 from btc_datamodule.sources.base import Source, StoredSeries
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.store.candle_file import read_header
-from btc_datamodule.store.record_file import read_record_header
+from btc_datamodule.store.record_file import RecordHeader, read_record_header
 from btc_datamodule.store.series_file import Header
 
 
@@ -105,3 +106,11 @@ def describe_origin(header: Header) -> str:
         return ""
     last = header.provenance[-1]
     return f"from {last.origin}, {last.retrieved}{last.checksum and f', {last.checksum}'}"
+
+
+def tell_ends(header: Header) -> tuple[str, str]:
+    """From when to when something is stored: to the close of the last bar, or the last record."""
+    start, end = header.span
+    if isinstance(header, RecordHeader) and header.rows:
+        end -= 1
+    return format_instant(start), format_instant(end)

@@ -11,7 +11,7 @@ from btc_datamodule.candles.timeline import Span, format_instant, unite
 from btc_datamodule.checks import list_first
 from btc_datamodule.escaping import escape
 from btc_datamodule.store.forms import AnyBlock, AnySource, Form, find_form
-from btc_datamodule.store.locating import describe_origin
+from btc_datamodule.store.locating import describe_origin, tell_ends
 from btc_datamodule.store.series_file import Header
 
 LONG_ABSENCE = 100
@@ -119,7 +119,7 @@ def describe_pending(late: list[int], source: AnySource) -> list[str]:
 def describe_fallback(source: AnySource, problem: str, header: Header) -> str:
     """A note: something is in the way, and what is stored is used."""
     label, item = f"{source.name} {source.series}", find_form(source).content
-    until = f"up to {format_instant(header.span[1])}" if header.rows else f"without a {item}"
+    until = f"up to {tell_ends(header)[1]}" if header.rows else f"without a {item}"
     origin = describe_origin(header) if header.revision else ""  # of files, which file
     return escape(
         f"{label}: {problem}: what is stored is used, {until}{origin and f' ({origin})'}; "
@@ -131,7 +131,7 @@ def describe_gone(source: AnySource, names: list[str], header: Header) -> str:
     """A note: some files of a source are gone, and what is stored of them is kept."""
     label = f"{source.name} {source.series}"
     shown = list_first(names, most=5)
-    until = format_instant(header.span[1])
+    until = tell_ends(header)[1]
     return escape(
         f"{label}: {shown} is not there any more, and the other files are as they were: what is "
         f"stored is used, up to {until}; `refresh: true` takes out for good what is gone"

@@ -21,7 +21,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_instant, subtract, unite
+from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, subtract, unite
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import AbsentError, ConfigError, SourceError, StoreError
@@ -31,7 +31,7 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.store.forms import AnyBlock, AnySource, Content, find_form
-from btc_datamodule.store.locating import describe_origin, is_there
+from btc_datamodule.store.locating import describe_origin, is_there, tell_ends
 from btc_datamodule.store.merging import Merge, Replacement, join_provenance
 from btc_datamodule.store.notes import (
     describe_absences,
@@ -246,7 +246,7 @@ def use_stored(
         notes.append(f"{label}: stored as {source.series}, {describe_origin(header)}")
     wanted = (low if start is None else max(start, source.first), high if end is None else end)
     if not header.revision and subtract(wanted, header.covered):  # a file has what it has
-        stored = f"{format_instant(low)} to {format_instant(high)}"
+        stored = " to ".join(tell_ends(header))
         notes.append(
             f"{label}: stored are {form.content}s from {stored}, and `offline: true` asks for no "
             "others"

@@ -409,7 +409,7 @@ def test_latest_records_are_welcome_and_others_needed(
     result = update_records(path, silent, T0, None)
     assert result.notes == (
         "scripted funding: scripted: the wire was cut: what is stored is used, up to "
-        "2020-01-03T01:00:01Z; `offline: true` asks nothing",
+        "2020-01-03T01:00:00Z; `offline: true` asks nothing",
     )
     with pytest.raises(SourceError, match="the wire was cut"):
         update_records(path, silent, T0, T0 + 55 * HOUR)
@@ -512,7 +512,7 @@ def test_what_is_stored_is_used_as_it_is(path: Path) -> None:
     assert found.header == read_record_header(path)
     assert found.notes[0].startswith("scripted rates: stored as funding, from script, 20")
     assert found.notes[1] == (
-        "scripted rates: stored are records from 2020-01-01T00:00:00Z to 2020-01-02T05:00:01Z, "
+        "scripted rates: stored are records from 2020-01-01T00:00:00Z to 2020-01-02T05:00:00Z, "
         "and `offline: true` asks for no others"
     )
     assert source.asked == []

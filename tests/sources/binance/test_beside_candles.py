@@ -19,6 +19,7 @@ from btc_datamodule import (
     BinanceKlines,
     BinanceMetrics,
     BTCDataModule,
+    ConfigError,
     RecordError,
     Resampled,
     SourceError,
@@ -382,3 +383,26 @@ def test_a_covariate_knows_which_argument_its_source_is(given: Any, argument: st
     beside = {"x": given, "y": BinanceArchive()}
     found, _ = parse_covariates(beside, None, interval=Interval(FIVE), max_fill=0)
     assert found.argument == argument
+
+
+def test_a_covariate_of_which_no_file_could_be_used_is_told_by_what_is_stored(
+    tmp_path: Path,
+) -> None:
+    metrics = serve_metrics()
+    for name in [*metrics.files]:
+        metrics.files[f"{name}.CHECKSUM"] = b"<html></html>"
+    with Exchange(first_found(serve_candles(), metrics)) as exchange:
+        at = {**QUICK, "base_url": exchange.url, "attempts": 1}
+        made = BTCDataModule(
+            source=BinanceArchive("BTCUSDT", "um", **at),
+            interval="5m",
+            start=START,
+            end=CHANGE,
+            covariates={"oi": BinanceMetrics(**at)},
+            features=["log_return", "oi.sum_open_interest"],
+            data_dir=tmp_path,
+        )
+        made.prepare_data()
+    told = r"^oi.sum_open_interest has no value .*: it is made of 'oi', of which nothing is stored"
+    with pytest.raises(ConfigError, match=told):
+        made.setup()

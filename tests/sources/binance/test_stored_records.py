@@ -401,7 +401,7 @@ def test_an_archive_that_is_down_is_an_error_until_there_is_something_to_use(
         [note] = run(path, source, "2024-01-01", None).notes
         assert note.startswith("binance BTCUSDT-um-metrics: ")
         assert note.endswith(
-            ": what is stored is used, up to 2024-01-02T23:55:01Z; `offline: true` asks nothing"
+            ": what is stored is used, up to 2024-01-02T23:55:00Z; `offline: true` asks nothing"
         )
         assert path.read_bytes() == before
         with pytest.raises(SourceError, match=r"2024-01-03\.zip"):
@@ -437,7 +437,7 @@ def test_offline_what_is_stored_is_used_and_what_lacks_is_told(
     assert path.read_bytes() == before
     assert note == (
         "binance BTCUSDT-um-metrics: stored are records from 2024-01-01T00:00:00Z to "
-        "2024-01-02T23:55:01Z, and `offline: true` asks for no others"
+        "2024-01-02T23:55:00Z, and `offline: true` asks for no others"
     )
 
 
