@@ -132,12 +132,31 @@ class Covariate:
             self.beside, path, self.stored if self.is_joined else None, self.max_fill
         )
 
-    def find_start(self, start: int, features: Iterable[Feature]) -> int:
-        """From when on its rows are wanted, for features of bars from ``start`` on."""
-        own = [each for each in features if self.name in (each.series, *each.beside)]
+    def find_start(
+        self, start: int, features: Iterable[Feature], covariates: Iterable["Covariate"]
+    ) -> int:
+        """From when on its rows are wanted, for features of bars from ``start`` on.
+
+        Args:
+            start: epoch seconds.
+            features: all that there are.
+            covariates: all that there are: beside one of them its rows are wanted as far back as
+                the rows of that are.
+        """
+        reach = self._find_reach(1)
+        others = {each.name: each for each in covariates}
+        for feature in features:
+            if feature.series == self.name:
+                reach = max(reach, self._find_reach(feature.lookback))
+            elif feature.series and self.name in feature.beside:
+                first = others[feature.series]._find_reach(feature.lookback)
+                reach = max(reach, first + self._find_reach(1))
+        return max(0, start - reach)
+
+    def _find_reach(self, rows: int) -> int:
+        """Seconds before an instant at which so many of its rows begin, old as they may be."""
         step = self.beside.interval or max(self.beside.covers, DAY)
-        rows = max((each.lookback if each.series == self.name else 1 for each in own), default=1)
-        return max(0, start - rows * step - (self.beside.max_age or step) - self.beside.covers)
+        return rows * step + (self.beside.max_age or step) + self.beside.covers
 
 
 def parse_covariates(

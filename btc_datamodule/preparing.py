@@ -108,7 +108,7 @@ def list_series(settings: Settings) -> list[PreparedSeries]:
         path = covariate.locate(settings.data_dir, candles.path)
         start, end = settings.start, settings.end
         if start is not None:
-            start = covariate.find_start(start, settings.features)
+            start = covariate.find_start(start, settings.features, settings.covariates)
         if end is not None and covariate.beside.interval is None:
             end += 1  # a record of this very instant is known at the last close
         if path in found:

@@ -256,6 +256,23 @@ def test_start_and_end_count_for_all_and_covariates_begin_earlier(tmp_path: Path
     assert dm.table.valued.tolist() == [14 * DAY] * 2
 
 
+def test_what_stands_beside_a_covariate_begins_as_early_as_its_rows_do(tmp_path: Path) -> None:
+    def count(eth: pl.DataFrame, funding: pl.DataFrame) -> pl.Series:
+        return funding["rate"].is_not_null().cast(pl.Float64).rolling_sum(100)
+
+    feature = Feature("known", lookback=100, compute=count, series="eth", beside=("funding",))
+    beside = {"eth": write(tmp_path, "eth.csv", ETH), "funding": SimulatedFunding(seed=1)}
+    dm = make(
+        tmp_path,
+        start="2020-01-10",
+        end="2020-01-17",
+        covariates=beside,
+        features=["log_return", feature],
+    )
+    rows = column(dm, "known")
+    assert rows[1:].tolist() == [100.0] * (7 * DAY - 1)
+
+
 # --- what is not there ----------------------------------------------------------------------------
 
 

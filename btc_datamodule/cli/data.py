@@ -141,7 +141,7 @@ def _export(data: "BTCDataModule", config: Any) -> None:
     covariate = covariates[name]
     settings.read_covariate_header(covariate)
     path, (_, end) = covariate.locate(settings.data_dir, data.candle_path), settings.recipe.span
-    start = covariate.find_start(settings.start or 0, settings.features)
+    start = covariate.find_start(settings.start or 0, settings.features, settings.covariates)
     if not covariate.beside.is_candles:
         say(export_records(path, (start, end), config.output))
         return
