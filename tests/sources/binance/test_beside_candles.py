@@ -336,7 +336,7 @@ def test_of_a_product_that_there_is_not_the_argument_is_named(tmp_path: Path) ->
         with pytest.raises(
             SourceError,
             match=r"^covariate 'other': http\S* has no fundingRate files of BTCUSDC \(um\), .*: "
-            "check `covariates.other.product`, `covariates.other.market` and `covariates.other.base",
+            "check `covariates.other.product`, `covariates.other.market` and `covariates.other",
         ):
             prepare(tmp_path, exchange, source)
 
