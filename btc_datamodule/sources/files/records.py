@@ -124,6 +124,10 @@ class Records(RecordSource):
                 "known, and nobody can tell when without `known_at`, the column of when it was "
                 'published, or `delay`, such as "1h", how long after its time it was'
             )
+        if self.delay is not None and not isinstance(self.delay, str):
+            raise ConfigError(
+                f'delay is {self.delay!r}: give a length of time with its unit, such as "3h"'
+            )
         if self.product is not None:
             check_path_part(self.product, "product")
         if self.decimal not in (None, ".", ","):
@@ -297,6 +301,7 @@ def _parse_interval(given: Any) -> int | None:
     interval = parse_interval(format_interval(given) if type(given) is int else given)
     if get_offset(interval) != get_offset(int(interval)):
         raise ConfigError(
-            f"interval {given!r}: records on a grid of their own follow none here: leave it out"
+            f"interval {given!r}: records on a grid of their own follow none here: leave it out, "
+            "and let `delay` count from the beginning of the period, its length included"
         )
     return int(interval)
