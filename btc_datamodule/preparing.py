@@ -109,8 +109,6 @@ def list_series(settings: Settings) -> list[PreparedSeries]:
         start, end = settings.start, settings.end
         if start is not None:
             start = covariate.find_start(start, settings.features, settings.covariates)
-        if end is not None and covariate.beside.interval is None:
-            end += 1  # a record of this very instant is known at the last close
         if path in found:
             known = found[path]
             if known.start is not None and start is not None:
@@ -140,7 +138,9 @@ def _name_argument(text: str, argument: str) -> str:
 def _update(series: PreparedSeries, *, refresh: bool) -> Update:
     source, span = series.source, (series.start, series.end)
     if isinstance(source, RecordSource):
-        return update_records(series.path, source, *span, refresh=refresh)
+        # A record of the very end is known at the last close; a period that begins then is not.
+        with_end = source.interval is None
+        return update_records(series.path, source, *span, with_end=with_end, refresh=refresh)
     assert isinstance(source, Source)
     assert series.interval is not None
     return update(series.path, source, series.interval, *span, refresh=refresh)

@@ -17,6 +17,7 @@ class Wanted:
 
     Attributes:
         span: of the times of its rows, closed bars only.
+        needed: the instant from which on rows are welcome and not needed, open as the end may be.
         open_start: whether it begins as early as the source has.
         open_end: whether it ends with the latest closed bar, whenever that is.
         refresh: whether all of it is to be asked for again.
@@ -25,6 +26,7 @@ class Wanted:
     """
 
     span: Span
+    needed: int
     open_start: bool
     open_end: bool
     refresh: bool
@@ -54,7 +56,8 @@ class Wanted:
             known: spans that are not missing.
         """
         within = [end for start, end in known if start < self.span[1] and end > self.span[0]]
-        return self.open_end and not self.refresh and bool(within) and missing[0] >= max(within)
+        is_last = self.open_end or missing[0] >= self.needed
+        return is_last and not self.refresh and bool(within) and missing[0] >= max(within)
 
     def can_wait(self, stored: Header, revision: str) -> bool:
         """Whether nothing that a file lacks is needed.

@@ -137,6 +137,7 @@ def update_records(
     start: int | None,
     end: int | None,
     *,
+    with_end: bool = False,
     refresh: bool = False,
     lock_timeout: float = 3600.0,
 ) -> RecordUpdate:
@@ -150,6 +151,7 @@ def update_records(
         source: whom to ask.
         start: first time wanted; None for as early as the source has.
         end: instant past the last time wanted; None for up to the latest that is known.
+        with_end: whether a record of ``end`` itself is wanted too: it is welcome, and not needed.
         refresh: ask again for the whole span, and let answers replace stored records.
         lock_timeout: seconds to wait for another process that updates the same file.
 
@@ -159,7 +161,13 @@ def update_records(
         StoreError: as of ``update``.
     """
     found = _update(
-        path, source, source.interval, (start, end), refresh=refresh, lock_timeout=lock_timeout
+        path,
+        source,
+        source.interval,
+        (start, end),
+        with_end=with_end,
+        refresh=refresh,
+        lock_timeout=lock_timeout,
     )
     assert isinstance(found.header, RecordHeader)
     return RecordUpdate(found.header, found.added, found.notes)
@@ -171,6 +179,7 @@ def _update(
     interval: int | None,
     asked: tuple[int | None, int | None],
     *,
+    with_end: bool = False,
     refresh: bool,
     lock_timeout: float,
 ) -> Update:
@@ -187,7 +196,8 @@ def _update(
         gone = find_gone(source, revision, stored)
         if gone:
             return Update(stored, 0, (describe_gone(source, gone, stored),))
-    wanted = _find_wanted(source, interval or 1, asked, refresh=refresh, whole=revision is not None)
+    given = {"with_end": with_end, "refresh": refresh, "whole": revision is not None}
+    wanted = _find_wanted(source, interval or 1, asked, **given)
     parts = Parts(path, source, interval, revision or "")
     kept = wanted.list_kept(stored, parts.revision)
     lacking = wanted.list_lacking(kept)
@@ -207,6 +217,7 @@ def _find_wanted(
     grid: int,
     asked: tuple[int | None, int | None],
     *,
+    with_end: bool,
     refresh: bool,
     whole: bool,
 ) -> Wanted:
@@ -215,9 +226,11 @@ def _find_wanted(
     now = time.time()
     latest = floor_to(now, grid)
     first = source.first if start is None else max(start, source.first)
-    last = latest if end is None else min(ceil_to(end, grid), latest)
+    needed = latest if end is None else ceil_to(end, grid)
+    last = latest if end is None else min(needed + with_end, latest)
     return Wanted(
         (0, latest) if whole else (ceil_to(first, grid), last),
+        needed,
         open_start=start is None,
         open_end=not whole and (end is None or end > latest),
         refresh=refresh,

@@ -418,6 +418,36 @@ def test_a_product_that_there_is_not_leaves_nothing_behind(path: Path) -> None:
         assert not path.parent.exists()
 
 
+def test_the_record_of_the_very_end_is_welcome_and_not_needed(
+    path: Path, at: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the first of a month whose file is not there, though all of ``end`` has passed."""
+    answers = funding("2024-01-01", "2024-04-01")
+    span = span_of("2024-01-01", "2024-03-01")
+    at("2024-03-10T00:00")
+    with Exchange(answers) as exchange:
+        source = ask(exchange, BinanceFunding)
+        update = partial(update_records, path, source, *span)
+        assert update().notes == ()
+        for _ in range(2):
+            assert update(with_end=True).notes[0] == NOTHING_YET.format("2024-03")
+        assert take_names(exchange) == ["2024-01", "2024-02"]
+        at("2024-04-02T00:00")
+        before = path.read_bytes()
+        exchange.faults += [ex.CUT] * 20
+        [note] = update(with_end=True).notes
+        assert note.endswith("is used, up to 2024-02-29T16:00:00Z; `offline: true` asks nothing")
+        with monkeypatch.context() as shut:
+            shut.setattr("os.access", lambda *_: False)
+            [note] = update(with_end=True).notes
+            assert "cannot be written, so that nothing is added" in note
+        assert path.read_bytes() == before
+        exchange.faults.clear()
+        found = update(with_end=True)
+    assert (found.added, found.notes, found.header.covered) == (1, (), ((span[0], span[1] + 1),))
+    assert_holds(path, answers.held.slice(span[0], span[1] + 1))
+
+
 # --- nobody is asked ------------------------------------------------------------------------------
 
 
