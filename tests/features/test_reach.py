@@ -1,4 +1,4 @@
-"""How far back a row reaches, as walls are told: to what it is made of, and to what is not there."""
+"""How far back a row reaches, as walls are told: to what it is made of, and what is not there."""
 
 from typing import Any
 
@@ -57,7 +57,7 @@ def find_reach(series: Series, closes: list[float], lookback: int = 1) -> list[f
 
 
 def test_a_bar_that_is_filled_reaches_back_to_that_which_it_repeats() -> None:
-    """And one of an outage to the first that it would repeat: had it been there, it would be one."""
+    """One of an outage to the first that it would repeat, had there been a bar."""
     series = candles_beside(hourly([7, 7, 7, *[None] * 6, 7]), max_age=1)
     closes = [float(row + 1) for row in range(10)]
     # With max_fill 3 the rows from 3 to 5 repeat row 2, and those from 6 to 8 are not known: the
