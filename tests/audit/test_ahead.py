@@ -111,7 +111,8 @@ def test_of_records_it_is_told_by_when_they_were_known(tmp_path: Path) -> None:
 
 def test_nothing_is_told_of_what_has_no_prices_or_goes_its_own_way(tmp_path: Path) -> None:
     eth = make_eth()
-    signed = {"time": eth.open_time, "known_at": eth.open_time + HOUR, "close": eth["close"] - 200}
+    above = eth["close"] - eth["close"].mean()
+    signed = {"time": eth.open_time, "known_at": eth.open_time + HOUR, "close": above}
     few = RecordSet({name: np.array([1, 5]) for name in ("time", "known_at", "close")})
     own = random_hourly([True] * 600, seed=5)
     for number, (source, feature, series) in enumerate(

@@ -17,7 +17,7 @@ from btc_datamodule.evaluation.fitted import ObservedRows
 from btc_datamodule.evaluation.origins import FoundOrigins, Origins, find_origins
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.evaluation.walls import find_train_runs, find_wall
-from btc_datamodule.features import build, grid, table
+from btc_datamodule.features import grid, segment, table
 from btc_datamodule.features.layout import SMALL, combine_digests, hash_array
 from btc_datamodule.features.table import Table
 from btc_datamodule.features.undefined import JudgedRows, judge_rows
@@ -194,7 +194,7 @@ def cells_are_observed_if_the_next_are(monkeypatch: pytest.MonkeyPatch) -> None:
             x=np.where(judged.observed, judged.x, 0), valued=judged.valued & judged.observed
         )
 
-    monkeypatch.setattr(build, "judge_rows", early)
+    monkeypatch.setattr(segment, "judge_rows", early)
 
 
 def statistics_count_what_was_not_observed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -269,7 +269,7 @@ INSIDE: dict[str, Leak] = {
     "the last test batch is dropped": Leak((ALLOWED,), plant=last_batch_is_dropped),
     "bars are scored twice": Leak((ALLOWED,), {"horizon": 5}, plant=windows_overlap),
     "a cell is observed if the next one is": Leak(
-        (INPUTS, TABLE), BY_FEATURE, plant=cells_are_observed_if_the_next_are
+        (INPUTS,), BY_FEATURE, plant=cells_are_observed_if_the_next_are
     ),
     "statistics count cells that were not observed": Leak(
         (STATISTICS,), BY_FEATURE, plant=statistics_count_what_was_not_observed
