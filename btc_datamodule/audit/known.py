@@ -220,8 +220,9 @@ def check_rows_are_known(used: Stages) -> Counter[str]:
     for column, name in enumerate(table.features):
         ours, theirs = table.pick("x", rows)[:, column].copy(), x[:, column].copy()
         if table.mask == "bar":  # a row without one of the features has none of them: which is it?
-            gone = stored & ~observed & ~valued[:, min(column, len(features) - 1)]
-            compare(what(name), gone, np.zeros_like(gone), when)
+            if column < len(features):
+                gone = stored & ~observed & ~valued[:, column]
+                compare(what(name), gone, np.zeros_like(gone), when)
             ours[~stored | ~observed] = theirs[~stored | ~observed] = 0
         exact = column >= len(features) or is_exact(features[column])
         compare(what(name), ours, theirs, when, exact=exact)
