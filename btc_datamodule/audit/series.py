@@ -105,15 +105,18 @@ def _count_seconds(settings: Settings) -> int:
 
 def count_joined(settings: Settings) -> int:
     """Seconds of candles before a bar that longer bars joined of them are made of, for features."""
-    joined = {each.name: each for each in settings.named_covariates if each.source is None}
-    return max(
-        [
-            (feature.lookback + 1) * (joined[feature.series].beside.interval or 0)
-            for feature in settings.features
-            if feature.series in joined
-        ],
-        default=0,
-    )
+    path = settings.candle_path
+    joined = {
+        each.name: int(each.beside.interval or 0)
+        for each in settings.named_covariates
+        if each.locate(settings.data_dir, path) == path
+    }
+    lengths = [
+        (feature.lookback + 1) * joined[feature.series]
+        for feature in settings.features
+        if feature.series in joined
+    ]
+    return max(lengths, default=0)
 
 
 def write_beside(settings: Settings, series: Iterable[Series]) -> None:
