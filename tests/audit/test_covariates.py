@@ -13,6 +13,7 @@ import pytest
 from btc_datamodule import (
     BTCDataModule,
     CandleFile,
+    Candles,
     CombinatorialPurged,
     Feature,
     Resampled,
@@ -25,10 +26,12 @@ from btc_datamodule import (
 )
 from btc_datamodule.audit import report as audit
 from btc_datamodule.candles.records import RecordSet
+from btc_datamodule.candles.series import concatenate
+from btc_datamodule.candles.timeline import parse_instant
 from tests.audit import peeks
 from tests.audit.planted.beside import ETH, Told, make_interest, make_prices
 from tests.audit.planted.leak import AHEAD, KNOWN, make, of_source
-from tests.factories import HOUR
+from tests.factories import HOUR, InMemory
 
 SERIES: dict[str, Any] = {
     "hour": Resampled("1h"),
@@ -113,21 +116,29 @@ def test_of_a_long_history_series_are_read_around_the_boundaries(
     assert 600 < looked_at < 1000, "and before each boundary days for the days"
 
 
-def test_real_candles_of_two_exchanges_pass(real_data: Path, tmp_path: Path) -> None:
-    kraken = CandleFile(str(real_data / "kraken" / "XBTUSD_60.csv"), columns="kraken")
+@pytest.mark.parametrize("early", [0, HOUR])
+def test_real_candles_of_two_exchanges_pass_unless_a_clock_is_fast(
+    early: int, real_data: Path, tmp_path: Path
+) -> None:
+    coinbase = CandleFile(str(real_data / "cryptodatadownload/Coinbase_BTCUSD_1h_2020-10.csv"))
+    span = (parse_instant("2019-10-01"), parse_instant("2020-03-01"))
+    bars = concatenate([block.candles for block in coinbase.blocks(HOUR, span)]).slice(*span)
+    told = Candles(HOUR, {**bars.columns, "open_time": bars.open_time - early})
     dm = BTCDataModule(
-        source=kraken,
-        start="2016-01-01",
-        end="2016-03-01",
-        covariates={"day": Resampled("1d"), "four": Resampled("4h")},
-        features=["log_return", "four.log_return", "day.log_range"],
+        source=CandleFile(str(real_data / "kraken/XBTUSD_60.csv"), columns="kraken"),
+        start="2019-11-01",
+        end="2020-02-01",
+        covariates={"coinbase": InMemory(told, "coinbase"), "day": Resampled("1d", of="coinbase")},
+        features=["basis = (coinbase.close / close).log()", "coinbase.log_return", "day.log_range"],
         lookback=12,
         split=CombinatorialPurged(5, 2, fold=4),
         data_dir=str(tmp_path),
     )
     dm.prepare_data()
     found = dm.audit()
-    assert found.passed, str(found)
+    assert found.failed == ((AHEAD,) if early else ()), str(found)
+    said = "candles have 1h later" if early else "the returns of 1 go with those of the candles at"
+    assert said in str(found)
 
 
 # --- what is found when data is read --------------------------------------------------------------
