@@ -182,7 +182,7 @@ def union(ranges: list[range]) -> set[int]:
 
 
 @given(cases())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_no_other_bar_changes_anything_that_train_or_val_sees(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -219,7 +219,7 @@ def test_no_other_bar_changes_anything_that_train_or_val_sees(case: dict[str, An
 
 
 @given(cases())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_train_or_val_sample_touches_a_target_of_another_stage(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -250,7 +250,7 @@ def test_no_train_or_val_sample_touches_a_target_of_another_stage(case: dict[str
 
 
 @given(cases())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_every_bar_of_val_and_test_is_a_target_at_stride_1_and_once_at_the_horizon(
     case: dict[str, Any],
 ) -> None:

@@ -60,7 +60,7 @@ def whole(interval: int) -> Candles:
     return candles(HOLED, interval, WHOLE_SPANS[interval])
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(data=st.data(), interval=st.sampled_from(sorted(WHOLE_SPANS)))
 def test_any_part_of_a_span_holds_bit_for_bit_the_bars_of_the_whole(
     data: st.DataObject, interval: int
