@@ -45,9 +45,9 @@ def measure(make: Callable[[], BTCDataModule]) -> dict[str, float]:
     """One round of each part."""
     dm = make()
     took = {"setup": spend(dm.setup)}
-    batches = iter(dm.train_dataloader())
+    loader = dm.train_dataloader()
+    batches, count = iter(loader), min(BATCHES, len(loader) - 1)
     took["first"] = spend(lambda: next(batches))
-    count = min(BATCHES, len(dm.train_dataloader()) - 1)
     took["batch"] = spend(lambda: [next(batches) for _ in range(count)]) / count
     dm = make()
     dm.setup()

@@ -187,7 +187,7 @@ def union(ranges: list[range]) -> set[int]:
 
 
 @given(cases())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_no_other_bar_changes_anything_that_train_or_val_sees(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -224,7 +224,7 @@ def test_no_other_bar_changes_anything_that_train_or_val_sees(case: dict[str, An
 
 
 @given(cases())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_no_train_or_val_sample_touches_a_target_of_another_stage(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -255,7 +255,7 @@ def test_no_train_or_val_sample_touches_a_target_of_another_stage(case: dict[str
 
 
 @given(cases())
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 def test_every_bar_of_val_and_test_is_a_target_at_stride_1_and_once_at_the_horizon(
     case: dict[str, Any],
 ) -> None:

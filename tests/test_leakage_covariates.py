@@ -341,7 +341,7 @@ def compare(case: dict[str, Any]) -> tuple[Seen, Seen] | None:
 
 
 @given(cases())
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_another_world_from_a_boundary_on_changes_nothing_that_train_or_val_sees(
     case: dict[str, Any],
 ) -> None:

@@ -34,7 +34,12 @@ class Wanted:
     now: float
 
     def list_kept(self, stored: Header | None, revision: str) -> list[Span]:
-        """The spans that a file settles, for a source with a revision."""
+        """The spans that a file settles.
+
+        Args:
+            stored: its header; None if there is none.
+            revision: ``Source.revision``, "" if the source has none.
+        """
         if stored is None:
             return []
         if self.whole:

@@ -214,7 +214,7 @@ def test_bars_that_share_no_edge_say_which_offset_does() -> None:
     st.sampled_from([2, 3, 4, 24]),
     st.integers(0, 23),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_joined_twice_or_at_once_bars_are_the_same(
     present: list[bool], start: int, factor: int, shift: int
 ) -> None:

@@ -133,7 +133,7 @@ PAIRS = st.dictionaries(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(PAIRS, PAIRS, st.booleans())
 def test_a_merge_is_that_of_two_dicts_by_time_and_known_at(
     old: dict[tuple[int, int], float], new: dict[tuple[int, int], float], refresh: bool

@@ -43,7 +43,7 @@ def test_absent_bars_are_counted_and_wholly_absent_ones_stay_absent() -> None:
     st.sampled_from([1, 2, 3, 4, 24]),
     st.integers(0, 30),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_resampling_is_what_one_would_do_by_hand(
     present: list[bool], factor: int, offset: int
 ) -> None:

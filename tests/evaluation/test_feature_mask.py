@@ -59,7 +59,7 @@ def counted(dm: BTCDataModule, column: int, rows: slice) -> NDArray[np.float64]:
 
 
 @given(st.integers(0, 9999), st.lists(st.integers(0, 400), max_size=4))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_statistics_are_those_of_the_values_that_count_whatever_the_parts(
     seed: int, cuts: list[int]
 ) -> None:

@@ -101,7 +101,7 @@ def fate_of_inputs(case: dict, origin: int) -> str:  # type: ignore[type-arg]
 
 
 @given(cases())
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) -> None:  # type: ignore[type-arg]
     of_bars = (case["unobserved"], case["undefined"])
     reckoning = find_origins(
@@ -178,7 +178,7 @@ def test_positions_count_origins_through_runs_at_a_stride() -> None:
     lengths=st.lists(st.integers(1, 40) | st.integers(1, 5000), min_size=1, max_size=60),
     stride=st.integers(1, 7),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_positions_are_found_in_runs_however_uneven(lengths: list[int], stride: int) -> None:
     starts = np.cumsum([0, *(length + 3 for length in lengths[:-1])])
     runs = np.stack([starts, starts + lengths], axis=1)
@@ -201,7 +201,7 @@ def taken(origins: Origins) -> list[int]:
 
 
 @given(MASKS, st.integers(1, 12))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_spaced_origins_are_never_closer_than_the_stride_and_none_is_passed_over(
     eligible: NDArray[np.bool_], stride: int
 ) -> None:
@@ -224,7 +224,7 @@ def test_of_runs_closer_than_a_stride_some_begin_later_and_some_are_left_out() -
 
 
 @given(MASKS, st.integers(1, 9), st.integers(1, 9), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_target_bars_are_counted_once_however_many_windows_have_them(
     eligible: NDArray[np.bool_], stride: int, horizon: int, spaced: bool
 ) -> None:

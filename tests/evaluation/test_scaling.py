@@ -15,7 +15,7 @@ PRICE_LIKE = np.random.default_rng(0).normal(60_000, 20, (50_000, 1)).astype(np.
 
 
 @given(st.lists(st.integers(0, 50_000), max_size=6))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_statistics_do_not_depend_on_blocks_and_keep_a_small_variance(cuts: list[int]) -> None:
     blocks = np.split(PRICE_LIKE, sorted(cuts))
     scaler = Scaler.fit("train", lambda: blocks, 1)
@@ -100,7 +100,7 @@ FLOATS = st.floats(-1e6, 1e6, width=32)
     st.lists(st.tuples(FLOATS, st.sampled_from([0.0, -0.0, 1e-6, -3.5])), min_size=1, max_size=60),
     st.lists(st.integers(0, 60), max_size=3),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_robust_statistics_are_the_exact_quartiles_whatever_the_blocks(
     values: list[tuple[float, float]], cuts: list[int]
 ) -> None:

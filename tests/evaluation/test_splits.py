@@ -31,7 +31,7 @@ def law(*strategies: st.SearchStrategy[Any], examples: int = 100) -> Callable[..
 
         @pytest.mark.parametrize("examples", [examples, many])
         def test(examples: int) -> None:
-            settings(max_examples=examples, deadline=None)(given(*strategies)(check))()
+            settings(max_examples=examples)(given(*strategies)(check))()
 
         return test
 

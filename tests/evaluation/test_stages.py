@@ -98,7 +98,7 @@ def test_predict_has_the_origins_and_inputs_that_a_run_at_each_bars_close_has(
     st.integers(1, 6),
     st.data(),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_whether_a_bar_is_an_origin_of_predict_and_what_it_is_made_of_is_known_at_its_close(
     mask: list[bool], max_fill: int, min_observed: float, lookback: int, data: st.DataObject
 ) -> None:

@@ -134,7 +134,7 @@ def test_a_change_of_what_is_kept_of_a_block_is_found(tmp_path: Path, name: str)
 
 
 @given(RUNS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_statistics_of_any_runs_are_those_of_their_observed_rows(
     table: Table, runs: list[Run]
 ) -> None:
@@ -152,7 +152,7 @@ def test_statistics_of_any_runs_are_those_of_their_observed_rows(
 
 
 @given(RUNS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_block_that_reaches_past_a_boundary_is_never_used(table: Table, runs: list[Run]) -> None:
     whole = {(rows.start, rows.stop) for rows in table.segments(0, ROWS)}
     inside = [any(a <= low and high <= b for a, b in runs) for low, high in sorted(whole)]
@@ -228,7 +228,7 @@ def test_what_is_purged_is_in_no_statistic_nor_in_the_digest_and_the_row_before_
     st.sampled_from([0.0, 1.0, 6e4]),
     st.lists(st.integers(0, 500), max_size=5),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_moments_merge_in_any_parts_and_keep_a_small_variance(
     seed: int, center: float, cuts: list[int]
 ) -> None:

@@ -315,7 +315,7 @@ def corrupted(candles: Candles, rows: NDArray[np.bool_]) -> Candles:
     st.integers(0, 9),
     st.floats(0, 1, exclude_max=True),
 )
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_target_depends_on_its_context_and_its_own_bars_only(
     target: Target, present: list[bool], horizon: int, gap: int, where: float
 ) -> None:

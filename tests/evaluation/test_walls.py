@@ -160,7 +160,7 @@ SPANS = st.lists(INSTANTS, min_size=2, max_size=2, unique=True).map(lambda ab: (
 
 
 @given(SPANS, st.lists(SPANS, max_size=3), st.lists(SPANS, max_size=3), *[st.integers(0, 40)] * 2)
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_walls_and_embargoes_are_those_of_the_rows_tried_one_by_one(
     holed: Table, train: Span, val: list[Span], test: list[Span], embargo: int, purge: int
 ) -> None:

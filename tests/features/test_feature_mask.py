@@ -132,7 +132,7 @@ def test_features_without_a_value_anywhere_are_named_whatever_the_reason(
 
 
 @given(st.integers(0, 9999), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_row_is_observed_as_a_whole_where_all_of_its_cells_are(seed: int, flag: bool) -> None:
     rng = np.random.default_rng(seed)
     shape = (30, int(rng.integers(1, 4)))

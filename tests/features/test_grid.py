@@ -111,7 +111,7 @@ def test_rows_are_the_bars_from_first_to_last_inside_the_span(tmp_path: Path) ->
     assert grid.times(1, 4).tolist() == [T0 + row * HOUR for row in (10, 11, 12)]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     MASKS.filter(lambda mask: bool(mask.any())),
     st.integers(0, 5),
@@ -131,7 +131,7 @@ def test_any_mask_of_bars_in_blocks_of_any_size_gives_the_grid_made_bar_by_bar(
         np.testing.assert_array_equal(np.frombuffer(bars[name]), columns[name], err_msg=name)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     MASKS.filter(lambda mask: bool(mask.any())),
     st.integers(0, 5),
@@ -154,7 +154,7 @@ def test_rows_up_to_a_bar_are_those_of_the_series_that_ends_with_it(
         assert runs.tolist() == longer[longer[:, 0] < grid.rows].tolist()
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(MASKS, MASKS, MASKS, st.integers(0, 5))
 def test_rows_depend_on_no_bar_after_them_nor_on_whether_it_comes(
     before: NDArray[np.bool_], after: NDArray[np.bool_], other: NDArray[np.bool_], max_fill: int

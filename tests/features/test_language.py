@@ -244,7 +244,7 @@ def agree(found: Floats, wanted: Floats, doubt: Floats) -> None:
 
 
 @given(TREES, markets())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_an_expression_computes_what_plain_python_does(
     tree: Tree, columns: dict[str, list[float]]
 ) -> None:
@@ -252,7 +252,7 @@ def test_an_expression_computes_what_plain_python_does(
 
 
 @given(TREES)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_the_lookback_is_the_earliest_bar_that_plain_python_reads(tree: Tree) -> None:
     bars = Bars({name: [1.0] for name in NAMES})
     tree.at(bars, 1000)
@@ -260,7 +260,7 @@ def test_the_lookback_is_the_earliest_bar_that_plain_python_reads(tree: Tree) ->
 
 
 @given(TREES, markets(), st.integers(0, ROWS - 1), st.integers(0, 2**32 - 1))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_bars_outside_the_lookback_change_not_one_bit(
     tree: Tree, columns: dict[str, list[float]], row: int, seed: int
 ) -> None:
@@ -275,7 +275,7 @@ def test_bars_outside_the_lookback_change_not_one_bit(
 
 
 @given(TREES, markets(), st.integers(0, ROWS - 1))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_the_last_lookback_bars_alone_give_the_same_bits(
     tree: Tree, columns: dict[str, list[float]], row: int
 ) -> None:
@@ -286,7 +286,7 @@ def test_the_last_lookback_bars_alone_give_the_same_bits(
 
 
 @given(TREES)
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_the_text_of_a_feature_makes_the_same_feature_again(tree: Tree) -> None:
     x = feature(tree.text)
     (again,) = resolve([x.text])
@@ -551,7 +551,7 @@ def test_two_expressions_of_one_name_are_named() -> None:
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_any_text_is_an_expression_or_an_error_of_ours(text: str) -> None:
     try:
         (found,) = resolve([f"x = {text}"])
@@ -565,7 +565,7 @@ WORDS += ["(", ")", ",", "max", "<", "==", "=", " ", ".", "[", "]", "lambda", ":
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=12).map("".join))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_any_words_of_the_language_are_an_expression_or_an_error_of_ours(text: str) -> None:
     try:
         (found,) = resolve([f"x = {text}"])

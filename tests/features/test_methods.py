@@ -189,7 +189,7 @@ def closes(draw: st.DrawFn) -> dict[str, list[float]]:
 
 @pytest.mark.parametrize("name", METHODS)
 @given(closes(), st.data())
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_a_value_has_the_same_bits_in_every_frame_that_holds_its_lookback(
     name: str, columns: dict[str, list[float]], data: st.DataObject
 ) -> None:

@@ -46,7 +46,7 @@ def columns(draw: st.DrawFn, most: int = 120) -> tuple[Floats, Floats]:
 
 
 @given(columns(), st.integers(2, 40))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_windows_are_those_of_numpy(both: tuple[Floats, Floats], bars: int) -> None:
     close, _ = both
     cov, corr = (on(f"close.{name}(open, {bars})", *both) for name in ("rolling_cov", PAIRS[0]))
@@ -73,7 +73,7 @@ def test_windows_are_those_of_numpy(both: tuple[Floats, Floats], bars: int) -> N
 
 @pytest.mark.parametrize("name", PAIRS)
 @given(columns(), st.integers(2, 70), st.data())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_value_has_the_same_bits_in_every_frame_that_holds_its_lookback(
     name: str, both: tuple[Floats, Floats], bars: int, data: st.DataObject
 ) -> None:

@@ -194,7 +194,7 @@ def test_the_beta_of_one_series_to_another() -> None:
 
 
 @given(st.lists(st.sampled_from([0, 0, 0, 1, 2.5, NAN]), min_size=1, max_size=40), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_meeting_has_the_same_bits_in_every_frame_that_holds_its_lookback(
     ages: list[float], data: st.DataObject
 ) -> None:
@@ -411,7 +411,7 @@ WORDS += [
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=9).map("".join))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_words_of_the_language_are_an_expression_or_an_error_of_ours(text: str) -> None:
     beside = {name: BESIDE[name] for name in ("eth", "oi", "funding", "day")}
     try:

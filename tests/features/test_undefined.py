@@ -56,7 +56,7 @@ def test_flagged_rows_are_observed_with_0_and_a_column_that_says_so() -> None:
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_rows_are_judged_alike_whatever_comes_before_their_lookback(data: st.DataObject) -> None:
     rows, lookbacks = 24, data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
     rng = np.random.default_rng(data.draw(st.integers(0, 99)))

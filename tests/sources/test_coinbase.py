@@ -350,7 +350,7 @@ def test_whatever_json_comes_the_answer_is_candles_or_an_error_of_ours() -> None
     with Exchange(lambda request: ex.Reply.json(200, content[0])) as exchange:
         coinbase = source(exchange)
 
-        @settings(max_examples=40, deadline=None)  # each example is a request
+        @settings(max_examples=40)  # each example is a request
         @given(json_values | st.lists(st.lists(st.floats(0, 1e6), min_size=6, max_size=6)))
         def law(value: Any) -> None:
             content[0] = value

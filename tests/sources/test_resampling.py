@@ -196,7 +196,7 @@ def test_a_source_that_begins_in_the_middle_of_a_long_bar(token: str | None) -> 
     st.integers(0, 23),
     st.integers(0, 130),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_however_the_answer_is_cut_the_bars_are_the_same(
     present: list[bool], block_bars: int, factor: int, shift: int, until: int
 ) -> None:
@@ -310,7 +310,7 @@ class Holding(Hours):
                 yield block
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.sets(st.integers(0, 12)), st.integers(1, 30))
 def test_a_long_bar_that_touches_what_is_not_answered_is_not_answered_either(
     aside: set[int], block_bars: int

@@ -104,7 +104,7 @@ class TestSimulatedPremium(RecordSourceContract):
 
 
 @each_source
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(edges=st.tuples(*[st.integers(SPAN[0], SPAN[1] - 1)] * 2).map(sorted))
 def test_any_part_of_a_span_holds_bit_for_bit_the_records_of_the_whole(
     name: str, edges: list[int]

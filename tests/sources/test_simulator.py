@@ -64,7 +64,7 @@ def whole(interval: int, source: Simulator = HOLED) -> Candles:
     return candles(source, interval, WHOLE_SPANS[interval])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40)
 @given(
     data=st.data(),
     interval=st.sampled_from(sorted(WHOLE_SPANS)),

@@ -119,7 +119,7 @@ def test_long_files_are_read_in_chunks(tmp_path: Path) -> None:
     assert np.concatenate([chunk.open_time for chunk in chunks]).tolist() == list(range(rows))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_a_slice_by_time_holds_the_bars_that_open_inside(data: st.DataObject) -> None:
     mask = np.array(data.draw(st.lists(st.booleans(), max_size=20)), dtype=bool)

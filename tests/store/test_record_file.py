@@ -141,7 +141,7 @@ def test_long_files_are_read_in_chunks_that_marks_part(tmp_path: Path) -> None:
     assert verify_records(path) == []
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.data())
 def test_records_are_found_by_time_and_read_by_time_or_number(data: st.DataObject) -> None:
     picked = data.draw(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 3)), unique=True))

@@ -292,7 +292,7 @@ def test_a_stored_file_that_is_damaged_is_left_as_it_is(path: Path) -> None:
 STEP = st.tuples(st.integers(0, 60), st.integers(0, 60), st.none() | st.integers(0, 3))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.lists(STEP, max_size=4))
 def test_however_it_was_filled_a_file_holds_what_the_source_has(
     steps: list[tuple[int, int, int | None]],

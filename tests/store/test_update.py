@@ -204,7 +204,7 @@ def test_a_source_is_not_asked_for_what_is_before_its_first_instant(path: Path) 
     assert source.asked == [rows(3, 6), rows(6, 8)]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.data())
 def test_runs_in_any_order_end_with_what_one_run_gives(data: st.DataObject) -> None:
     mask = np.array(data.draw(st.lists(st.booleans(), min_size=20, max_size=20)), dtype=bool)

@@ -113,7 +113,7 @@ def test_a_reading_that_breaks_off_leaves_what_was_there(path: Path) -> None:
 
 
 @given(st.lists(st.sampled_from("saxd"), min_size=1, max_size=60), st.integers(1, 30))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_whatever_changes_the_file_is_what_a_first_reading_makes(
     fates: list[str], window: int
 ) -> None:

@@ -66,7 +66,7 @@ def test_one_that_reads_further_back_than_it_says_is_told_so() -> None:
 
 
 @given(row=st.integers(0, 399), ahead=st.integers(1, 8))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_peek_in_one_row_of_400_is_found(row: int, ahead: int) -> None:
     held = random_walk("2020-01-01", bars=410, interval=HOUR)
     when = int(held.open_time[row])
@@ -83,7 +83,7 @@ def test_a_peek_in_one_row_of_400_is_found(row: int, ahead: int) -> None:
 
 
 @given(held=candles(min_bars=30))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_causal_features_pass_on_any_candles(held: Candles) -> None:
     assert_causal("log_return", held)
     assert_causal("change = (close - open) / (high - low + close)", held)
@@ -187,7 +187,6 @@ def test_a_download_goes_on_after_trouble(
 
 
 @given(candles(max_bars=50, longest_hole=3))
-@settings(deadline=None)
 def test_candles_keep_their_contract_and_the_bounds_given(held: Candles) -> None:
     again = Candles(held.interval, held.columns)  # checks every bar
     rows = (held.open_time - held.open_time[0]) // HOUR

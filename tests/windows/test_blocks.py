@@ -16,7 +16,7 @@ from btc_datamodule.windows.sampler import WindowSampler
     st.integers(0, 2**40),
     st.integers(0, 9),
 )
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_block_order_holds_every_window_once_and_mixes_within_pools_alone(
     size: int, block: int, pool: int, seed: int, epoch: int
 ) -> None:

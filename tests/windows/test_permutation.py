@@ -10,7 +10,7 @@ from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE, permute, permut
 
 
 @given(st.integers(1, 3000), st.integers(0, 2**40), st.integers(0, 1000))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_permutation_sends_every_position_to_another_place_once(
     size: int, seed: int, epoch: int
 ) -> None:
@@ -19,7 +19,7 @@ def test_a_permutation_sends_every_position_to_another_place_once(
 
 
 @given(st.integers(1, 10**10), st.integers(0, 2**63), st.data())
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_any_position_of_a_huge_permutation_is_reached_at_once(
     size: int, seed: int, data: st.DataObject
 ) -> None:
@@ -31,7 +31,7 @@ def test_any_position_of_a_huge_permutation_is_reached_at_once(
 
 
 @given(st.integers(1, 10**7), st.integers(0, 2**40), st.data())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_a_run_of_positions_goes_where_each_of_them_does(
     size: int, seed: int, data: st.DataObject
 ) -> None:

@@ -32,7 +32,7 @@ def order(sampler: WindowSampler) -> list[int]:
     ranks=st.integers(1, 4),
     shuffle=st.sampled_from(["full", "none"]),
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_train_ranks_share_each_global_batch_and_drop_only_the_ragged_end(
     size: int, per_rank: int, ranks: int, shuffle: Shuffle
 ) -> None:
@@ -59,7 +59,7 @@ def test_train_ranks_share_each_global_batch_and_drop_only_the_ragged_end(
 
 
 @given(size=st.integers(1, 200), per_rank=st.integers(1, 7), ranks=st.integers(1, 4))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_evaluation_ranks_see_every_window_exactly_once(
     size: int, per_rank: int, ranks: int
 ) -> None:

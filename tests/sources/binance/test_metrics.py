@@ -434,7 +434,7 @@ def test_what_the_archive_holds_comes_back_around_the_change(market: Any, produc
         np.testing.assert_array_equal(records[name], column)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     st.sampled_from(["um", "cm"]),
     st.integers(-3, 3),

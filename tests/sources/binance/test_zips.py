@@ -61,7 +61,7 @@ def test_whatever_bytes_a_zip_has_the_answer_is_candles_or_an_error_of_ours() ->
     answers = BinanceArchiveAnswers(HELD)
     with Exchange(answers) as exchange:
 
-        @settings(max_examples=60, deadline=None)  # each example is two requests
+        @settings(max_examples=60)  # each example is two requests
         @given(st.lists(st.tuples(st.integers(0, len(ZIP) - 1), st.integers(0, 255)), max_size=4))
         def law(edits: list[tuple[int, int]]) -> None:
             body = bytearray(ZIP)

@@ -149,7 +149,7 @@ tempers = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(histories(), tempers, st.integers(8, 30), st.data())
 def test_whatever_the_temper_no_bar_is_lost_and_no_hole_is_invented(
     held: Candles, temper: dict[str, Any], page: int, data: st.DataObject
@@ -179,7 +179,7 @@ def test_whatever_the_temper_no_bar_is_lost_and_no_hole_is_invented(
         assert not blocks or "lacks the bar" not in failure
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(histories(), tempers, st.integers(8, 30), st.integers(10, 150), st.data())
 def test_an_exchange_that_keeps_only_its_newest_bars_never_makes_a_hole(
     held: Candles, temper: dict[str, Any], page: int, retains: int, data: st.DataObject

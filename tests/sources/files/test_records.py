@@ -189,7 +189,7 @@ def test_a_way_to_write_times_may_be_said(tmp_path: Path) -> None:
         read(path, known_at="out")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(T0, T0 + 10**8), st.integers(0, 999_999), st.integers(0, 10**6))
 def test_nothing_is_known_before_it_was(seconds: int, micros: int, wait: int) -> None:
     """In the finest unit that a file can say it in."""
