@@ -157,9 +157,7 @@ def _read_newest(clock: Clock, instant: int, back: int, columns: tuple[str, ...]
         records = records.take(np.all([np.ones(len(records), dtype=np.bool_), *has], axis=0))
     last = np.append(np.diff(records.time) > 0, True)[: len(records)]
     rows = make_rows(clock, records.take(last))
-    newest = slice(max(0, len(rows.time) - back), None)
-    columns_of = {name: values[newest] for name, values in rows.columns.items()}
-    return Rows(rows.time[newest], rows.known_at[newest], rows.since[newest], columns_of)
+    return rows.slice(max(0, len(rows.time) - back))
 
 
 def make_rows(clock: RecordClock, records: RecordSet) -> Rows:
@@ -174,7 +172,7 @@ def make_rows(clock: RecordClock, records: RecordSet) -> Rows:
     known_at[slot] = rows.known_at
     for name, values in rows.columns.items():
         columns[name][slot] = values
-    return Rows(time, known_at, time - clock.beside.covers, columns)
+    return Rows(time, known_at, known_at, time - clock.beside.covers, columns)
 
 
 def cut_grid(grid: Grid, rows: int) -> Grid:

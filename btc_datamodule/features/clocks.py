@@ -40,20 +40,36 @@ class Rows(NamedTuple):
     Attributes:
         time: (n,) int64, open times of bars.
         known_at: (n,) int64, from when on each row is known.
+        heard_at: (n,) int64, in order, from when on it is aged: of an absent bar the close of the
+            last that was there, of any other row ``known_at``.
         since: (n,) int64, the earliest instant that anything in a row, or that is not, hangs on.
         columns: (n,) float64 each, NaN where there is none.
     """
 
     time: NDArray[np.int64]
     known_at: NDArray[np.int64]
+    heard_at: NDArray[np.int64]
     since: NDArray[np.int64]
     columns: Mapping[str, NDArray[np.float64]]
 
-    def slice(self, low: int, high: int) -> "Rows":
+    def slice(self, low: int, high: int | None = None) -> "Rows":
         """Rows by their numbers, [low, high)."""
-        columns = {name: values[low:high] for name, values in self.columns.items()}
-        time, known_at, since = (each[low:high] for each in self[:3])
-        return Rows(time, known_at, since, columns)
+        own = slice(low, high)
+        columns = {name: values[own] for name, values in self.columns.items()}
+        time, known_at, heard_at, since = (each[own] for each in self[:4])
+        return Rows(time, known_at, heard_at, since, columns)
+
+
+def stack_rows(parts: Sequence[Rows]) -> Rows:
+    """Rows that follow each other."""
+    if len(parts) == 1:
+        return parts[0]
+    names = parts[0].columns
+    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
+    time, known_at, heard_at, since = map(
+        np.concatenate, zip(*(part[:4] for part in parts), strict=True)
+    )
+    return Rows(time, known_at, heard_at, since, columns)
 
 
 @dataclass(frozen=True)
@@ -175,10 +191,12 @@ class BarClock(GridClock):
 
     def read(self, low: int, high: int) -> Rows:
         """Rows [low, high)."""
-        time = self.grid.times(low, high)
-        since = self.grid.first + self.grid.interval * self.grid.find_oldest(low, high)
-        bars = self.grid.read_bars(self.reader, low, high)
-        return Rows(time, time + self.grid.interval, since, bars)
+        grid = self.grid
+        time, newest = grid.times(low, high), grid.find_newest(low, high)
+        heard_at = grid.first + grid.interval * (newest + 1)
+        since = grid.first + grid.interval * grid.find_oldest(low, high)
+        bars = grid.read_bars(self.reader, low, high)
+        return Rows(time, time + grid.interval, heard_at, since, bars)
 
 
 class LongBarClock(BarClock):
@@ -205,7 +223,7 @@ class LongBarClock(BarClock):
         each = self.interval // self.grid.interval
         step = max(1, JOINED_ROWS // each)
         more = [self._join(at, min(at + step, high)) for at in range(end, high, step)]
-        kept = _stack([self._kept, *more])
+        kept = stack_rows([self._kept, *more])
         found = kept.slice(low - begin, high - begin)
         drop = max(0, min(low - begin, len(kept.time) - KEPT_ROWS))
         self._kept, self._kept_from = kept.slice(drop, len(kept.time)), begin + drop
@@ -239,7 +257,8 @@ class LongBarClock(BarClock):
             columns[name] = np.where(some, joined, np.nan)
         time = self.first + self.interval * np.arange(low, high, dtype=np.int64)
         # The first short bar's, be it there or not: who looks back needs it to be told.
-        return Rows(time, time + self.interval, short.since[::each], columns)
+        heard_at = np.where(present.any(axis=1), time + self.interval, short.heard_at[::each])
+        return Rows(time, time + self.interval, heard_at, short.since[::each], columns)
 
 
 class RecordClock(Clock):
@@ -271,14 +290,5 @@ class RecordClock(Clock):
     def to_rows(self, records: RecordSet) -> Rows:
         """Records as rows."""
         columns = {name: records[name] for name in self.beside.columns}
-        return Rows(records.time, records.known_at, records.time - self.beside.covers, columns)
-
-
-def _stack(parts: Sequence[Rows]) -> Rows:
-    """Rows that follow each other."""
-    if len(parts) == 1:
-        return parts[0]
-    names = parts[0].columns
-    columns = {name: np.concatenate([part.columns[name] for part in parts]) for name in names}
-    time, known_at, since = map(np.concatenate, zip(*(part[:3] for part in parts), strict=True))
-    return Rows(time, known_at, since, columns)
+        known_at, since = records.known_at, records.time - self.beside.covers
+        return Rows(records.time, known_at, known_at, since, columns)

@@ -107,12 +107,17 @@ class Grid:
         repeat had there been a bar.
         """
         rows = np.arange(low, high, dtype=np.int64)
+        newest = self.find_newest(low, high)
+        return np.where(newest < rows, np.maximum(newest, rows - self.max_fill), rows)
+
+    def find_newest(self, low: int, high: int) -> NDArray[np.int64]:
+        """The newest rows up to each of [low, high) of which the candle file has the bar."""
+        rows = np.arange(low, high, dtype=np.int64)
         if not len(self.holes):
             return rows
         at = np.searchsorted(self.holes[:, 0], rows, side="right") - 1
         start, stop = self.holes[at, 0], self.holes[at, 1]
-        absent = (at >= 0) & (rows < stop)
-        return np.where(absent, np.maximum(start - 1, rows - self.max_fill), rows)
+        return np.where((at >= 0) & (rows < stop), start - 1, rows)
 
     def times(self, low: int, high: int) -> NDArray[np.int64]:
         """Open times of rows [low, high)."""

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Mask
-from btc_datamodule.features.asof import NEVER, Compute, Joined, JoinedRows, join_feature, join_rows
+from btc_datamodule.features.asof import NEVER, Joined, JoinedRows, join_feature, join_rows
 from btc_datamodule.features.causality import check_lookback
-from btc_datamodule.features.clocks import Clock, GridClock, Rows, StoredBeside
+from btc_datamodule.features.clocks import Clock, GridClock, Rows, StoredBeside, stack_rows
 from btc_datamodule.features.feature import Feature, make_frame
 from btc_datamodule.features.language import Expression
 from btc_datamodule.features.memory import capture_state, check_memory
+from btc_datamodule.features.states import Compute
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.record_file import RecordReader
 
@@ -225,17 +226,11 @@ def _cut(clock: Clock, closes: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]
 def _concatenate(parts: Sequence[JoinedRows]) -> JoinedRows:
     if len(parts) == 1:
         return parts[0]
-    rows = [part.rows for part in parts]
-    time, known_at, since = (
-        np.concatenate([getattr(each, name) for each in rows]) for name in Rows._fields[:3]
-    )
-    columns = {
-        name: np.concatenate([each.columns[name] for each in rows]) for name in rows[0].columns
-    }
+    rows = stack_rows([part.rows for part in parts])
     some, age = (
         np.concatenate([getattr(part, name) for part in parts]) for name in ("some", "age")
     )
-    return JoinedRows(Rows(time, known_at, since, columns), some, age)
+    return JoinedRows(rows, some, age)
 
 
 def _choose_rows(feature: Feature, values: NDArray[np.float64]) -> list[int]:

@@ -22,7 +22,7 @@ class CandlesInMemory:
     def __init__(self, candles: Candles) -> None:
         self.candles = candles
         self.header = SimpleNamespace(
-            interval=Interval(int(candles.interval)), span=candles.span, rows=len(candles)
+            interval=candles.interval, span=candles.span, rows=len(candles)
         )
 
     def slice(self, start: int, end: int) -> Candles:

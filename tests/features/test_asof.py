@@ -1,17 +1,20 @@
 """The join: a bar takes the latest value that was known at its close, for every kind of series."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.records import RecordSet
-from btc_datamodule.candles.series import PRICES
+from btc_datamodule.candles.series import PRICES, Candles
 from btc_datamodule.candles.timeline import Interval
-from btc_datamodule.features.asof import NEVER, Joined, _Events, join_feature, join_rows
+from btc_datamodule.features.asof import NEVER, Joined, join_feature, join_rows
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.clocks import Clock, Rows
+from btc_datamodule.features.states import Events
+from tests.factories import HOUR, START, hourly
 from tests.features.clocks import Series, make_candles, make_records
 
 MAIN = 300
@@ -111,8 +114,8 @@ def test_it_does_not_matter_where_the_bars_are_cut(
         cuts = np.sort(rng.integers(1, len(closes), 3))
         split = [part for part in np.split(closes, cuts) if len(part)]
         with monkeypatch.context() as few:  # records are read, of a series that is a short one
-            few.setattr("btc_datamodule.features.asof.FIRST_READ", 1)
-            few.setattr("btc_datamodule.features.asof.WINDOW_ROWS", 7)
+            few.setattr("btc_datamodule.features.states.FIRST_READ", 1)
+            few.setattr("btc_datamodule.features.states.WINDOW_ROWS", 7)
             parts = [join(series, part, lookback, clock) for part in split]
             beside = [join_rows(clock, part) for part in split]
         for ours, theirs in zip(whole, zip(*parts, strict=True), strict=True):
@@ -156,10 +159,46 @@ def test_records_are_joined_as_by_hand(seed: int) -> None:
             joined = join(series, closes, lookback)
             for at in range(0, len(closes), 7):
                 value, known_at = find_by_hand(series, int(closes[at]), lookback)
-                assert (joined.values[at], joined.known_at[at]) == (
+                assert (joined.values[at], joined.heard_at[at]) == (
                     pytest.approx(value, rel=1e-12, nan_ok=True),
                     known_at,
                 )
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_bars_are_as_old_as_the_last_that_was_there(seed: int) -> None:
+    """A bar that is filled is no news, and one of an outage is not there."""
+    rng = np.random.default_rng(seed)
+    for kind in ("same", "longer", "shorter"):
+        series = make_series(kind, rng)
+        candles, max_age = series.content, series.beside.max_age
+        assert isinstance(candles, Candles)
+        closes, interval = MAIN * np.arange(90, 330), int(candles.interval)
+        for given in (max_age, None):
+            beside = replace(series.beside, max_age=given)
+            clock = Series(beside, candles).open(int(closes[-1]), max_fill=3)
+            rows, joined = join_rows(clock, closes), join(Series(beside, candles), closes, 1, clock)
+            last = np.searchsorted(candles.open_time, closes - interval, side="right") - 1
+            heard_at = candles.open_time[last] + interval
+            some = (last >= 0) & ((given is None) | (closes - heard_at <= (given or 0)))
+            np.testing.assert_array_equal(rows.some, some)
+            np.testing.assert_array_equal(rows.age, np.where(some, closes - heard_at, np.nan))
+            wanted = np.where(some, candles["close"][last], np.nan)
+            np.testing.assert_array_equal(rows.rows.columns["close"], wanted)
+            absent = np.minimum((closes - heard_at) // interval, 3)
+            wanted = np.where(some, heard_at + (absent - 1) * interval, 0)
+            np.testing.assert_array_equal(rows.rows.time, wanted)
+            told = np.isfinite(joined.values)
+            assert (closes[told] - joined.heard_at[told] >= rows.age[told]).all()
+            assert given is None or (closes[told] - joined.heard_at[told] <= given).all()
+
+
+def test_a_long_bar_is_known_anew_if_any_short_one_of_it_is_there() -> None:
+    candles = hourly([7, 7, 7, 7, None, None, 8, None, *[None] * 8, 9])
+    beside = Beside("s", Interval(4 * HOUR), PRICE_COLUMNS, True, None)
+    clock = Series(beside, candles).open(START + 17 * HOUR)
+    rows = join_rows(clock, START + HOUR * np.array([3, 4, 7, 8, 11, 12, 16]))
+    np.testing.assert_array_equal(rows.age / HOUR, [np.nan, 0, 3, 0, 3, 5, 9])
 
 
 def record(time: list[int], known_at: list[int], values: list[float]) -> RecordSet:
@@ -173,7 +212,7 @@ def test_nothing_is_known_before_the_first_record() -> None:
     series = Series(Beside("s", None, ("value",), False, None), records)
     joined = join(series, np.array([600, 900, 1_200, 10**9]), 1)
     np.testing.assert_array_equal(joined.values, [np.nan, np.nan, 7.5, 7.5])
-    np.testing.assert_array_equal(joined.known_at, [0, 0, 1_000, 1_000])
+    np.testing.assert_array_equal(joined.heard_at, [0, 0, 1_000, 1_000])
     np.testing.assert_array_equal(joined.since, [NEVER, NEVER, 900, 900])
 
 
@@ -189,7 +228,7 @@ def test_a_record_of_long_ago_makes_nothing_newer() -> None:
     records = record(time, known_at, [1.0, 2.25, 3.0])
     series = Series(Beside("s", None, ("value",), False, None), records)
     joined = join(series, np.array([900, 4_200]), 2)
-    np.testing.assert_array_equal(joined.known_at, [900, 900])
+    np.testing.assert_array_equal(joined.heard_at, [900, 900])
     np.testing.assert_array_equal(joined.values, [7.5, 7.5])
 
 
@@ -217,13 +256,13 @@ def test_that_there_is_nothing_hangs_on_the_record_that_is_not_there(covers: int
 
 def test_windows_of_late_records_are_found_many_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
-    find_known = _Events.find_known
+    find_known = Events.find_known
 
-    def count(self: _Events, *given: NDArray[np.int64]) -> NDArray[np.int64]:
+    def count(self: Events, *given: NDArray[np.int64]) -> NDArray[np.int64]:
         calls.append(len(given))
         return find_known(self, *given)
 
-    monkeypatch.setattr(_Events, "find_known", count)
+    monkeypatch.setattr(Events, "find_known", count)
     rng = np.random.default_rng(0)
     time = 300 * np.arange(1, 2_001)
     late = time + rng.integers(0, 30 * 300, len(time))
@@ -234,5 +273,5 @@ def test_windows_of_late_records_are_found_many_at_a_time(monkeypatch: pytest.Mo
     assert len(calls) < 20
     for at in range(0, len(closes), 190):
         value, known_at = find_by_hand(series, int(closes[at]), 5)
-        assert joined.known_at[at] == known_at
+        assert joined.heard_at[at] == known_at
         assert joined.values[at] == pytest.approx(value, rel=1e-12)
