@@ -8,7 +8,6 @@ import numpy as np
 
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import Candles
-from btc_datamodule.candles.timeline import Interval
 from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.clocks import BarClock, Clock, LongBarClock, RecordClock
 from btc_datamodule.features.grid import Grid
