@@ -22,8 +22,6 @@ from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.clocks import Clock, GridClock, RecordClock, Rows
 from btc_datamodule.features.states import Compute, States, compute_states, read_records
 
-DAY = 86_400
-
 NEVER = np.iinfo(np.int64).max
 
 
@@ -73,7 +71,7 @@ def join_feature(
         columns: those that it is made of; None where that is not known. On a clock without an
             interval a record without one of them is none for this feature.
     """
-    for start in _list_starts(int(closes[0]), clock.beside):
+    for start in _list_starts(clock, int(closes[0])):
         states, whole = compute_states(clock, start, int(closes[-1]), lookback, compute, columns)
         at, since = _take_latest(states, closes, clock.beside)
         if whole or at[0] >= 0:
@@ -91,7 +89,7 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
         closes: (n,) closes of bars, in order.
     """
     first, last = (int(closes[0]), int(closes[-1])) if len(closes) else (0, 0)
-    for start in _list_starts(first, clock.beside):
+    for start in _list_starts(clock, first):
         rows, whole = _read_newest(clock, start, last)
         there = rows.columns["close"] if clock.beside.is_candles else np.zeros(len(rows.time))
         states = States(rows.known_at, rows.heard_at, there, rows.since)
@@ -121,17 +119,17 @@ def _read_newest(clock: Clock, start: int, last: int) -> tuple[Rows, bool]:
     return clock.to_rows(records.take(records.time >= newest)), whole
 
 
-def _list_starts(first: int, beside: Beside) -> Iterator[int]:
+def _list_starts(clock: Clock, first: int) -> Iterator[int]:
     """From when on to read a series, until there is something that a bar takes.
 
     Who takes something at its close tells of all later ones what they may take: no older rows.
 
     Args:
+        clock: the series.
         first: close of the first bar.
-        beside: the series.
     """
-    max_age = np.inf if beside.max_age is None else beside.max_age
-    back = min(max_age, 2 * (beside.interval or DAY))
+    max_age = np.inf if clock.beside.max_age is None else clock.beside.max_age
+    back = min(max_age, clock.look_back(first))
     yield first - int(back)
     while back < max_age:
         back = min(max_age, 2 * back)
