@@ -256,7 +256,8 @@ def test_a_row_that_the_file_calls_unfinished_is_left_out(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("name", ["Time (EST)", "Time (ET)", "time_et", "Time (UTC+8)", "GMT-05"])
 def test_times_that_a_name_says_are_not_in_utc_want_their_zone(name: str) -> None:
-    columns = {name: ["2025-03-01 08:00"], **{price: [1.0] for price in PRICES}}
+    prices: dict[str, list[Any]] = {price: [1.0] for price in PRICES}
+    columns = {name: ["2025-03-01 08:00"], **prices}
     said = ["open_time", *PRICES]
     with pytest.raises(SourceError, match="says that its times are not in UTC: set `timezone`"):
         roles(columns, said)
@@ -266,5 +267,6 @@ def test_times_that_a_name_says_are_not_in_utc_want_their_zone(name: str) -> Non
 
 @pytest.mark.parametrize("name", ["Time (UTC)", "gmt_time", "Time (UTC+00:00)", "latest", "et"])
 def test_other_names_want_none(name: str) -> None:
-    columns = {name: ["2025-03-01 08:00"], **{price: [1.0] for price in PRICES}}
+    prices: dict[str, list[Any]] = {price: [1.0] for price in PRICES}
+    columns = {name: ["2025-03-01 08:00"], **prices}
     assert roles(columns, ["open_time", *PRICES]).time == (0,)
