@@ -74,7 +74,7 @@ def join_feature(
     for start in _list_starts(clock, int(closes[0])):
         states, whole = compute_states(clock, start, int(closes[-1]), lookback, compute, columns)
         at, since = _take_latest(states, closes, clock.beside)
-        if whole or at[0] >= 0:
+        if whole or _is_enough(states, at, start):
             break
     return Joined(_pick(states.values, at, np.nan), _pick(states.heard_at, at, 0), since)
 
@@ -94,7 +94,7 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
         there = rows.columns["close"] if clock.beside.is_candles else np.zeros(len(rows.time))
         states = States(rows.known_at, rows.heard_at, there, rows.since)
         at, since = _take_latest(states, closes, clock.beside)
-        if whole or not len(at) or at[0] >= 0:
+        if whole or _is_enough(states, at, start):
             break
     time, known_at, heard_at = (_pick(each, at, 0) for each in rows[:3])
     columns = {name: _pick(values, at, np.nan) for name, values in rows.columns.items()}
@@ -120,9 +120,7 @@ def _read_newest(clock: Clock, start: int, last: int) -> tuple[Rows, bool]:
 
 
 def _list_starts(clock: Clock, first: int) -> Iterator[int]:
-    """From when on to read a series, until there is something that a bar takes.
-
-    Who takes something at its close tells of all later ones what they may take: no older rows.
+    """From when on to read a series, further back each time, until ``_is_enough``.
 
     Args:
         clock: the series.
@@ -132,8 +130,17 @@ def _list_starts(clock: Clock, first: int) -> Iterator[int]:
     back = min(max_age, clock.look_back(first))
     yield first - int(back)
     while back < max_age:
-        back = min(max_age, 2 * back)
+        back = min(max_age, 4 * back)
         yield first - int(back)
+
+
+def _is_enough(states: States, at: NDArray[np.int64], start: int) -> bool:
+    """Whether bars take of the states from ``start`` on what they take of all.
+
+    They do if the first takes something that was heard of since: where a later one takes nothing,
+    that is too old, and all that this hangs on is later.
+    """
+    return not len(at) or bool(at[0] >= 0 and states.heard_at[at[0]] >= start)
 
 
 def _take_latest(
