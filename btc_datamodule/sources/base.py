@@ -9,6 +9,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import Field, dataclass, fields, is_dataclass
+from operator import index
 from typing import Any, ClassVar, Self, TypeVar
 
 from btc_datamodule.candles.series import Candles
@@ -17,6 +18,21 @@ from btc_datamodule.errors import CandleError, ConfigError, RecordError, SourceE
 from btc_datamodule.public import public
 
 _T = TypeVar("_T")
+
+
+def to_span(given: Any) -> Span:
+    """The span of a block, of whatever whole numbers a source has made it.
+
+    Raises:
+        SourceError: if it is none.
+    """
+    try:
+        start, end = map(index, given)
+    except (TypeError, ValueError):
+        raise SourceError(
+            f"the span of a block is {given!r:.80}: give two whole numbers, epoch seconds"
+        ) from None
+    return start, end
 
 
 @public
@@ -44,6 +60,9 @@ class Block:
     checksum: str = ""
     received: int = 0
     answered: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "span", to_span(self.span))
 
     @property
     def content(self) -> Candles:

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.public import public
-from btc_datamodule.sources.base import StoredSeries
+from btc_datamodule.sources.base import StoredSeries, to_span
 
 
 @public
@@ -38,6 +38,9 @@ class RecordBlock:
     checksum: str = ""
     received: int = 0
     answered: bool = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "span", to_span(self.span))
 
     @property
     def content(self) -> RecordSet:
