@@ -31,5 +31,5 @@ def test_a_span_is_two_whole_numbers_of_whatever_type(make: Any) -> None:
 @pytest.mark.parametrize("make", [make_block, make_records])
 @pytest.mark.parametrize("given", [None, 5, (1, 2, 3), (1.5, 2), "ab"])
 def test_a_span_that_is_none_is_an_error(make: Any, given: Any) -> None:
-    with pytest.raises(SourceError, match="^the span of a block is .*: give two whole numbers"):
+    with pytest.raises(SourceError, match=r"^the span of a block is .*: give two whole numbers"):
         make(given)
