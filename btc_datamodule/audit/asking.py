@@ -20,6 +20,7 @@ from btc_datamodule.audit.compare import LeakError, UncheckedError
 from btc_datamodule.audit.series import list_files
 from btc_datamodule.candles.timeline import Interval, Span, ceil_to, floor_to, format_instant
 from btc_datamodule.errors import SourceError
+from btc_datamodule.sources.answering import read_revision
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.forms import AnySource, Content, Form, find_form
@@ -174,7 +175,7 @@ def _read_revision(asked: Asked) -> str | None:
         UncheckedError: if what it reads is not there any more.
     """
     try:
-        return asked.source.revision
+        return read_revision(asked.source)
     except SourceError as error:
         raise UncheckedError(f"the source does not answer: {error}") from error
 

@@ -27,6 +27,7 @@ from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import AbsentError, ConfigError, SourceError, StoreError
 from btc_datamodule.escaping import escape
 from btc_datamodule.progress import Step, show_step
+from btc_datamodule.sources.answering import read_revision
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampling import choose_base
@@ -185,7 +186,7 @@ def _update(
 ) -> Update:
     try:
         with show_step(f"{source.name} {source.series}: looking for changes"):  # files are read
-            revision = source.revision
+            revision = read_revision(source)
     except AbsentError as error:
         stored = None if refresh else _read_stored(path, source, interval)
         if stored is None:
@@ -376,7 +377,7 @@ def _fetch(
         while True:
             try:
                 block: AnyBlock | None = next(blocks, None)
-            except (SourceError, ConfigError, OSError) as error:
+            except (SourceError, ConfigError) as error:
                 if is_needed:
                     raise
                 raise _SilentError from error
@@ -402,8 +403,7 @@ def _commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[st
         if wanted.whole
         else Merge(form, stored, files, wanted.refresh)
     )
-    headers = merged.headers
-    label = f"{source.name} {source.series}"
+    headers, label = merged.headers, f"{source.name} {source.series}"
 
     def count_chunks(step: Step) -> Iterator[Content]:
         for chunk in merged.chunks():
