@@ -12,7 +12,7 @@ from traceback import walk_tb
 from typing import Any, TypeVar
 
 from btc_datamodule.checks import name_type
-from btc_datamodule.errors import BTCDataError, SourceError, get_first_line
+from btc_datamodule.errors import BrokenError, BTCDataError, SourceError, get_first_line
 
 _B = TypeVar("_B")
 
@@ -28,12 +28,13 @@ def list_answers(
         kind: that its blocks are of.
 
     Raises:
-        SourceError: if it raises what is no ``BTCDataError``, or gives what are no blocks.
+        SourceError: if it raises an ``OSError``.
+        BrokenError: if it raises another error that is no ``BTCDataError``, or gives no blocks.
     """
     with explain_failure(source, "blocks"):
         blocks = call()
     if not isinstance(blocks, Iterable):
-        raise SourceError(
+        raise BrokenError(
             f"{_name(source)} broke its contract: `blocks` gave {_tell(blocks)}: it must yield "
             f"a {kind.__name__} for each part of the span"
         )
@@ -46,7 +47,7 @@ def list_answers(
                 except StopIteration:
                     return
             if not isinstance(block, kind):
-                raise SourceError(
+                raise BrokenError(
                     f"{_name(source)} broke its contract: `blocks` yielded {_tell(block)} and no "
                     f"{kind.__name__}: for a time that it has nothing of yield one without rows, "
                     "or with `answered=False` to be asked again"
@@ -61,7 +62,7 @@ def read_revision(source: Any) -> str | None:
     """What a source says as its ``revision``.
 
     Raises:
-        SourceError: if it fails.
+        SourceError: if it fails; a ``BrokenError`` if by its own fault.
     """
     with explain_failure(source, "revision"):
         revision: str | None = source.revision
@@ -72,6 +73,8 @@ def read_revision(source: Any) -> str | None:
 def explain_failure(source: Any, what: str) -> Iterator[None]:
     """Turn an exception of a source's own code into a ``SourceError`` that says whose it is.
 
+    Into a ``BrokenError`` unless it is an ``OSError``: without a network a source does not answer.
+
     Args:
         source: whose code runs in the body.
         what: which part of it, such as "blocks".
@@ -81,11 +84,12 @@ def explain_failure(source: Any, what: str) -> Iterator[None]:
     except BTCDataError:
         raise
     except Exception as error:
-        said, kind = get_first_line(error), type(error).__name__
-        told = kind if said in ("", kind) else f"{kind}: {said}"
+        said, name = get_first_line(error), type(error).__name__
+        told = name if said in ("", name) else f"{name}: {said}"
         *_, (frame, line) = walk_tb(error.__traceback__)
         where = f"line {line} of {Path(frame.f_code.co_filename).name}"
-        raise SourceError(f"{_name(source)}: its `{what}` failed: {told} ({where})") from error
+        kind = SourceError if isinstance(error, OSError) else BrokenError  # of a disk, a network
+        raise kind(f"{_name(source)}: its `{what}` failed: {told} ({where})") from error
 
 
 def _name(source: Any) -> str:
