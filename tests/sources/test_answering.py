@@ -26,7 +26,10 @@ YIELDS: dict[str, tuple[Callable[[], Any], str]] = {
         r"yielded something of type btc_datamodule\.\w+ and no RecordBlock",
     ),
     "not an iterator": (lambda: None, "`blocks` gave None: it must yield a RecordBlock for each"),
-    "an error at once": (lambda: dict[str, int]()["x"], r"its `blocks` failed: KeyError: 'x' \(line \d+ of test"),
+    "an error at once": (
+        lambda: dict[str, int]()["x"],
+        r"its `blocks` failed: KeyError: 'x' \(line \d+ of test",
+    ),
 }
 
 
