@@ -29,6 +29,7 @@ from btc_datamodule import (
     read_candles,
 )
 from btc_datamodule.candles.timeline import format_instant, parse_instant
+from btc_datamodule.features.undefined import find_features
 from btc_datamodule.testing import exchange as ex
 from btc_datamodule.testing.exchange import CoinbaseAnswers, Exchange
 from btc_datamodule.testing.series import random_walk
@@ -282,8 +283,8 @@ def test_a_series_that_begins_later_or_ends_earlier_is_named_where_it_leaves_no_
     part = ETH.slice(parse_instant("2020-01-05"), parse_instant("2020-01-13"))
     beside = {"eth": write(tmp_path, "eth.csv", part)}
     features = ["log_return", "eth.close"]
-    # Eight days, three bars of its hole that are filled, two more that it is not too old for.
-    with pytest.raises(ConfigError, match=r"without windows .*, eth.close in 197: widen what they"):
+    # Eight days, and two bars that the last of them is not too old for.
+    with pytest.raises(ConfigError, match=r"without windows .*, eth.close in 194: widen what they"):
         make(tmp_path, covariates=beside, features=features)
     dm = make(tmp_path, covariates=beside, features=features, max_age={"eth": None})
     assert np.flatnonzero(dm.table.observed)[[0, -1]].tolist() == [4 * DAY, 20 * DAY - 1]
@@ -342,6 +343,31 @@ def test_a_covariate_that_was_lost_is_fetched_again_to_the_same_features(
     dm = make(tmp_path, **arguments)
     path_of(dm, "funding").unlink()
     assert make(tmp_path, **arguments).table.key == dm.table.key
+
+
+def test_in_an_outage_a_covariate_grows_old_and_meets_nobody(tmp_path: Path) -> None:
+    gone = slice(9 * DAY + 8, 10 * DAY + 8)
+    there = np.r_[0 : gone.start, gone.stop : 20 * DAY]
+    columns = {name: ETH[name][there] for name in ETH.columns}
+    patchy = write(tmp_path, "eth.csv", Candles(HOUR, columns))
+    arguments: dict[str, Any] = {
+        "covariates": {"eth": patchy},
+        "features": ["eth.close", "old = age(eth)", "ratio = eth.close / close"],
+        "max_age": {"eth": "6h"},
+        "undefined": "flag",
+        "mask": "feature",
+    }
+    dm = make(tmp_path, **arguments)
+    assert find_features(dm.table) == {}, "what is not known is not undefined"
+    hours = np.arange(20 * DAY)
+    age = np.where((hours >= gone.start) & (hours < gone.stop), hours - gone.start + 1, 0)
+    observed = np.asarray(dm.table.observed)
+    np.testing.assert_array_equal(observed[:, 0], age <= 6)
+    np.testing.assert_array_equal(observed[:, 1], age <= 6)
+    np.testing.assert_array_equal(observed[:, 2], age == 0)
+    np.testing.assert_array_equal(dm.table.x[age <= 6, 1], age[age <= 6])
+    taken = (ETH["close"][hours - age])[age <= 6].astype(np.float32)
+    np.testing.assert_array_equal(dm.table.x[age <= 6, 0], taken)
 
 
 # --- a store that is moved, and files that are not there any more ---------------------------------
@@ -412,6 +438,7 @@ def test_of_a_source_out_of_reach_the_latest_bars_are_done_without_and_others_ar
 ) -> None:
     now = parse_instant("2020-01-18")
     arguments: dict[str, Any] = {
+        "max_age": {"eth": "5h"},
         "start": "2020-01-02",
         "covariates": {"eth": of_the_exchange(exchange)},
         "features": ["log_return", "eth.close"],
@@ -428,9 +455,10 @@ def test_of_a_source_out_of_reach_the_latest_bars_are_done_without_and_others_ar
     dm = make(tmp_path, **arguments)
     [note] = [line for line in said if "what is stored is used, up to 2020-01-18T00:00" in line]
     assert note.startswith("note:     coinbase ETH-USD: http://127.0.0.1")
-    # Three bars are filled, and two more know the last of them, which is not too old for them.
     stored = dm.table.find_row(parse_instant("2020-01-18"))
-    assert np.flatnonzero(dm.table.observed)[-1] == stored + 4
+    assert np.flatnonzero(dm.table.observed)[-1] == stored + 4, (
+        "what is five hours old is not too old"
+    )
 
 
 # --- in Python ------------------------------------------------------------------------------------

@@ -22,8 +22,6 @@ from btc_datamodule.features.beside import Beside
 from btc_datamodule.features.clocks import Clock, GridClock, RecordClock, Rows
 from btc_datamodule.features.states import Compute, States, compute_states, read_records
 
-DAY = 86_400
-
 NEVER = np.iinfo(np.int64).max
 
 
@@ -73,10 +71,10 @@ def join_feature(
         columns: those that it is made of; None where that is not known. On a clock without an
             interval a record without one of them is none for this feature.
     """
-    for start in _list_starts(int(closes[0]), clock.beside):
+    for start in _list_starts(clock, int(closes[0])):
         states, whole = compute_states(clock, start, int(closes[-1]), lookback, compute, columns)
         at, since = _take_latest(states, closes, clock.beside)
-        if whole or at[0] >= 0:
+        if whole or _is_enough(states, at, start):
             break
     return Joined(_pick(states.values, at, np.nan), _pick(states.heard_at, at, 0), since)
 
@@ -91,12 +89,12 @@ def join_rows(clock: Clock, closes: NDArray[np.int64]) -> JoinedRows:
         closes: (n,) closes of bars, in order.
     """
     first, last = (int(closes[0]), int(closes[-1])) if len(closes) else (0, 0)
-    for start in _list_starts(first, clock.beside):
+    for start in _list_starts(clock, first):
         rows, whole = _read_newest(clock, start, last)
         there = rows.columns["close"] if clock.beside.is_candles else np.zeros(len(rows.time))
         states = States(rows.known_at, rows.heard_at, there, rows.since)
         at, since = _take_latest(states, closes, clock.beside)
-        if whole or not len(at) or at[0] >= 0:
+        if whole or _is_enough(states, at, start):
             break
     time, known_at, heard_at = (_pick(each, at, 0) for each in rows[:3])
     columns = {name: _pick(values, at, np.nan) for name, values in rows.columns.items()}
@@ -121,21 +119,28 @@ def _read_newest(clock: Clock, start: int, last: int) -> tuple[Rows, bool]:
     return clock.to_rows(records.take(records.time >= newest)), whole
 
 
-def _list_starts(first: int, beside: Beside) -> Iterator[int]:
-    """From when on to read a series, until there is something that a bar takes.
-
-    Who takes something at its close tells of all later ones what they may take: no older rows.
+def _list_starts(clock: Clock, first: int) -> Iterator[int]:
+    """From when on to read a series, further back each time, until ``_is_enough``.
 
     Args:
+        clock: the series.
         first: close of the first bar.
-        beside: the series.
     """
-    max_age = np.inf if beside.max_age is None else beside.max_age
-    back = min(max_age, 2 * (beside.interval or DAY))
+    max_age = np.inf if clock.beside.max_age is None else clock.beside.max_age
+    back = min(max_age, clock.look_back(first))
     yield first - int(back)
     while back < max_age:
-        back = min(max_age, 2 * back)
+        back = min(max_age, 4 * back)
         yield first - int(back)
+
+
+def _is_enough(states: States, at: NDArray[np.int64], start: int) -> bool:
+    """Whether bars take of the states from ``start`` on what they take of all.
+
+    They do if the first takes something that was heard of since: where a later one takes nothing,
+    that is too old, and all that this hangs on is later.
+    """
+    return not len(at) or bool(at[0] >= 0 and states.heard_at[at[0]] >= start)
 
 
 def _take_latest(

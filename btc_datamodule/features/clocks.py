@@ -148,6 +148,10 @@ class Clock(ABC):
     def count_rows(self, start: int, end: int) -> int:
         """About how many rows there are from one instant to another."""
 
+    @abstractmethod
+    def look_back(self, instant: int) -> int:
+        """Seconds before an instant within which something became known, if nothing is absent."""
+
 
 class GridClock(Clock, ABC):
     """A series whose rows are those of a regular grid, each known once it is over."""
@@ -174,6 +178,10 @@ class GridClock(Clock, ABC):
     def count_rows(self, start: int, end: int) -> int:
         """About how many rows there are from one instant to another."""
         return (end - start) // self.interval
+
+    def look_back(self, instant: int) -> int:
+        """Two rows."""
+        return 2 * self.interval
 
 
 class BarClock(GridClock):
@@ -281,6 +289,14 @@ class RecordClock(Clock):
     def count_rows(self, start: int, end: int) -> int:
         """How many records are about a time from one instant to another."""
         return self.find(end) - self.find(start)
+
+    def look_back(self, instant: int) -> int:
+        """Two rows of the grid, or to the newest record."""
+        if self.beside.interval is not None:
+            return 2 * self.beside.interval
+        newest = max(0, self.find(instant + 1) - 1)
+        times = self.reader.rows(newest, newest + 1).time
+        return max(1, instant - int(times[0])) if len(times) else 1
 
     def find_event(self, row: int) -> int:
         """The first row of the same time as ``row``."""

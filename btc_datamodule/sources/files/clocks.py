@@ -37,7 +37,7 @@ _USUAL = {
 _EARLIEST = 1_230_768_000
 """Epoch seconds of 2009: with numbers in another order, dates before it are no dates of a bar."""
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
 class Said(NamedTuple):
@@ -132,7 +132,9 @@ def parse_clock_texts(text: "pl.Series") -> "pl.Series":
     return pl.select(pl.coalesce(spelled, text)).to_series()
 
 
-def localise(micros: "pl.Series", timezone: str) -> "tuple[pl.Series, tuple[str, ...]]":
+def localise(
+    micros: "pl.Series", timezone: str, *, latest: bool = False
+) -> "tuple[pl.Series, tuple[str, ...]]":
     """Give local times their instants; null for one that no clock has shown.
 
     Where clocks are put back an hour is shown twice: of two rows with one time the one that comes
@@ -141,6 +143,7 @@ def localise(micros: "pl.Series", timezone: str) -> "tuple[pl.Series, tuple[str,
     Args:
         micros: Int64 microseconds since 1970 as the clock shows them; null stays null.
         timezone: such as "Europe/Berlin".
+        latest: whether such an hour is always the second.
 
     Returns:
         Int64 microseconds since 1970, UTC; and notes on times that cannot be told for certain.
@@ -155,6 +158,11 @@ def localise(micros: "pl.Series", timezone: str) -> "tuple[pl.Series, tuple[str,
     twice = (early != late).fill_null(False)
     if not twice.any():
         return early, ()
+    if latest:
+        return late, (
+            f"{int(twice.sum())} times that the clocks in {timezone} showed twice were taken for "
+            "the second",
+        )
     steps = micros.diff().drop_nulls()
     falling = int((steps < 0).sum()) > int((steps > 0).sum())
     frame = pl.DataFrame({"shown": micros, "twice": twice})
@@ -267,7 +275,7 @@ def _make_seconds(parts: "pl.DataFrame") -> "pl.Expr":
     if "name" in parts.columns:
         name = pl.col("name").str.to_lowercase().str.slice(0, 3)
         month = name.replace_strict(
-            list(_MONTHS), [f"{i}" for i in range(1, 13)], default=None, return_dtype=pl.String
+            list(MONTHS), [f"{i}" for i in range(1, 13)], default=None, return_dtype=pl.String
         )
     else:
         month = pl.col("month")

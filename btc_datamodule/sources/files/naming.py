@@ -54,8 +54,11 @@ _LAST = ("price", "tradeprice")
 
 _FINISHED = ("confirm", "confirmed", "isclosed", "closed", "complete", "isfinal", "isbarclosed")
 _DOLLARS = ("adjclose", "marketcap", "marketcapitalization", "circulatingsupply")
-_ZONES = re.compile(r"(?:^|[^a-z])(est|edt|cst|cdt|pst|pdt|cet|cest|jst|kst|ist|hkt|sgt|msk|bst)$")
-"""Ends of names of times that are not in UTC."""
+_ZONES = re.compile(
+    r"(?:^|[^a-z])(est|edt|cst|cdt|pst|pdt|cet|cest|jst|kst|ist|hkt|sgt|msk|bst)[^a-z]*$"
+    r"|[^a-z](et|ct|pt)[^a-z]*$|(utc|gmt) ?[+-] ?0*[1-9]"
+)
+"""What is in names of times that are not in UTC, at their end."""
 
 _STAMPED_AT_CLOSE = {"homenotional", "foreignnotional", "timestamp"}
 """Names of BitMEX's buckets, whose timestamp is the end of the bar."""
@@ -152,12 +155,7 @@ def find_roles(
         missing.insert(0, "open_time")
     if missing:
         _refuse(table, missing, readings, where)
-    name = names[times[0]]
-    if timezone is None and _ZONES.search(re.sub(r"[^a-z]+$", "", name.lower())):
-        raise SourceError(
-            f"{where}: column {name} says that its times are not in UTC: set `timezone`, such as "
-            "America/New_York, or `timezone: UTC` if they are"
-        )
+    refuse_zone(names[times[0]], timezone, where)
     used = {*times, *found.values()}
     everything, told = set(map(normalise, names)), {normalise(names[place]) for place in times}
     if stamp is None and everything | told >= _STAMPED_AT_CLOSE and told & {"timestamp"}:
@@ -350,6 +348,15 @@ def _find_dollars(names: list[str]) -> str:
                 return name
     first = [reading.plain for reading in read_levels(names[0])] if names else []
     return "Ticker" if {"price", "ticker"} <= set(first) else ""
+
+
+def refuse_zone(name: str, timezone: str | None, where: str) -> None:
+    """Raise ``SourceError`` if a column of times is called by a zone, and none was said."""
+    if timezone is None and _ZONES.search(name.lower()):
+        raise SourceError(
+            f"{where}: column {name} says that its times are not in UTC: set `timezone`, such as "
+            "America/New_York, or `timezone: UTC` if they are"
+        )
 
 
 def name_column(table: RawTable, place: int) -> str:

@@ -31,7 +31,10 @@ class NumberColumn(NamedTuple):
 
 
 def read_number_columns(
-    columns: "list[pl.Series]", separator: str = "", decimal: str | None = None
+    columns: "list[pl.Series]",
+    separator: str = "",
+    decimal: str | None = None,
+    blanks: tuple[str, ...] = (),
 ) -> list[NumberColumn]:
     """Read columns of numbers, or of texts that are numbers.
 
@@ -39,6 +42,7 @@ def read_number_columns(
         columns: of one file, together.
         separator: of the fields in the text that they come from; "" for none.
         decimal: what parts decimals, a point or a comma; None to go by what stands there.
+        blanks: texts that stand for no number, beside the usual ones.
 
     Raises:
         ValueError: saying why it cannot be told what parts decimals.
@@ -51,7 +55,7 @@ def read_number_columns(
     for i, column in enumerate(columns):
         if column.dtype == pl.String:
             text = column.str.strip_chars()
-            texts[i] = text.set(text.str.to_lowercase().is_in(_NOTHING), None)
+            texts[i] = text.set(text.str.to_lowercase().is_in([*_NOTHING, *blanks]), None)
             plain = texts[i].cast(pl.Float64, strict=False)
             read[i] = NumberColumn(plain, plain.is_null() & texts[i].is_not_null(), column)
         elif column.dtype.is_numeric() or column.dtype == pl.Null:

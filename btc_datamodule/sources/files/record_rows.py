@@ -5,8 +5,10 @@ of records as they came, in any order, with repeats; ``join_rows`` makes one set
 was left out or put right is told in notes.
 """
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from keyword import iskeyword
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,17 +16,25 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.records import INSTANTS, RecordSet, is_column_name, trust
 from btc_datamodule.candles.timeline import TIMES, format_instant, format_interval, get_offset
 from btc_datamodule.errors import RecordError, SourceError
-from btc_datamodule.sources.files.numbers import read_number_columns
+from btc_datamodule.sources.columns import normalise
+from btc_datamodule.sources.files.numbers import NumberColumn, read_number_columns
 from btc_datamodule.sources.files.raw import RawTable
 from btc_datamodule.sources.files.record_times import (
+    HOUR,
     RecordReading,
     find_column,
     list_names,
     read_instants,
 )
 
+if TYPE_CHECKING:
+    import polars as pl
+
 AGE = "age"
 """What features call something else, and no column can be called."""
+
+_NO_VALUE = (".", "..", ":")
+"""What FRED, the World Bank and Eurostat write for no value, beside what candle files do."""
 
 
 class Rows(NamedTuple):
@@ -50,12 +60,13 @@ class Rows(NamedTuple):
 
 
 def list_values(table: RawTable, reading: RecordReading, where: str) -> tuple[str, ...]:
-    """The names of the columns that hold numbers alone, without those of times.
+    """The names of the columns that hold numbers alone, without those of times, as words.
 
     Raises:
         SourceError: if there is none, or one cannot be named.
     """
     names = list_names(table, where)
+    plain = [normalise(name) for name in names]
     times = {find_column(table, reading.time, "time", where)}
     if reading.known_at is not None:
         times.add(find_column(table, reading.known_at, "known_at", where))
@@ -65,7 +76,7 @@ def list_values(table: RawTable, reading: RecordReading, where: str) -> tuple[st
             continue
         column = table.frame[f"{place}"]
         try:
-            read = read_number_columns([column], table.separator, reading.decimal)[0]
+            read = _read_columns([column], table, reading)[0]
         except ValueError:  # which is told if it is asked for
             continue
         if not read.bad.any() and read.values.null_count() < len(column):
@@ -75,21 +86,33 @@ def list_values(table: RawTable, reading: RecordReading, where: str) -> tuple[st
             f"{where}: no column beside its times holds numbers alone: name those to take in "
             f"`columns`: it has {', '.join(names)}"
         )
-    for name in found:
-        problem = explain_name(name)
+    words = [_make_word(name) if plain.count(normalise(name)) == 1 else name for name in found]
+    for word, name in zip(words, found, strict=True):
+        problem = explain_name(word or name)
         if problem:
             raise SourceError(f"{where}: {problem}")
-    return tuple(found)
+    return tuple(words)
 
 
 def explain_name(name: str) -> str:
     """Why a column of values cannot be called so; "" if it can."""
-    if is_column_name(name) and name != AGE:
+    word = _make_word(name)
+    if word == name and is_column_name(name) and name != AGE:
         return ""
-    return (
-        f"values cannot be called {name!r:.80}: rename that column in the file, or name others in "
-        "`columns`"
-    )
+    mend = "rename that column in the file, or name others in `columns`"
+    if word not in (name, ""):
+        mend = f"call it {word} in `columns`, by which it is found too, or rename it in the file"
+    return f"values cannot be called {name!r:.80}, as features name them: {mend}"
+
+
+def _make_word(name: str) -> str:
+    """What features can call a column, by which ``find_column`` finds it; "" for nothing."""
+    if name.isascii() and name.isidentifier() and not iskeyword(name):
+        return name
+    word = re.sub(r"[^A-Za-z0-9]+", "_", re.sub(r"^\d+\.\s*", "", name)).strip("_")
+    if not word or normalise(word) != normalise(name):
+        return ""
+    return f"_{word}" if word[0].isdigit() else f"{word}_" if iskeyword(word) else word
 
 
 def read_rows(
@@ -138,6 +161,13 @@ def read_rows(
     )
 
 
+def _read_columns(
+    columns: "list[pl.Series]", table: RawTable, reading: RecordReading
+) -> list[NumberColumn]:
+    """Columns of numbers; see ``read_number_columns``."""
+    return read_number_columns(columns, table.separator, reading.decimal, _NO_VALUE)
+
+
 def _read_values(
     table: RawTable, reading: RecordReading, names: Sequence[str], where: str
 ) -> dict[str, NDArray[np.float64]]:
@@ -149,7 +179,7 @@ def _read_values(
     places = [find_column(table, name, "columns", where) for name in names]
     columns = [table.frame[f"{place}"] for place in places]
     try:
-        read = read_number_columns(columns, table.separator, reading.decimal)
+        read = _read_columns(columns, table, reading)
     except ValueError as error:
         raise RecordError(f"{where}: {error}") from None
     faults = [
@@ -186,11 +216,7 @@ def _check(rows: Rows, wanted: NDArray[np.bool_], reading: RecordReading) -> Non
     if step:
         rows.refuse(
             wanted & ((time - get_offset(step)) % step != 0),
-            lambda i: tell(
-                i,
-                f"no period of {text} begins then: leave `interval` out if times are not the "
-                "beginning of periods of one length",
-            ),
+            lambda i: tell(i, f"no period of {text} begins then: {_advise(reading)}"),
         )
     rows.refuse(
         wanted & (known_at < time + step),
@@ -205,6 +231,18 @@ def _check(rows: Rows, wanted: NDArray[np.bool_], reading: RecordReading) -> Non
     )
     infinite = np.any([np.isinf(column) for column in values], axis=0)
     rows.refuse(wanted & infinite, lambda i: tell(i, "a value is infinite"))
+
+
+def _advise(reading: RecordReading) -> str:
+    """What to write in place of an interval on whose grid times do not lie."""
+    if reading.known_at is not None:
+        return "leave `interval` out"
+    local = reading.timezone is not None
+    longer = reading.interval + reading.delay + (HOUR if local else 0)  # a day may have 25 hours
+    return (
+        "leave `interval` out and, where a period does begin then, add the length of the longest "
+        f"to `delay`: `delay: {format_interval(longer)}` or more"
+    )
 
 
 def join_rows(tables: Sequence[Rows], label: str) -> tuple[RecordSet, tuple[str, ...]]:

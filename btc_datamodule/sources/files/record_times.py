@@ -1,8 +1,9 @@
 """When records are: what each row of a table is about, and since when it was known.
 
 A date without a time of day is the beginning of that day, UTC or of ``timezone``, for what a record
-is about; as the time of a publication it is the end: nobody can tell that it was known before.
-Fractions of seconds are rounded down for the one, and up for the other.
+is about; as the time of a publication it is the end: nobody can tell that it was known before. So
+it is with months and quarters, and with an hour that clocks show twice. Fractions of seconds are
+rounded down for the one, and up for the other.
 """
 
 from typing import TYPE_CHECKING, NamedTuple
@@ -10,9 +11,12 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.timeline import format_interval
 from btc_datamodule.errors import CandleError, RecordError, SourceError
 from btc_datamodule.sources.columns import normalise
-from btc_datamodule.sources.files.clocks import has_clock
+from btc_datamodule.sources.files.clocks import has_clock, parse_texts
+from btc_datamodule.sources.files.naming import refuse_zone
+from btc_datamodule.sources.files.periods import Periods, find_periods
 from btc_datamodule.sources.files.raw import RawTable
 from btc_datamodule.sources.files.times import (
     CLOCK,
@@ -26,7 +30,7 @@ from btc_datamodule.sources.files.times import (
 if TYPE_CHECKING:
     import polars as pl
 
-DAY = 86_400
+HOUR, DAY = 3600, 86_400
 
 _DAY_NUMBERS = 10**8
 """Numbers below it are dates: digits of one, or days as spreadsheets count them."""
@@ -43,7 +47,8 @@ class RecordReading(NamedTuple):
         known_at: name of the column of since when they were known; None where ``delay`` says.
         delay: seconds from the time, or the end of the period, until they were known.
         interval: seconds of the period that a record is about; 0 for none.
-        time_format: how times are written, as of ``strptime``.
+        time_format: how times are written, as of ``strptime``; of ``time`` and ``known_at`` that
+            which is written so, if only one is.
         timezone: of times that name none.
         decimal: what parts decimals, "." or ",".
     """
@@ -107,6 +112,42 @@ def find_column(table: RawTable, name: str, argument: str, where: str) -> int:
     )
 
 
+class _Column(NamedTuple):
+    """A column of times: as it stands in the file, and how it is to be read.
+
+    Attributes:
+        cells: (N,) of any type.
+        form: what is known about them.
+        where: the file, for errors and notes.
+        first_row: number of the first row.
+    """
+
+    cells: "pl.Series"
+    form: TimeReading
+    where: str
+    first_row: int
+
+    def read(self) -> Times:
+        """Read the times as they are written."""
+        return read_times([self.cells], self.form, self.where, self.first_row)
+
+    def read_days(self, days: "pl.Series") -> Times:
+        """Read when days begin, given as dates in place of what stands there: (N,)."""
+        return read_times([days], self.form._replace(form=None), self.where, self.first_row)
+
+    def show(self) -> Times:
+        """Read what the clocks show, of whatever zone they are."""
+        return self._replace(form=self.form._replace(timezone=None)).read()
+
+    def find_periods(self) -> Periods | None:
+        """The months, quarters or years that stand there."""
+        return find_periods(self.cells, self.form.form)
+
+    def note(self, text: str) -> str:
+        """A sentence about this column."""
+        return f"{self.where}: {text}"
+
+
 def read_instants(table: RawTable, reading: RecordReading, where: str) -> Instants:
     """Read when the rows of a table are.
 
@@ -116,24 +157,18 @@ def read_instants(table: RawTable, reading: RecordReading, where: str) -> Instan
         where: the file, for errors and notes.
 
     Raises:
-        SourceError: if a column is not there.
+        SourceError: if a column is not there, or is called by a zone and none was said.
         RecordError: naming the first time that is none.
     """
     try:
-        column = table.frame[f"{find_column(table, reading.time, 'time', where)}"]
-        form = _make_form(reading, reading.time, "time")
-        times = read_times([column], form, where, table.first_row)
-        if reading.known_at is not None:
-            known_at, has_known_at, notes = _read_known_at(table, reading, where)
+        time, *published = _find_columns(table, reading, where)
+        periods = time.find_periods()
+        times = time.read() if periods is None else time.read_days(periods.first)
+        if published:
+            known_at, has_known_at, notes = _read_known_at(published[0])
         else:
-            known_at = _round_up(times.micros) + reading.interval + reading.delay
-            has_known_at, notes = times.known, ()
-            days = not reading.interval and _find_days(column, form, times).any()
-            if days:
-                notes = (
-                    f"{where}: {reading.time!r} has days without a time of day, and `delay` counts "
-                    "from where they begin: set `interval: 1d` if a record tells of its whole day",
-                )
+            known_at, notes = _add_delay(time, times, periods, reading)
+            has_known_at = times.known
     except CandleError as error:
         raise RecordError(*error.args) from None
     return Instants(
@@ -141,9 +176,39 @@ def read_instants(table: RawTable, reading: RecordReading, where: str) -> Instan
     )
 
 
-def _make_form(reading: RecordReading, name: str, argument: str) -> TimeReading:
-    step = reading.interval or DAY
-    return TimeReading(reading.time_format, reading.timezone, step, f"{name!r}", argument)
+def _find_columns(table: RawTable, reading: RecordReading, where: str) -> list[_Column]:
+    """The column of what records are about, and of when they were published if there is one."""
+    columns = []
+    for argument, name in (("time", reading.time), ("known_at", reading.known_at)):
+        if name is None:
+            continue
+        place = find_column(table, name, argument, where)
+        refuse_zone(list_names(table, where)[place], reading.timezone, where)
+        step = reading.interval or DAY
+        form = TimeReading(
+            reading.time_format, reading.timezone, step, f"{name!r}", argument,
+            latest=argument == "known_at",
+        )  # fmt: skip
+        columns.append(_Column(table.frame[f"{place}"], form, where, table.first_row))
+    written = [_is_written(column) for column in columns]
+    if not any(written):
+        return columns
+    return [
+        column if so else column._replace(form=column.form._replace(form=None))
+        for column, so in zip(columns, written, strict=True)
+    ]
+
+
+def _is_written(column: _Column) -> bool:
+    """Whether any cell is written as ``time_format`` says."""
+    import polars as pl
+
+    form, cells = column.form.form, column.cells
+    if form is None or not (cells.dtype == pl.String or cells.dtype.is_numeric()):
+        return False
+    text = cells if cells.dtype == pl.String else cells.cast(pl.Int64, strict=False).cast(pl.String)
+    read = parse_texts(strip_text(text), form, 0).seconds
+    return read.null_count() < len(read)
 
 
 def _round_up(micros: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -151,61 +216,115 @@ def _round_up(micros: NDArray[np.int64]) -> NDArray[np.int64]:
     return seconds
 
 
+def _add_delay(
+    column: _Column, times: Times, periods: Periods | None, reading: RecordReading
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    """Since when rows were known that are about these times, and notes."""
+    over, delay = times.micros, reading.interval + reading.delay
+    late = column._replace(form=column.form._replace(latest=True))
+    if periods is not None:
+        note = f"{reading.time!r} has {periods.kind}, and `delay` counts from their end"
+        return _round_up(late.read_days(periods.after).micros) + delay, (column.note(note),)
+    shown, notes = times, []
+    if reading.timezone is not None:
+        shown, second = column.show(), late.read().micros
+        alone = ~np.isin(second, times.micros)  # of those that are not, the order of rows tells
+        over = np.where(alone, second, times.micros)
+        if alone.any():
+            notes.append(
+                column.note("`delay` counts from the second of those that stand there once")
+            )
+    days = _find_days(column, shown) | _find_midnights(column, times)
+    if days.any() and not reading.interval:
+        local = bool((times.micros[times.known] % (DAY * MICRO)).any())
+        longer = format_interval(delay + DAY + (HOUR if local else 0))  # for a day of 25 hours
+        mend = f"`delay: {longer}`" if local else "`interval: 1d`"
+        note = (
+            f"{reading.time!r} has days without a time of day, and `delay` counts from where "
+            f"they begin: set {mend} if a record tells of its whole day"
+        )
+        notes.append(column.note(note))
+    return _round_up(over) + delay, tuple(notes)
+
+
 def _read_known_at(
-    table: RawTable, reading: RecordReading, where: str
+    column: _Column,
 ) -> tuple[NDArray[np.int64], NDArray[np.bool_], tuple[str, ...]]:
     """Since when rows were known, where that is told, and notes; days count from their end."""
     import polars as pl
 
-    name = reading.known_at or ""
-    column = table.frame[f"{find_column(table, name, 'known_at', where)}"]
-    form = _make_form(reading, name, "known_at")
-    times = read_times([column], form, where, table.first_row)
-    shown = times
-    if reading.timezone is not None:
-        shown = read_times([column], form._replace(timezone=None), where, table.first_row)
-    days = _find_days(column, form, shown)
+    name = column.form.name
+    periods = column.find_periods()
+    if periods is not None:
+        times = column.read_days(periods.after)
+        note = f"{name} has {periods.kind}: what they tell of counts as known from their end on"
+        return _round_up(times.micros), times.known, (*times.notes, column.note(note))
+    times = shown = column.read()
+    if column.form.timezone is not None:
+        shown = column.show()
+    days = _find_days(column, shown)
     if not days.any():
-        return _round_up(times.micros), times.known, times.notes
+        note = (
+            f"{name} is midnight, UTC, in every row, and numbers are instants: if they are days, "
+            "write them as dates, which count from their end"
+        )
+        told = (column.note(note),) if _find_midnights(column, times).any() else ()
+        return _round_up(times.micros), times.known, (*times.notes, *told)
     after = shown.micros + DAY * MICRO
     local = days & (shown.micros != times.micros)
     if local.any():  # a day of a zone may have 23 hours, or 25
         nights = pl.Series(after).set(pl.Series(~local), None).cast(pl.Datetime("us"))
-        over = read_times([nights], form._replace(form=None), where, table.first_row).micros
-        after = np.where(local, over, after)
+        after = np.where(local, column.read_days(nights).micros, after)
     note = (
-        f"{where}: {int(days.sum())} of {name!r} are days without a time of day: what they tell of "
+        f"{int(days.sum())} of {name} are days without a time of day: what they tell of "
         "counts as known from the end of the day on (of times that are midnight in every row, a "
         "zone such as Z says that they are instants)"
     )
-    return _round_up(np.where(days, after, times.micros)), times.known, (*times.notes, note)
+    known_at = _round_up(np.where(days, after, times.micros))
+    return known_at, times.known, (*times.notes, column.note(note))
 
 
-def _find_days(column: "pl.Series", form: TimeReading, shown: Times) -> NDArray[np.bool_]:
+def _find_days(column: _Column, shown: Times) -> NDArray[np.bool_]:
     """Which times are days without a time of day: (N,) bool.
 
     So are times that name no zone and are midnight all of them.
 
     Args:
         column: as it stands in a file.
-        form: how it is read.
         shown: what its clocks show.
     """
     import polars as pl
 
-    if shown.naive and not (shown.micros[shown.known] % (DAY * MICRO)).any():
+    if shown.naive and _are_midnights(shown):
         return shown.known
-    days = pl.zeros(len(column), pl.Boolean, eager=True)
-    if column.dtype == pl.String:
-        text = strip_text(column)
-        numbers = text.cast(pl.Float64, strict=False)
+    numbers = _read_numbers(column.cells)
+    days = pl.zeros(len(numbers), pl.Boolean, eager=True)
+    if column.cells.dtype == pl.String:
+        if column.form.form is not None:
+            return shown.known & (not has_clock(column.form.form))
+        text = strip_text(column.cells)
         days = numbers.is_null() & ~text.str.replace(_OFFSET, "").str.contains(CLOCK)
-        if form.form is not None:
-            return shown.known & (not has_clock(form.form))
-    elif column.dtype.is_numeric():
-        numbers = column.cast(pl.Float64)
-    else:
-        return shown.known & False
     whole = (numbers < _DAY_NUMBERS) & (numbers == numbers.floor())
     found: NDArray[np.bool_] = (days | whole).fill_null(False).to_numpy()
     return found & shown.known
+
+
+def _find_midnights(column: _Column, times: Times) -> NDArray[np.bool_]:
+    """Which times are numbers, if all are midnight, UTC: (N,) bool."""
+    numbers = _read_numbers(column.cells).is_not_null().to_numpy()
+    return numbers & times.known & _are_midnights(times)
+
+
+def _are_midnights(times: Times) -> bool:
+    return not (times.micros[times.known] % (DAY * MICRO)).any()
+
+
+def _read_numbers(cells: "pl.Series") -> "pl.Series":
+    """Float64 (N,) of cells that are numbers; null for any other."""
+    import polars as pl
+
+    if cells.dtype == pl.String:
+        return strip_text(cells).cast(pl.Float64, strict=False)
+    if cells.dtype.is_numeric():
+        return cells.cast(pl.Float64)
+    return pl.select(pl.repeat(None, len(cells), dtype=pl.Float64)).to_series()

@@ -53,7 +53,7 @@ from btc_datamodule.sources.files.record_times import RecordReading
 from btc_datamodule.sources.files.tables import read_tables
 from btc_datamodule.sources.records import RecordBlock, RecordSource
 
-RULES = 1
+RULES = 2
 """Of these modules; raised when the same file comes to mean something else, to read it again."""
 
 
@@ -69,22 +69,28 @@ class Records(RecordSource):
         path: one file, a folder, a glob pattern, or several of them, read together as one series;
             see ``CandleFile``.
         time: name of the column of the instant that a record is about; with ``interval`` the
-            beginning of the period. A date without a time of day is the beginning of that day.
+            beginning of the period. A date without a time of day is the beginning of that day, and
+            a month (2019-11, Nov 2019) or quarter (2019Q4) its first day.
         known_at: name of the column of the instant at which it was published. A date without a
             time of day, or one that is midnight in every row and names no zone, is the end of that
-            day, UTC or of ``timezone``: the next midnight. Rows of one time with a later one are
-            revisions.
+            day, UTC or of ``timezone``: the next midnight; a month or quarter is its end too. Rows
+            of one time with a later one are revisions.
         delay: length of time such as "15m", "1h" or "1d" ("0s" for none) after the time, with
-            ``interval`` after the end of the period, at which a value was known.
+            ``interval`` after the end of the period, at which a value was known; after the end of a
+            month or quarter, where ``time`` is one.
         columns: names of the columns of values; none for all that hold numbers alone, as they are
-            in the first file when the source is made. A blank cell is no value (NaN).
-        interval: length of the period that a record is about, such as "1d", on whose grid all times
-            lie; none where they follow no grid.
-        covers: length of time before its time that a record tells of, such as "8h".
+            in the first file when the source is made. They are words, as features name them: case,
+            spaces and punctuation are no part of the name in the file. A blank cell is no value
+            (NaN), and so is a dash, a point, NA or null.
+        interval: length of the period that a record is about, such as "1d", or seconds, on whose
+            grid all times lie; none where they follow no grid.
+        covers: length of time before its time that a record tells of, such as "8h", or seconds.
         product: name of the folder for this series; see ``CandleFile``.
         dataset: path of the dataset or group inside HDF5 files.
-        time_format: how times are written, as of ``strptime``, such as "%d/%m/%Y %H:%M".
-        timezone: of times that name none, such as "America/New_York"; UTC by default.
+        time_format: how times are written, as of ``strptime``, such as "%d/%m/%Y %H:%M". If no
+            cell of one of the two columns of times is written so, that one is read without it.
+        timezone: of times that name none, such as "America/New_York"; UTC by default. Of an hour
+            that clocks show twice ``known_at`` is the second.
         decimal: what parts decimals, where 84.350 could be thousands.
 
     Times are whole seconds: fractions are rounded down in ``time``, and up in ``known_at``.

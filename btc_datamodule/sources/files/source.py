@@ -44,7 +44,7 @@ from btc_datamodule.sources.files.paths import (
 from btc_datamodule.sources.files.tables import HDF5_SUFFIXES, has_suffix, read_tables
 from btc_datamodule.sources.files.values import Bars, Reading, read_bars
 
-RULES = 2
+RULES = 3
 """Of these modules; raised when the same file comes to mean something else, to read it again."""
 
 Columns = str | list[str] | dict[str, str]

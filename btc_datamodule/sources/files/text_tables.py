@@ -209,7 +209,8 @@ def _find_separator(lines: Sequence[_Line], wanted: frozenset[str]) -> str:
     last to be thought of.
     """
     for separator in ("\t", ";", "|", ","):
-        if any(_has_names(line.text.split(separator), wanted) for line in lines):
+        split = [line.text.split(separator) for line in lines]
+        if any(len(fields) > 1 and _has_names(fields, wanted) for fields in split):
             return separator
     judged = lines[-max(1, len(lines) * 2 // 3) :]
     for separator in ("\t", ";", "|"):

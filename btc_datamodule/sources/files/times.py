@@ -43,6 +43,8 @@ class TimeReading(NamedTuple):
         interval: seconds between bars, by which day and month are told apart.
         name: of the column, for errors.
         argument: of the source which says what that column is.
+        latest: whether of an hour that clocks showed twice every time is the second; by the order
+            of the rows if not.
     """
 
     form: str | None
@@ -50,6 +52,7 @@ class TimeReading(NamedTuple):
     interval: int
     name: str = "open_time"
     argument: str = "columns"
+    latest: bool = False
 
 
 class Times(NamedTuple):
@@ -220,7 +223,7 @@ def _read_texts(column: "pl.Series", reading: TimeReading, where: str, first: in
     naive = said.seconds.is_not_null() & ~said.zoned
     micros = said.seconds * MICRO + said.micros
     if reading.timezone is not None and naive.any():
-        local, more = localise(micros.set(~naive, None), reading.timezone)
+        local, more = localise(micros.set(~naive, None), reading.timezone, latest=reading.latest)
         refuse_text(
             text, naive & local.is_null(), reading.name,
             f"which no clock in {reading.timezone} has shown", where, first,
@@ -252,7 +255,7 @@ def _read_instants(column: "pl.Series", reading: TimeReading, where: str, first:
         raise RowError(where, first + i, far)
     naive = not getattr(column.dtype, "time_zone", None)
     if naive and reading.timezone is not None:
-        local, more = localise(micros, reading.timezone)
+        local, more = localise(micros, reading.timezone, latest=reading.latest)
         lost = (local.is_null() & micros.is_not_null()).arg_max()
         if lost is not None and local.null_count() > micros.null_count():
             when = format_instant(int(micros[lost]) // MICRO)
@@ -295,6 +298,14 @@ def _read_numbers(
             shown = int(value) if whole else value
             raise RowError(where, first + i, f"{reading.name} {shown} {problem}")
 
+    def give_zone(shown: "pl.Series", *notes: str) -> "tuple[pl.Series, tuple[str, ...]]":
+        zone = reading.timezone
+        if zone is None:
+            return shown, notes
+        local, more = localise(shown, zone, latest=reading.latest)
+        refuse((local.is_null() & known).to_numpy(), f"is what no clock in {zone} has shown")
+        return local, (*notes, *(f"{where}: {note}" for note in more))
+
     with np.errstate(invalid="ignore"):
         refuse(known.to_numpy() & ~(np.abs(values) < 2**63), "is not on a whole second")
         whole = bool(len(told)) and bool((told == np.floor(told)).all())
@@ -302,11 +313,12 @@ def _read_numbers(
         digits = pl.Series(values.astype(np.int64)).set(~known, None).cast(pl.String)
         moments = digits.str.pad_end(14, "0").str.to_datetime("%Y%m%d%H%M%S", strict=False)
         refuse((moments.is_null() & known).to_numpy(), "is the digits of no date")
-        return moments.dt.epoch("us"), ()
+        return give_zone(moments.dt.epoch("us"))
     if len(told) and _is_spreadsheet(told):
         seconds = np.round((values - 25_569) * 86_400)
         note = f"{where}: times are days as spreadsheets count them, rounded to the second"
-        return pl.Series((seconds * MICRO).astype(np.int64)).set(~known, None), (note,)
+        shown = pl.Series((seconds * MICRO).astype(np.int64)).set(~known, None)
+        return give_zone(shown, note)
     ticks = np.ones(len(values), dtype=np.int64)
     for limit in (10**11, 10**14, 10**17):
         ticks[values >= limit] *= 1000

@@ -252,3 +252,21 @@ def test_a_row_that_the_file_calls_unfinished_is_left_out(tmp_path: Path) -> Non
         block = read(put(tmp_path, f"{HEADER.strip()},{name}", values))
         assert block.candles.open_time.tolist() == TIME[:2]
         assert block.notes == ("a.csv: 1 bars that the file itself calls unfinished were left out",)
+
+
+@pytest.mark.parametrize("name", ["Time (EST)", "Time (ET)", "time_et", "Time (UTC+8)", "GMT-05"])
+def test_times_that_a_name_says_are_not_in_utc_want_their_zone(name: str) -> None:
+    prices: dict[str, list[Any]] = {price: [1.0] for price in PRICES}
+    columns = {name: ["2025-03-01 08:00"], **prices}
+    said = ["open_time", *PRICES]
+    with pytest.raises(SourceError, match="says that its times are not in UTC: set `timezone`"):
+        roles(columns, said)
+    for zone in ("UTC", "America/New_York"):
+        assert roles(columns, said, timezone=zone).time == (0,)
+
+
+@pytest.mark.parametrize("name", ["Time (UTC)", "gmt_time", "Time (UTC+00:00)", "latest", "et"])
+def test_other_names_want_none(name: str) -> None:
+    prices: dict[str, list[Any]] = {price: [1.0] for price in PRICES}
+    columns = {name: ["2025-03-01 08:00"], **prices}
+    assert roles(columns, ["open_time", *PRICES]).time == (0,)

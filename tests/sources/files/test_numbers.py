@@ -18,6 +18,14 @@ def read(*columns: list[Any], separator: str = ",") -> list[list[float | None]]:
     return [column.values.to_list() for column in read]
 
 
+def test_what_stands_for_no_number_beside_the_usual_is_said() -> None:
+    cells = pl.Series([".", "1.5", "-"])
+    (usual,) = read_number_columns([cells])
+    (said,) = read_number_columns([cells], blanks=(".",))
+    assert usual.bad.to_list() == [True, False, False]
+    assert (said.bad.any(), said.values.to_list()) == (False, [None, 1.5, None])
+
+
 @pytest.mark.parametrize(
     ("text", "value"),
     [

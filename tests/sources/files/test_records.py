@@ -210,10 +210,10 @@ def test_all_columns_of_numbers_are_taken_unless_some_are_named(tmp_path: Path) 
     )
     path = write(tmp_path, text)
     source = Records(path, "time", delay="0s")
-    assert source.columns == ("fear", "Active Users")
+    assert source.columns == ("fear", "Active_Users")
     (block,) = source.blocks(EVER)
     np.testing.assert_array_equal(block.records["fear"], [10.0, np.nan])
-    np.testing.assert_array_equal(block.records["Active Users"], [1200.0, 7.0])
+    np.testing.assert_array_equal(block.records["Active_Users"], [1200.0, 7.0])
     one = Records(path, "time", delay="0s", columns=["active_users"])  # type: ignore[arg-type]  # as YAML gives it
     assert one.columns == ("active_users",)
     (block,) = one.blocks(EVER)
@@ -315,7 +315,7 @@ BAD = {
     "off the grid": (
         f"{T0 + 60},1,{T0 + 9999}",
         {"interval": "1h"},
-        "row 2: .* no period of 1h begins then: leave `interval` out",
+        "row 2: .* no period of 1h begins then: leave `interval` out$",
     ),
     "known amid its period": (
         f"{T0},1,{T0 + 1800}",
@@ -340,7 +340,7 @@ def test_a_row_that_makes_no_sense_is_named(tmp_path: Path, what: str) -> None:
     ("text", "fields", "problem"),
     [
         ("time,value\n1,x\n2,y\n", {"delay": "1h"}, "no column beside its times holds numbers"),
-        ("time,a/b\n1577836800,1\n", {"delay": "1h"}, "values cannot be called 'a/b': rename"),
+        ("time,価格\n1577836800,1\n", {"delay": "1h"}, "cannot be called '価格', .*: rename"),
         ("time,age\n1577836800,1\n", {"delay": "1h"}, "values cannot be called 'age'"),
         ("date,value\n1577836800,1\n", {"delay": "1h"}, "no column 'time', which `time` names"),
         (CPI, {"time": "month", "known_at": "out"}, "no column 'out', which `known_at` names"),

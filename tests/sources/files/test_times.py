@@ -344,6 +344,33 @@ def test_an_hour_shown_twice_that_stands_there_once_is_the_first_with_a_note() -
     assert notes[0].startswith("1 times that the clocks in Europe/Berlin showed twice stand there")
 
 
+def test_an_hour_shown_twice_is_always_the_second_if_the_latest_is_wanted() -> None:
+    shown = pl.Series(["2020-10-25 02:00", "2020-10-25 02:00", "2020-10-25 03:00"])
+    micros, notes = localise(shown.str.to_datetime().dt.epoch("us"), "Europe/Berlin", latest=True)
+    assert [format_instant(t // 10**6)[11:16] for t in micros] == ["01:00", "01:00", "02:00"]
+    assert notes == (
+        "2 times that the clocks in Europe/Berlin showed twice were taken for the second",
+    )
+
+
+@pytest.mark.parametrize(
+    ("numbers", "shown"),
+    [
+        ([20250301000000, 20250701013000], "2025-06-30T23:30:00Z"),
+        ([20250301, 20250701], "2025-06-30T22:00:00Z"),
+        ([45717.0, 45839.5], "2025-07-01T10:00:00Z"),
+        ([MARCH, 1_751_328_000], "2025-07-01T00:00:00Z"),  # is an instant
+    ],
+)
+def test_digits_of_a_date_are_of_the_zone(numbers: list[float], shown: str) -> None:
+    assert shown in instants(numbers, zone="Europe/Berlin")
+
+
+def test_digits_of_a_time_that_no_clock_has_shown_are_an_error() -> None:
+    with pytest.raises(CandleError, match=r"row 2: .* is what no clock in Europe/Berlin has shown"):
+        read([20250330023000, 20250330040000], zone="Europe/Berlin")
+
+
 def test_a_zone_in_the_text_wins_over_timezone() -> None:
     texts = ["2025-03-01 00:00Z", "2025-03-01 01:00+01:00"]
     assert set(instants(texts, zone="Asia/Tokyo")) == {"2025-03-01T00:00:00Z"}
