@@ -159,6 +159,21 @@ class Covariate:
         return rows * step + (self.beside.max_age or step) + self.beside.covers
 
 
+AS_COVARIATE = (
+    "which stands beside candles: give it in `covariates`, under a name of your own, and a source "
+    "of candles as `source`"
+)
+"""What a covariate is in the place of the candles."""
+
+
+def explain_beside(thing: Any) -> str | None:
+    """The end of an error on a ``source`` that can be a covariate alone; None if it cannot."""
+    kind = thing if isinstance(thing, type) else type(thing)
+    return (
+        f"{kind.__name__}, {AS_COVARIATE}" if issubclass(kind, RecordSource | Resampled) else None
+    )
+
+
 def parse_covariates(
     given: Any, max_age: Any, *, interval: Interval, max_fill: int
 ) -> tuple[Covariate, ...]:

@@ -46,6 +46,10 @@ class AbsentError(SourceError):
     """What a source reads is not there: a file that was moved, renamed or left elsewhere."""
 
 
+class BrokenError(SourceError):
+    """A source fails by its own fault, or gives what is no answer: it is not to be passed over."""
+
+
 @public
 class StoreError(BTCDataError):
     """A file of ours is missing, damaged, of another schema, or locked by another process."""

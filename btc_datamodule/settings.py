@@ -22,7 +22,7 @@ from btc_datamodule.candles.timeline import (
     parse_interval,
 )
 from btc_datamodule.checks import check_choice, check_whole_number, name_type
-from btc_datamodule.covariates import Covariate, parse_covariates
+from btc_datamodule.covariates import Covariate, explain_beside, parse_covariates
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import SampleShape
 from btc_datamodule.evaluation.scaling import SCALINGS, Scaling
@@ -407,6 +407,8 @@ def _choose_object(name: str, given: Any) -> Any:
     what = repr(thing) if plain else f"of type {name_type(thing)}"
     if name == "source" and isinstance(thing, str | PathLike):
         right = f"for a file write CandleFile({str(thing)!r})"
+    elif name == "source" and (beside := explain_beside(thing)):
+        raise ConfigError(f"source is {beside}")
     elif name == "source" and hasattr(thing, "columns"):
         right = "write the table to a file, such as candles.csv, and give CandleFile('candles.csv')"
     else:

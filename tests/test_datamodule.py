@@ -28,6 +28,8 @@ from btc_datamodule import (
     LogReturn,
     LookAheadError,
     NotPreparedError,
+    Resampled,
+    SimulatedFunding,
     Simulator,
     SourceError,
     StoreError,
@@ -429,6 +431,14 @@ def test_too_many_outages_for_the_lookback_name_the_ways_out(tmp_path: Path) -> 
         (
             {"source": pl.DataFrame({"close": [1.0]})},
             r"^source is of type polars.DataFrame: write the table to a file, such as candles.csv",
+        ),
+        *(
+            ({"source": beside}, rf"^source is {name}, which stands beside candles: give")
+            for name, beside in (
+                ("SimulatedFunding", SimulatedFunding()),
+                ("SimulatedFunding", SimulatedFunding),
+                ("Resampled", Resampled("4h")),
+            )
         ),
         ({"target": LogReturn}, r"target is the class LogReturn: give an object, with \(\) after"),
         ({"target": [1.0]}, r"target is of type list: it must be an object such as LogReturn\(\)"),

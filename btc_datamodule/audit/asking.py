@@ -20,6 +20,8 @@ from btc_datamodule.audit.compare import LeakError, UncheckedError
 from btc_datamodule.audit.series import list_files
 from btc_datamodule.candles.timeline import Interval, Span, ceil_to, floor_to, format_instant
 from btc_datamodule.errors import SourceError
+from btc_datamodule.progress import show_each
+from btc_datamodule.sources.answering import read_revision
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.forms import AnySource, Content, Form, find_form
@@ -95,7 +97,8 @@ def check_source(asked: Asked, used: Stages) -> Counter[str]:
     """
     count = Counter[str]()
     started = time.monotonic()
-    for span in _choose_spans(asked, used):
+    label = f"asking {asked.source.name} {asked.source.series}"
+    for span in show_each(_choose_spans(asked, used), label):
         if count["ends"] and time.monotonic() - started > SECONDS / asked.among:
             break
         with _open(asked) as reader:
@@ -174,7 +177,7 @@ def _read_revision(asked: Asked) -> str | None:
         UncheckedError: if what it reads is not there any more.
     """
     try:
-        return asked.source.revision
+        return read_revision(asked.source)
     except SourceError as error:
         raise UncheckedError(f"the source does not answer: {error}") from error
 

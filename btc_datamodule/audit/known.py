@@ -28,6 +28,7 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import JoinedSeries, make_series_frame
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.segment import Segment, compute_segment
+from btc_datamodule.progress import show_each
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.record_file import RecordReader
@@ -207,7 +208,7 @@ def check_rows_are_known(used: Stages) -> Counter[str]:
     table, features = used.table, used.settings.features
     rows = _choose_rows(used)
     with open_files(used) as files:
-        made = [files.compute_row(row) for row in rows.tolist()]
+        made = [files.compute_row(row) for row in show_each(rows.tolist(), "rows made again")]
     when = table.first + table.interval * rows
     what = "{}, in rows made of nothing but what was known when they closed,".format
     x, valued, observed = (

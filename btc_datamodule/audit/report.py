@@ -153,13 +153,15 @@ def _open_pieces(used: Stages, serve: Serve, stack: ExitStack) -> Iterator[Piece
     """What to look at; of a long history, not where holes leave a stage without windows."""
     spans = choose_spans(used, BARS)
     found = 0
-    for span in spans:
-        try:
-            yield stack.enter_context(open_piece(used, span, serve))
-            found += 1
-        except ConfigError:
-            if span == spans[-1] and not found:
-                raise
+    with show_step("audit: opening", len(spans)) as step:
+        for span in spans:
+            try:
+                yield stack.enter_context(open_piece(used, span, serve))
+                found += 1
+            except ConfigError:
+                if span == spans[-1] and not found:
+                    raise
+            step.advance(1)
 
 
 def _show(guarantees: Sequence[Guarantee]) -> Iterator[Guarantee]:

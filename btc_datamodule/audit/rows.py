@@ -23,6 +23,7 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import JoinedSeries, make_series_frame, open_series
 from btc_datamodule.features.segment import compute_segment
 from btc_datamodule.features.writing import SeenNotes
+from btc_datamodule.progress import show_step
 from btc_datamodule.stages import Stages
 from btc_datamodule.store.candle_file import CandleReader
 
@@ -65,17 +66,19 @@ def check_feature(feature: Feature, used: Stages) -> Counter[str]:
         else:
             size = grid.rows
             parts = _read_bars(feature, used, reader, grid, joined)
-        for own, known_at, frames in parts:
-            edges = np.searchsorted(known_at, ends, side="right") - 1
-            tested = check_frames(
-                feature,
-                frames,
-                work=SCAN_WORK * len(known_at) // max(1, size),
-                first=edges[(edges >= 0) & (edges < len(known_at) - 1)].tolist(),
-                exact=is_exact(feature),
-            )
-            total["tested"] += int(tested[own].sum())
-            total["rows"] += len(tested[own])
+        with show_step(feature.name, size, " rows") as step:
+            for own, known_at, frames in parts:
+                edges = np.searchsorted(known_at, ends, side="right") - 1
+                tested = check_frames(
+                    feature,
+                    frames,
+                    work=SCAN_WORK * len(known_at) // max(1, size),
+                    first=edges[(edges >= 0) & (edges < len(known_at) - 1)].tolist(),
+                    exact=is_exact(feature),
+                )
+                total["tested"] += int(tested[own].sum())
+                total["rows"] += len(tested[own])
+                step.advance(len(tested[own]))
     return total
 
 
@@ -136,7 +139,10 @@ def check_table(used: Stages) -> Counter[str]:
     table, features, recipe = used.table, used.settings.features, used.settings.recipe
     notes, count = SeenNotes(), Counter[str]()
     what = "{} in the feature file".format
-    with _open(used) as (reader, grid, joined):
+    with (
+        _open(used) as (reader, grid, joined),
+        show_step("features made again", table.rows, " bars") as step,
+    ):
         for rows in table.segments(0, table.rows):
             judged, columns = compute_segment(reader, grid, recipe, joined, rows)
             when = grid.times(rows.start, rows.stop)
@@ -149,6 +155,7 @@ def check_table(used: Stages) -> Counter[str]:
                 compare(what(name), ours, theirs, when, exact=exact)
             notes.add(judged, rows.start)
             count["rows"] += len(when)
+            step.advance(len(when))
     for name, found in notes.collect().items():
         if not np.array_equal(found, getattr(table, name)):
             raise LeakError(f"what the feature file has as {name!r} is something else")

@@ -10,6 +10,7 @@ from traceback import walk_tb
 from typing import Any
 
 from btc_datamodule.cli.unions import Union, find_key, find_meant, find_union
+from btc_datamodule.covariates import AS_COVARIATE
 from btc_datamodule.errors import BTCDataError
 from btc_datamodule.features.compiling import NAMES
 
@@ -105,8 +106,9 @@ def explain_covariates(message: str) -> str | None:
     if named and named[1].lower().endswith(DATA_ENDINGS):
         right = f"{{class_path: CandleFile, init_args: {{path: {named[1]}}}}}"
         return f"{where}{argument and f': `{argument}`'} is {named[1]!r}: for a file write {right}"
-    if union is None or "btc_datamodule.Source" not in union.kinds:
-        return f"{where}: {_explain_by_rules(problem)}"
+    loose = _explain_loose((union or one).value)
+    if loose or union is None or "btc_datamodule.Source" not in union.kinds:
+        return f"{where}: {loose or _explain_by_rules(problem)}"
     return f"{where}{argument and f': `{argument}`'} is {_explain_source(union)}"
 
 
@@ -125,6 +127,18 @@ def _explain_source(union: Union) -> str:
     if hasattr(import_module("btc_datamodule"), name):
         other = f", which is no source of candles{' or records' * (len(bases) > 1)}"
     return f"{name!r}{other}{suggest_name(name, kinds, 'There are')}"
+
+
+def _explain_loose(value: str) -> str | None:
+    """What to say of a class with arguments beside it, which belong below ``init_args``."""
+    found = re.fullmatch(
+        r"\{'class_path': '([\w.]+)', ('(?!init_arg|dict_kwargs)\w+': .*)\}", value
+    )
+    if found is None:
+        return None
+    arguments = found[2].replace("'", "")
+    right = f"{{class_path: {found[1]}, init_args: {{{arguments}}}}}"
+    return f"arguments of {_cut_path(found[1])} stand below `init_args`: write {right}"
 
 
 def _explain_option(class_path: str, option: str) -> str:
@@ -164,12 +178,22 @@ def _explain_key(path: str) -> str:
 
 
 def _explain_kind(key: str, base: str, name: str) -> str:
-    return f"{key} is {name!r}{suggest_name(name, _list_kinds(base), 'There are')}"
+    right = suggest_name(name, _list_kinds(base), "There are")
+    return f"{key} is {name!r}{_explain_beside(base, name) or right}"
 
 
 def _explain_base(key: str, base: str, name: str) -> str:
-    kinds = ", ".join(_list_kinds(base))
-    return f"{key} is {name!r}, which is no {_cut_path(base)}. There are: {kinds}"
+    right = f", which is no {_cut_path(base)}. There are: {', '.join(_list_kinds(base))}"
+    return f"{key} is {name!r}{_explain_beside(base, name) or right}"
+
+
+def _explain_beside(base: str, name: str) -> str | None:
+    """The rest of a sentence on a covariate in the place of the candles; None if it is none."""
+    if _cut_path(base) != "Source":
+        return None
+    if _cut_path(name) not in ("Resampled", *_list_kinds("btc_datamodule.RecordSource")):
+        return None
+    return f", {AS_COVARIATE}"
 
 
 def _explain_choices(key: str, due: str, value: str) -> str:
@@ -223,7 +247,10 @@ def _explain_incomplete(class_path: str, arguments: str) -> str:
     return f"{_cut_path(class_path)} needs `{arguments.strip()}`"
 
 
-def _explain_abstract(key: str, base: str) -> str:
+def _explain_abstract(key: str, base: str, value: str | None) -> str:
+    loose = _explain_loose(value or "")
+    if loose is not None:
+        return f"{key}: {loose}"
     return f"{key} has no class: choose one of {', '.join(_list_kinds(base))}"
 
 
@@ -276,7 +303,7 @@ RULES: tuple[tuple[str, Callable[..., str]], ...] = (
         r"^.*given class_path '([^']+)':\s+the following arguments are required: ([^\n]+)",
         _explain_incomplete,
     ),
-    (INNERMOST + r"but ([\w.]+) is abstract", _explain_abstract),
+    (INNERMOST + r"but ([\w.]+) is abstract(?:.*?Given value: ([^\n]+))?", _explain_abstract),
     (
         INNERMOST + r"Expected a (<class '(?!NoneType)[^']+'>).*?Given value: ([^\n]+)",
         _explain_value,

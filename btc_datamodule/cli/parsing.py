@@ -38,7 +38,7 @@ def restore_nulls(config: Any) -> None:
 
 def _restore_in(values: dict[str, Any]) -> None:
     for name, value in values.items():
-        if value == "None":
+        if isinstance(value, str) and value == "None":
             values[name] = None
         elif isinstance(value, dict):
             _restore_in(value)

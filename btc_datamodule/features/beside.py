@@ -24,6 +24,10 @@ TIMES = (COLUMNS[0], *INSTANTS)
 """Columns of instants, of bars and of records."""
 
 
+PRINTED = ("candles", "features", "note")
+"""What begins lines that commands print, beside the names of covariates."""
+
+
 @dataclass(frozen=True)
 class Beside:
     """What is known of a covariate before anything of it is read.
@@ -67,6 +71,7 @@ def check_series_name(name: str) -> None:
         "a column of candles or records": (*COLUMNS, *INSTANTS),
         "a function of features": (*FUNCTIONS, AGE),
         "a word of Python": keyword.kwlist,
+        "a line of what commands print": PRINTED,
     }
     for what, names in taken.items():
         if name in names:

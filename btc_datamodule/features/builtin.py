@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.features.beside import NONE_BESIDE, Beside, explain_absent, suggest
+from btc_datamodule.features.beside import AGE, NONE_BESIDE, Beside, explain_absent, suggest
 from btc_datamodule.features.compiling import NAMES
 from btc_datamodule.features.feature import Compute, Feature
 from btc_datamodule.features.language import Expression, is_expression, make_expression, parse
@@ -189,7 +189,8 @@ def resolve(
         LookAheadError: for an expression that reads later bars.
     """
     if isinstance(features, str):
-        bare = is_expression(features) and "=" not in features and not _OF_SERIES(features)
+        unnamed = is_expression(features) and "=" not in features
+        bare = unnamed and not _OF_SERIES(features) and not _AGE_OF(features)
         named = _name_it(features) if bare or features in NAMES else features
         _resolve_one(named, beside, interval)  # so that what is told works
         raise ConfigError(f"features is the text {features!r}: give a list, [{named!r}]")
@@ -214,6 +215,9 @@ _OF_SERIES = re.compile(
 ).fullmatch
 """Matches a series and the name of a feature or column of it."""
 
+_AGE_OF = re.compile(rf"\s*{AGE}\(\s*([A-Za-z]\w*)\s*\)\s*", re.ASCII).fullmatch
+"""Matches the age of a series, without a name."""
+
 
 def _name_it(text: str) -> str:
     """The line of text that makes a feature of a column, or of an expression without a name."""
@@ -231,6 +235,8 @@ def _resolve_one(text: object, beside: Mapping[str, Beside], interval: int | Non
         return FEATURES[text]
     if of_series := _OF_SERIES(text):
         return _resolve_of_series(of_series[2], of_series[3], beside)
+    if of_series := _AGE_OF(text):
+        text = f"{of_series[1]}_{AGE} = {text.strip()}"
     if is_expression(text):
         name, expression = parse(text, beside, interval)
         if name in FEATURES:

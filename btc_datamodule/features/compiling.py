@@ -23,6 +23,7 @@ from btc_datamodule.features.meeting import (
     MAIN,
     Named,
     choose_clock,
+    explain_age,
     find_obstacle,
     list_meeting,
 )
@@ -134,7 +135,7 @@ class Compiler:
         for other in list_meeting(named):
             problem = find_obstacle(clock, other, self.beside or NONE_BESIDE, interval)
             if problem is not None:
-                raise self.refuse(_find_name(tree, other), problem)
+                raise self.refuse(_find_name(tree, other), problem + explain_age(named))
 
     def compile_part(self, node: ast.expr) -> Operand:
         """The function, or the number, of a part of an expression."""

@@ -19,8 +19,10 @@ the series at the close. They have the series' columns, null where nothing is kn
 old, its ``time`` and ``known_at``, and ``age``, how many bars before the close it became known.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -141,8 +143,12 @@ class Feature:
         try:
             series = cast("Compute", self.compute)(bars, *others)
         except Exception as error:
+            said = get_first_line(error)
+            if isinstance(error, pl.exceptions.ColumnNotFoundError):
+                frames = zip((self.series, *self.beside), (bars, *others), strict=True)
+                said = _explain_column(said, {name: each.columns for name, each in frames})
             raise ConfigError(
-                f"feature {self.name!r} failed: {type(error).__name__}: {get_first_line(error)}"
+                f"feature {self.name!r} failed: {type(error).__name__}: {said}"
             ) from error
         if not isinstance(series, pl.Series) or not (
             series.dtype.is_numeric() or series.dtype == pl.Boolean
@@ -185,6 +191,28 @@ class _Selection:
 
     def __call__(self, bars: "pl.DataFrame") -> "pl.Series":
         return bars.select(self.expression).to_series()
+
+
+def _explain_column(said: str, frames: Mapping[str, Sequence[str]]) -> str:
+    """What to say where a function asks for a column that a frame of its own lacks.
+
+    Args:
+        said: by polars, which quotes the column first.
+        frames: the columns of each, by the series; "" for the candles.
+    """
+    quoted = re.search(r'"([^"]+)"', said)
+    lacking = {
+        f"{name!r}" if name else "the candles": columns
+        for name, columns in frames.items()
+        if quoted and quoted[1] not in columns
+    }
+    if quoted is None or not lacking:
+        return said
+    owners = {column: whose for whose, columns in lacking.items() for column in columns}
+    close = get_close_matches(quoted[1], owners, n=1)
+    guess = f": did you mean {close[0]!r} of {owners[close[0]]}?" if close else ";"
+    there = "; ".join(f"of {whose} {', '.join(columns)}" for whose, columns in lacking.items())
+    return f"there is no column {quoted[1]!r} of {' or '.join(lacking)}{guess} there are {there}"
 
 
 def count_warm_up(features: Sequence[Feature]) -> int:

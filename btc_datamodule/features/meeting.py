@@ -30,6 +30,22 @@ def choose_clock(named: Iterable[Named]) -> tuple[str, tuple[str, ...]]:
     return clock, tuple(dict.fromkeys(series for series, _ in named if series != clock))
 
 
+def explain_age(named: Iterable[Named]) -> str:
+    """The end of an error on an expression that has the candles' rows because of an age alone.
+
+    Empty where it names a column of the candles, or no age.
+    """
+    named = list(named)
+    ages = [series for series, column in named if column == AGE]
+    if not ages or any(series == MAIN for series, _ in named):
+        return ""
+    others = tuple(dict.fromkeys(series for series, _ in named))
+    return (
+        f". {AGE}({ages[0]}) is counted in bars of the candles, so that all beside it is wanted "
+        f"on their rows; a Feature in Python with beside={others!r} is given all of it there"
+    )
+
+
 def list_meeting(named: Iterable[Named]) -> list[str]:
     """The series beside the clock whose columns an expression names, and not their age alone."""
     named = list(named)

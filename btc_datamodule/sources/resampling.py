@@ -9,12 +9,14 @@ source and what is left of a long bar from the one before.
 """
 
 from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 
 from btc_datamodule.candles.joining import can_join
 from btc_datamodule.candles.series import concatenate, join_bars, make_empty
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, format_interval
 from btc_datamodule.errors import SourceError
+from btc_datamodule.sources.answering import explain_failure, list_answers
 from btc_datamodule.sources.base import Block, Source
 
 DAY = 86_400
@@ -54,16 +56,14 @@ def ask(source: Source, interval: int, span: Span) -> Generator[Block, None, Non
         span: on that grid, in the past.
 
     Raises:
-        SourceError: if the source cannot answer, and has no bars that can be joined.
+        SourceError: if the source cannot answer, has no bars that can be joined, or fails.
         CandleError: if its answers are no candles.
     """
-    base = choose_base(source, interval, source.list_intervals())
-    blocks = source.blocks(base, span)
-    try:
+    with explain_failure(source, "list_intervals"):
+        offered = source.list_intervals()
+    base = choose_base(source, interval, offered)
+    with closing(list_answers(source, lambda: source.blocks(base, span), Block)) as blocks:
         yield from blocks if base == interval else _join(blocks, source, base, interval)
-    finally:  # no download goes on after an error
-        if isinstance(blocks, Generator):
-            blocks.close()
 
 
 def _offers(source: Source, interval: int) -> bool:

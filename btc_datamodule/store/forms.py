@@ -5,8 +5,7 @@ What they do not share stands here: how a file is read and written, how two of t
 a source is asked, and what rows are called. The form follows from the kind of source.
 """
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from btc_datamodule.candles.records import RecordDigest, RecordSet
 from btc_datamodule.candles.series import Candles, ContentDigest
 from btc_datamodule.candles.timeline import Span, format_instant
 from btc_datamodule.errors import RecordError, SourceError
+from btc_datamodule.sources.answering import list_answers
 from btc_datamodule.sources.base import Block, Source
 from btc_datamodule.sources.records import RecordBlock, RecordSource
 from btc_datamodule.sources.resampling import ask
@@ -94,12 +94,7 @@ def _ask_for_candles(
 def _ask_for_records(
     source: RecordSource, _: int | None, span: Span
 ) -> Generator[RecordBlock, None, None]:
-    blocks: Iterator[RecordBlock] = source.blocks(span)
-    if not isinstance(blocks, Generator):
-        yield from blocks
-        return
-    with closing(blocks):  # no download goes on after an error
-        yield from blocks
+    return list_answers(source, lambda: source.blocks(span), RecordBlock)
 
 
 def _check_candles(block: Block, source: Source, interval: int | None) -> None:

@@ -1,5 +1,6 @@
 """What a person is told of an update: absences, what is not answered yet, what is used instead."""
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -16,6 +17,29 @@ from btc_datamodule.store.series_file import Header
 
 LONG_ABSENCE = 100
 """Bars, or records with an interval, in a row without an answer from which on a person is told."""
+
+
+ALIKE = 3
+"""Notes of a source that say the same with other numbers, of which more are told as one."""
+
+
+def gather_alike(notes: Iterable[str]) -> list[str]:
+    """Notes, those that many files or pages share told once: the first, and where else it is so.
+
+    Args:
+        notes: one sentence each, that begins with where it is and a colon.
+    """
+    groups: dict[str, list[str]] = {}
+    for note in notes:
+        groups.setdefault(re.sub(r"\d[\d,]*", "0", note), []).append(note)
+    told: list[str] = []
+    for first, *others in groups.values():
+        if len(others) < ALIKE:
+            told += [first, *others]
+        else:
+            where = list_first([note.partition(": ")[0] for note in others])
+            told.append(f"{first} (and {len(others):,} notes alike: {where})")
+    return told
 
 
 @runtime_checkable

@@ -24,9 +24,10 @@ from pathlib import Path
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, subtract, unite
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
-from btc_datamodule.errors import AbsentError, ConfigError, SourceError, StoreError
+from btc_datamodule.errors import AbsentError, BrokenError, ConfigError, SourceError, StoreError
 from btc_datamodule.escaping import escape
 from btc_datamodule.progress import Step, show_step
+from btc_datamodule.sources.answering import read_revision
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampling import choose_base
@@ -44,6 +45,7 @@ from btc_datamodule.store.notes import (
     describe_unwritable,
     find_absences,
     find_gone,
+    gather_alike,
 )
 from btc_datamodule.store.parts import Parts, list_leftovers
 from btc_datamodule.store.planning import Plan, Wanted, leave_out_late
@@ -185,7 +187,7 @@ def _update(
 ) -> Update:
     try:
         with show_step(f"{source.name} {source.series}: looking for changes"):  # files are read
-            revision = source.revision
+            revision = read_revision(source)
     except AbsentError as error:
         stored = None if refresh else _read_stored(path, source, interval)
         if stored is None:
@@ -222,8 +224,7 @@ def _find_wanted(
     whole: bool,
 ) -> Wanted:
     """What a file is to hold of a source; ``grid``: seconds on which spans begin and end."""
-    start, end = asked
-    now = time.time()
+    (start, end), now = asked, time.time()
     latest = floor_to(now, grid)
     first = source.first if start is None else max(start, source.first)
     needed = latest if end is None else ceil_to(end, grid)
@@ -313,7 +314,7 @@ def _update_locked(parts: Parts, wanted: Wanted) -> Update:
     if parts.list_files() or plan.stored is None or (wanted.whole and plan.missing):
         added, told = _commit(parts, wanted, heard.late)
     header: Header = parts.form.read_header(path)
-    notes, absent = heard.notes, heard.absent
+    notes, absent = gather_alike(heard.notes), heard.absent
     if wanted.open_start and header.rows:  # before its first bar a source has no holes
         notes += describe_beginning(absent, source, header, interval)
         absent = [part for span in absent for part in subtract(span, [(0, header.span[0])])]
@@ -376,8 +377,8 @@ def _fetch(
         while True:
             try:
                 block: AnyBlock | None = next(blocks, None)
-            except (SourceError, ConfigError, OSError) as error:
-                if is_needed:
+            except (SourceError, ConfigError) as error:
+                if is_needed or isinstance(error, BrokenError):
                     raise
                 raise _SilentError from error
             if block is None:
@@ -402,8 +403,7 @@ def _commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[st
         if wanted.whole
         else Merge(form, stored, files, wanted.refresh)
     )
-    headers = merged.headers
-    label = f"{source.name} {source.series}"
+    headers, label = merged.headers, f"{source.name} {source.series}"
 
     def count_chunks(step: Step) -> Iterator[Content]:
         for chunk in merged.chunks():

@@ -3,6 +3,8 @@
 Leaks that the audit or the build finds stand in ``planted/beside.py``.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,10 @@ from btc_datamodule import (
     Simulator,
     SourceError,
     WalkForward,
+    progress,
 )
 from btc_datamodule.audit import report as audit
+from btc_datamodule.audit import rows
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import concatenate
 from btc_datamodule.candles.timeline import parse_instant
@@ -95,6 +99,36 @@ def test_simulated_series_of_every_kind_pass(arguments: dict[str, Any], tmp_path
         "(100%) unchanged with all rows of eth but their last 25 rows changed, removed or added"
     )
     assert "of 1 series with prices the returns of 1 go with those" in told[AHEAD]
+
+
+def test_whoever_watches_sees_which_part_is_under_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    @contextmanager
+    def note(label: str, total: int | None = None, unit: str = "") -> Iterator[progress.Step]:
+        shown.append(label)
+        yield progress.Step(None, total)
+
+    for module in (progress, audit, rows):
+        monkeypatch.setattr(module, "show_step", note)
+    dm = make(
+        tmp_path,
+        source=Simulator(seed=2),
+        start="2021-01-01",
+        end="2021-02-01",
+        covariates={name: SERIES[name] for name in ("eth", "funding")},
+        features=["log_return", "eth.log_return", "funding.rate"],
+    )
+    dm.prepare_data()
+    shown.clear()
+    assert dm.audit().passed
+    parts = ["audit: opening", "audit", "log_return", "eth.log_return", "funding.rate"]
+    parts += ["features made again", "rows made again"]
+    asked = ("BTC-SIM-2", "ETH-SIM-2-out60", "BTC-SIM-2-funding")
+    parts += [f"asking simulator {name}" for name in asked]
+    assert [label for label in shown if label in parts] == parts
 
 
 def test_of_a_long_history_series_are_read_around_the_boundaries(

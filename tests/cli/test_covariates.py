@@ -142,6 +142,23 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
         2,
         "covariate 'h': Resampled has no option 'init_arg': write `init_args:`",
     ),
+    "arguments beside their class": (
+        "{h: {class_path: Resampled, interval: 4h}}",
+        2,
+        "covariate 'h': arguments of Resampled stand below `init_args`: write {class_path: "
+        "Resampled, init_args: {interval: 4h}}",
+    ),
+    "arguments of a source beside it": (
+        "{eth: {class_path: Simulator, coin: ETH, seed: 2}}",
+        2,
+        "covariate 'eth': arguments of Simulator stand below `init_args`: write {class_path: Sim"
+        "ulator, init_args: {coin: ETH, seed: 2}}",
+    ),
+    "a name that begins a line of what is printed": (
+        "{candles: Simulator}",
+        1,
+        "covariate 'candles': a line of what commands print is called that: give it another name",
+    ),
     "a choice that there is not": (
         "{f: {class_path: BinanceFunding, init_args: {market: spot}}}",
         2,

@@ -165,6 +165,26 @@ MISTAKES = {
         2,
         "source is 'btc_datamodule.LogReturn', which is no Source. There are: BinanceArchive, ",
     ),
+    "a covariate in the place of the candles": Mistake(
+        f"{GOOD} --data.source btc_datamodule.SimulatedFunding",
+        2,
+        "source is 'btc_datamodule.SimulatedFunding', which stands beside candles: give it in `cov",
+        only="prepare",
+    ),
+    "longer bars in the place of the candles": Mistake(
+        f"{GOOD} --data.source Resampled",
+        2,
+        "source is 'Resampled', which stands beside candles: give it in `covariates`, under a name",
+        only="prepare",
+    ),
+    "arguments beside their class": Mistake(
+        "--config bad.yaml",
+        2,
+        "source: arguments of Simulator stand below `init_args`: write {class_path: Simulator, "
+        "init_args: {seed: 2}}",
+        "data: {class_path: BTCDataModule, init_args: {source: {class_path: Simulator, seed: 2}}}",
+        only="prepare",
+    ),
     "a model that is nowhere": Mistake(
         f"{GOOD} --model my_net.Net",
         2,

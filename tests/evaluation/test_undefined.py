@@ -10,8 +10,10 @@ import polars as pl
 import pytest
 
 from btc_datamodule import BTCDataModule, CandleFile, Feature, FractionSplit
+from btc_datamodule.candles.runs import count_rows
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.splits import STAGES
+from btc_datamodule.features.undefined import find_features
 from tests.factories import HOUR, START, candles_of, make_datamodule
 
 QUIET = [50, 51, 52, 168, 193]
@@ -156,6 +158,23 @@ def test_bars_after_an_outage_are_no_fault_of_a_feature(tmp_path: Path) -> None:
         dm = make_datamodule(tmp_path, features=["log_return", "relative_volume"])
     assert len(dm.table.outages)
     assert not len(dm.table.undefined)
+
+
+def test_on_the_clock_of_a_covariate_the_value_before_stands_and_nothing_is_undefined(
+    tmp_path: Path, source: CandleFile
+) -> None:
+    features = ["log_return", "own = eth.volume.log()", "met = eth.volume.log() - close.log()"]
+    arguments: dict[str, Any] = {"source": source, "covariates": {"eth": source}}
+    arguments["max_age"] = {"eth": "1h"}  # a value of an hour before stands, one of two does not
+    dm = make(tmp_path, **arguments, features=features[:2], undefined="fail")
+    own = np.array(dm.table.x[:, 1])
+    np.testing.assert_array_equal(own[[50, 168, 193]], own[[49, 167, 192]])
+    assert np.flatnonzero(dm.table.observed[1:] == 0).tolist() == [50, 51]  # rows 51 and 52
+    arguments |= {"mask": "feature", "min_observed": 0.9}
+    dm = make(tmp_path, **arguments, features=features, undefined="flag")
+    flagged, *_ = find_features(dm.table).items()
+    assert (flagged[0], count_rows(flagged[1])) == ("met", len(QUIET))
+    assert np.flatnonzero(dm.table.observed[1:, 1] == 0).tolist() == [50, 51]
 
 
 def test_a_checkpoint_says_whether_its_features_were_flagged(

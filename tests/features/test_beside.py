@@ -34,6 +34,9 @@ def test_a_series_can_be_called_anything_that_a_line_of_text_can_name(name: str)
         ("age", "a function of features is called that"),
         ("is", "a word of Python is called that"),
         ("None", "a word of Python is called that"),
+        ("candles", "a line of what commands print is called that: give it another name"),
+        ("features", "a line of what commands print is called that"),
+        ("note", "a line of what commands print is called that"),
     ],
 )
 def test_a_name_that_means_something_else_is_refused(name: str, problem: str) -> None:

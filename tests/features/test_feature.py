@@ -1,6 +1,7 @@
 """A feature of one's own: what it must be and give, and when it counts as another."""
 
 import math
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -53,6 +54,35 @@ def test_a_polars_expression_that_gives_one_number_is_refused() -> None:
 def test_a_polars_expression_of_unknown_columns_fails_by_name() -> None:
     with pytest.raises(ConfigError, match="feature 'mine' failed: ColumnNotFoundError: "):
         Feature("mine", 1, pl.col("colse"))(make_frame(*real_grid()))
+
+
+RATES = pl.DataFrame({"time": [0], "known_at": [0], "age": [0.0], "rate": [0.5]})
+ABSENT = {
+    "a slip": (
+        lambda bars, funding: funding["rte"],
+        "there is no column 'rte' of the candles or 'funding': did you mean 'rate' of 'funding'? "
+        "there are of the candles open_time, close; of 'funding' time, known_at, age, rate",
+    ),
+    "a column of the other frame": (
+        lambda bars, funding: bars.select("known_at").to_series(),
+        "there is no column 'known_at' of the candles; there are of the candles open_time, close",
+    ),
+    "a column of a frame that it made": (
+        lambda bars, funding: funding.select(b=pl.col("rate") * pl.col("clos")).to_series(),
+        "'clos' of the candles or 'funding': did you mean 'close' of the candles? there are of",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", ABSENT)
+def test_a_column_that_a_frame_lacks_is_told_with_those_that_there_are(case: str) -> None:
+    compute, said = ABSENT[case]
+    bars = make_frame(np.arange(1), {"close": np.ones(1)})
+    mine = Feature("mine", 1, compute, beside=("funding",))
+    with pytest.raises(ConfigError, match=re.escape(said)) as caught:
+        mine(bars, RATES)
+    assert str(caught.value).startswith("feature 'mine' failed: ColumnNotFoundError: there is no")
+    assert "\n" not in str(caught.value)
 
 
 def test_what_computes_nothing_is_refused() -> None:

@@ -177,6 +177,20 @@ def test_the_age_of_a_series_is_in_bars_whatever_it_is_of() -> None:
     assert values_of(one("x = (age(funding) < 2) + 0"), bars, funding) == [None, 1, 1, 0]
 
 
+def test_an_age_without_a_name_is_called_after_its_series() -> None:
+    for text in ("age(funding)", " age( funding ) "):
+        found = one(text)
+        assert (found.name, found.text) == ("funding_age", "funding_age = age(funding)")
+        assert found == one(found.text)
+    with pytest.raises(ConfigError, match=r"'fundng_age', column 18: .*'fundng'") as caught:
+        resolve(["age(fundng)"], BESIDE, HOUR)
+    assert "did you mean 'funding'" in str(caught.value)
+    with pytest.raises(ConfigError, match="features names funding_age more than once"):
+        resolve(["age(funding)", "funding_age = age(eth)"], BESIDE, HOUR)
+    with pytest.raises(ConfigError, match=r"give a list, \['age\(funding\)'\]$"):
+        resolve("age(funding)", BESIDE, HOUR)
+
+
 def test_an_age_and_a_column_of_one_series_meet_as_others_do() -> None:
     bars, eth = frame_of(3), frame_beside([0, 1, 0], close=[5, 6, 7])
     assert values_of(one("x = eth.close + age(eth)"), bars, eth) == [5, None, 7]
@@ -283,7 +297,10 @@ REFUSED: dict[str, str] = {
     "'funding' has no interval",
     "x = eth.close * funding.rate": "column 17: 'funding' and 'eth' do not meet bar by bar: "
     "'funding' has no interval",
-    "x = age(funding) * funding.rate": "column 9: 'funding' and the candles do not meet",
+    "x = age(funding) * funding.rate": "column 9: 'funding' and the candles do not meet bar by "
+    "bar: 'funding' has no interval, its rows are no bars. Make a feature of each, which enters a "
+    "row once it is known. age(funding) is counted in bars of the candles, so that all beside it "
+    "is wanted on their rows; a Feature in Python with beside=('funding',) is given all of it",
     "x = age(eth) * day.close": "column 16: 'day' and the candles do not meet",
     "x = close.rolling_corr(day.close, 5)": "column 24: 'day' and the candles do not meet",
 }

@@ -1,0 +1,100 @@
+"""What a source of anybody's own raises and yields, held against what a source may.
+
+``list_answers`` stands between a source and all who ask it. An error that is none of the package's
+is told in one line that says whose it is, and what is no block is an error: a ``None`` too, after
+which there may be others.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from traceback import walk_tb
+from typing import Any, TypeVar
+
+from btc_datamodule.checks import name_type
+from btc_datamodule.errors import BrokenError, BTCDataError, SourceError, get_first_line
+
+_B = TypeVar("_B")
+
+
+def list_answers(
+    source: Any, call: Callable[[], Iterable[_B]], kind: type[_B]
+) -> Generator[_B, None, None]:
+    """Yield the blocks that a source answers with; once nobody wants more, end its own generator.
+
+    Args:
+        source: whose ``name`` errors say.
+        call: asks it.
+        kind: that its blocks are of.
+
+    Raises:
+        SourceError: if it raises an ``OSError``.
+        BrokenError: if it raises another error that is no ``BTCDataError``, or gives no blocks.
+    """
+    with explain_failure(source, "blocks"):
+        blocks = call()
+    if not isinstance(blocks, Iterable):
+        raise BrokenError(
+            f"{_name(source)} broke its contract: `blocks` gave {_tell(blocks)}: it must yield "
+            f"a {kind.__name__} for each part of the span"
+        )
+    answers = iter(blocks)
+    try:
+        while True:
+            with explain_failure(source, "blocks"):
+                try:
+                    block = next(answers)
+                except StopIteration:
+                    return
+            if not isinstance(block, kind):
+                raise BrokenError(
+                    f"{_name(source)} broke its contract: `blocks` yielded {_tell(block)} and no "
+                    f"{kind.__name__}: for a time that it has nothing of yield one without rows, "
+                    "or with `answered=False` to be asked again"
+                )
+            yield block
+    finally:  # no download goes on after an error
+        if isinstance(answers, Generator):
+            answers.close()
+
+
+def read_revision(source: Any) -> str | None:
+    """What a source says as its ``revision``.
+
+    Raises:
+        SourceError: if it fails; a ``BrokenError`` if by its own fault.
+    """
+    with explain_failure(source, "revision"):
+        revision: str | None = source.revision
+        return revision
+
+
+@contextmanager
+def explain_failure(source: Any, what: str) -> Iterator[None]:
+    """Turn an exception of a source's own code into a ``SourceError`` that says whose it is.
+
+    Into a ``BrokenError`` unless it is an ``OSError``: without a network a source does not answer.
+
+    Args:
+        source: whose code runs in the body.
+        what: which part of it, such as "blocks".
+    """
+    try:
+        yield
+    except BTCDataError:
+        raise
+    except Exception as error:
+        said, name = get_first_line(error), type(error).__name__
+        told = name if said in ("", name) else f"{name}: {said}"
+        *_, (frame, line) = walk_tb(error.__traceback__)
+        where = f"line {line} of {Path(frame.f_code.co_filename).name}"
+        kind = SourceError if isinstance(error, OSError) else BrokenError  # of a disk, a network
+        raise kind(f"{_name(source)}: its `{what}` failed: {told} ({where})") from error
+
+
+def _name(source: Any) -> str:
+    return str(getattr(source, "name", type(source).__name__))
+
+
+def _tell(thing: Any) -> str:
+    return "None" if thing is None else f"something of type {name_type(thing)}"
