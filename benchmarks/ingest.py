@@ -176,7 +176,7 @@ def ingest(source: CandleFile, path: Path, candles: Candles, folder: Path, round
         header = 0 if file.read(1).isalpha() else None
 
     def parse() -> Candles:
-        with mock.patch.object(files, "_hash_file", return_value="0" * 64):  # it has its own row
+        with mock.patch.object(files, "hash_file", return_value="0" * 64):  # it has its own row
             (block,) = source.blocks(interval, (0, NEVER))
         return merge(make_empty(interval), block.candles, False)[0]
 

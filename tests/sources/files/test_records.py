@@ -491,11 +491,9 @@ class TestRecordsOfHours(TestRecords):
 
     @pytest.fixture(autouse=True)
     def _file(self, tmp_path: Path) -> None:
-        self.path = tmp_path / "own.parquet"
+        self.path = tmp_path / "own.csv"
         frame = pl.DataFrame(dict(self.records.columns))
-        frame.with_columns(pl.from_epoch("time").dt.replace_time_zone("UTC")).write_parquet(
-            self.path
-        )
+        frame.with_columns(pl.from_epoch("time").dt.replace_time_zone("UTC")).write_csv(self.path)
 
     def make(self) -> Records:
         return Records(str(self.path), "time", delay="10m", interval="1h")
