@@ -17,6 +17,7 @@ from btc_datamodule.errors import ConfigError, SourceError, retell
 from btc_datamodule.features.beside import AGE, TIMES, Beside, check_series_name
 from btc_datamodule.features.clocks import StoredBeside
 from btc_datamodule.features.feature import Feature
+from btc_datamodule.sources.answering import check_declaration
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled
@@ -235,6 +236,11 @@ def _parse_one(
     check_series_name(name)
     source = given[name]
     interval: Interval | None
+    if isinstance(source, Source | RecordSource):
+        try:
+            check_declaration(source)
+        except SourceError as error:
+            raise retell(error, f"covariate {name!r}: {error}") from error
     if isinstance(source, RecordSource):
         covers = source.covers
         interval = None if source.interval is None else Interval(int(source.interval))

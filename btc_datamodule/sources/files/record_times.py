@@ -15,7 +15,7 @@ from btc_datamodule.candles.timeline import format_interval
 from btc_datamodule.errors import CandleError, RecordError, SourceError
 from btc_datamodule.sources.columns import normalise
 from btc_datamodule.sources.files.clocks import has_clock, parse_texts
-from btc_datamodule.sources.files.naming import refuse_zone
+from btc_datamodule.sources.files.naming import refuse_zone, says_utc
 from btc_datamodule.sources.files.periods import Periods, find_periods
 from btc_datamodule.sources.files.raw import RawTable
 from btc_datamodule.sources.files.times import (
@@ -183,19 +183,21 @@ def _find_columns(table: RawTable, reading: RecordReading, where: str) -> list[_
         if name is None:
             continue
         place = find_column(table, name, argument, where)
-        refuse_zone(list_names(table, where)[place], reading.timezone, where)
+        written = list_names(table, where)[place]
+        refuse_zone(written, reading.timezone, where)
+        zone = None if says_utc(written) else reading.timezone
         step = reading.interval or DAY
         form = TimeReading(
-            reading.time_format, reading.timezone, step, f"{name!r}", argument,
+            reading.time_format, zone, step, f"{name!r}", argument,
             latest=argument == "known_at",
         )  # fmt: skip
         columns.append(_Column(table.frame[f"{place}"], form, where, table.first_row))
-    written = [_is_written(column) for column in columns]
-    if not any(written):
+    fits = [_is_written(column) for column in columns]
+    if not any(fits):
         return columns
     return [
         column if so else column._replace(form=column.form._replace(form=None))
-        for column, so in zip(columns, written, strict=True)
+        for column, so in zip(columns, fits, strict=True)
     ]
 
 
@@ -226,7 +228,7 @@ def _add_delay(
         note = f"{reading.time!r} has {periods.kind}, and `delay` counts from their end"
         return _round_up(late.read_days(periods.after).micros) + delay, (column.note(note),)
     shown, notes = times, []
-    if reading.timezone is not None:
+    if column.form.timezone is not None:
         shown, second = column.show(), late.read().micros
         alone = ~np.isin(second, times.micros)  # of those that are not, the order of rows tells
         over = np.where(alone, second, times.micros)

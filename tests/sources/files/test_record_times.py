@@ -56,6 +56,20 @@ def test_a_name_that_says_utc_or_no_zone_is_read(tmp_path: Path, name: str) -> N
     assert told(block) == ["2020-01-02T08:30"]
 
 
+@pytest.mark.parametrize("name", ["Released (UTC)", "released_utc", "GMT time", "UTC+00:00"])
+def test_a_column_that_says_utc_stays_so_beside_one_of_another_zone(
+    tmp_path: Path, name: str
+) -> None:
+    text = f"Date (JST),{name},value\n2020-03-01 09:00,2020-03-01 10:00,1\n"
+    block = read(tmp_path, text, "Date (JST)", known_at=name, timezone="Asia/Tokyo")
+    assert told(block, "time") == ["2020-03-01T00:00"]
+    assert told(block) == ["2020-03-01T10:00"]
+    text = f"{name},Out (ET),value\n2020-03-01 10:00,2020-03-01 10:00,1\n"
+    block = read(tmp_path, text, name, known_at="Out (ET)", timezone=NEW_YORK)
+    assert told(block, "time") == ["2020-03-01T10:00"]
+    assert told(block) == ["2020-03-01T15:00"]
+
+
 # --- hours that clocks show twice -----------------------------------------------------------------
 
 
