@@ -237,9 +237,10 @@ def _add_delay(
                 column.note("`delay` counts from the second of those that stand there once")
             )
     days = _find_days(column, shown) | _find_midnights(column, times)
-    if days.any() and not reading.interval:
-        local = bool((times.micros[times.known] % (DAY * MICRO)).any())
-        longer = format_interval(delay + DAY + (HOUR if local else 0))  # for a day of 25 hours
+    local = bool((times.micros[times.known] % (DAY * MICRO)).any())
+    length = DAY + (HOUR if local else 0)  # a day may have 25 hours
+    if days.any() and not reading.interval and delay < length:
+        longer = format_interval(delay + length)
         mend = f"`delay: {longer}`" if local else "`interval: 1d`"
         note = (
             f"{reading.time!r} has days without a time of day, and `delay` counts from where "
