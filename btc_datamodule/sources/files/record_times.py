@@ -35,6 +35,9 @@ HOUR, DAY = 3600, 86_400
 _DAY_NUMBERS = 10**8
 """Numbers below it are dates: digits of one, or days as spreadsheets count them."""
 
+_PERIODS = ((1, ("month", 31 * DAY)), (3, ("quarter", 92 * DAY)), (2**62, ("year", 366 * DAY)))
+"""How many months follow each other at most, and what period of how many seconds they begin."""
+
 _OFFSET = r"\s*[+-]\d{1,2}:?\d{2}$"
 """From UTC, at the end of a time."""
 
@@ -238,16 +241,31 @@ def _add_delay(
             )
     days = _find_days(column, shown) | _find_midnights(column, times)
     local = bool((times.micros[times.known] % (DAY * MICRO)).any())
-    length = DAY + (HOUR if local else 0)  # a day may have 25 hours
+    period, length = _guess_period(shown)
+    length += HOUR * local  # a day may have 25 hours
     if days.any() and not reading.interval and delay < length:
         longer = format_interval(delay + length)
-        mend = f"`delay: {longer}`" if local else "`interval: 1d`"
+        mend = "`interval: 1d`" if period == "day" and not local else f"`delay: {longer}`"
         note = (
             f"{reading.time!r} has days without a time of day, and `delay` counts from where "
-            f"they begin: set {mend} if a record tells of its whole day"
+            f"they begin: set {mend} if a record tells of its whole {period}"
         )
         notes.append(column.note(note))
     return _round_up(over) + delay, tuple(notes)
+
+
+def _guess_period(shown: Times) -> tuple[str, int]:
+    """What days may be the beginning of, as they follow each other, and its length at most.
+
+    Args:
+        shown: what clocks show.
+    """
+    days = np.unique(shown.micros[shown.known] // (DAY * MICRO)).astype("datetime64[D]")
+    months = np.unique(days.astype("datetime64[M]"))
+    if len(days) < 2 or (days != days.astype("datetime64[M]")).any():
+        return "day", DAY
+    step = int(np.diff(months).astype(np.int64).min())
+    return next(each for most, each in _PERIODS if step <= most)
 
 
 def _read_known_at(

@@ -156,6 +156,29 @@ def test_days_of_a_zone_are_told_of_a_delay_that_is_long_enough(tmp_path: Path, 
     assert not any(DAYS_NOTE in note for note in late.notes)
 
 
+@pytest.mark.parametrize(
+    ("dates", "period", "delay"),
+    [
+        (["2019-10-01", "2019-11-01", "2019-12-01", "2020-02-01"], "month", "46d"),
+        (["2019-04-01", "2019-07-01", "2020-01-01"], "quarter", "107d"),
+        (["2017-01-01", "2018-01-01"], "year", "381d"),
+        (["2019-10-01", "2019-11-02"], "day", ""),
+        (["2019-10-01"], "day", ""),
+    ],
+)
+def test_first_days_of_months_are_told_to_be_months(
+    tmp_path: Path, dates: list[str], period: str, delay: str
+) -> None:
+    """As FRED writes them: known fifteen days later would be known in mid-month."""
+    text = "observation_date,value\n" + "".join(f"{date},1\n" for date in dates)
+    notes = read(tmp_path, text, "observation_date", delay="15d").notes
+    if not delay:
+        assert notes == ()
+        return
+    assert f"set `delay: {delay}` if a record tells of its whole {period}" in notes[-1]
+    assert read(tmp_path, text, "observation_date", delay=delay).notes == ()
+
+
 def test_weeks_that_begin_off_the_grid_are_told_of_a_delay_that_is_long_enough(
     tmp_path: Path,
 ) -> None:
