@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 
 HOUR, DAY = 3600, 86_400
 
+NO_STEP = 10**6 * DAY
+"""In the place of an interval where there is none: by how dates follow each other nobody can tell
+whether the day or the month comes first, as days of two months may be first days of months too."""
+
 _DAY_NUMBERS = 10**8
 """Numbers below it are dates: digits of one, or days as spreadsheets count them."""
 
@@ -189,7 +193,7 @@ def _find_columns(table: RawTable, reading: RecordReading, where: str) -> list[_
         written = list_names(table, where)[place]
         refuse_zone(written, reading.timezone, where)
         zone = None if says_utc(written) else reading.timezone
-        step = reading.interval or DAY
+        step = reading.interval or NO_STEP
         form = TimeReading(
             reading.time_format, zone, step, f"{name!r}", argument,
             latest=argument == "known_at",

@@ -1,5 +1,6 @@
 """When records are: zones in names, hours shown twice, days as numbers, months, mixed forms."""
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +178,30 @@ def test_first_days_of_months_are_told_to_be_months(
         return
     assert f"set `delay: {delay}` if a record tells of its whole {period}" in notes[-1]
     assert read(tmp_path, text, "observation_date", delay=delay).notes == ()
+
+
+@pytest.mark.parametrize("form", ["%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%m/%d/%y"])
+@pytest.mark.parametrize("argument", ["time", "known_at"])
+def test_first_days_of_months_are_no_days_that_follow_each_other(
+    tmp_path: Path, form: str, argument: str
+) -> None:
+    """01/01/2018, 02/01/2018 and so on: the other way round they are twelve days of January."""
+    months = [date(2018, month, 1) for month in range(1, 13)]
+    lines = [f"{month.strftime(form)},1" for month in months]
+    other = {"time": {"delay": "45d"}, "known_at": {"known_at": "out"}}[argument]
+    if argument == "known_at":
+        lines = [f"2017-01-{day:02d},{line}" for day, line in enumerate(lines, 1)]
+    text = "\n".join(["time,out,value" if argument == "known_at" else "time,value", *lines])
+    with pytest.raises(RecordError, match=r"cannot be told in which order .*: set `time_format`"):
+        read(tmp_path, text, **other)
+    block = read(tmp_path, text, **other, time_format=form)
+    late = 45 if argument == "time" else 1
+    assert told(block) == [f"{month + timedelta(days=late)}T00:00" for month in months]
+
+
+def test_a_day_past_the_twelfth_tells_the_order(tmp_path: Path) -> None:
+    text = "time,value\n01/01/2018,1\n01/15/2018,1\n02/01/2018,1\n"
+    assert told(read(tmp_path, text, delay="0s"))[-1] == "2018-02-01T00:00"
 
 
 def test_weeks_that_begin_off_the_grid_are_told_of_a_delay_that_is_long_enough(
