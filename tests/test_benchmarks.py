@@ -40,6 +40,7 @@ def test_loaders_gives_every_contender_that_is_installed_and_says_what_is_left_o
     assert sum("holds (" in line or "DOES NOT HOLD (" in line for line in lines) == 2
 
 
+@pytest.mark.stress
 def test_overhead_gives_the_parts_of_a_batch() -> None:
     out = run("overhead.py", "--rows", "4000", "--window", "16x3", "--batch", "8", "64")
     *_, heads, one, other = out.splitlines()
@@ -48,6 +49,7 @@ def test_overhead_gives_the_parts_of_a_batch() -> None:
     assert all(float(value.replace(",", "")) > 0 for value in one.split()[2:6])
 
 
+@pytest.mark.stress
 def test_checking_gives_what_it_costs_with_and_without() -> None:
     *_, heads, yes, no = run("checking.py", "--rows", "4000").splitlines()
     assert heads.split() == ["rows", "checked", "setup", "first", "ahead", "batch"]

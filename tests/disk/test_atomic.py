@@ -21,6 +21,7 @@ from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.store.export import export_candles
 from tests.disk.trouble import days, nothing_lost, one_line
+from tests.marks import keep_some
 
 CONFIG = Path(__file__).parents[2] / "configs/dummy.yaml"
 
@@ -131,7 +132,7 @@ def on_own_disk(folder: Path, size: str, function: Callable[[Path, str], None], 
     assert (shown.returncode, shown.stdout.strip()[-11:]) == (0, "all is well"), shown.stderr
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", keep_some(STAGES, 2))
 def test_a_full_disk_ends_in_one_error_loses_nothing_and_is_gone_on_from(
     stage: str, tmp_path: Path
 ) -> None:

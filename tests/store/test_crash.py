@@ -44,6 +44,7 @@ from btc_datamodule.testing.exchange import (
 )
 from tests.factories import HOUR, T0, candles_of
 from tests.helpers import assert_same
+from tests.marks import keep_some
 
 ENDINGS = ("h5", "lock", "holder")
 """Of what a prepared series leaves in its folder, in the end."""
@@ -207,7 +208,7 @@ def kill_at_random(work: Work, folder: Path, kills: int, seed: int) -> Counter[s
     return phases
 
 
-@pytest.mark.parametrize("kind", works())
+@pytest.mark.parametrize("kind", keep_some(works(), 2))
 def test_a_few_kills_at_random_moments_lose_nothing_that_was_stored(
     kind: str, tmp_path: Path
 ) -> None:

@@ -54,7 +54,7 @@ def check_shares(folder: Path, way: str, ranks: int) -> None:
     "way",
     [
         "ddp",
-        "fabric",
+        pytest.param("fabric", marks=pytest.mark.stress),
         pytest.param("ddp_fork", marks=pytest.mark.stress),
         pytest.param("ddp_spawn", marks=pytest.mark.stress),
     ],

@@ -12,6 +12,7 @@ from lightning.pytorch.callbacks import (
 )
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from tests.marks import keep_some
 from tests.training.resume.fits import (
     BY_STEPS,
     EPOCHS,
@@ -46,8 +47,17 @@ class WatchedByStep(Watched):
 
 
 @pytest.mark.parametrize("kind", [Watched, WatchedByStep])
-@pytest.mark.parametrize("hook", ["on_before_zero_grad", "on_train_batch_end", "on_validation_end"])
-@pytest.mark.parametrize(("at", "options"), [(9, {}), (15, BY_STEPS[1]), (1, {})])
+@pytest.mark.parametrize(
+    ("hook", "at", "options"),
+    keep_some(
+        [
+            (hook, *stop)
+            for hook in ("on_before_zero_grad", "on_train_batch_end", "on_validation_end")
+            for stop in ((9, {}), (15, BY_STEPS[1]), (1, {}))
+        ],
+        4,
+    ),
+)
 def test_what_watches_the_validation_loss_goes_on_watching(
     folder: Path, tmp_path: Path, kind: type[Recorder], hook: str, at: int, options: dict[str, Any]
 ) -> None:
