@@ -28,6 +28,7 @@ from btc_datamodule.features.reaching import (
     Reached,
     find_names,
     is_own_class,
+    is_own_file,
     is_own_module,
     list_members,
     list_reached,
@@ -157,8 +158,11 @@ def _(function: types.FunctionType) -> Iterable[Any]:
         for name in find_names(function.__code__)
         if name in known and isinstance(known[name], (*_PLAIN, types.FunctionType))
     ]
-    own = [function.__code__, function.__defaults__, function.__kwdefaults__, vars(function)]
-    return [*own, cells, named, list_reached(function), hash_source(function)]
+    own = [function.__code__, function.__defaults__, function.__kwdefaults__]
+    found = [*own, cells, named, hash_source(function)]
+    if is_own_file(function.__code__.co_filename):  # others may hang something on a library's
+        found += [vars(function), list_reached(function)]
+    return found
 
 
 def _read_cell(cell: types.CellType) -> Any:

@@ -32,10 +32,8 @@ class Reached(NamedTuple):
 
 
 def list_reached(function: types.FunctionType) -> list[tuple[str, Reached]]:
-    """What a function of the user's own code names, and by which name; [] for one of a library."""
+    """What a function of the user's own code names, and by which name."""
     code = function.__code__
-    if not is_own_file(code.co_filename):
-        return []
     names, known = tuple(find_names(code)), function.__globals__
     found = [(name, known[name]) for name in dict.fromkeys(names) if name in known]
     found += [(module.__name__, module) for module in _list_imported(code, known)]
