@@ -27,6 +27,7 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import join_series
 from btc_datamodule.features.layout import BAR_COLUMNS, SCHEMA, split_segments
 from btc_datamodule.features.recipe import Recipe
+from btc_datamodule.features.reuse import check_reuse
 from btc_datamodule.features.segment import compute_segment
 from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.features.writing import TableWriter
@@ -50,12 +51,14 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
     Args:
         candle_path: the candle file.
         recipe: what to make of it.
-        check: whether to check each feature for look-ahead; False only for features that are
-            being checked by other means.
+        check: whether to check each feature for look-ahead, and of a file that is there whether
+            it still computes what is stored; False only for features that are being checked by
+            other means.
 
     Raises:
         LookAheadError: if a feature breaks its law on the real rows.
-        ConfigError: if a feature needs a column that the candles lack, or no candle is in span.
+        ConfigError: if a feature needs a column that the candles lack, or no candle is in span;
+            if a feature computes other values than a file that is there has.
         StoreError: if the candle file is damaged, or the feature file cannot be written.
     """
     with CandleReader(candle_path) as reader, ExitStack() as stack:
@@ -67,6 +70,8 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
         key = recipe.compute_key(reader.header, digests)
         path = locate_table(candle_path, key)
         if _is_whole(path, key):  # which needs no lock, nor permission to write
+            if check:
+                check_reuse(Table.open(path), reader, beside, recipe)
             return path
         if not os.access(path.parent, os.W_OK):
             raise StoreError(
