@@ -29,7 +29,7 @@ from btc_datamodule.features.layout import BAR_COLUMNS, SCHEMA, split_segments
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.reuse import check_reuse
 from btc_datamodule.features.segment import compute_segment
-from btc_datamodule.features.table import Table, locate_table
+from btc_datamodule.features.table import Table, list_tables, locate_table
 from btc_datamodule.features.writing import TableWriter
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
@@ -81,7 +81,7 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
             )
         with hold_lock(candle_path.with_name("features.lock")):
             with explain_write_errors(path):
-                for leftover in list_leftovers(path.parent, "features-*.h5"):
+                for leftover in list_leftovers(path.parent, f"features-{'[0-9a-f]' * 16}.h5"):
                     leftover.unlink()  # of a process that was killed: the lock is held
             if not _is_whole(path, key):  # who held the lock may have built it
                 _check_columns(recipe, reader, beside)
@@ -128,7 +128,7 @@ def _check_columns(
 
 def _remove_stale(candle_path: Path, header: Header) -> None:
     """Remove feature files of candles as they no longer are, which nobody uses."""
-    for path in candle_path.parent.glob("features-*.h5"):
+    for path in list_tables(candle_path):
         if not os.path.isfile(path):  # noqa: PTH113 (which is False for any link to nowhere)
             continue
         if time.time() - path.stat().st_atime >= KEPT_SECONDS and _is_stale(path, header):

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.candles.timeline import Interval, format_instant
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.causality import CARRIED, measure_spread
 from btc_datamodule.features.feature import Feature
@@ -46,7 +46,8 @@ def check_reuse(
     own = [column for column, each in enumerate(recipe.features) if is_own(each)]
     if not own:
         return
-    grid = Grid.of(reader, recipe.span, recipe.max_fill)
+    of_bars = (table.first, Interval(table.interval), table.rows, table.present)
+    grid = Grid(*of_bars, table.holes, table.max_fill)
     joined = join_series(recipe.beside, beside, grid.first + grid.rows * grid.interval)
     last = max(table.rows - ROWS, 0)
     for low in sorted({min(recipe.warm_up, last), last // 2, last}):
