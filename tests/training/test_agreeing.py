@@ -1,13 +1,16 @@
 """Whatever happens to the candles between, what was prepared is opened, by all ranks alike."""
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch.trainer.states import TrainerStatus
 
 from btc_datamodule import BTCDataModule, NotPreparedError
+from btc_datamodule.training import agreeing
 from tests.factories import make_datamodule
 
 
@@ -94,3 +97,24 @@ def test_a_first_rank_without_a_file_ends_in_its_own_error_after_all_have_heard(
     with pytest.raises(NotPreparedError, match="prepare"):
         dm.setup()
     assert said == [""]
+
+
+def test_the_first_rank_waits_for_no_other(
+    dm: BTCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Told by the store of a process group, which both ranks have here in one process."""
+    store = torch.distributed.HashStore()
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", lambda: store)
+    dm.prepare_data()
+    late = make(tmp_path)
+    dm.trainer, late.trainer = ranks(0, []), ranks(1, [])
+    for _ in range(2):  # each setup has a word of its own
+        turns = itertools.count(store.num_keys())
+        monkeypatch.setattr(agreeing, "_turns", turns)
+        dm.setup()
+        digest_longer(tmp_path)
+        monkeypatch.setattr(agreeing, "_turns", itertools.count(next(turns) - 1))
+        late.setup()
+        assert late.table.path == dm.table.path
+        dm.prepare_data()
