@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch.trainer.states import TrainerStatus
+from torch._C._distributed_c10d import HashStore
 
 from btc_datamodule import BTCDataModule, NotPreparedError
 from btc_datamodule.training import agreeing
@@ -103,7 +104,7 @@ def test_the_first_rank_waits_for_no_other(
     dm: BTCDataModule, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Told by the store of a process group, which both ranks have here in one process."""
-    store = torch.distributed.HashStore()
+    store = HashStore()
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed.distributed_c10d, "_get_default_store", lambda: store)
     dm.prepare_data()
