@@ -13,6 +13,13 @@ def is_whole_number(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+MOST_COUNT = 10**9
+"""Bars, classes, windows of a batch: a bar a second for thirty years."""
+
+MOST_NUMBER = 2**63 - 1
+"""Whatever is no count, such as a seed."""
+
+
 def check_whole_number(name: str, value: Any, least: int | None = None) -> int:
     """An argument that must be a whole number, as a plain ``int``; numpy's are taken too.
 
@@ -22,11 +29,14 @@ def check_whole_number(name: str, value: Any, least: int | None = None) -> int:
         least: the smallest that will do; None for any.
 
     Raises:
-        ConfigError: if it is no whole number, or less than ``least``.
+        ConfigError: if it is no whole number, less than ``least``, or more than any machine counts.
     """
     if not is_whole_number(value) or (least is not None and value < least):
         start = "" if least is None else f" from {least} up"
         raise ConfigError(f"{name} is {value!r}: it must be a whole number{start}")
+    most = MOST_NUMBER if least is None else MOST_COUNT
+    if abs(int(value)) > most:
+        raise ConfigError(f"{name} is {value!r}: it must be a whole number of at most {most:,}")
     return int(value)
 
 

@@ -35,6 +35,7 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled
 from btc_datamodule.stages import Stages
+from btc_datamodule.training.agreeing import agree_on_table
 from btc_datamodule.training.batch_size import correct_found_size
 from btc_datamodule.training.internals import get_callbacks, is_fitting, is_overfitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
@@ -164,6 +165,7 @@ class BTCDataModule(Arguments):
         self.refresh, self.offline = refresh, offline
         self._fitted: Fitted | None = None
         self._verified_key: str | None = None
+        self._prepared: Path | None = None
         self._is_twin = False  # with fewer bars than there are, a stage may have no windows
         self._device_gather: DeviceGather | None = None
         for doubt in list_doubts(self._given, self.settings):
@@ -199,20 +201,27 @@ class BTCDataModule(Arguments):
         """
         source, self._given["source"] = self._given["source"], self.settings.source
         said = [] if source is not None else [SIMULATES]  # once: not by its folds again
-        for line in said + prepare(self.settings, refresh=self.refresh, offline=self.offline):
+        prepared = prepare(self.settings, refresh=self.refresh, offline=self.offline)
+        self._prepared = prepared.table
+        for line in said + prepared.told:
             rank_zero_info(line)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the files, split them by time, and fit the scaler on train; the same for any stage.
 
         What was fitted once stays: a later call with longer candles keeps the spans and the
-        statistics, after making sure that the train rows are still the same.
+        statistics, after making sure that the train rows are still the same. What
+        ``prepare_data`` has made is what is opened, and on all ranks of a Trainer what the first
+        one opens, whatever another process has made of the candles meanwhile.
 
         Raises:
             NotPreparedError: if the files are not there.
             ConfigError: if a stage would be left without windows.
         """
-        stages = Stages.open(self.settings, self._fitted, verified_key=self._verified_key)
+        table = agree_on_table(self.trainer, self.settings, self._prepared)
+        stages = Stages.open(
+            self.settings, self._fitted, verified_key=self._verified_key, table=table
+        )
         self._use(stages)
         if not self._is_twin:
             stages.check(self.batch_size * count_ranks(self.trainer)[0])

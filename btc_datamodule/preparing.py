@@ -48,16 +48,25 @@ class PreparedSeries(NamedTuple):
     end: int | None
 
 
-def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False) -> list[str]:
+class Prepared(NamedTuple):
+    """What is on disk now.
+
+    Attributes:
+        told: what a person should read: notes of the sources, and where the files lie.
+        table: the feature file.
+    """
+
+    told: list[str]
+    table: Path
+
+
+def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False) -> Prepared:
     """Bring the candles, the series beside them and the feature file up to date.
 
     Args:
         settings: which candles, which series and which features of them.
         refresh: ask the sources again for everything.
         offline: ask no source: take what is stored.
-
-    Returns:
-        What a person should read: notes of the sources, and where the files lie.
 
     Raises:
         NotPreparedError: if a series is not stored, and no source is asked.
@@ -83,7 +92,7 @@ def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False)
     for covariate in settings.named_covariates:
         settings.read_covariate_header(covariate)
     features = build(settings.candle_path, settings.recipe)
-    return [*told, f"features: {escape(str(features))}"]
+    return Prepared([*told, f"features: {escape(str(features))}"], features)
 
 
 def list_paths(settings: Settings) -> dict[str, Path]:

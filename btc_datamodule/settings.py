@@ -165,7 +165,7 @@ class Settings:
             None if given[name] is None else parse_instant(given[name], name)
             for name in ("start", "end")
         )
-        if not isinstance(given["data_dir"], str | Path):
+        if not isinstance(given["data_dir"], str | Path) or "\0" in str(given["data_dir"]):
             raise ConfigError(f"data_dir is {given['data_dir']!r}: name a folder")
         horizon, eval_stride = given["horizon"], given["eval_stride"]
         alike = ("purge", "embargo", "context", "stride", "scaling", "target_scaling", "mask")

@@ -9,6 +9,7 @@ the audit opens others on candles in which some bars are changed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,8 +23,7 @@ from btc_datamodule.candles.timeline import (
     format_span,
     parse_instant,
 )
-from btc_datamodule.disk.hdf5 import advise_repair
-from btc_datamodule.errors import ConfigError, NotPreparedError, StoreError
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest
 from btc_datamodule.evaluation.forecasts import UNKNOWN_TIME, invert, read_forecasts, read_times
 from btc_datamodule.evaluation.origins import (
@@ -39,8 +39,9 @@ from btc_datamodule.evaluation.targets import check_prices
 from btc_datamodule.evaluation.unseen import find_unseen
 from btc_datamodule.evaluation.walls import find_crossing, find_embargo, find_train_runs, find_wall
 from btc_datamodule.features.scarce import tell_scarce
-from btc_datamodule.features.table import Table, locate_table
+from btc_datamodule.features.table import Table
 from btc_datamodule.features.undefined import find_features, find_void, tell_undefined
+from btc_datamodule.opening import open_table
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
 
@@ -64,7 +65,12 @@ class Stages:
 
     @classmethod
     def open(
-        cls, settings: Settings, fitted: Fitted | None = None, *, verified_key: str | None = None
+        cls,
+        settings: Settings,
+        fitted: Fitted | None = None,
+        *,
+        verified_key: str | None = None,
+        table: Path | None = None,
     ) -> "Stages":
         """Open the feature file of some settings, and fit on its train rows.
 
@@ -73,29 +79,19 @@ class Stages:
             fitted: what training has fixed before, which stays; None to fit now.
             verified_key: key of a feature file whose train rows are known to be those of
                 ``fitted``; those of any other are verified.
+            table: the feature file, if it is chosen: of these settings, and of the candles as
+                they were then. None for that of the candles as they are.
 
         Raises:
             NotPreparedError: if the candle file or the feature file is not there.
             ConfigError: if the split does not fit the candles.
             StoreError: if a file is damaged, or the train rows are not those of ``fitted``.
         """
-        header = settings.read_candle_header()
-        key = settings.recipe.compute_key(header)
-        path = locate_table(settings.candle_path, key)
-        if not path.exists():
-            raise NotPreparedError(
-                f"there is no feature file for these settings beside {settings.candle_path}: "
-                "run `btc-datamodule prepare`, or prepare_data(), first"
-            )
-        table = Table.open(path)
-        if table.key != key or not settings.recipe.describes(table, header):
-            raise StoreError(
-                f"{path} is another feature file under this name: {advise_repair(path)}"
-            )
+        opened = open_table(settings, table)
         if fitted is None:
-            return cls(settings, table, fit(settings, table))
-        stages = cls(settings, table, fitted)
-        if table.key != verified_key:
+            return cls(settings, opened, fit(settings, opened))
+        stages = cls(settings, opened, fitted)
+        if opened.key != verified_key:
             stages.verify()
         return stages
 

@@ -27,6 +27,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("features",),
     ("covariates", "evaluation", "plain"),
     ("settings", "windows"),
+    ("opening",),
     ("options", "preparing", "stages", "training"),
     ("views",),
     ("arguments",),

@@ -184,3 +184,17 @@ def test_a_checkpoint_of_0_1_with_dates_in_its_split_goes_on(tmp_path: Path) -> 
     state["settings"]["split"] = state["settings"]["split"].replace("15", "16")
     with pytest.raises(ConfigError, match="split was"):
         make_datamodule(tmp_path, split=split, lookback=4).load_state_dict(state)
+
+
+@pytest.mark.parametrize(
+    "argument", ["lookback", "horizon", "gap", "embargo", "batch_size", "seed", "max_fill"]
+)
+def test_a_number_beyond_all_counting_is_named(argument: str) -> None:
+    arguments: dict[str, Any] = {argument: 10**30}
+    with pytest.raises(ConfigError, match=rf"{argument} is 10+: .*whole number of at most [\d,]+$"):
+        BTCDataModule(**arguments)
+
+
+def test_a_folder_whose_name_no_file_system_takes_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"data_dir is 'a\\x00b': name a folder"):
+        BTCDataModule(data_dir="a\0b")

@@ -14,7 +14,7 @@ from btc_datamodule.candles.timeline import format_instant, unite
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.layout import DTYPES
-from btc_datamodule.features.table import Table, is_outdated, locate_table
+from btc_datamodule.features.table import Table, is_outdated, list_tables, locate_table
 from btc_datamodule.progress import show_step
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.forms import CANDLES, RECORDS, Content, Form
@@ -24,7 +24,7 @@ from btc_datamodule.store.record_file import RecordHeader
 def verify_series(candle_path: Path) -> list[str]:
     """What is wrong with a candle file and the feature files beside it, one sentence each."""
     problems = verify_candles(candle_path)
-    for path in sorted(candle_path.parent.glob("features-*.h5")):
+    for path in list_tables(candle_path):
         if not is_outdated(path):
             problems += verify_table(path)
     return problems

@@ -27,8 +27,9 @@ from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import join_series
 from btc_datamodule.features.layout import BAR_COLUMNS, SCHEMA, split_segments
 from btc_datamodule.features.recipe import Recipe
+from btc_datamodule.features.reuse import check_reuse
 from btc_datamodule.features.segment import compute_segment
-from btc_datamodule.features.table import Table, locate_table
+from btc_datamodule.features.table import Table, list_tables, locate_table
 from btc_datamodule.features.writing import TableWriter
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
@@ -50,12 +51,14 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
     Args:
         candle_path: the candle file.
         recipe: what to make of it.
-        check: whether to check each feature for look-ahead; False only for features that are
-            being checked by other means.
+        check: whether to check each feature for look-ahead, and of a file that is there whether
+            it still computes what is stored; False only for features that are being checked by
+            other means.
 
     Raises:
         LookAheadError: if a feature breaks its law on the real rows.
-        ConfigError: if a feature needs a column that the candles lack, or no candle is in span.
+        ConfigError: if a feature needs a column that the candles lack, or no candle is in span;
+            if a feature computes other values than a file that is there has.
         StoreError: if the candle file is damaged, or the feature file cannot be written.
     """
     with CandleReader(candle_path) as reader, ExitStack() as stack:
@@ -67,6 +70,8 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
         key = recipe.compute_key(reader.header, digests)
         path = locate_table(candle_path, key)
         if _is_whole(path, key):  # which needs no lock, nor permission to write
+            if check:
+                check_reuse(Table.open(path), reader, beside, recipe)
             return path
         if not os.access(path.parent, os.W_OK):
             raise StoreError(
@@ -76,7 +81,7 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
             )
         with hold_lock(candle_path.with_name("features.lock")):
             with explain_write_errors(path):
-                for leftover in list_leftovers(path.parent, "features-*.h5"):
+                for leftover in list_leftovers(path.parent, f"features-{'[0-9a-f]' * 16}.h5"):
                     leftover.unlink()  # of a process that was killed: the lock is held
             if not _is_whole(path, key):  # who held the lock may have built it
                 _check_columns(recipe, reader, beside)
@@ -123,7 +128,7 @@ def _check_columns(
 
 def _remove_stale(candle_path: Path, header: Header) -> None:
     """Remove feature files of candles as they no longer are, which nobody uses."""
-    for path in candle_path.parent.glob("features-*.h5"):
+    for path in list_tables(candle_path):
         if not os.path.isfile(path):  # noqa: PTH113 (which is False for any link to nowhere)
             continue
         if time.time() - path.stat().st_atime >= KEPT_SECONDS and _is_stale(path, header):

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import OPTIONAL
-from btc_datamodule.checks import unwrap
+from btc_datamodule.checks import MOST_COUNT, unwrap
 from btc_datamodule.errors import ConfigError, get_first_line
 from btc_datamodule.features.beside import TIMES
 from btc_datamodule.features.fingerprint import fingerprint
@@ -72,8 +72,11 @@ class Feature:
         object.__setattr__(self, "lookback", unwrap(self.lookback))
         if isinstance(self.lookback, bool) or not isinstance(self.lookback, int):
             raise ConfigError(f"feature {self.name!r}: lookback must be a whole number of bars")
-        if self.lookback < 1:
-            raise ConfigError(f"feature {self.name!r}: lookback must be at least 1 bar")
+        if not 1 <= self.lookback <= MOST_COUNT:
+            raise ConfigError(
+                f"feature {self.name!r}: lookback must be at least 1 bar, and at most "
+                f"{MOST_COUNT:,}: it is {self.lookback}"
+            )
         self._check_series()
         if not callable(self.compute):
             selection = _Selection(self._check_expression())

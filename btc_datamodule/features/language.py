@@ -128,19 +128,19 @@ def parse(
         ConfigError: if the text is not in the language; it says at which column, and what is.
         LookAheadError: if it would read later bars, as ``shift(-1)`` does.
     """
-    split = re.match(r"\s*([^=]*?)\s*=(?!=)\s*", text)
-    if split is None:
+    head, equals, tail = text.partition("=")
+    if not equals or tail.startswith("="):  # which compares
         raise ConfigError(
-            f"the expression {text!r} has no name: write it with one of your own, "
-            f"'my_feature = {text.strip()}'"
+            f"the expression {text!r:.200} has no name: write it with one of your own, "
+            f"'my_feature = {text.strip():.200}'"
         )
-    name, right = split[1], text[split.end() :]
+    name, right = head.strip(), tail.lstrip()
     if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", name):
         raise ConfigError(
             f"feature {text!r}: {name!r} is no name: begin with a letter and go on with letters, "
             "digits and underscores"
         )
-    compiler = Compiler(name, split.end(), beside)
+    compiler = Compiler(name, len(text) - len(right), beside)
     tree = compiler.parse(right)
     node = compiler.compile(tree)
     compiler.check_meeting(tree, node.columns, interval)

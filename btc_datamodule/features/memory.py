@@ -18,7 +18,7 @@ import numpy as np
 
 from btc_datamodule.errors import LookAheadError
 from btc_datamodule.features.feature import Feature
-from btc_datamodule.features.fingerprint import find_names
+from btc_datamodule.features.reaching import find_names
 
 _refused: list[Any] = []
 """Functions that were found to keep something: called again, they may have all that they keep."""

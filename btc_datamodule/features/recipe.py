@@ -81,13 +81,16 @@ class Recipe:
         paths = [os.path.relpath(each.path, folder) for each in self.beside]
         return [list(each) for each in zip(paths, digests, strict=True)]
 
+    def says(self, table: Table) -> bool:
+        """Whether a feature file has the columns of this recipe, made in its way."""
+        due = (self.columns, self.flag, self.mask, self.max_fill, self.warm_up)
+        has = (table.features, table.flag, table.mask, table.max_fill, table.warm_up)
+        return has == due
+
     def describes(self, table: Table, header: Header) -> bool:
         """Whether a feature file says of itself what this recipe makes of the candles."""
-        of_bars = (table.max_fill, table.warm_up, table.interval, table.candles)
-        says = (table.features, table.flag, table.mask, *of_bars)
-        of_bars = (self.max_fill, self.warm_up, header.interval, header.digest)
-        due = (self.columns, self.flag, self.mask, *of_bars)
+        of_these = (table.interval, table.candles) == (header.interval, header.digest)
         (first, end), (start, stop), (begin, last) = table.span, self.span, header.span
         begins = first == begin if start <= begin else start <= first
         ends = end == last if last <= stop else end < stop + header.interval
-        return says == due and begins and ends
+        return self.says(table) and of_these and begins and ends

@@ -14,6 +14,7 @@ it lives the file counts as in use (``disk.in_use``).
 """
 
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -46,6 +47,8 @@ from btc_datamodule.features.layout import (
     split_segments,
 )
 from btc_datamodule.features.moments import Moments, select_counted
+
+_NAME = re.compile(r"features-[0-9a-f]{16}\.h5")
 
 READ_AHEAD_BYTES = 1 << 17
 """Of each request: the kernel reads no more than its read-ahead window at once."""
@@ -328,6 +331,12 @@ class Table:
 def locate_table(candle_path: Path, key: str) -> Path:
     """Where the feature file with a key lies."""
     return candle_path.with_name(f"features-{key}.h5")
+
+
+def list_tables(candle_path: Path) -> list[Path]:
+    """The feature files beside a candle file, by their names: another's file is none of them."""
+    found = candle_path.parent.glob("features-*.h5")
+    return sorted(path for path in found if _NAME.fullmatch(path.name))
 
 
 def is_outdated(path: Path) -> bool:

@@ -12,8 +12,9 @@ Parquet has a column for each number: ``forecast_0_0``, ``forecast_1_0`` and so 
 ``forecast_price``, or ``forecast_price_0_0`` and so on.
 """
 
-import shutil
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -32,6 +33,9 @@ from btc_datamodule.public import public
 
 SUFFIXES = (".parquet", ".h5")
 PART_BYTES = 1 << 25
+
+_PART = re.compile(r"(\d{5}-\d{6}\.npz|\d{6}\.parquet)$")
+"""What parts are named: those that ranks write, and those that are merged of them."""
 """Predictions that all ranks together gather in memory: 32 MiB. The merge takes twice that."""
 
 Predictions = dict[str, NDArray[Any]]
@@ -103,8 +107,8 @@ class PredictionWriter(Callback):
         self._gathered, self._parts = [], 0
         if trainer.is_global_zero:
             check_output(self.output, SUFFIXES)
-            shutil.rmtree(self.folder, ignore_errors=True)
-            self.folder.mkdir()
+            self._remove_parts()
+            self.folder.mkdir(exist_ok=True)
         trainer.strategy.barrier("PredictionWriter: folder")
 
     def on_predict_batch_end(
@@ -137,7 +141,7 @@ class PredictionWriter(Callback):
         self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
     ) -> None:
         """Leave nothing behind."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_parts()
 
     def _flush(self, rank: int) -> None:
         """Write the predictions gathered so far as a part, in order of time."""
@@ -152,7 +156,7 @@ class PredictionWriter(Callback):
 
     def _merge(self, total: int) -> None:
         parts = []
-        for path in self.folder.glob("*.npz"):
+        for path in self._list_parts(".npz"):
             with np.load(path) as part:
                 parts.append((int(part["origin_time"][0]), path))
         if len(parts) != total:
@@ -165,7 +169,18 @@ class PredictionWriter(Callback):
             _write_hdf5(self.output, chunks)
         else:
             _write_parquet(self.output, chunks, self.folder)
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self._remove_parts()
+
+    def _list_parts(self, suffix: str) -> list[Path]:
+        """The parts on disk: a file of another name is not ours."""
+        return sorted(each for each in self.folder.glob(f"*{suffix}") if _PART.match(each.name))
+
+    def _remove_parts(self) -> None:
+        """Remove the parts, and their folder unless there is something else in it."""
+        for part in self._list_parts(""):
+            part.unlink(missing_ok=True)
+        with suppress(OSError):
+            self.folder.rmdir()
 
 
 def extract_columns(prediction: Any, batch: Any) -> Predictions:

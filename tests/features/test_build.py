@@ -103,6 +103,19 @@ def test_files_of_other_candles_are_removed_once_nobody_uses_them(candles: Path)
     assert Table.open(new).rows == 100
 
 
+@pytest.mark.parametrize("name", ["features-mine.h5", "features-0123456789ABCDEF.h5", "mine.h5"])
+def test_a_file_that_this_package_has_not_made_stays(candles: Path, name: str) -> None:
+    mine = candles.with_name(name)
+    mine.write_text("precious")
+    left = candles.with_name("features-mine.h5.12.tmp")
+    left.write_text("precious")
+    unused_for_a_week(mine, left)
+    build(candles, recipe())
+    write(candles, series().slice(T0, T0 + 100 * HOUR))
+    build(candles, recipe())
+    assert mine.read_text() == left.read_text() == "precious"
+
+
 def test_a_file_that_a_process_has_opened_stays_however_long_ago(candles: Path) -> None:
     table = Table.open(build(candles, recipe()))
     wanted = table.bars("close").copy()

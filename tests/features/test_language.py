@@ -21,7 +21,7 @@ from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.compiling import DEEPEST, LONGEST, Compiler
 from btc_datamodule.features.feature import Feature, make_frame
-from btc_datamodule.features.language import Expression
+from btc_datamodule.features.language import Expression, parse
 from btc_datamodule.features.methods import Method
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
@@ -574,3 +574,20 @@ def test_any_words_of_the_language_are_an_expression_or_an_error_of_ours(text: s
     values = found(frame_of({name: [1.0, 2.0, NAN, 3.0] for name in NAMES}))
     assert values.shape == (4,)
     assert not np.isinf(values).any()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        " " * 100_000 + "+",
+        "a" + " " * 100_000 + "+",
+        "a" + " " * 100_000 + "== close",
+        "=" * 100_000,
+    ],
+    ids=["spaces", "spaces inside", "a comparison", "signs"],
+)
+def test_a_long_text_that_is_no_expression_is_told_at_once(text: str) -> None:
+    """Ran for minutes when the name was looked for by a pattern that goes back."""
+    with pytest.raises(ConfigError) as raised:
+        parse(text)
+    assert len(str(raised.value)) < 1000

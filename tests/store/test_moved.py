@@ -65,7 +65,7 @@ def test_a_file_that_is_gone_is_told_and_what_is_stored_is_used(project: Path) -
     record = read_header(make("btc.csv").candle_path).provenance[0]
     Path("btc.csv").unlink()
     dm = make("btc.csv")
-    assert get_notes(prepare(dm.settings)) == [
+    assert get_notes(prepare(dm.settings).told) == [
         f"file {series}: {project / 'btc.csv'}: no such file, check `path`: what is stored is "
         f"used, up to 2020-01-13T12:00:00Z (from file btc.csv, {record.retrieved}, "
         f"{record.checksum}); `offline: true` asks nothing"
@@ -84,7 +84,7 @@ def test_the_same_content_under_another_name_or_path_is_the_same_series(path: st
         if gone:
             Path("btc.csv").unlink()
         dm = make(path)
-        lines = prepare(dm.settings)
+        lines = prepare(dm.settings).told
         assert get_notes(lines) == []
         assert "(300 bars, 0 new)" in lines[0]
         assert holds(dm) == digest_of(CANDLES)
@@ -97,7 +97,7 @@ def test_a_file_that_cannot_be_told_from_another_is_read_once_it_changes() -> No
     dm, first = make("other.csv"), make("btc.csv")
     assert dm.candle_path == first.candle_path
     put(OTHERS, "other.csv")
-    assert "(300 bars, 300 new)" in prepare(dm.settings)[0]
+    assert "(300 bars, 300 new)" in prepare(dm.settings).told[0]
     assert holds(dm) == digest_of(OTHERS)
     assert holds(first) == digest_of(CANDLES)
     assert dm.candle_path != first.candle_path
@@ -161,7 +161,7 @@ def move(project: Path, *without: str) -> None:
 def test_a_project_that_was_copied_whole_is_prepared(project: Path) -> None:
     move(project)
     before = list_series()
-    lines = prepare(make("btc.csv").settings)
+    lines = prepare(make("btc.csv").settings).told
     assert get_notes(lines) == []
     assert "(300 bars, 0 new)" in lines[0]
     assert list_series() == before
@@ -174,11 +174,11 @@ def test_a_project_that_was_copied_without_its_file_says_what_it_uses(
     move(project, "btc.csv")
     path = Path("btc.csv").absolute() if absolute else "btc.csv"
     dm = make(path)
-    (note,) = get_notes(prepare(dm.settings))
+    (note,) = get_notes(prepare(dm.settings).told)
     assert "no such file, check `path`: what is stored is used" in note
     assert "(from file btc.csv, 20" in note
     assert holds(dm) == digest_of(CANDLES)
-    (note,) = get_notes(prepare(dm.settings, offline=True))
+    (note,) = get_notes(prepare(dm.settings, offline=True).told)
     assert f": stored as {list_series()[0]}, from file btc.csv, 20" in note
 
 
@@ -210,7 +210,7 @@ def test_of_two_files_of_one_name_none_is_guessed(project: Path) -> None:
     digests = set()
     for product in (one, two):  # the advice works
         dm = make("btc.csv", fields={"product": product})
-        assert len(get_notes(prepare(dm.settings))) == 1
+        assert len(get_notes(prepare(dm.settings).told)) == 1
         digests.add(holds(dm))
     assert digests == {digest_of(CANDLES), digest_of(OTHERS)}
 
@@ -224,7 +224,7 @@ def test_a_folder_of_files_may_be_gone_too(project: Path) -> None:
     shutil.rmtree("months")
     move(project, "btc.csv")
     dm = make("months", data_dir="more")
-    (note,) = get_notes(prepare(dm.settings))
+    (note,) = get_notes(prepare(dm.settings).told)
     assert "months: there is no such folder, and a file must end in .csv" in note
     assert "(from file 0.csv, file 1.csv, file 2.csv, 20" in note
     assert holds(dm) == digest_of(CANDLES)
@@ -244,7 +244,7 @@ def test_a_relative_path_is_that_of_the_folder_in_which_it_was_given(project: Pa
     assert digest_of(block.candles) == digest_of(OTHERS)
     dm = BTCDataModule(source, data_dir=project / "data")
     assert dm.hparams["source"]["init_args"]["path"] == "btc.csv"
-    assert "(300 bars, 0 new)" in prepare(dm.settings)[0]
+    assert "(300 bars, 0 new)" in prepare(dm.settings).told[0]
 
 
 # --- training -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """``PredictionWriter``: one file with every prediction once, by time."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -210,6 +211,26 @@ def test_what_a_killed_run_has_left_is_not_taken_in(tmp_path: Path, dm: BTCDataM
     np.savez(folder / "00007-000000.npz", origin_time=np.array([1]), prediction=np.array([1.0]))
     predict(lambda batch: batch.x[:, -1, 0], tmp_path / "out.parquet", dm)
     assert len(pl.read_parquet(tmp_path / "out.parquet")) == len(due(dm).x)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_lies_in_the_folder_of_the_parts_and_is_none_stays(
+    tmp_path: Path, dm: BTCDataModule, fails: bool
+) -> None:
+    folder = tmp_path / "out.parquet.parts"
+    folder.mkdir()
+    names = ["mine.txt", "mine.npz", "mine-00001-000000.npz", "00001-000000.npz.old"]
+    for name in names:
+        (folder / name).write_text("precious")
+
+    def step(batch: Any) -> Any:
+        if fails:
+            raise RuntimeError("on purpose")
+        return batch.x[:, -1, 0]
+
+    with pytest.raises(RuntimeError) if fails else nullcontext():
+        predict(step, tmp_path / "out.parquet", dm)
+    assert sorted(each.name for each in folder.iterdir()) == sorted(names)
 
 
 def test_a_part_that_another_node_has_written_elsewhere_is_missed(
