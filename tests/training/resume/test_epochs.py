@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import (
 )
 
 from btc_datamodule import Batch
+from tests.marks import keep_some
 from tests.training.resume.fits import (
     BATCHES,
     EPOCHS,
@@ -30,7 +31,7 @@ from tests.training.resume.fits import (
 )
 
 
-@pytest.mark.parametrize("at", range(1, EPOCHS * BATCHES))
+@pytest.mark.parametrize("at", keep_some(range(1, EPOCHS * BATCHES), 3))
 def test_an_epoch_that_max_time_cut_short_goes_on_where_it_was(
     folder: Path, tmp_path: Path, at: int
 ) -> None:
