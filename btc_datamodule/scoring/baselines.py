@@ -13,14 +13,13 @@ baselines too. A volatility is no function of an expected path: it has baselines
     har          volatilities of a day, a week and a month
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.runs import Runs
 from btc_datamodule.scoring.measures import Numbers
 
 HOUR, WEEK_HOURS = 3600, 168
@@ -47,7 +46,7 @@ class History:
     """
 
     closes: Numbers
-    train: Runs
+    train: Sequence[tuple[int, int]]
     first: int
     interval: int
 
@@ -62,7 +61,7 @@ class History:
     def is_train(self) -> NDArray[np.bool_]:
         """(T,) whether a row and the one before are train's: its return is."""
         inside = np.zeros(len(self.closes), dtype=np.bool_)
-        for low, high in self.train.tolist():
+        for low, high in self.train:
             inside[low + 1 : high] = True
         return inside
 

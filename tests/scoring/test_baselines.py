@@ -35,7 +35,7 @@ def make_history(seed: int = 0, rows: int = ROWS) -> History:
     steps[1:] += 0.3 * steps[:-1]
     closes = 1e4 * np.exp(np.cumsum(steps))
     closes[200:240] = closes[1_200:1_210] = np.nan
-    return History(closes[:rows], np.array([[0, 600], [620, TRAIN]]), 1_577_836_800, HOUR)
+    return History(closes[:rows], [(0, 600), (620, TRAIN)], 1_577_836_800, HOUR)
 
 
 def list_returns(history: History) -> NDArray[np.float64]:
@@ -86,7 +86,7 @@ def test_an_hour_of_the_week_has_the_mean_that_it_had_in_train() -> None:
 
 def test_of_longer_bars_than_an_hour_those_hours_count_in_which_they_open() -> None:
     closes = np.exp(np.arange(60.0) % 7)
-    history = History(closes, np.array([[0, 50]]), 0, 24 * HOUR)
+    history = History(closes, [(0, 50)], 0, 24 * HOUR)
     found = expect_season(history, np.array([52]), 7)
     np.testing.assert_allclose(found[0], history.returns[53:60])
 

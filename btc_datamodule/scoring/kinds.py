@@ -1,0 +1,149 @@
+"""Kinds of targets: which measures fit one, and which loss two forecasts of it are compared by.
+
+value       numbers: errors, and whether the sign is right
+volatility  numbers above 0: errors, and QLIKE, by which they are compared
+classes     names: how often the right one was said
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.runs import Mask
+from btc_datamodule.evaluation.targets import RealisedVolatility, Target
+from btc_datamodule.scoring.measures import (
+    Confusion,
+    Interval,
+    Numbers,
+    compute_mae,
+    compute_mase,
+    compute_qlike,
+    compute_r2,
+    compute_rmse,
+)
+
+Kind = Literal["value", "volatility", "classes"]
+
+LEAST_VOLATILITY = 1e-12
+"""A forecast below it is taken for it: of a volatility of nothing no loss can be told."""
+
+Measured = Mapping[str, float | Interval]
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """What measures of values stand against, from train.
+
+    Attributes:
+        mean: (n, *target shape) of the train targets, for each sample that of its fold.
+        scale: mean absolute train target: the error of no change; NaN where that is none.
+    """
+
+    mean: Numbers
+    scale: float
+
+
+def find_kind(target: Target) -> Kind:
+    """The kind of a target."""
+    if target.is_label:
+        return "classes"
+    return "volatility" if isinstance(target, RealisedVolatility) else "value"
+
+
+def to_classes(target: Target, values: Numbers) -> NDArray[np.int64]:
+    """Whole numbers from 0 on of what a target of classes or labels is, or a forecast of it.
+
+    Args:
+        target: of classes, or of labels -1, 0 and 1.
+        values: (n,) or (n, 1) classes or labels, or numbers whose sign is the label; or (n, C)
+            scores, of which the largest says the class.
+    """
+    classes = target.n_classes
+    if classes is not None:
+        whole = values.argmax(axis=1) if values.ndim == 2 and values.shape[1] > 1 else values
+        return whole.reshape(len(values)).astype(np.int64)
+    return np.sign(values).reshape(len(values)).astype(np.int64) + 1
+
+
+def count_classes(target: Target) -> int:
+    """How many classes ``to_classes`` gives."""
+    return target.n_classes or 3
+
+
+def compute_losses(target: Target, truth: Numbers, forecast: Numbers) -> Numbers:
+    """(n,) losses by which forecasts are compared: squared errors, QLIKE, or 1 for a wrong class.
+
+    Of targets of several numbers the mean.
+    """
+    match find_kind(target):
+        case "classes":
+            wrong: Mask = to_classes(target, truth) != to_classes(target, forecast)
+            return wrong.astype(np.float64)
+        case "volatility":
+            ratio = (truth / np.maximum(forecast, LEAST_VOLATILITY)) ** 2
+            losses: Numbers = ratio - np.log(ratio) - 1
+        case _:
+            losses = (truth - forecast) ** 2
+    of_samples: Numbers = losses.reshape(len(losses), -1).mean(axis=1)
+    return of_samples
+
+
+def measure(target: Target, truth: Numbers, forecast: Numbers, reference: Reference) -> Measured:
+    """All measures that fit a target.
+
+    Args:
+        target: what was forecast.
+        truth: (n, *target shape) what came.
+        forecast: of the same shape, or scores of classes (n, C).
+        reference: of train.
+    """
+    made: dict[Kind, Callable[[], Measured]] = {
+        "classes": lambda: _measure_classes(target, truth, forecast),
+        "volatility": lambda: {
+            **_measure_errors(truth, forecast, reference),
+            "qlike": compute_qlike(truth, np.maximum(forecast, LEAST_VOLATILITY)),
+        },
+        "value": lambda: {
+            **_measure_errors(truth, forecast, reference),
+            **_measure_signs(truth, forecast),
+        },
+    }
+    return made[find_kind(target)]()
+
+
+def _measure_errors(truth: Numbers, forecast: Numbers, reference: Reference) -> Measured:
+    found: dict[str, float] = {
+        "mae": compute_mae(truth, forecast),
+        "rmse": compute_rmse(truth, forecast),
+        "r2": compute_r2(truth, forecast, reference.mean),
+    }
+    if np.isfinite(reference.scale):
+        found["mase"] = compute_mase(truth, forecast, reference.scale)
+    return found
+
+
+def _measure_classes(target: Target, truth: Numbers, forecast: Numbers) -> Measured:
+    count = count_classes(target)
+    return _measure_confusion(
+        Confusion(to_classes(target, truth), to_classes(target, forecast), count)
+    )
+
+
+def _measure_signs(truth: Numbers, forecast: Numbers) -> Measured:
+    """How often the sign of a value was said, of those that are not 0; none where none was said."""
+    moved = (truth != 0) & (forecast != 0)
+    if not moved.any():
+        return {}
+    came, said = (np.where(each[moved] > 0, 1, 0) for each in (truth, forecast))
+    return _measure_confusion(Confusion(came, said, 2))
+
+
+def _measure_confusion(confusion: Confusion) -> Measured:
+    return {
+        "accuracy": confusion.compute_accuracy(),
+        "balanced_accuracy": confusion.compute_balanced_accuracy(),
+        "mcc": confusion.compute_mcc(),
+    }

@@ -1,0 +1,151 @@
+"""Samples: what came at the origins that forecasts are of, as the candles tell it.
+
+A forecast counts for a stage if its target lies in it, whatever the stride of the loaders: so what
+was written for ``predict`` is scored where a span of test is, and nothing of train is.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.runs import Mask, Runs
+from btc_datamodule.errors import ConfigError
+from btc_datamodule.evaluation.origins import Origins
+from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule.evaluation.walls import find_train_runs
+from btc_datamodule.scoring.baselines import History
+from btc_datamodule.scoring.measures import Numbers
+from btc_datamodule.stages import Stages
+from btc_datamodule.windows.dataset import WindowDataset
+
+TARGET_ROWS = 1 << 16
+"""Targets that are computed at once."""
+
+
+@dataclass(frozen=True, eq=False)
+class Samples:
+    """Origins of a stage, and what came.
+
+    Attributes:
+        stages: of one fold.
+        stage: in which the targets lie.
+        rows: (n,) int64, of the origins, rising.
+        truth: (n, *target shape) float64, in the unit of the target; no NaN.
+    """
+
+    stages: Stages
+    stage: Stage
+    rows: NDArray[np.int64]
+    truth: Numbers
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def origin_time(self) -> NDArray[np.int64]:
+        """(n,) epoch seconds."""
+        return self.stages.table.first + self.stages.table.interval * self.rows
+
+    @cached_property
+    def returns(self) -> Numbers:
+        """(n,) log returns from the close that targets are measured from to the last target bar."""
+        shape = self.stages.settings.shape
+        start = self.rows + shape.gap
+        close = self.stages.table.pick
+        found: Numbers = np.log(close("close", start + shape.horizon) / close("close", start))
+        return found
+
+    @cached_property
+    def overlap(self) -> int:
+        """Of how many origins in order the targets overlap that of the first, itself included."""
+        horizon = self.stages.settings.shape.horizon
+        ends = np.searchsorted(self.rows, self.rows + horizon)
+        return int(np.max(ends - np.arange(len(self.rows)), initial=1))
+
+    def take_apart(self) -> NDArray[np.int64]:
+        """Numbers of samples whose targets do not overlap: the first, and each next that fits."""
+        horizon = self.stages.settings.shape.horizon
+        following = np.searchsorted(self.rows, self.rows + horizon).tolist()
+        found, at = list[int](), 0
+        while at < len(following):
+            found.append(at)
+            at = following[at]
+        return np.array(found, dtype=np.int64)
+
+
+def find_samples(stages: Stages, stage: Stage, times: NDArray[np.int64]) -> tuple[Samples, Mask]:
+    """The samples of a stage that forecasts are of.
+
+    Args:
+        stages: of one fold.
+        stage: which.
+        times: (m,) of origins, rising.
+
+    Returns:
+        The samples, and which of ``times`` they are.
+    """
+    runs = list_eligible(stages, stage)
+    rows, past = np.divmod(times - stages.table.first, stages.table.interval)
+    inside = (past == 0) & _lie_in(rows, runs)
+    truth = compute_targets(stages, runs, rows[inside])
+    known = np.isfinite(truth.reshape(len(truth), -1)).all(axis=1)
+    inside[inside] = known
+    return Samples(stages, stage, rows[inside], truth[known]), inside
+
+
+def list_samples(stages: Stages, stage: Stage) -> Samples:
+    """All samples of a stage whose target is known, one for each bar that can be an origin."""
+    runs = list_eligible(stages, stage)
+    origins = Origins.of(runs, 1)
+    rows = origins[np.arange(len(origins), dtype=np.int64)]
+    truth = compute_targets(stages, runs, rows)
+    known = np.isfinite(truth.reshape(len(truth), -1)).all(axis=1)
+    return Samples(stages, stage, rows[known], truth[known])
+
+
+def list_eligible(stages: Stages, stage: Stage) -> Runs:
+    """Runs of rows that may be origins of a stage."""
+    found = [each.runs for each in stages.count_origins(stage)]
+    runs = np.concatenate([np.zeros((0, 2), dtype=np.int64), *found])
+    return runs[np.argsort(runs[:, 0])]
+
+
+def compute_targets(stages: Stages, runs: Runs, rows: NDArray[np.int64]) -> Numbers:
+    """(n, *target shape) float64 of some origins that lie in runs, not scaled; NaN for none."""
+    settings = stages.settings
+    size = (len(rows), *settings.target_shape)
+    if not len(rows):
+        return np.zeros(size)
+    windows = WindowDataset(
+        stages.table,
+        Origins.of(runs, 1),
+        settings.shape,
+        settings.target,
+        stages.fitted.scaler,
+        ahead_bytes=0,
+    )
+    parts = [
+        windows.compute_targets(rows[low : low + TARGET_ROWS])
+        for low in range(0, len(rows), TARGET_ROWS)
+    ]
+    return np.concatenate(parts).reshape(size)
+
+
+def make_history(stages: Stages) -> History:
+    """The closes of a fold's candles, and which of them are train's."""
+    settings, table = stages.settings, stages.table
+    if not len(stages.fold.train):
+        raise ConfigError("the split has no train span that baselines could be made of")
+    runs = find_train_runs(table, stages.fold, embargo=settings.embargo, purge=settings.purge)
+    return History(table.array("close"), runs, table.first, table.interval)
+
+
+def _lie_in(rows: NDArray[np.int64], runs: Runs) -> Mask:
+    """Which rows lie in runs, which are in order and apart."""
+    if not len(runs):
+        return np.zeros(len(rows), dtype=np.bool_)
+    at = np.searchsorted(runs[:, 0], rows, side="right") - 1
+    inside: Mask = (at >= 0) & (rows < runs[at, 1])
+    return inside
