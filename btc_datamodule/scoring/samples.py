@@ -90,7 +90,7 @@ def find_samples(stages: Stages, stage: Stage, times: NDArray[np.int64]) -> tupl
     rows, past = np.divmod(times - stages.table.first, stages.table.interval)
     inside = (past == 0) & _lie_in(rows, runs)
     truth = compute_targets(stages, runs, rows[inside])
-    known = np.isfinite(truth.reshape(len(truth), -1)).all(axis=1)
+    known = mark_known(truth)
     inside[inside] = known
     return Samples(stages, stage, rows[inside], truth[known]), inside
 
@@ -101,7 +101,7 @@ def list_samples(stages: Stages, stage: Stage) -> Samples:
     origins = Origins.of(runs, 1)
     rows = origins[np.arange(len(origins), dtype=np.int64)]
     truth = compute_targets(stages, runs, rows)
-    known = np.isfinite(truth.reshape(len(truth), -1)).all(axis=1)
+    known = mark_known(truth)
     return Samples(stages, stage, rows[known], truth[known])
 
 
@@ -140,6 +140,12 @@ def make_history(stages: Stages) -> History:
         raise ConfigError("the split has no train span that baselines could be made of")
     runs = find_train_runs(table, stages.fold, embargo=settings.embargo, purge=settings.purge)
     return History(table.array("close"), runs, table.first, table.interval)
+
+
+def mark_known(values: Numbers) -> Mask:
+    """(n,) which samples have no NaN in (n, ...) values."""
+    known: Mask = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
+    return known
 
 
 def _lie_in(rows: NDArray[np.int64], runs: Runs) -> Mask:

@@ -7,18 +7,19 @@ money, a cost.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.timeline import format_span
 from btc_datamodule.checks import list_first
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.scoring.beside import MEAN, forecast_baselines
-from btc_datamodule.scoring.forecast_files import Forecasts, Shape
+from btc_datamodule.scoring.forecast_files import Forecasts, Shape, read_forecasts
 from btc_datamodule.scoring.kinds import (
     Measured,
     Reference,
@@ -27,7 +28,7 @@ from btc_datamodule.scoring.kinds import (
     measure,
 )
 from btc_datamodule.scoring.measures import Interval, Numbers
-from btc_datamodule.scoring.samples import Samples, find_samples, list_samples
+from btc_datamodule.scoring.samples import Samples, find_samples, list_samples, mark_known
 from btc_datamodule.scoring.significance import LossTest, bootstrap_mean, compare_losses
 from btc_datamodule.stages import Stages
 
@@ -215,51 +216,106 @@ def list_shapes(stages: Stages) -> list[Shape]:
     return [shape, *flat, *([()] if size == 1 else [])]
 
 
-def score_fold(
-    fold: int, stages: Stages, stage: Stage, given: Forecasts, name: str
+def score_forecasts(
+    folds: Mapping[int, Stages],
+    given: Mapping[str, Mapping[int, Any]],
+    stage: Stage = "test",
+    *,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Score:
+    """Hold forecasts against what came.
+
+    Args:
+        folds: the stages of each fold, by its number.
+        given: what holds the forecasts of each fold, by its number, of each name: see
+            ``read_forecasts``. They are scaled as ``Batch.y`` is.
+        stage: whose samples count.
+        level: of all intervals.
+        seed: of the bootstrap.
+
+    Raises:
+        ConfigError: if there are none, or none of them is of a sample of the stage.
+    """
+    numbers = sorted({fold for by_fold in given.values() for fold in by_fold})
+    if not numbers:
+        raise ConfigError("there are no forecasts to score: give what PredictionWriter wrote")
+    parts, notes = [], list[str]()
+    for fold in numbers:
+        stages = folds[fold]
+        shapes = list_shapes(stages)
+        forecasts = {
+            name: read_forecasts(by_fold[fold], shapes)
+            for name, by_fold in given.items()
+            if fold in by_fold
+        }
+        if len(forecasts) < len(given):
+            lacking = [name for name in given if name not in forecasts]
+            raise ConfigError(
+                f"there are no forecasts of fold {fold} by {list_first(lacking)}: all are scored "
+                "on the same samples, so give those of the same folds"
+            )
+        part, told = make_part(fold, stages, stage, forecasts)
+        parts.append(part)
+        notes += told
+    target = folds[numbers[0]].settings.target
+    return Score(target, stage, tuple(parts), tuple(notes), level, seed)
+
+
+def make_part(
+    fold: int, stages: Stages, stage: Stage, given: Mapping[str, Forecasts]
 ) -> tuple[Part, list[str]]:
-    """The samples of one fold that forecasts are of, and notes on those that are of none.
+    """The samples of one fold that all forecasts are of, and notes on what is left out.
 
     Args:
         fold: its number.
         stages: of the fold.
         stage: which is scored.
-        given: forecasts, scaled as ``Batch.y`` is.
-        name: what they are called: before the name of each prediction, unless there is one alone.
+        given: forecasts by name, scaled as ``Batch.y`` is.
 
     Raises:
         ConfigError: if none of them is of an origin of this stage.
     """
-    samples, inside = find_samples(stages, stage, given.origin_time)
-    if not len(samples):
-        spans = stages.fold.spans(stage)
-        raise ConfigError(
-            f"{name}: none of its {len(given.origin_time):,} forecasts has a target in {stage} of "
-            f"fold {fold} ({list_first([str(span) for span in spans], 2)})"
-        )
-    shape, forecasts = stages.settings.target_shape, {}
-    for prediction, values in given.values.items():
-        label = name if len(given.values) == 1 else f"{name}:{prediction}"
-        chosen = values[inside]
-        if chosen[0].size == int(np.prod(shape)):
-            chosen = stages.inverse_transform(chosen.reshape(len(samples), *shape))
-        forecasts[label] = chosen
-    known = np.all(
-        [np.isfinite(each.reshape(len(each), -1)).all(axis=1) for each in forecasts.values()],
-        axis=0,
-    )
-    notes = []
+    times = reduce(np.intersect1d, [each.origin_time for each in given.values()])
+    notes = [
+        f"{name}: {len(each.origin_time) - len(times):,} forecasts of fold {fold} are of origins "
+        "that others lack"
+        for name, each in given.items()
+        if len(each.origin_time) > len(times)
+    ]
+    samples, inside = find_samples(stages, stage, times)
     outside = int((~inside).sum())
+    if not len(samples):
+        spans = list_first([*map(format_span, stages.fold.spans(stage))], 2)
+        raise ConfigError(
+            f"none of {len(times):,} forecasts by {list_first([*given])} has a target that is "
+            f"known in {stage} of fold {fold} ({spans or 'which has none'})"
+        )
     if outside:
-        notes.append(f"{name}: {outside:,} forecasts have no target that is known in {stage}")
+        notes.append(
+            f"{outside:,} forecasts of fold {fold} have no target that is known in {stage}"
+        )
+    forecasts = {}
+    for name, each in given.items():
+        chosen = np.searchsorted(each.origin_time, samples.origin_time)
+        for prediction, values in each.values.items():
+            label = name if len(each.values) == 1 else f"{name}:{prediction}"
+            forecasts[label] = _unscale(stages, values[chosen])
+    known = np.all([mark_known(each) for each in forecasts.values()], axis=0)
     if not known.all():
-        notes.append(f"{name}: {int((~known).sum()):,} forecasts are no numbers")
+        notes.append(f"{int((~known).sum()):,} forecasts of fold {fold} are no numbers")
         samples = Samples(stages, stage, samples.rows[known], samples.truth[known])
         forecasts = {label: each[known] for label, each in forecasts.items()}
-    train = list_samples(stages, "train")
-    scale = (
-        float(np.mean(np.abs(train.truth)))
-        if find_kind(stages.settings.target) == "value"
-        else float("nan")
-    )
+    scale = float("nan")
+    if find_kind(stages.settings.target) == "value":
+        scale = float(np.mean(np.abs(list_samples(stages, "train").truth)))
     return Part(fold, samples, forecasts, forecast_baselines(samples), scale), notes
+
+
+def _unscale(stages: Stages, values: Numbers) -> Numbers:
+    """Forecasts in the shape and unit of the target; scores of classes as they are."""
+    shape = stages.settings.target_shape
+    if values[0].size != int(np.prod(shape)):
+        return values
+    found: Numbers = stages.inverse_transform(values.reshape(len(values), *shape))
+    return found
