@@ -144,8 +144,8 @@ def make_history(stages: Stages) -> History:
 
 def mark_known(values: Numbers) -> Mask:
     """(n,) which samples have no NaN in (n, ...) values."""
-    known: Mask = np.isfinite(values).all(axis=tuple(range(1, values.ndim)))
-    return known
+    finite: Mask = np.isfinite(values)
+    return finite if values.ndim == 1 else np.all(finite, axis=tuple(range(1, values.ndim)))
 
 
 def _lie_in(rows: NDArray[np.int64], runs: Runs) -> Mask:
