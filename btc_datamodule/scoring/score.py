@@ -293,7 +293,7 @@ def make_part(
         )
     if outside:
         notes.append(
-            f"{outside:,} forecasts of fold {fold} have no target that is known in {stage}"
+            f"{outside:,} forecasts of fold {fold} have no target known in {stage}"
         )
     forecasts = {}
     for name, each in given.items():
