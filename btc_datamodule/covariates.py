@@ -11,12 +11,18 @@ from typing import Any
 
 from btc_datamodule.candles.joining import can_join
 from btc_datamodule.candles.series import COLUMNS
-from btc_datamodule.candles.timeline import Interval, format_interval, parse_interval
+from btc_datamodule.candles.timeline import (
+    Interval,
+    format_interval,
+    get_offset,
+    parse_interval,
+)
 from btc_datamodule.checks import name_type, unwrap
 from btc_datamodule.errors import ConfigError, SourceError, retell
 from btc_datamodule.features.beside import AGE, TIMES, Beside, check_series_name
 from btc_datamodule.features.clocks import StoredBeside
 from btc_datamodule.features.feature import Feature
+from btc_datamodule.sources.answering import check_declaration
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled
@@ -235,6 +241,11 @@ def _parse_one(
     check_series_name(name)
     source = given[name]
     interval: Interval | None
+    if isinstance(source, Source | RecordSource):
+        try:
+            check_declaration(source)
+        except SourceError as error:
+            raise retell(error, f"covariate {name!r}: {error}") from error
     if isinstance(source, RecordSource):
         covers = source.covers
         interval = None if source.interval is None else Interval(int(source.interval))
@@ -299,10 +310,13 @@ def _find_candles(
             )
         base = _find_candles(source.of, given, main)[::2]
     if not can_join(base[1], interval) or interval <= base[1]:
+        shift = get_offset(base[1]) % base[1]
+        mend = "choose a longer interval that is a multiple"
+        if interval > base[1] and interval % base[1] == 0:
+            mend = f"set its `offset` to {format_interval(shift) if shift else 'none'}"
         raise ConfigError(
             f"covariate {name!r}: bars of {format_interval(interval)} cannot be joined from those "
-            f"of {source.of or 'the candles'}, which are of {format_interval(base[1])}: choose a "
-            "longer interval that is a multiple"
+            f"of {source.of or 'the candles'}, which are of {format_interval(base[1])}: {mend}"
         )
     return base[0], interval, base[1]
 

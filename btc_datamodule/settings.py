@@ -34,6 +34,7 @@ from btc_datamodule.features.layout import BAR_COLUMNS, FLAG, MASKS, MaskOf
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.plain import describe, repr_as_before
+from btc_datamodule.sources.answering import check_declaration
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.sources.simulator import Simulator
@@ -151,6 +152,7 @@ class Settings:
             SourceError: if the source has no bars of this interval, nor any to join.
         """
         objects = {name: _choose_object(name, given[name]) for name in KINDS}
+        check_declaration(objects["source"])
         interval = parse_interval(given["interval"], given["offset"])
         check_whole_number("max_fill", given["max_fill"], 0)
         covariates = parse_covariates(

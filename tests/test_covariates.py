@@ -232,8 +232,10 @@ def test_bars_that_open_at_another_hour(tmp_path: Path) -> None:
     assert day[54] == day[31]
     assert day[55] == np.float32(BTC["close"][55])
     assert column(dm, "four.close")[32] == np.float32(BTC["close"][32])
-    with pytest.raises(ConfigError, match="4h cannot be joined from those of the candles, which"):
-        make(tmp_path, offset="30m", covariates={"four": Resampled("4h")}, features=["four.close"])
+    shifted: dict[str, Any] = {"offset": "30m", "features": ["four.close"], "ready": False}
+    with pytest.raises(ConfigError, match=r"4h cannot be joined .*: set its `offset` to 30m"):
+        make(tmp_path, covariates={"four": Resampled("4h")}, **shifted)
+    make(tmp_path, covariates={"four": Resampled("4h", offset="30m")}, **shifted)
 
 
 def test_features_may_be_of_covariates_alone(tmp_path: Path) -> None:

@@ -118,6 +118,8 @@ def check_source(asked: Asked, used: Stages) -> Counter[str]:
                 f"{when}: what it gives depends on {asked.row}s that come later"
             )
         count.update(rows=len(again), ends=1)
+    if not count["rows"]:
+        raise UncheckedError(f"no {asked.row} is stored in the time that it was asked for")
     return count
 
 
@@ -153,8 +155,16 @@ def _choose_spans(asked: Asked, used: Stages) -> list[Span]:
         low = ceil_to(low, asked.interval)
         ends = [ceil_to(end, asked.interval) for end in ends]
     ends = [end for end in ends if low < end <= high]
-    spans = [(max(low, end - ASKED * asked.step), end) for end in ends[:ENDS]]
-    return spans or [(max(low, high - ASKED * asked.step), high)]
+    return [(_find_begin(asked, low, end), end) for end in ends[:ENDS] or [high]]
+
+
+def _find_begin(asked: Asked, low: int, end: int) -> int:
+    """From when on ``ASKED`` rows are stored up to an instant; ``low`` if there are fewer."""
+    with _open(asked) as reader:
+        if isinstance(reader, CandleReader) or asked.interval is not None:
+            return max(low, end - ASKED * asked.step)
+        row = max(0, reader.find(end) - ASKED)
+        return int(next(iter(reader.rows(row, row + 1).time), low))
 
 
 def _find_filled(reader: CandleReader, used: Stages) -> list[int]:

@@ -48,8 +48,10 @@ class RecordSet:
             raise RecordError(f"records: no column {', '.join(missing)}: has {', '.join(given)}")
         names = [*INSTANTS, *(name for name in given if name not in INSTANTS)]
         columns = {
-            name: np.asarray(given[name]).astype(
-                np.int64 if name in INSTANTS else np.float64, copy=False
+            name: (
+                _to_instants(name, given[name])
+                if name in INSTANTS
+                else np.asarray(given[name]).astype(np.float64, copy=False)
             )
             for name in names
         }
@@ -95,6 +97,27 @@ class RecordSet:
     def take(self, rows: NDArray[Any]) -> "RecordSet":
         """Some rows, as a mask or as numbers in order."""
         return trust({name: values[rows] for name, values in self.columns.items()})
+
+
+def _to_instants(name: str, given: Any) -> NDArray[np.int64]:
+    """Epoch seconds as int64.
+
+    Raises:
+        RecordError: naming the first that is on no whole second: cut off, it would be earlier.
+    """
+    values = np.asarray(given)
+    if values.dtype.kind not in "iuf":
+        raise RecordError(f"records: {name} is {values.dtype}: give whole epoch seconds")
+    with np.errstate(invalid="ignore"):
+        whole: NDArray[np.int64] = values.astype(np.int64, copy=False)
+    bad = whole != values
+    if bad.any():
+        row = int(np.argmax(bad))
+        raise RecordError(
+            f"records, row {row}: {name} is {values[row]}: give whole epoch seconds, `known_at` "
+            "rounded up"
+        )
+    return whole
 
 
 def check_records(columns: Mapping[str, NDArray[Any]], where: str) -> None:

@@ -138,9 +138,9 @@ def parse_duration(text: str) -> int:
     """Seconds of a length of time such as "60d" or "12h"; up to ``LONGEST_DURATION``.
 
     Raises:
-        ConfigError: if the text is not a whole number followed by s, m, h or d, or more than that.
+        ConfigError: if the text is no whole number followed by s, m, h, d or w, or more than that.
     """
-    match = re.fullmatch(r"0*(\d{1,15})([smhd])", str(text))
+    match = re.fullmatch(r"0*(\d{1,15})([smhdw])", str(text))
     seconds = int(match[1]) * _UNIT_SECONDS[match[2]] if match else 0
     if not 0 < seconds <= LONGEST_DURATION:
         raise ConfigError(f"{text!r} is no duration such as 60d or 12h, of at most a million days")

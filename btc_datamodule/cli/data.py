@@ -143,6 +143,8 @@ def _export(data: "BTCDataModule", config: Any) -> None:
     path, (_, end) = covariate.locate(settings.data_dir, data.candle_path), settings.recipe.span
     start = covariate.find_start(settings.start or 0, settings.features, settings.covariates)
     if not covariate.beside.is_candles:
+        if covariate.beside.interval is None:  # the newest before the start may be of long ago
+            start = 0
         say(export_records(path, (start, end), config.output))
         return
     interval = covariate.beside.interval if covariate.is_joined else None

@@ -191,9 +191,17 @@ def _explain_beside(base: str, name: str) -> str | None:
     """The rest of a sentence on a covariate in the place of the candles; None if it is none."""
     if _cut_path(base) != "Source":
         return None
-    if _cut_path(name) not in ("Resampled", *_list_kinds("btc_datamodule.RecordSource")):
-        return None
-    return f", {AS_COVARIATE}"
+    known = _cut_path(name) in ("Resampled", *_list_kinds("btc_datamodule.RecordSource"))
+    return f", {AS_COVARIATE}" if known or _has_records(name) else None
+
+
+def _has_records(class_path: str) -> bool:
+    """Whether a class path is that of a source of records."""
+    from btc_datamodule import RecordSource
+
+    module, _, name = class_path.rpartition(".")
+    kind = getattr(sys.modules.get(module), name, None)  # jsonargparse has imported it
+    return isinstance(kind, type) and issubclass(kind, RecordSource)
 
 
 def _explain_choices(key: str, due: str, value: str) -> str:
@@ -283,7 +291,7 @@ RULES: tuple[tuple[str, Callable[..., str]], ...] = (
     (r"^argument (?:-\w/)?(--\S+): expected one argument", _explain_valueless),
     (
         INNERMOST + r"Subtypes: \[[^\n]*?<class '([\w.]+)'>.*?"
-        r"does not correspond to a subclass of.*?Given value: (\S+)",
+        r"does not correspond to a subclass of.*?Given value: (?:\{'class_path': ')?([^\s',}]+)",
         _explain_base,
     ),
     (

@@ -225,7 +225,7 @@ class WalkForward(Split):
     trains on what lies before both. T0 leaves room for train and val in the first fold. What is
     left at the end, shorter than a step, is in no fold.
 
-    Durations are a number and s, m, h or d ("60d"), or a whole number of bars; no shorter than a
+    Durations are a number and s, m, h, d or w ("60d"), or a whole number of bars; no shorter than a
     bar. Boundaries between bars are rounded up to the grid: tests of "90m" have one hourly bar or
     two.
 

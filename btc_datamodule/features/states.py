@@ -63,6 +63,7 @@ def compute_states(
         rows = clock.read(early, max(early, high))
         values = np.array(compute(rows))
         values[: max(0, lookback - 1 - early)] = np.nan
+        values[np.isnan(rows.columns["close"])] = np.nan  # of an outage, in which nothing is told
         begin = np.maximum(np.arange(len(values)) - lookback + 1, 0)
         own = slice(low - early, None)
         states = States(rows.known_at[own], rows.heard_at[own], values[own], rows.since[begin][own])

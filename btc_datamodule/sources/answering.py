@@ -6,13 +6,24 @@ which there may be others.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, TypeVar
 
+import numpy as np
+
+from btc_datamodule.candles.records import is_column_name
 from btc_datamodule.checks import name_type
-from btc_datamodule.errors import BrokenError, BTCDataError, SourceError, get_first_line
+from btc_datamodule.errors import (
+    BrokenError,
+    BTCDataError,
+    ConfigError,
+    SourceError,
+    get_first_line,
+)
+from btc_datamodule.sources.base import Source, check_path_part
+from btc_datamodule.sources.records import RecordSource
 
 _B = TypeVar("_B")
 
@@ -66,7 +77,63 @@ def read_revision(source: Any) -> str | None:
     """
     with explain_failure(source, "revision"):
         revision: str | None = source.revision
-        return revision
+    if not isinstance(revision, str | None):
+        raise BrokenError(
+            f"{_name(source)}: its `revision` is {revision!r:.80}: give a text, or None"
+        )
+    return revision
+
+
+def check_declaration(source: Source | RecordSource) -> None:
+    """Hold what a source says of itself against what it may say, before anything is asked.
+
+    Raises:
+        SourceError: naming the attribute that is something else, or fails.
+    """
+    says: dict[str, Any] = {}
+    for what in ("name", "series", *(_OF_RECORDS if isinstance(source, RecordSource) else {})):
+        with explain_failure(source, what):
+            says[what] = getattr(source, what)
+    problem = _find_fault(says)
+    if problem:
+        raise BrokenError(f"{_name(source)}: {problem}")
+
+
+_OF_RECORDS = {
+    "columns": "names of values, such as ('rate',)",
+    "interval": "seconds, 1 or more, or None",
+    "covers": "seconds, 0 or more",
+}
+"""What a source of records says of itself, and what that must be."""
+
+
+def _find_fault(says: dict[str, Any]) -> str | None:
+    """Which of the things that a source says of itself is none, and what it should be."""
+    for what in ("name", "series"):
+        if not isinstance(says[what], str):
+            return f"its `{what}` is {says[what]!r:.80}: give a text that can name a folder"
+        with suppress(ConfigError):
+            check_path_part(says[what], what)
+            continue
+        return (
+            f"its `{what}` is {says[what]!r:.80}, which cannot name a folder: use letters, digits, "
+            "'.', '_' and '-'"
+        )
+    if "columns" not in says:
+        return None
+    columns, interval, covers = (says[what] for what in _OF_RECORDS)
+    fits = {
+        "columns": isinstance(columns, tuple | list)
+        and len(columns) > 0
+        and all(isinstance(each, str) and is_column_name(each) for each in columns)
+        and len({*columns}) == len(columns),
+        "interval": interval is None or (_is_whole(interval) and interval > 0),
+        "covers": _is_whole(covers) and covers >= 0,
+    }
+    for what, wanted in _OF_RECORDS.items():
+        if not fits[what]:
+            return f"its `{what}` is {says[what]!r:.80}: give {wanted}"
+    return None
 
 
 @contextmanager
@@ -90,6 +157,10 @@ def explain_failure(source: Any, what: str) -> Iterator[None]:
         where = f"line {line} of {Path(frame.f_code.co_filename).name}"
         kind = SourceError if isinstance(error, OSError) else BrokenError  # of a disk, a network
         raise kind(f"{_name(source)}: its `{what}` failed: {told} ({where})") from error
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _name(source: Any) -> str:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self, TypeVar
 
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_interval, get_offset
+from btc_datamodule.checks import name_type
 from btc_datamodule.errors import CandleError, ConfigError, RecordError, SourceError, retell
 from btc_datamodule.public import public
 
@@ -33,6 +34,14 @@ def to_span(given: Any) -> Span:
             f"the span of a block is {given!r:.80}: give two whole numbers, epoch seconds"
         ) from None
     return start, end
+
+
+def check_content(content: Any, kind: type, origin: Any) -> None:
+    """Raise ``SourceError`` unless what a source makes a block of is what it must be."""
+    if not isinstance(content, kind):
+        raise SourceError(f"a block has {name_type(content)} in the place of {kind.__name__}")
+    if not isinstance(origin, str):
+        raise SourceError(f"the origin of a block is {origin!r:.80}: give a text, such as a URL")
 
 
 @public
@@ -63,6 +72,7 @@ class Block:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "span", to_span(self.span))
+        check_content(self.candles, Candles, self.origin)
 
     @property
     def content(self) -> Candles:

@@ -12,7 +12,7 @@ from typing import ClassVar, Self
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.public import public
-from btc_datamodule.sources.base import StoredSeries, to_span
+from btc_datamodule.sources.base import StoredSeries, check_content, to_span
 
 
 @public
@@ -41,6 +41,7 @@ class RecordBlock:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "span", to_span(self.span))
+        check_content(self.records, RecordSet, self.origin)
 
     @property
     def content(self) -> RecordSet:

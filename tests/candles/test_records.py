@@ -63,6 +63,25 @@ def test_what_is_no_record_is_refused(columns: dict[str, Any], problem: str) -> 
         RecordSet(given | columns)
 
 
+@pytest.mark.parametrize(
+    ("instants", "problem"),
+    [
+        (np.array([36_000.9]), r"row 0: known_at is 36000.9: give whole epoch seconds"),
+        (np.array([np.nan]), r"row 0: known_at is nan: give whole epoch seconds"),
+        (np.array([1e300]), r"row 0: known_at is 1e\+300: give whole"),
+        (np.array(["2020-01-01"], dtype="M8[s]"), r"known_at is datetime64\[s\]: give whole"),
+        (np.array(["2020"]), r"known_at is <U4: give whole"),
+    ],
+)
+def test_instants_are_whole_seconds(instants: Any, problem: str) -> None:
+    """Cut off, one would be known earlier than it was."""
+    with pytest.raises(RecordError, match=problem):
+        RecordSet({"time": np.array([0]), "known_at": instants, "value": np.ones(1)})
+    floats = RecordSet({"time": np.array([7.0]), "known_at": np.array([9.0])})
+    assert floats.time.dtype == np.int64
+    assert floats.known_at.tolist() == [9]
+
+
 def test_a_revision_is_another_record_of_the_same_time() -> None:
     records = records_of((0, 1, 1.0), (0, 5, 2.0), (1, 1, np.nan))
     assert rows_of(records.slice(T0, T0 + HOUR)) == [(0, 1, 1.0), (0, 5, 2.0)]

@@ -440,6 +440,18 @@ def test_every_command_knows_the_covariates(capsys: pytest.CaptureFixture[str]) 
     assert records["time"][-1] == "2020-01-31T16:00:00Z"
 
 
+def test_records_that_follow_no_grid_are_exported_from_the_first_on() -> None:
+    """The newest before the start may be of long ago, and stands in the first row."""
+    Path("gdp.csv").write_text("quarter,growth\n2019Q2,2.0\n2019Q3,2.1\n2020Q4,9.9\n")
+    gdp = "{class_path: Records, init_args: {path: gdp.csv, time: quarter, delay: 30d}}"
+    text = BARE.replace("[log_return]", "[log_return, gdp.growth]")
+    Path("gdp.yaml").write_text(f"{text}    covariates: {{gdp: {gdp}}}\n")
+    assert main(["prepare", "--config", "gdp.yaml"]) == 0
+    arguments = ["--config", "gdp.yaml", "--series", "gdp", "--output", "told.csv"]
+    assert main(["export", *arguments]) == 0
+    assert pl.read_csv("told.csv")["growth"].to_list() == [2.0, 2.1]
+
+
 def test_info_before_all_is_there_tells_what_is(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["prepare", "--config", "good.yaml"]) == 0
     records = next(Path("data").rglob("records.h5")).resolve()

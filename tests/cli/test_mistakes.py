@@ -171,6 +171,12 @@ MISTAKES = {
         "source is 'btc_datamodule.SimulatedFunding', which stands beside candles: give it in `cov",
         only="prepare",
     ),
+    "a covariate by its class path": Mistake(
+        f'{GOOD} --data.source={{"class_path":"btc_datamodule.SimulatedFunding"}}',
+        2,
+        "source is 'btc_datamodule.SimulatedFunding', which stands beside candles: give it in `cov",
+        only="prepare",
+    ),
     "longer bars in the place of the candles": Mistake(
         f"{GOOD} --data.source Resampled",
         2,

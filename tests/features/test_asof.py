@@ -193,6 +193,21 @@ def test_bars_are_as_old_as_the_last_that_was_there(seed: int) -> None:
             assert given is None or (closes[told] - joined.heard_at[told] <= given).all()
 
 
+def test_a_bar_of_an_outage_says_nothing_whatever_a_feature_makes_of_it() -> None:
+    candles = hourly([7, 8, *[None] * 8, 9])
+    clock = Series(Beside("s", Interval(HOUR), PRICE_COLUMNS, True, None), candles).open(
+        START + 11 * HOUR
+    )
+    closes = START + HOUR * np.arange(1, 12)
+
+    def count(rows: Rows) -> NDArray[np.float64]:
+        return (rows.time - START) / HOUR
+
+    joined = join_feature(clock, closes, 1, count, None)
+    np.testing.assert_array_equal(joined.values, [0, 1, 2, 3, 4, *[4] * 5, 10])
+    np.testing.assert_array_equal((joined.heard_at - START) / HOUR, [1, *[2] * 9, 11])
+
+
 def test_a_long_bar_is_known_anew_if_any_short_one_of_it_is_there() -> None:
     candles = hourly([7, 7, 7, 7, None, None, 8, None, *[None] * 8, 9])
     beside = Beside("s", Interval(4 * HOUR), PRICE_COLUMNS, True, None)

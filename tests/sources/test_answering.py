@@ -12,7 +12,7 @@ from btc_datamodule import Block, BTCDataModule, RecordBlock, Simulator, SourceE
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.cli.commands import main
 from btc_datamodule.errors import BTCDataError, CandleError
-from btc_datamodule.sources.answering import explain_failure, list_answers
+from btc_datamodule.sources.answering import check_declaration, explain_failure, list_answers
 from btc_datamodule.store.update import update, update_records
 from tests.factories import HOUR, T0, candles_of
 from tests.store.records import Scripted, hours, records_of
@@ -162,3 +162,50 @@ def test_the_covariate_is_named_on_the_command_line_too(
     )
     with pytest.raises(SourceError, match="simulator: its `blocks` failed: LookupError"):
         module.prepare_data()
+
+
+# --- what a source says of itself -----------------------------------------------------------------
+
+
+def fail(_: Any) -> Any:
+    raise KeyError("x")
+
+
+SAID: dict[str, tuple[dict[str, Any], str]] = {
+    "a name that is none": ({"name": 7}, "its `name` is 7: give a text that can name a folder"),
+    "a name elsewhere": ({"name": "../up"}, r"its `name` is '../up', which cannot name a folder"),
+    "a series elsewhere": ({"series": "a/../b"}, r"its `series` is 'a/../b', which cannot"),
+    "a series that fails": ({"series": property(fail)}, "its `series` failed: KeyError: 'x'"),
+    "no columns": ({"columns": ()}, r"its `columns` is \(\): give names of values"),
+    "columns of none": ({"columns": None}, "its `columns` is None: give names of values"),
+    "a column twice": ({"columns": ("a", "a")}, "give names of values"),
+    "a column of time": ({"columns": ("time",)}, "give names of values"),
+    "an interval of none": ({"interval": 0}, "its `interval` is 0: give seconds, 1 or more"),
+    "half an interval": ({"interval": 0.5}, "its `interval` is 0.5: give seconds"),
+    "a negative one": ({"interval": -3600}, "its `interval` is -3600: give seconds"),
+    "a text": ({"interval": "1h"}, "its `interval` is '1h': give seconds"),
+    "what it covers": ({"covers": "8h"}, "its `covers` is '8h': give seconds, 0 or more"),
+    "what it covers later": ({"covers": -5}, "its `covers` is -5: give seconds, 0 or more"),
+}
+
+
+@pytest.mark.parametrize("case", SAID)
+def test_what_a_source_says_of_itself_is_checked_before_it_is_asked(case: str) -> None:
+    attributes, problem = SAID[case]
+    kind = type("Wrong", (Scripted,), attributes)
+    with pytest.raises(SourceError, match=problem):
+        check_declaration(kind())
+    with pytest.raises(SourceError, match=f"^covariate 'f': .*{problem}"):
+        BTCDataModule(Simulator(), covariates={"f": kind()})
+
+
+def test_a_main_source_is_checked_too() -> None:
+    kind = type("Wrong", (Simulator,), {"name": "../up"})
+    with pytest.raises(SourceError, match=r"its `name` is '../up', which cannot name a folder"):
+        BTCDataModule(kind())
+
+
+def test_a_revision_is_a_text(tmp_path: Path) -> None:
+    kind = type("Wrong", (Scripted,), {"revision": 4})
+    with pytest.raises(SourceError, match="its `revision` is 4: give a text, or None"):
+        update_records(tmp_path / "records.h5", kind(), *hours(0, 10))

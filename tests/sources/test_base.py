@@ -33,3 +33,13 @@ def test_a_span_is_two_whole_numbers_of_whatever_type(make: Any) -> None:
 def test_a_span_that_is_none_is_an_error(make: Any, given: Any) -> None:
     with pytest.raises(SourceError, match=r"^the span of a block is .*: give two whole numbers"):
         make(given)
+
+
+def test_a_block_has_what_its_kind_says() -> None:
+    problem = "a block has dict in the place of"
+    with pytest.raises(SourceError, match=f"^{problem} RecordSet"):
+        RecordBlock((0, 1), {}, "nowhere")  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match=f"^{problem} Candles"):
+        Block((0, 1), {}, "nowhere")  # type: ignore[arg-type]
+    with pytest.raises(SourceError, match=r"^the origin of a block is None: give a text"):
+        Block((0, 1), hourly([7]), None)  # type: ignore[arg-type]

@@ -350,6 +350,12 @@ def _find_dollars(names: list[str]) -> str:
     return "Ticker" if {"price", "ticker"} <= set(first) else ""
 
 
+def says_utc(name: str) -> bool:
+    """Whether a column of times is called by UTC, as ``Released (UTC)`` is."""
+    low = name.lower()
+    return re.search(r"(?:^|[^a-z])(utc|gmt)(?![a-z])", low) is not None and not _ZONES.search(low)
+
+
 def refuse_zone(name: str, timezone: str | None, where: str) -> None:
     """Raise ``SourceError`` if a column of times is called by a zone, and none was said."""
     if timezone is None and _ZONES.search(name.lower()):

@@ -15,7 +15,7 @@ from btc_datamodule.candles.timeline import format_interval
 from btc_datamodule.errors import CandleError, RecordError, SourceError
 from btc_datamodule.sources.columns import normalise
 from btc_datamodule.sources.files.clocks import has_clock, parse_texts
-from btc_datamodule.sources.files.naming import refuse_zone
+from btc_datamodule.sources.files.naming import refuse_zone, says_utc
 from btc_datamodule.sources.files.periods import Periods, find_periods
 from btc_datamodule.sources.files.raw import RawTable
 from btc_datamodule.sources.files.times import (
@@ -32,8 +32,15 @@ if TYPE_CHECKING:
 
 HOUR, DAY = 3600, 86_400
 
+NO_STEP = 10**6 * DAY
+"""In the place of an interval where there is none: by how dates follow each other nobody can tell
+whether the day or the month comes first, as days of two months may be first days of months too."""
+
 _DAY_NUMBERS = 10**8
 """Numbers below it are dates: digits of one, or days as spreadsheets count them."""
+
+_PERIODS = ((1, ("month", 31 * DAY)), (3, ("quarter", 92 * DAY)), (2**62, ("year", 366 * DAY)))
+"""How many months follow each other at most, and what period of how many seconds they begin."""
 
 _OFFSET = r"\s*[+-]\d{1,2}:?\d{2}$"
 """From UTC, at the end of a time."""
@@ -183,19 +190,21 @@ def _find_columns(table: RawTable, reading: RecordReading, where: str) -> list[_
         if name is None:
             continue
         place = find_column(table, name, argument, where)
-        refuse_zone(list_names(table, where)[place], reading.timezone, where)
-        step = reading.interval or DAY
+        written = list_names(table, where)[place]
+        refuse_zone(written, reading.timezone, where)
+        zone = None if says_utc(written) else reading.timezone
+        step = reading.interval or NO_STEP
         form = TimeReading(
-            reading.time_format, reading.timezone, step, f"{name!r}", argument,
+            reading.time_format, zone, step, f"{name!r}", argument,
             latest=argument == "known_at",
         )  # fmt: skip
         columns.append(_Column(table.frame[f"{place}"], form, where, table.first_row))
-    written = [_is_written(column) for column in columns]
-    if not any(written):
+    fits = [_is_written(column) for column in columns]
+    if not any(fits):
         return columns
     return [
         column if so else column._replace(form=column.form._replace(form=None))
-        for column, so in zip(columns, written, strict=True)
+        for column, so in zip(columns, fits, strict=True)
     ]
 
 
@@ -226,7 +235,7 @@ def _add_delay(
         note = f"{reading.time!r} has {periods.kind}, and `delay` counts from their end"
         return _round_up(late.read_days(periods.after).micros) + delay, (column.note(note),)
     shown, notes = times, []
-    if reading.timezone is not None:
+    if column.form.timezone is not None:
         shown, second = column.show(), late.read().micros
         alone = ~np.isin(second, times.micros)  # of those that are not, the order of rows tells
         over = np.where(alone, second, times.micros)
@@ -235,16 +244,32 @@ def _add_delay(
                 column.note("`delay` counts from the second of those that stand there once")
             )
     days = _find_days(column, shown) | _find_midnights(column, times)
-    if days.any() and not reading.interval:
-        local = bool((times.micros[times.known] % (DAY * MICRO)).any())
-        longer = format_interval(delay + DAY + (HOUR if local else 0))  # for a day of 25 hours
-        mend = f"`delay: {longer}`" if local else "`interval: 1d`"
+    local = bool((times.micros[times.known] % (DAY * MICRO)).any())
+    period, length = _guess_period(shown)
+    length += HOUR * local  # a day may have 25 hours
+    if days.any() and not reading.interval and delay < length:
+        longer = format_interval(delay + length)
+        mend = "`interval: 1d`" if period == "day" and not local else f"`delay: {longer}`"
         note = (
             f"{reading.time!r} has days without a time of day, and `delay` counts from where "
-            f"they begin: set {mend} if a record tells of its whole day"
+            f"they begin: set {mend} if a record tells of its whole {period}"
         )
         notes.append(column.note(note))
     return _round_up(over) + delay, tuple(notes)
+
+
+def _guess_period(shown: Times) -> tuple[str, int]:
+    """What days may be the beginning of, as they follow each other, and its length at most.
+
+    Args:
+        shown: what clocks show.
+    """
+    days = np.unique(shown.micros[shown.known] // (DAY * MICRO)).astype("datetime64[D]")
+    months = np.unique(days.astype("datetime64[M]"))
+    if len(days) < 2 or (days != days.astype("datetime64[M]")).any():
+        return "day", DAY
+    step = int(np.diff(months).astype(np.int64).min())
+    return next(each for most, each in _PERIODS if step <= most)
 
 
 def _read_known_at(

@@ -159,7 +159,8 @@ def bars_are_known_when_they_open(monkeypatch: pytest.MonkeyPatch) -> None:
 
         def early(self: Any, low: int, high: int) -> Rows:
             rows = read(self, low, high)
-            return rows._replace(known_at=rows.time) if type(self) is kind else rows
+            opened = rows._replace(known_at=rows.time, heard_at=rows.time)
+            return opened if type(self) is kind else rows
 
         return early
 

@@ -1,5 +1,6 @@
 """When records are: zones in names, hours shown twice, days as numbers, months, mixed forms."""
 
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,20 @@ def test_a_column_called_by_a_zone_is_an_error_until_the_zone_is_said(
 def test_a_name_that_says_utc_or_no_zone_is_read(tmp_path: Path, name: str) -> None:
     block = read(tmp_path, f"{name},value\n2020-01-02 08:30,1\n", name, delay="0s")
     assert told(block) == ["2020-01-02T08:30"]
+
+
+@pytest.mark.parametrize("name", ["Released (UTC)", "released_utc", "GMT time", "UTC+00:00"])
+def test_a_column_that_says_utc_stays_so_beside_one_of_another_zone(
+    tmp_path: Path, name: str
+) -> None:
+    text = f"Date (JST),{name},value\n2020-03-01 09:00,2020-03-01 10:00,1\n"
+    block = read(tmp_path, text, "Date (JST)", known_at=name, timezone="Asia/Tokyo")
+    assert told(block, "time") == ["2020-03-01T00:00"]
+    assert told(block) == ["2020-03-01T10:00"]
+    text = f"{name},Out (ET),value\n2020-03-01 10:00,2020-03-01 10:00,1\n"
+    block = read(tmp_path, text, name, known_at="Out (ET)", timezone=NEW_YORK)
+    assert told(block, "time") == ["2020-03-01T10:00"]
+    assert told(block) == ["2020-03-01T15:00"]
 
 
 # --- hours that clocks show twice -----------------------------------------------------------------
@@ -137,8 +152,56 @@ def test_days_of_a_zone_are_told_of_a_delay_that_is_long_enough(tmp_path: Path, 
     assert block.notes[-1].startswith(f"{DAYS_NOTE}begin: set `delay: 26h` if")
     with pytest.raises(RecordError, match=r"no period of 1d begins then: .* `delay: 26h` or more"):
         read(tmp_path, text, delay="1h", timezone=BERLIN, interval="1d")
-    known = told(read(tmp_path, text, delay="26h", timezone=BERLIN))[0]
-    assert known == "2019-10-28T00:00"  # the day was over at 23:00
+    late = read(tmp_path, text, delay="26h", timezone=BERLIN)
+    assert told(late)[0] == "2019-10-28T00:00"  # the day was over at 23:00
+    assert not any(DAYS_NOTE in note for note in late.notes)
+
+
+@pytest.mark.parametrize(
+    ("dates", "period", "delay"),
+    [
+        (["2019-10-01", "2019-11-01", "2019-12-01", "2020-02-01"], "month", "46d"),
+        (["2019-04-01", "2019-07-01", "2020-01-01"], "quarter", "107d"),
+        (["2017-01-01", "2018-01-01"], "year", "381d"),
+        (["2019-10-01", "2019-11-02"], "day", ""),
+        (["2019-10-01"], "day", ""),
+    ],
+)
+def test_first_days_of_months_are_told_to_be_months(
+    tmp_path: Path, dates: list[str], period: str, delay: str
+) -> None:
+    """As FRED writes them: known fifteen days later would be known in mid-month."""
+    text = "observation_date,value\n" + "".join(f"{date},1\n" for date in dates)
+    notes = read(tmp_path, text, "observation_date", delay="15d").notes
+    if not delay:
+        assert notes == ()
+        return
+    assert f"set `delay: {delay}` if a record tells of its whole {period}" in notes[-1]
+    assert read(tmp_path, text, "observation_date", delay=delay).notes == ()
+
+
+@pytest.mark.parametrize("form", ["%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%m/%d/%y"])
+@pytest.mark.parametrize("argument", ["time", "known_at"])
+def test_first_days_of_months_are_no_days_that_follow_each_other(
+    tmp_path: Path, form: str, argument: str
+) -> None:
+    """01/01/2018, 02/01/2018 and so on: the other way round they are twelve days of January."""
+    months = [date(2018, month, 1) for month in range(1, 13)]
+    lines = [f"{month.strftime(form)},1" for month in months]
+    other = {"time": {"delay": "45d"}, "known_at": {"known_at": "out"}}[argument]
+    if argument == "known_at":
+        lines = [f"2017-01-{day:02d},{line}" for day, line in enumerate(lines, 1)]
+    text = "\n".join(["time,out,value" if argument == "known_at" else "time,value", *lines])
+    with pytest.raises(RecordError, match=r"cannot be told in which order .*: set `time_format`"):
+        read(tmp_path, text, **other)
+    block = read(tmp_path, text, **other, time_format=form)
+    late = 45 if argument == "time" else 1
+    assert told(block) == [f"{month + timedelta(days=late)}T00:00" for month in months]
+
+
+def test_a_day_past_the_twelfth_tells_the_order(tmp_path: Path) -> None:
+    text = "time,value\n01/01/2018,1\n01/15/2018,1\n02/01/2018,1\n"
+    assert told(read(tmp_path, text, delay="0s"))[-1] == "2018-02-01T00:00"
 
 
 def test_weeks_that_begin_off_the_grid_are_told_of_a_delay_that_is_long_enough(
