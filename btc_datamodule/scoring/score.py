@@ -135,6 +135,17 @@ class Score:
         }
 
     @cached_property
+    def returns(self) -> Numbers:
+        """(n,) log returns from the close that targets are measured from to the last target bar."""
+        return self._sort([each.samples.returns for each in self.parts])
+
+    @property
+    def horizon_seconds(self) -> int:
+        """Seconds from the first target bar to the end of the last."""
+        settings = self.parts[0].samples.stages.settings
+        return settings.shape.horizon * int(settings.interval)
+
+    @cached_property
     def losses(self) -> dict[str, Numbers]:
         """(n,) losses of all forecasts and baselines, by name."""
         return {
@@ -292,9 +303,7 @@ def make_part(
             f"known in {stage} of fold {fold} ({spans or 'which has none'})"
         )
     if outside:
-        notes.append(
-            f"{outside:,} forecasts of fold {fold} have no target known in {stage}"
-        )
+        notes.append(f"{outside:,} forecasts of fold {fold} have no target known in {stage}")
     forecasts = {}
     for name, each in given.items():
         chosen = np.searchsorted(each.origin_time, samples.origin_time)
