@@ -39,10 +39,12 @@ class Reference:
 
     Attributes:
         mean: (n, *target shape) of the train targets, for each sample that of its fold.
+        close: (n,) from which targets are measured.
         scale: mean absolute train target: the error of no change; NaN where that is none.
     """
 
     mean: Numbers
+    close: Numbers
     scale: float
 
 
@@ -108,6 +110,7 @@ def measure(target: Target, truth: Numbers, forecast: Numbers, reference: Refere
         },
         "value": lambda: {
             **_measure_errors(truth, forecast, reference),
+            **_measure_prices(target, truth, forecast, reference),
             **_measure_signs(truth, forecast),
         },
     }
@@ -123,6 +126,16 @@ def _measure_errors(truth: Numbers, forecast: Numbers, reference: Reference) -> 
     if np.isfinite(reference.scale):
         found["mase"] = compute_mase(truth, forecast, reference.scale)
     return found
+
+
+def _measure_prices(
+    target: Target, truth: Numbers, forecast: Numbers, reference: Reference
+) -> Measured:
+    """Errors in the quote currency, where a target tells prices."""
+    if type(target).prices is Target.prices:
+        return {}
+    came, said = (target.prices(each, reference.close) for each in (truth, forecast))
+    return {"price_mae": compute_mae(came, said), "price_rmse": compute_rmse(came, said)}
 
 
 def _measure_classes(target: Target, truth: Numbers, forecast: Numbers) -> Measured:

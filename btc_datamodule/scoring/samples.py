@@ -52,10 +52,14 @@ class Samples:
     def returns(self) -> Numbers:
         """(n,) log returns from the close that targets are measured from to the last target bar."""
         shape = self.stages.settings.shape
-        start = self.rows + shape.gap
-        close = self.stages.table.pick
-        found: Numbers = np.log(close("close", start + shape.horizon) / close("close", start))
+        last = self.stages.table.pick("close", self.rows + shape.gap + shape.horizon)
+        found: Numbers = np.log(last / self.reference)
         return found
+
+    @cached_property
+    def reference(self) -> Numbers:
+        """(n,) closes right before the first target bars, from which targets are measured."""
+        return self.stages.table.pick("close", self.rows + self.stages.settings.shape.gap)
 
     @cached_property
     def overlap(self) -> int:

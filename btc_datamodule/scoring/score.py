@@ -139,6 +139,11 @@ class Score:
         """(n,) log returns from the close that targets are measured from to the last target bar."""
         return self._sort([each.samples.returns for each in self.parts])
 
+    @cached_property
+    def reference(self) -> Numbers:
+        """(n,) closes right before the first target bars, from which targets are measured."""
+        return self._sort([each.samples.reference for each in self.parts])
+
     @property
     def horizon_seconds(self) -> int:
         """Seconds from the first target bar to the end of the last."""
@@ -173,7 +178,7 @@ class Score:
         chosen = slice(None) if rows is None else rows
         values = (self.forecasts | self.baselines)[name]
         scale = float(np.average([each.scale for each in self.parts], weights=self._sizes))
-        reference = Reference(self.baselines[MEAN][chosen], scale)
+        reference = Reference(self.baselines[MEAN][chosen], self.reference[chosen], scale)
         return measure(self.target, self.truth[chosen], values[chosen], reference)
 
     def judge(self, name: str, rows: NDArray[np.bool_] | None = None) -> Verdict | None:
