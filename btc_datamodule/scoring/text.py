@@ -1,0 +1,122 @@
+"""A score as text: what was forecast, each measure beside baselines, a verdict, and money."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from btc_datamodule.candles.timeline import format_instant
+from btc_datamodule.escaping import escape
+from btc_datamodule.scoring.ledger import HOLD, WHAT_IT_IS, Ledger
+from btc_datamodule.scoring.measures import Interval
+from btc_datamodule.scoring.score import LEAST, Score
+
+SIGNIFICANT = 4
+"""Digits of a measure."""
+
+
+def tell_score(score: Score, ledger: Ledger | None) -> str:
+    """All of a score, for a person to read."""
+    parts = [_tell_samples(score), _tell_measures(score), _tell_verdicts(score)]
+    if ledger is not None:
+        parts.append(_tell_money(ledger))
+    if score.notes:
+        parts.append("\n".join(f"note: {escape(note)}" for note in score.notes))
+    return "\n\n".join(parts)
+
+
+def _tell_samples(score: Score) -> str:
+    times = score.origin_time
+    folds = f"fold {', '.join(map(str, sorted({*score.fold.tolist()})))}"
+    told = (
+        f"{score.stage}, {folds}: {len(times):,} samples of {score.target!r}, whose origins are "
+        f"the bars from {format_instant(int(times[0]))} to {format_instant(int(times[-1]))}"
+    )
+    if score.overlap > 1:
+        told += f"\nUp to {score.overlap} targets overlap: intervals and p-values allow for it"
+    return told
+
+
+def _tell_measures(score: Score) -> str:
+    names = [*score.forecasts, *score.baselines]
+    measured = [score.measure(name) for name in names]
+    columns = list(dict.fromkeys(what for each in measured for what in each))
+    rows = [
+        [name, *(_format(each.get(what)) for what in columns)]
+        for name, each in zip(names, measured, strict=True)
+    ]
+    return _lay_out(["", *columns], rows, line_after=len(score.forecasts))
+
+
+def _tell_verdicts(score: Score) -> str:
+    lines = []
+    for name in score.forecasts:
+        verdict = score.judge(name)
+        if verdict is None:
+            lines.append(f"{escape(name)}: fewer than {LEAST} samples, so nothing is tested")
+            continue
+        base = float(score.losses[verdict.baseline].mean())
+        low, middle, high = (
+            100 * each / base if base else float("nan")
+            for each in (verdict.difference.low, verdict.difference.value, verdict.difference.high)
+        )
+        word = "better" if verdict.is_better else "no better"
+        if verdict.difference.low > 0:
+            word = "worse"
+        lines.append(
+            f"{escape(name)} is {word} than {verdict.baseline!r}, the best baseline: its mean loss "
+            f"is {abs(middle):.3g} % {'below' if middle < 0 else 'above'} ({score.level:.0%} interval "
+            f"{low:+.3g} to {high:+.3g}, p = {verdict.test.p_value:.2g})"
+        )
+    return "\n".join(lines)
+
+
+def _tell_money(ledger: Ledger) -> str:
+    frame = ledger.to_polars()
+    columns = [name for name in frame.columns if name not in ("forecast", "periods")]
+    rows = [
+        [str(row["forecast"]), *(_format_money(name, row[name]) for name in columns)]
+        for row in frame.to_dicts()
+    ]
+    first = [row for row in rows if row[0] in (*ledger.score.forecasts, HOLD)]
+    others = [row for row in rows if row not in first]
+    told = [
+        f"Money, {len(ledger.places):,} periods, {ledger.cost:g} basis points a side: {WHAT_IT_IS}",
+        _lay_out(["", *columns], [*first, *others], line_after=len(first)),
+    ]
+    overfitting = ledger.compute_overfitting()
+    if overfitting is not None:
+        told.append(f"Probability that the best of these is so by luck: {overfitting:.2f}")
+    return "\n".join(told)
+
+
+def _format(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, Interval):
+        return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
+    return f"{value:.{SIGNIFICANT}g}" if np.isfinite(value) else "-"
+
+
+def _format_money(name: str, value: float) -> str:
+    if not np.isfinite(value):
+        return "-"
+    if name in ("gross", "net", "drawdown"):
+        return f"{100 * value:+.1f} %" if name != "drawdown" else f"{100 * value:.1f} %"
+    return f"{value:.2f}"
+
+
+def _lay_out(head: Sequence[str], rows: Sequence[Sequence[str]], line_after: int) -> str:
+    """A table of text: the first column to the left, all others to the right."""
+    cells = [head, *rows]
+    widths = [max(len(row[place]) for row in cells) for place in range(len(head))]
+    lines = [
+        "  ".join(
+            cell.ljust(width) if not place else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in cells
+    ]
+    if line_after < len(rows):
+        lines.insert(1 + line_after, "-" * len(lines[0]))
+    return "\n".join(escape(line) for line in lines)
