@@ -63,10 +63,11 @@ def _tell_verdicts(score: Score) -> str:
         word = "better" if verdict.is_better else "no better"
         if verdict.difference.low > 0:
             word = "worse"
+        where = f"{abs(middle):.3g} % {'below' if middle < 0 else 'above'}"
         lines.append(
             f"{escape(name)} is {word} than {verdict.baseline!r}, the best baseline: its mean loss "
-            f"is {abs(middle):.3g} % {'below' if middle < 0 else 'above'} ({score.level:.0%} interval "
-            f"{low:+.3g} to {high:+.3g}, p = {verdict.test.p_value:.2g})"
+            f"is {where} ({score.level:.0%} interval {low:+.3g} to {high:+.3g}, "
+            f"p = {verdict.test.p_value:.2g})"
         )
     return "\n".join(lines)
 
