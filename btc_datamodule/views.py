@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.timeline import format_instant, format_interval, format_span
 from btc_datamodule.checks import list_first
 from btc_datamodule.errors import NotPreparedError
-from btc_datamodule.evaluation.splits import STAGES
+from btc_datamodule.evaluation.splits import STAGES, Stage
 from btc_datamodule.features.layout import FLAG
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from btc_datamodule.scoring.card import ScoreCard
 
 T = TypeVar("T")
 
@@ -129,6 +131,41 @@ class Views:
             be and are of none. Printed with a column for each span, so that it can be read whole.
         """
         return self.stages.describe()
+
+    def score(
+        self,
+        forecasts: Any,
+        stage: Stage = "test",
+        *,
+        cost: float = 10.0,
+        trials: int = 1,
+        level: float = 0.95,
+        seed: int = 0,
+    ) -> "ScoreCard":
+        """How good forecasts are, beside baselines of the very same samples. Needs scipy.
+
+        Args:
+            forecasts: a file that ``PredictionWriter`` wrote, a frame, or a mapping of arrays with
+                ``origin_time``, in which forecasts are scaled as ``Batch.y`` is; several by name;
+                or of each name several by the number of their fold. All are scored on the samples
+                that all are of.
+            stage: train, val or test: those count whose target lies in it.
+            cost: of one side of a trade, in basis points.
+            trials: how many models and settings were tried to come to these.
+            level: of intervals.
+            seed: of the bootstrap.
+
+        Returns:
+            A score, which prints as text; as frames ``measures``, ``money`` and ``by(...)``.
+
+        Raises:
+            ConfigError: if there are no forecasts of this stage, or an argument is wrong.
+        """
+        from btc_datamodule.scoring.card import make_card
+
+        return make_card(
+            self.stages, forecasts, stage, cost=cost, trials=trials, level=level, seed=seed
+        )
 
     def inverse_transform(self, y: Any) -> Any:
         """Targets or forecasts in the units of the target: undo ``target_scaling``.

@@ -28,6 +28,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("covariates", "evaluation", "plain"),
     ("settings", "windows"),
     ("options", "preparing", "stages", "training"),
+    ("scoring",),
     ("views",),
     ("arguments",),
     ("audit",),
