@@ -48,6 +48,17 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument(
             "--series", default="", help="name of a covariate; the candles without it"
         )
+    if command == "score":
+        parser.add_argument(
+            "--forecasts",
+            nargs="+",
+            required=True,
+            help="files that PredictionWriter wrote: PATH, NAME=PATH, or NAME=PATH@FOLD",
+        )
+        parser.add_argument("--stage", default="test", help="train, val or test")
+        parser.add_argument("--cost", type=float, default=10.0, help="basis points of one side")
+        parser.add_argument("--trials", type=int, default=1, help="models and settings tried")
+        parser.add_argument("--by", default="", help="fold, year, volatility or hour")
     if command == "audit":
         parser.add_argument(
             "--ask_source", type=bool, default=True, help="ask the source for some bars again"
@@ -151,6 +162,19 @@ def _export(data: "BTCDataModule", config: Any) -> None:
     say(export_candles(path, (start, end), config.output, interval))
 
 
+def _score(data: "BTCDataModule", config: Any) -> None:
+    import polars as pl
+
+    data.setup()
+    card = data.score(config.forecasts, config.stage, cost=config.cost, trials=config.trials)
+    say(card)
+    if config.by:
+        with pl.Config(
+            tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_width_chars=200
+        ):
+            say(f"\n{card.by(config.by)}")
+
+
 def _plot(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.cli.plots import plot_candles
 
@@ -163,6 +187,7 @@ DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {
     "info": _info,
     "verify": _verify,
     "audit": _audit,
+    "score": _score,
     "export": _export,
     "plot": _plot,
 }
