@@ -197,22 +197,23 @@ def _explain_column(said: str, frames: Mapping[str, Sequence[str]]) -> str:
     """What to say where a function asks for a column that a frame of its own lacks.
 
     Args:
-        said: by polars, which quotes the column first.
+        said: by polars, which quotes the column first; older ones say nothing else.
         frames: the columns of each, by the series; "" for the candles.
     """
-    quoted = re.search(r'"([^"]+)"', said)
+    found = re.search(r'"([^"]+)"', said) or re.fullmatch(r"(\S+)", said)
+    absent = found and found[1]
     lacking = {
         f"{name!r}" if name else "the candles": columns
         for name, columns in frames.items()
-        if quoted and quoted[1] not in columns
+        if absent and absent not in columns
     }
-    if quoted is None or not lacking:
+    if not absent or not lacking:
         return said
     owners = {column: whose for whose, columns in lacking.items() for column in columns}
-    close = get_close_matches(quoted[1], owners, n=1)
+    close = get_close_matches(absent, owners, n=1)
     guess = f": did you mean {close[0]!r} of {owners[close[0]]}?" if close else ";"
     there = "; ".join(f"of {whose} {', '.join(columns)}" for whose, columns in lacking.items())
-    return f"there is no column {quoted[1]!r} of {' or '.join(lacking)}{guess} there are {there}"
+    return f"there is no column {absent!r} of {' or '.join(lacking)}{guess} there are {there}"
 
 
 def count_warm_up(features: Sequence[Feature]) -> int:
