@@ -8,6 +8,11 @@ import numpy as np
 from btc_datamodule.errors import ConfigError
 
 
+def is_whole_number(value: Any) -> bool:
+    """Whether something is a whole number, Python's or numpy's, and no truth value."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def check_whole_number(name: str, value: Any, least: int | None = None) -> int:
     """An argument that must be a whole number, as a plain ``int``; numpy's are taken too.
 
@@ -19,8 +24,7 @@ def check_whole_number(name: str, value: Any, least: int | None = None) -> int:
     Raises:
         ConfigError: if it is no whole number, or less than ``least``.
     """
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or (least is not None and value < least):
+    if not is_whole_number(value) or (least is not None and value < least):
         start = "" if least is None else f" from {least} up"
         raise ConfigError(f"{name} is {value!r}: it must be a whole number{start}")
     return int(value)

@@ -202,7 +202,7 @@ class BarClock(GridClock):
         grid = self.grid
         time, newest = grid.times(low, high), grid.find_newest(low, high)
         heard_at = grid.first + grid.interval * (newest + 1)
-        since = grid.first + grid.interval * grid.find_oldest(low, high)
+        since = grid.first + grid.interval * grid.find_oldest(low, newest)
         bars = grid.read_bars(self.reader, low, high)
         return Rows(time, time + grid.interval, heard_at, since, bars)
 

@@ -100,14 +100,17 @@ class Grid:
         """Runs of rows that stay NaN."""
         return find_outages(self.holes, self.max_fill)
 
-    def find_oldest(self, low: int, high: int) -> NDArray[np.int64]:
-        """The oldest rows that it hangs on what rows [low, high) are.
+    def find_oldest(self, low: int, newest: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The oldest rows that it hangs on what some consecutive rows are.
 
         A row itself; of a filled one that which it repeats; of an outage the first that it would
         repeat had there been a bar.
+
+        Args:
+            low: the first of them.
+            newest: what ``find_newest`` gives for them.
         """
-        rows = np.arange(low, high, dtype=np.int64)
-        newest = self.find_newest(low, high)
+        rows = np.arange(low, low + len(newest), dtype=np.int64)
         return np.where(newest < rows, np.maximum(newest, rows - self.max_fill), rows)
 
     def find_newest(self, low: int, high: int) -> NDArray[np.int64]:

@@ -6,26 +6,25 @@ which there may be others.
 """
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 from typing import Any, TypeVar
 
-import numpy as np
-
 from btc_datamodule.candles.records import is_column_name
-from btc_datamodule.checks import name_type
+from btc_datamodule.checks import is_whole_number, name_type
 from btc_datamodule.errors import (
     BrokenError,
     BTCDataError,
-    ConfigError,
     SourceError,
     get_first_line,
 )
-from btc_datamodule.sources.base import Source, check_path_part
+from btc_datamodule.sources.base import NO_PATH_PART, Source, is_path_part
 from btc_datamodule.sources.records import RecordSource
 
 _B = TypeVar("_B")
+
+_Due = tuple[Callable[[Any], bool], Callable[[Any], str]]
 
 
 def list_answers(
@@ -90,50 +89,48 @@ def check_declaration(source: Source | RecordSource) -> None:
     Raises:
         SourceError: naming the attribute that is something else, or fails.
     """
-    says: dict[str, Any] = {}
-    for what in ("name", "series", *(_OF_RECORDS if isinstance(source, RecordSource) else {})):
+    of_records = _OF_RECORDS if isinstance(source, RecordSource) else {}
+    for what, (fits, explain) in (_OF_ALL | of_records).items():
         with explain_failure(source, what):
-            says[what] = getattr(source, what)
-    problem = _find_fault(says)
-    if problem:
-        raise BrokenError(f"{_name(source)}: {problem}")
+            value = getattr(source, what)
+        if not fits(value):
+            raise BrokenError(f"{_name(source)}: its `{what}` is {value!r:.80}{explain(value)}")
 
 
-_OF_RECORDS = {
-    "columns": "names of values, such as ('rate',)",
-    "interval": "seconds, 1 or more, or None",
-    "covers": "seconds, 0 or more",
+def _can_name_folder(value: Any) -> bool:
+    return isinstance(value, str) and is_path_part(value)
+
+
+def _explain_folder(value: Any) -> str:
+    if isinstance(value, str):
+        return f", which {NO_PATH_PART}"
+    return ": give a text that can name a folder"
+
+
+def _can_name_values(value: Any) -> bool:
+    names = value if isinstance(value, tuple | list) else ()
+    fits = all(isinstance(each, str) and is_column_name(each) for each in names)
+    return fits and 0 < len(names) == len({*names})
+
+
+_OF_RECORDS: dict[str, _Due] = {
+    "columns": (_can_name_values, lambda _: ": give names of values, such as ('rate',)"),
+    "interval": (
+        lambda value: value is None or (is_whole_number(value) and value > 0),
+        lambda _: ": give seconds, 1 or more, or None",
+    ),
+    "covers": (
+        lambda value: is_whole_number(value) and value >= 0,
+        lambda _: ": give seconds, 0 or more",
+    ),
 }
-"""What a source of records says of itself, and what that must be."""
+"""What a source of records says of itself beside ``_OF_ALL``."""
 
-
-def _find_fault(says: dict[str, Any]) -> str | None:
-    """Which of the things that a source says of itself is none, and what it should be."""
-    for what in ("name", "series"):
-        if not isinstance(says[what], str):
-            return f"its `{what}` is {says[what]!r:.80}: give a text that can name a folder"
-        with suppress(ConfigError):
-            check_path_part(says[what], what)
-            continue
-        return (
-            f"its `{what}` is {says[what]!r:.80}, which cannot name a folder: use letters, digits, "
-            "'.', '_' and '-'"
-        )
-    if "columns" not in says:
-        return None
-    columns, interval, covers = (says[what] for what in _OF_RECORDS)
-    fits = {
-        "columns": isinstance(columns, tuple | list)
-        and len(columns) > 0
-        and all(isinstance(each, str) and is_column_name(each) for each in columns)
-        and len({*columns}) == len(columns),
-        "interval": interval is None or (_is_whole(interval) and interval > 0),
-        "covers": _is_whole(covers) and covers >= 0,
-    }
-    for what, wanted in _OF_RECORDS.items():
-        if not fits[what]:
-            return f"its `{what}` is {says[what]!r:.80}: give {wanted}"
-    return None
+_OF_ALL: dict[str, _Due] = {
+    "name": (_can_name_folder, _explain_folder),
+    "series": (_can_name_folder, _explain_folder),
+}
+"""What every source says of itself: whether it may be so, and the end of an error if not."""
 
 
 @contextmanager
@@ -157,10 +154,6 @@ def explain_failure(source: Any, what: str) -> Iterator[None]:
         where = f"line {line} of {Path(frame.f_code.co_filename).name}"
         kind = SourceError if isinstance(error, OSError) else BrokenError  # of a disk, a network
         raise kind(f"{_name(source)}: its `{what}` failed: {told} ({where})") from error
-
-
-def _is_whole(value: Any) -> bool:
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _name(source: Any) -> str:

@@ -217,9 +217,16 @@ def read_or_advise(read: Callable[[bool], _T], drop_invalid: bool) -> _T:
         raise retell(error, f"{error}: {advice}") from None
 
 
+NO_PATH_PART = "cannot name a folder: use letters, digits, '.', '_' and '-'"
+"""The end of an error on a text that is no ``is_path_part``."""
+
+
+def is_path_part(text: str) -> bool:
+    """Whether a text is safe as the name of one folder."""
+    return re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", text) is not None
+
+
 def check_path_part(text: str, argument: str) -> None:
     """Raise ``ConfigError`` unless ``text`` is safe as the name of one folder."""
-    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}", text):
-        raise ConfigError(
-            f"{argument} {text!r} cannot name a folder: use letters, digits, '.', '_' and '-'"
-        )
+    if not is_path_part(text):
+        raise ConfigError(f"{argument} {text!r} {NO_PATH_PART}")

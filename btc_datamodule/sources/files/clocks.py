@@ -37,7 +37,7 @@ _USUAL = {
 _EARLIEST = 1_230_768_000
 """Epoch seconds of 2009: with numbers in another order, dates before it are no dates of a bar."""
 
-MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
 
 
 class Said(NamedTuple):
@@ -267,18 +267,21 @@ def _quote(parts: "pl.DataFrame", rows: "pl.Series") -> str:
     return f"{row['one']}{row['mark']}{row['two']}{row['mark']}{row['year']}"
 
 
+def number_months(names: "pl.Expr") -> "pl.Expr":
+    """The numbers of months, as texts, by their English names or what these begin with."""
+    import polars as pl
+
+    numbers = [f"{i}" for i in range(1, 13)]
+    short = names.str.to_lowercase().str.slice(0, 3)
+    return short.replace_strict(list(_MONTHS), numbers, default=None, return_dtype=pl.String)
+
+
 def _make_seconds(parts: "pl.DataFrame") -> "pl.Expr":
     """Int64 seconds since 1970 of the parts of times; null where they are no time."""
     import polars as pl
 
     year = pl.when(pl.col("year").str.len_chars() == 2).then("20" + pl.col("year"))
-    if "name" in parts.columns:
-        name = pl.col("name").str.to_lowercase().str.slice(0, 3)
-        month = name.replace_strict(
-            list(MONTHS), [f"{i}" for i in range(1, 13)], default=None, return_dtype=pl.String
-        )
-    else:
-        month = pl.col("month")
+    month = number_months(pl.col("name")) if "name" in parts.columns else pl.col("month")
     given = pl.col("hour").cast(pl.Int64)
     half = pl.col("half").str.to_lowercase()
     on_dial = pl.when(given.is_between(1, 12)).then(given % 12 + 12 * (half == "p").cast(pl.Int64))

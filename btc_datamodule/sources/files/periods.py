@@ -6,7 +6,7 @@ None of these is an instant: it begins with its first day, and is over when the 
 import re
 from typing import TYPE_CHECKING, NamedTuple
 
-from btc_datamodule.sources.files.clocks import MONTHS, has_clock
+from btc_datamodule.sources.files.clocks import has_clock, number_months
 from btc_datamodule.sources.files.times import strip_text
 
 if TYPE_CHECKING:
@@ -76,9 +76,7 @@ def _number_months(parts: "pl.DataFrame") -> "pl.Series":
         return parts["month"]
     if "quarter" in parts.columns:
         return (parts["quarter"].cast(pl.Int64) * 3 - 2).cast(pl.String)
-    numbers = [f"{i + 1}" for i in range(len(MONTHS))]
-    short = parts["name"].str.to_lowercase().str.slice(0, 3)
-    return short.replace_strict(list(MONTHS), numbers, default=None, return_dtype=pl.String)
+    return parts.select(number_months(pl.col("name"))).to_series()
 
 
 def _make(text: "pl.Series", first: "pl.Series", kind: str) -> Periods | None:
