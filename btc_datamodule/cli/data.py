@@ -58,7 +58,14 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument("--stage", default="test", help="train, val or test")
         parser.add_argument("--cost", type=float, default=10.0, help="basis points of one side")
         parser.add_argument("--trials", type=int, default=1, help="models and settings tried")
-        parser.add_argument("--by", default="", help="fold, year, volatility or hour")
+        parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+        parser.add_argument("--by", default="", help="fold, path, year, volatility or hour")
+        parser.add_argument(
+            "--quantiles", nargs="+", type=float, help="levels that forecasts have a number for"
+        )
+        parser.add_argument(
+            "--draws", type=bool, default=False, help="forecasts are draws of a distribution"
+        )
     if command == "audit":
         parser.add_argument(
             "--ask_source", type=bool, default=True, help="ask the source for some bars again"
@@ -163,16 +170,20 @@ def _export(data: "BTCDataModule", config: Any) -> None:
 
 
 def _score(data: "BTCDataModule", config: Any) -> None:
-    import polars as pl
-
     data.setup()
-    card = data.score(config.forecasts, config.stage, cost=config.cost, trials=config.trials)
+    card = data.score(
+        config.forecasts,
+        config.stage,
+        cost=config.cost,
+        trials=config.trials,
+        level=config.level,
+        quantiles=config.quantiles,
+        draws=config.draws,
+    )
+    groups = card.tell(config.by) if config.by else ""
     say(card)
-    if config.by:
-        with pl.Config(
-            tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_width_chars=200
-        ):
-            say(f"\n{card.by(config.by)}")
+    if groups:
+        say(f"\n{groups}")
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:
