@@ -66,7 +66,10 @@ def read_forecasts(given: Any, shapes: Sequence[Shape], spread: Sequence[Shape] 
     times = read_times(arrays.pop(TIME)).reshape(-1)
     for name, each in arrays.items():
         if each.shape[:1] != times.shape:
-            raise ConfigError(f"{label} has {len(times):,} {TIME}s, and {name} {each.shape}")
+            raise ConfigError(
+                f"{label} has {len(times):,} times in {TIME}, and {name} has shape {each.shape}: "
+                "give one forecast of each"
+            )
     order = np.argsort(times, kind="stable")
     times = times[order]
     again = np.flatnonzero(np.diff(times) == 0)

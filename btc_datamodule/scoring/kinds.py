@@ -139,8 +139,9 @@ def _measure_prices(
     """Errors in the quote currency, where a target tells prices."""
     if type(target).prices is Target.prices:
         return {}
-    came, said = (target.prices(each, reference.close) for each in (truth, forecast))
-    return {"price_mae": compute_mae(came, said), "price_rmse": compute_rmse(came, said)}
+    with np.errstate(over="ignore"):  # of forecasts that are no log returns: infinite, and told so
+        came, said = (target.prices(each, reference.close) for each in (truth, forecast))
+        return {"price_mae": compute_mae(came, said), "price_rmse": compute_rmse(came, said)}
 
 
 def _measure_classes(

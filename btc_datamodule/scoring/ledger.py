@@ -66,7 +66,7 @@ class Ledger:
     rows: Mask | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.cost < 1 / BASIS_POINT:
+        if not isinstance(self.cost, int | float) or not 0 <= self.cost < 1 / BASIS_POINT:
             raise ConfigError(f"cost is {self.cost!r}: give basis points of one side, 0 or more")
         check_whole_number("trials", self.trials, 1)
 

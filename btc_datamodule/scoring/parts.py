@@ -1,18 +1,20 @@
 """Parts: the samples of a fold, what forecasts and baselines say of them, what is left out."""
 
+import re
 from collections.abc import Mapping
 from functools import reduce
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from btc_datamodule.candles.timeline import format_span
+from btc_datamodule.candles.timeline import format_instant, format_span, parse_instant
 from btc_datamodule.checks import list_first
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.scoring.beside import forecast_baselines, forecast_spreads
-from btc_datamodule.scoring.forecast_files import Forecasts, Shape
-from btc_datamodule.scoring.kinds import find_kind
+from btc_datamodule.scoring.forecast_files import TIME, Forecasts, Shape
+from btc_datamodule.scoring.kinds import LEAST_VOLATILITY, find_kind
 from btc_datamodule.scoring.measures import Numbers
 from btc_datamodule.scoring.samples import Samples, find_samples, list_train, mark_known
 from btc_datamodule.scoring.spreads import Manner, find_median
@@ -45,7 +47,7 @@ def list_shapes(stages: Stages) -> list[Shape]:
     """The shapes that the forecast of a sample may have, those with more axes first."""
     shape, classes = stages.settings.target_shape, stages.settings.n_classes
     if classes is not None:
-        return [(*shape, classes), shape]
+        return [(*shape, classes), (*shape, 1), shape]
     size = int(np.prod(shape))
     flat: list[Shape] = [(size,)] if len(shape) > 1 else []
     return [shape, *flat, *([()] if size == 1 else [])]
@@ -81,11 +83,7 @@ def make_part(
     samples, inside = find_samples(stages, stage, times)
     outside = int((~inside).sum())
     if not len(samples):
-        spans = list_first([*map(format_span, stages.fold.spans(stage))], 2)
-        raise ConfigError(
-            f"none of {len(times):,} forecasts by {list_first([*given])} has a target that is "
-            f"known in {stage} of fold {fold} ({spans or 'which has none'})"
-        )
+        raise _explain_none(fold, stages, stage, given, times)
     if outside:
         notes.append(f"{outside:,} forecasts of fold {fold} have no target known in {stage}")
     forecasts, spreads = _gather(stages, samples, given, manner)
@@ -108,6 +106,7 @@ def make_part(
     samples = Samples(stages, stage, samples.rows[known], samples.truth[known])
     forecasts = {label: each[known] for label, each in forecasts.items()}
     _check_classes(stages, forecasts)
+    notes += _tell_low(stages, forecasts)
     spreads = {label: each[known] for label, each in spreads.items()}
     notes += _tell_crossing(spreads, manner)
     train = list_train(stages)
@@ -122,6 +121,31 @@ def make_part(
         forecast_spreads(samples, train, manner) if spreads and manner else {},
     )
     return part, notes
+
+
+def _explain_none(
+    fold: int,
+    stages: Stages,
+    stage: Stage,
+    given: Mapping[str, Forecasts],
+    times: NDArray[np.int64],
+) -> ConfigError:
+    """What is wrong where no forecast is of a sample of the stage."""
+    by = list_first([*given])
+    if not len(times):
+        several = "that all have " if len(given) > 1 else ""
+        return ConfigError(f"there are no forecasts {several}of fold {fold} by {by}")
+    try:
+        parse_instant(int(times[0]), TIME)  # which knows other units
+    except ConfigError as error:
+        return error
+    ends = f"{format_instant(int(times[0]))} to {format_instant(int(times[-1]))}"
+    spans = list_first([*map(format_span, stages.fold.spans(stage))], 2)
+    return ConfigError(
+        f"none of {len(times):,} forecasts by {by}, of origins from {ends}, has a target that is "
+        f"known in {stage} of fold {fold} ({spans or 'which has no time'}): name the stage and the "
+        "fold that they are of"
+    )
 
 
 def _gather(
@@ -148,18 +172,29 @@ def _unscale(stages: Stages, values: Numbers) -> Numbers:
     shape = stages.settings.target_shape
     if values[0].size != int(np.prod(shape)):
         return values
-    found: Numbers = stages.inverse_transform(values.reshape(len(values), *shape))
-    return found
+    return _invert(stages, values.reshape(len(values), *shape))
 
 
 def _unscale_spread(stages: Stages, values: Numbers) -> Numbers:
     """(n, *target shape, q) distributions in the unit of the target."""
     shape = (len(values), *stages.settings.target_shape)
     parts = [
-        stages.inverse_transform(np.ascontiguousarray(values[..., at]).reshape(shape))
+        _invert(stages, np.ascontiguousarray(values[..., at]).reshape(shape))
         for at in range(values.shape[-1])
     ]
     return np.stack(parts, axis=-1)
+
+
+def _invert(stages: Stages, values: Numbers) -> Numbers:
+    """Forecasts in the unit of the target; 0 where they are so but for what rounding leaves.
+
+    A forecast of nothing is scaled to a number of float32, whose rounding has a sign.
+    """
+    found: Numbers = stages.inverse_transform(values)
+    if stages.settings.target_scaling == "none" or stages.settings.target.is_label:
+        return found
+    rounding = 2 * np.finfo(np.float32).eps * np.abs(stages.fitted.target_scaler.center)
+    return np.where(np.abs(found) <= rounding, 0.0, found)
 
 
 def _check_classes(stages: Stages, forecasts: Mapping[str, Numbers]) -> None:
@@ -178,13 +213,29 @@ def _check_classes(stages: Stages, forecasts: Mapping[str, Numbers]) -> None:
                 )
 
 
+def _tell_low(stages: Stages, forecasts: Mapping[str, Numbers]) -> list[str]:
+    """How many forecasts of a volatility are 0 or less."""
+    if find_kind(stages.settings.target) != "volatility":
+        return []
+    counts = {label: int((values <= 0).sum()) for label, values in forecasts.items()}
+    return [
+        f"{label}: {count:,} forecasts of a volatility are 0 or less, which QLIKE takes for "
+        f"{LEAST_VOLATILITY:g}"
+        for label, count in counts.items()
+        if count
+    ]
+
+
 def _tell_columns(given: Mapping[str, Forecasts]) -> list[str]:
     """Which columns of forecasts are scored beside each other, and which are not at all."""
     notes = []
     for name, each in given.items():
         if len(each.values) + len(each.spreads) > 1:
-            held = list_first([*each.spreads, *each.values])
-            notes.append(f"{name} has several forecasts, and each is scored: {held}")
+            held = [*each.spreads, *each.values]
+            told = f"{name} has several forecasts, and each is scored: {list_first(held)}"
+            if len({re.sub(r"_\d+$", "", each) for each in held}) == 1:
+                told += " (if they are quantiles or draws of one, say `quantiles` or `draws`)"
+            notes.append(told)
         if each.unused:
             notes.append(f"{name} has columns that are no forecast: {list_first(each.unused)}")
     return notes

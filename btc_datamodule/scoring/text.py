@@ -8,7 +8,7 @@ import numpy as np
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.escaping import escape
 from btc_datamodule.scoring.groups import compare_paths
-from btc_datamodule.scoring.kinds import Measured
+from btc_datamodule.scoring.kinds import Measured, find_kind
 from btc_datamodule.scoring.ledger import HOLD, LEAST_COMPARED, WHAT_IT_IS, Ledger
 from btc_datamodule.scoring.measures import Interval
 from btc_datamodule.scoring.score import LEAST, Score
@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 SIGNIFICANT = 4
 """Digits of a measure."""
+
+LOSSES = {
+    "value": "mean squared error",
+    "volatility": "mean QLIKE",
+    "classes": "share of wrong classes",
+    "pinball": "mean pinball loss",
+    "crps": "mean CRPS",
+}
+"""What forecasts are compared by."""
 
 MONEY = ("gross", "net", "hold", "sharpe")
 """Columns of groups that ``Ledger`` has as well."""
@@ -71,7 +80,7 @@ def _tell_verdicts(score: Score, *, of_spreads: bool = False) -> str:
     lines = []
     losses = score.spread_losses if of_spreads else score.losses
     judge = score.judge_spread if of_spreads else score.judge
-    loss = score.manner.loss.replace("crps", "CRPS") if score.manner and of_spreads else "loss"
+    loss = LOSSES[score.manner.loss if score.manner and of_spreads else find_kind(score.target)]
     for name in score.spreads if of_spreads else score.forecasts:
         verdict = judge(name)
         if verdict is None:
@@ -87,7 +96,7 @@ def _tell_verdicts(score: Score, *, of_spreads: bool = False) -> str:
             word = "worse"
         where = f"{abs(middle):.3g} % {'below' if middle < 0 else 'above'}"
         lines.append(
-            f"{escape(name)} is {word} than {verdict.baseline!r}, the best baseline: its mean "
+            f"{escape(name)} is {word} than {verdict.baseline!r}, the best baseline: its "
             f"{loss} is {where} ({100 * score.level:.4g} % interval {low:+.3g} to {high:+.3g}, "
             f"p = {verdict.test.p_value:.2g})"
         )
@@ -109,8 +118,8 @@ def _tell_money(ledger: Ledger) -> str:
     ]
     if ledger.pauses:
         told.append(
-            f"{ledger.pauses:,} times a period does not follow the one before: nothing is held "
-            "between them, but by who buys and holds"
+            f"{ledger.pauses:,} of the periods begin some time after the one before ends: in "
+            "between nothing is held, but by who buys and holds"
         )
     return "\n".join([*told, *_tell_overfitting(ledger)])
 

@@ -24,7 +24,7 @@ def test_a_score_says_what_is_better_than_what_and_what_money_is(tmp_path: Path)
     )
     assert overlap == "Up to 4 targets overlap: intervals and p-values allow for it"
     verdict = (
-        r"^model is better than '.*', the best baseline: its mean loss is 100 % below \(95 % inte"
+        r"^model is better than '.*', the best baseline: its mean squared error is 100 % below"
     )
     assert re.search(verdict, told, re.M)
     assert "5 basis points a side: one unit in the direction of the forecast" in told
