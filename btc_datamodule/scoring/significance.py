@@ -18,7 +18,7 @@ DRAWS = 2_000
 DRAWN_AT_ONCE = 1 << 20
 """Numbers that the bootstrap draws at a time: it takes some 60 MB."""
 
-MOST_DRAWN = 1 << 14
+MOST_DRAWN = 1 << 12
 """Values that the bootstrap draws of: of millions it would take minutes."""
 
 

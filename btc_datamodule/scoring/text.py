@@ -28,6 +28,9 @@ LOSSES = {
 }
 """What forecasts are compared by."""
 
+FAR = 1000
+"""Times what was put in: more than that has two digits."""
+
 MONEY = ("gross", "net", "hold", "sharpe")
 """Columns of groups that ``Ledger`` has as well."""
 
@@ -176,6 +179,8 @@ def _format_money(name: str, value: float) -> str:
     if not np.isfinite(value):
         return "-"
     if name in ("gross", "net", "hold", "drawdown"):
+        if abs(value) > FAR:
+            return f"{100 * value:+.2g} %"
         return f"{100 * value:+.1f} %" if name != "drawdown" else f"{100 * value:.1f} %"
     return f"{value:.2f}"
 
