@@ -163,7 +163,7 @@ def _list_intervals(count: int, manner: Manner) -> list[tuple[float, tuple[float
         pairs = combinations(manner.levels, 2)
         return [(high - low, (low, high)) for low, high in pairs if np.isclose(low + high, 1)]
     edges = [(share, ((1 - share) / 2, (1 + share) / 2)) for share in SHARES]
-    return [each for each in edges if each[1][0] * (count + 1) >= 1]
+    return [each for each in edges if each[1][0] * (count + 1) >= 1 - 1e-9]
 
 
 def _find_bounds(said: Numbers, manner: Manner, levels: tuple[float, float]) -> Numbers:
