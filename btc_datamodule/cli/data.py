@@ -52,7 +52,6 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument(
             "--forecasts",
             nargs="+",
-            required=True,
             help="files that PredictionWriter wrote: PATH, NAME=PATH, or NAME=PATH@FOLD",
         )
         parser.add_argument("--stage", default="test", help="train, val or test")
@@ -170,6 +169,10 @@ def _export(data: "BTCDataModule", config: Any) -> None:
 
 
 def _score(data: "BTCDataModule", config: Any) -> None:
+    if not config.forecasts:
+        raise ConfigError(
+            "there is nothing to score: give --forecasts FILE.parquet, as PredictionWriter wrote it"
+        )
     data.setup()
     card = data.score(
         config.forecasts,

@@ -150,7 +150,8 @@ def test_a_share_of_independent_trials_has_the_interval_of_wilson_or_a_wider_one
 def test_trials_that_say_the_same_count_once() -> None:
     hits = (np.random.default_rng(0).random(300) < 0.5).astype(np.float64)
     single = compute_share(hits, np.ones(300))
-    assert tuple(compute_share(5 * hits, 5 * np.ones(300))) == pytest.approx(tuple(single))
+    five = compute_share(5 * hits, 5 * np.ones(300))
+    assert tuple(five) == pytest.approx(tuple(single), rel=0.02)
     again = compute_share(np.repeat(hits, 5), np.ones(1500), 5)
     assert again.high - again.low == pytest.approx(single.high - single.low, rel=0.25)
     all_right = compute_share(np.ones(120), np.ones(120), 12)
