@@ -35,7 +35,7 @@ def test_a_datamodule_scores_files_frames_and_arrays_alike(tmp_path: Path) -> No
     card = dm.score(arrays, cost=3, trials=7)
     assert card.measures["forecast"][0] == "forecast"
     assert card.money is not None
-    assert "3 basis points a side" in str(card)
+    assert "3 basis points a side, 7 tried: " in str(card)
     assert card.by("fold")["samples"].to_list() == [len(truth)]
 
 
