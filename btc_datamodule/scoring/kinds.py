@@ -116,7 +116,9 @@ def measure(target: Target, truth: Numbers, forecast: Numbers, reference: Refere
         "value": lambda: {
             **_measure_errors(truth, forecast, reference),
             **_measure_prices(target, truth, forecast, reference),
-            **_measure_signs(*_take_closes(target, truth, forecast), reference),
+            **_measure_signs(
+                _take_closes(target, truth), _take_closes(target, forecast), reference
+            ),
         },
     }
     return made[find_kind(target)]()
@@ -154,9 +156,9 @@ def _measure_classes(
     return {"accuracy": accuracy, **found}
 
 
-def _take_closes(target: Target, *values: Numbers) -> tuple[Numbers, ...]:
-    """Of whole bars the closes alone: on which side of it high and low lie, is no news."""
-    return tuple(each[..., -1:] for each in values) if isinstance(target, OHLCPath) else values
+def _take_closes(target: Target, values: Numbers) -> Numbers:
+    """Of whole bars the closes alone: on which side of the last close a high lies is no news."""
+    return values[..., -1:] if isinstance(target, OHLCPath) else values
 
 
 def _measure_signs(truth: Numbers, forecast: Numbers, reference: Reference) -> Measured:
