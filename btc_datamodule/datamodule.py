@@ -27,6 +27,7 @@ from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
+from btc_datamodule.opening import Choice
 from btc_datamodule.options import check_options, list_doubts, list_hyperparameters
 from btc_datamodule.preparing import SIMULATES, prepare
 from btc_datamodule.public import public
@@ -165,7 +166,7 @@ class BTCDataModule(Arguments):
         self.refresh, self.offline = refresh, offline
         self._fitted: Fitted | None = None
         self._verified_key: str | None = None
-        self._prepared: Path | None = None
+        self._prepared: Choice | None = None
         self._is_twin = False  # with fewer bars than there are, a stage may have no windows
         self._device_gather: DeviceGather | None = None
         for doubt in list_doubts(self._given, self.settings):

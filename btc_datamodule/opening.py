@@ -6,6 +6,7 @@ it: what was prepared is what is opened, and all ranks open the same.
 """
 
 from pathlib import Path
+from typing import NamedTuple
 
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import NotPreparedError, StoreError
@@ -13,24 +14,36 @@ from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.settings import Settings
 
 
-def find_table(settings: Settings) -> Path:
-    """Where the feature file of some settings and of the candles as they are lies.
+class Choice(NamedTuple):
+    """A feature file that is chosen.
+
+    Attributes:
+        path: where it lies.
+        candles: digest of the candles that it was made of.
+    """
+
+    path: Path
+    candles: str
+
+
+def find_table(settings: Settings) -> Choice:
+    """The feature file of some settings and of the candles as they are.
 
     Raises:
         NotPreparedError: if the candle file or the feature file is not there.
         StoreError: if the candle file is damaged.
     """
-    key = settings.recipe.compute_key(settings.read_candle_header())
-    path = locate_table(settings.candle_path, key)
+    header = settings.read_candle_header()
+    path = locate_table(settings.candle_path, settings.recipe.compute_key(header))
     if not path.exists():
         raise NotPreparedError(
             f"there is no feature file for these settings beside {settings.candle_path}: "
             "run `btc-datamodule prepare`, or prepare_data(), first"
         )
-    return path
+    return Choice(path, header.digest)
 
 
-def open_table(settings: Settings, chosen: Path | None = None) -> Table:
+def open_table(settings: Settings, chosen: Choice | None = None) -> Table:
     """Open the feature file of some settings.
 
     Args:
@@ -42,14 +55,17 @@ def open_table(settings: Settings, chosen: Path | None = None) -> Table:
         NotPreparedError: if the candle file or the feature file is not there.
         StoreError: if a file is damaged, or another one has this name.
     """
-    path = chosen or find_table(settings)
+    path, candles = chosen or find_table(settings)
     if not path.exists():
         raise NotPreparedError(
             f"there is no {path}, which the first rank has opened: give all nodes one `data_dir`, "
             "or the same `end`, so that they prepare the same"
         )
-    table, recipe = Table.open(path), settings.recipe
-    fits = recipe.says(table) if chosen else recipe.describes(table, settings.read_candle_header())
+    table, recipe, header = Table.open(path), settings.recipe, settings.read_candle_header()
+    if candles == header.digest:
+        fits = recipe.describes(table, header)
+    else:
+        fits = recipe.says(table) and table.candles == candles
     if locate_table(settings.candle_path, table.key) != path or not fits:
         raise StoreError(f"{path} is another feature file under this name: {advise_repair(path)}")
     return table

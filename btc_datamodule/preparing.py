@@ -11,6 +11,8 @@ from btc_datamodule.candles.timeline import Interval
 from btc_datamodule.errors import BTCDataError, NotPreparedError, retell
 from btc_datamodule.escaping import escape
 from btc_datamodule.features.build import build
+from btc_datamodule.features.table import Table
+from btc_datamodule.opening import Choice
 from btc_datamodule.progress import show_each
 from btc_datamodule.settings import Settings
 from btc_datamodule.sources.base import Source
@@ -57,7 +59,7 @@ class Prepared(NamedTuple):
     """
 
     told: list[str]
-    table: Path
+    table: Choice
 
 
 def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False) -> Prepared:
@@ -92,7 +94,8 @@ def prepare(settings: Settings, *, refresh: bool = False, offline: bool = False)
     for covariate in settings.named_covariates:
         settings.read_covariate_header(covariate)
     features = build(settings.candle_path, settings.recipe)
-    return Prepared([*told, f"features: {escape(str(features))}"], features)
+    made = Choice(features, Table.open(features).candles)
+    return Prepared([*told, f"features: {escape(str(features))}"], made)
 
 
 def list_paths(settings: Settings) -> dict[str, Path]:

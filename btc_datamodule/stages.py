@@ -9,7 +9,6 @@ the audit opens others on candles in which some bars are changed.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -41,7 +40,7 @@ from btc_datamodule.evaluation.walls import find_crossing, find_embargo, find_tr
 from btc_datamodule.features.scarce import tell_scarce
 from btc_datamodule.features.table import Table
 from btc_datamodule.features.undefined import find_features, find_void, tell_undefined
-from btc_datamodule.opening import open_table
+from btc_datamodule.opening import Choice, open_table
 from btc_datamodule.settings import Settings
 from btc_datamodule.windows.dataset import WindowDataset
 
@@ -70,7 +69,7 @@ class Stages:
         fitted: Fitted | None = None,
         *,
         verified_key: str | None = None,
-        table: Path | None = None,
+        table: Choice | None = None,
     ) -> "Stages":
         """Open the feature file of some settings, and fit on its train rows.
 

@@ -4,7 +4,7 @@ Attributes that are read and never set, and the methods for looking around. The 
 them, so that it has only the hooks of Lightning and what they need.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import numpy as np
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.timeline import format_instant, format_interval, format_span
 from btc_datamodule.checks import list_first
 from btc_datamodule.errors import NotPreparedError
-from btc_datamodule.evaluation.splits import STAGES
+from btc_datamodule.evaluation.splits import STAGES, Stage
 from btc_datamodule.features.layout import FLAG
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages
 
 if TYPE_CHECKING:
     import polars as pl
+
+    from btc_datamodule.scoring.card import ScoreCard
 
 T = TypeVar("T")
 
@@ -129,6 +131,55 @@ class Views:
             be and are of none. Printed with a column for each span, so that it can be read whole.
         """
         return self.stages.describe()
+
+    def score(
+        self,
+        forecasts: Any,
+        stage: Stage = "test",
+        *,
+        cost: float = 10.0,
+        trials: int = 1,
+        level: float = 0.95,
+        seed: int = 0,
+        quantiles: Sequence[float] | None = None,
+        draws: bool = False,
+    ) -> "ScoreCard":
+        """How good forecasts are, beside baselines of the very same samples. Needs scipy.
+
+        Args:
+            forecasts: a file that ``PredictionWriter`` wrote, what ``Trainer.predict`` returned, a
+                frame, or a mapping of arrays, with ``origin_time``, in which forecasts are scaled
+                as ``Batch.y`` is; several by name; or of each name several by the number of their
+                fold. All are scored on the samples that all are of.
+            stage: train, val or test: those count whose target lies in it.
+            cost: of one side of a trade, in basis points.
+            trials: how many models and settings were tried to come to these.
+            level: of intervals.
+            seed: of the bootstrap.
+            quantiles: levels of forecasts that are quantiles: they have an axis more than the
+                target, with one for each level, rising. The median stands for them elsewhere.
+            draws: whether such an axis has draws of the forecast.
+
+        Returns:
+            A score, which prints as text; as frames ``measures``, ``distributions``, ``money`` and
+            ``by(...)``.
+
+        Raises:
+            ConfigError: if there are no forecasts of this stage, or an argument is wrong.
+        """
+        from btc_datamodule.scoring.card import make_card
+
+        return make_card(
+            self.stages,
+            forecasts,
+            stage,
+            cost=cost,
+            trials=trials,
+            level=level,
+            seed=seed,
+            quantiles=quantiles,
+            draws=draws,
+        )
 
     def inverse_transform(self, y: Any) -> Any:
         """Targets or forecasts in the units of the target: undo ``target_scaling``.

@@ -29,6 +29,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("settings", "windows"),
     ("opening",),
     ("options", "preparing", "stages", "training"),
+    ("scoring",),
     ("views",),
     ("arguments",),
     ("audit",),

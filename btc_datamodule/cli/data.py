@@ -48,6 +48,23 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument(
             "--series", default="", help="name of a covariate; the candles without it"
         )
+    if command == "score":
+        parser.add_argument(
+            "--forecasts",
+            nargs="+",
+            help="files that PredictionWriter wrote: PATH, NAME=PATH, or NAME=PATH@FOLD",
+        )
+        parser.add_argument("--stage", default="test", help="train, val or test")
+        parser.add_argument("--cost", type=float, default=10.0, help="basis points of one side")
+        parser.add_argument("--trials", type=int, default=1, help="models and settings tried")
+        parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+        parser.add_argument("--by", default="", help="fold, path, year, volatility or hour")
+        parser.add_argument(
+            "--quantiles", nargs="+", type=float, help="levels that forecasts have a number for"
+        )
+        parser.add_argument(
+            "--draws", type=bool, default=False, help="forecasts are draws of a distribution"
+        )
     if command == "audit":
         parser.add_argument(
             "--ask_source", type=bool, default=True, help="ask the source for some bars again"
@@ -151,6 +168,27 @@ def _export(data: "BTCDataModule", config: Any) -> None:
     say(export_candles(path, (start, end), config.output, interval))
 
 
+def _score(data: "BTCDataModule", config: Any) -> None:
+    if not config.forecasts:
+        raise ConfigError(
+            "there is nothing to score: give --forecasts FILE.parquet, as PredictionWriter wrote it"
+        )
+    data.setup()
+    card = data.score(
+        config.forecasts,
+        config.stage,
+        cost=config.cost,
+        trials=config.trials,
+        level=config.level,
+        quantiles=config.quantiles,
+        draws=config.draws,
+    )
+    groups = card.tell(config.by) if config.by else ""
+    say(card)
+    if groups:
+        say(f"\n{groups}")
+
+
 def _plot(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.cli.plots import plot_candles
 
@@ -163,6 +201,7 @@ DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {
     "info": _info,
     "verify": _verify,
     "audit": _audit,
+    "score": _score,
     "export": _export,
     "plot": _plot,
 }

@@ -7,13 +7,12 @@ the first rank chooses, and the others open the same.
 
 import itertools
 import time
-from pathlib import Path
 
 import torch
 from lightning.pytorch import Trainer
 
 from btc_datamodule.errors import BTCDataError
-from btc_datamodule.opening import find_table
+from btc_datamodule.opening import Choice, find_table
 from btc_datamodule.settings import Settings
 from btc_datamodule.training.internals import is_at_work
 
@@ -24,8 +23,8 @@ _turns = itertools.count()
 
 
 def agree_on_table(
-    trainer: Trainer | None, settings: Settings, prepared: Path | None
-) -> Path | None:
+    trainer: Trainer | None, settings: Settings, prepared: Choice | None
+) -> Choice | None:
     """The feature file to open: that of the first rank of a Trainer, or of ``prepare_data``.
 
     Args:
@@ -36,17 +35,18 @@ def agree_on_table(
     Returns:
         None where that of the candles as they are now is to be opened.
     """
-    own = prepared if prepared is not None and prepared.exists() else None
+    own = prepared if prepared is not None and prepared.path.exists() else None
     if trainer is None or not is_at_work(trainer) or trainer.world_size == 1:
         return own
-    name = ""
+    word = ""
     if trainer.is_global_zero:
         try:
-            name = (own or find_table(settings)).name
+            path, candles = own or find_table(settings)
+            word = f"{path.name} {candles}"
         except BTCDataError:
             own = None  # it is raised again where the file is opened, after the others have heard
-    name = _pass_on(trainer, name)
-    return settings.candle_path.with_name(name) if name else None
+    name, _, candles = _pass_on(trainer, word).partition(" ")
+    return Choice(settings.candle_path.with_name(name), candles) if name else None
 
 
 def _pass_on(trainer: Trainer, word: str) -> str:

@@ -23,7 +23,7 @@ from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
-from btc_datamodule.evaluation.targets import IGNORED, Target
+from btc_datamodule.evaluation.targets import IGNORED, Target, to_numbers
 from btc_datamodule.features.checking import Unread
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
@@ -196,6 +196,10 @@ class WindowDataset(Dataset[Batch]):
         times += self.table.first
         return y, torch.from_numpy(times)
 
+    def compute_targets(self, origins: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Targets of some origins (rows), not scaled: (n, *target shape), NaN where not known."""
+        return to_numbers(self._make_targets(self._get_views(), origins))
+
     def scale_rows(self, low: int, high: int) -> NDArray[np.float32]:
         """Rows [low, high) of ``x`` scaled, and 0 where not observed: (high - low, F) float32.
 
@@ -270,7 +274,16 @@ class WindowDataset(Dataset[Batch]):
     def _compute_targets(
         self, views: "_Views", origins: NDArray[np.int64]
     ) -> NDArray[np.float32] | NDArray[np.int64]:
-        """(n, *target shape) of some origins; int64 of classes.
+        """(n, *target shape) of some origins, float32; int64 of classes."""
+        y = self._make_targets(views, origins)
+        if self.target.n_classes is None:
+            return y.astype(np.float32)
+        return y.astype(np.int64, copy=False)
+
+    def _make_targets(
+        self, views: "_Views", origins: NDArray[np.int64]
+    ) -> NDArray[np.floating | np.integer]:
+        """(n, *target shape) of some origins, as the target makes them.
 
         Raises:
             ConfigError: if the target gives another shape than it says, no numbers, or no classes
@@ -285,14 +298,14 @@ class WindowDataset(Dataset[Batch]):
             )
         classes = self.target.n_classes
         if classes is None:
-            return y.astype(np.float32)
+            return y
         if y.dtype.kind not in "iu" or ((y != IGNORED) & ((y < 0) | (y >= classes))).any():
             raise ConfigError(
                 f"the target {type(self.target).__name__} gave {y.dtype} such as "
                 f"{y.reshape(-1)[:5].tolist()}: as it has {classes} classes it must give whole "
                 f"numbers from 0 to {classes - 1}, or {IGNORED} where a bar is not known"
             )
-        return y.astype(np.int64, copy=False)
+        return y
 
     def _gather_bars(self, views: "_Views", origins: NDArray[np.int64]) -> NDArray[np.float64]:
         """Bars that the targets of some origins are made of: (n, bars, columns) float64.

@@ -1,0 +1,1 @@
+"""Scoring: how good forecasts are, beside baselines and on the same samples."""
