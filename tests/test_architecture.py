@@ -29,6 +29,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("settings", "windows"),
     ("options", "preparing", "stages", "training"),
     ("scoring",),
+    ("overview",),
     ("views",),
     ("arguments",),
     ("audit",),

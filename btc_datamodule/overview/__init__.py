@@ -1,1 +1,1 @@
-"""What there is to see of candles, stages and forecasts, as plain numbers that pictures draw."""
+"""What there is to see, as plain numbers: for pictures, for the report, for a look of one's own."""
