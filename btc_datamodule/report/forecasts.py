@@ -1,0 +1,252 @@
+"""Forecasts against what came, with the baselines of the same samples, and money by a plain rule."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.timeline import Span
+from btc_datamodule.report.facts import Facts
+from btc_datamodule.report.html import Child, Html, element, table
+from btc_datamodule.report.plots import Plot
+from btc_datamodule.report.ticks import (
+    list_numbers,
+    list_prices,
+    list_times,
+    write_number,
+    write_time,
+)
+from btc_datamodule.scoring.ledger import HOLD, WHAT_IT_IS, Ledger
+from btc_datamodule.scoring.measures import Interval
+from btc_datamodule.scoring.score import Score
+
+SHOWN = 4
+"""Forecasts that have a colour of their own."""
+
+LATEST = 150
+"""Samples that are drawn one by one."""
+
+POINTS = 600
+"""Of a line over all samples."""
+
+Numbers = NDArray[np.float64]
+
+
+def make_forecasts(facts: Facts) -> Html | None:
+    """The section; None where there are no forecasts."""
+    if facts.card is None:
+        return None
+    score, ledger = facts.card.score, facts.card.ledger
+    times = score.origin_time
+    told = (
+        f"{score.stage}: {len(times):,} samples, origins from {write_time(int(times[0]))} to "
+        f"{write_time(int(times[-1]))} UTC."
+    )
+    if score.overlap > 1:
+        told += f" Up to {score.overlap} targets overlap; intervals and p-values allow for it."
+    return element(
+        "section",
+        element("h2", "Forecasts"),
+        element("p", told),
+        _make_verdicts(score),
+        _make_measures(score),
+        _draw_losses(score),
+        _draw_latest(score),
+        _make_money(ledger) if ledger is not None else None,
+        element("ul", [element("li", note) for note in score.notes]) if score.notes else None,
+        id="forecasts",
+    )
+
+
+def _make_verdicts(score: Score) -> Html:
+    items = []
+    for name in score.forecasts:
+        verdict = score.judge(name)
+        if verdict is None:
+            items.append(element("li", element("b", "?", class_="warn"), f"{name}: too few samples"))
+            continue
+        base = float(score.losses[verdict.baseline].mean())
+        low, middle, high = (
+            100 * each / base if base else float("nan")
+            for each in (verdict.difference.low, verdict.difference.value, verdict.difference.high)
+        )
+        word, grade = ("better", "good") if verdict.is_better else ("no better", "warn")
+        if verdict.difference.low > 0:
+            word = "worse"
+        items.append(
+            element(
+                "li",
+                element("b", word, class_=grade),
+                element(
+                    "span",
+                    element("strong", name),
+                    f" than {verdict.baseline!r}, the best baseline: mean loss {middle:+.3g} % "
+                    f"({score.level:.0%} interval {low:+.3g} to {high:+.3g} %), "
+                    f"p = {verdict.test.p_value:.2g}",
+                ),
+            )
+        )
+    return element("ul", items, class_="marks")
+
+
+def _make_measures(score: Score) -> Html:
+    names = [*score.forecasts, *score.baselines]
+    measured = {name: score.measure(name) for name in names}
+    columns = list(dict.fromkeys(what for each in measured.values() for what in each))
+    rows: list[list[Child]] = [
+        [
+            name if name in score.forecasts else f"baseline {name}",
+            *(_write(measured[name].get(what)) for what in columns),
+        ]
+        for name in names
+    ]
+    return table(["", *(column.replace("_", " ") for column in columns)], rows)
+
+
+def _write(value: Any) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, Interval):
+        return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
+    return write_number(value)
+
+
+def _make_legend(names: list[str], first: Html | None = None) -> Html:
+    marks = [
+        element("span", element("i", class_=f"s{number}"), name) for number, name in enumerate(names)
+    ]
+    return element("div", first, marks, class_="legend")
+
+
+def _draw_losses(score: Score) -> Html:
+    """How the lead over the best baseline grows, loss by loss."""
+    names = [*score.forecasts][:SHOWN]
+    base = score.losses[score.best]
+    total = float(base.sum()) or 1.0
+    leads = {name: np.cumsum(base - score.losses[name]) / total for name in names}
+    times = score.origin_time.astype(np.float64)
+    low = min(0.0, *(float(each.min()) for each in leads.values()))
+    high = max(0.0, *(float(each.max()) for each in leads.values()))
+    more = (high - low) * 0.05 or 1e-6
+    span = _find_span(times)
+    plot = Plot(span, (low - more, high + more), f"Lead over {score.best}, cumulated")
+    plot.add_line(np.array(span, dtype=np.float64), np.zeros(2), "dashed faint")
+    chosen = _thin(len(times))
+    for number, name in enumerate(names):
+        plot.add_line(times[chosen], leads[name][chosen], f"s{number}")
+    marks = [
+        tick._replace(text=f"{100 * tick.at:+.3g} %")
+        for tick in list_numbers(low - more, high + more, 4)
+    ]
+    return element(
+        "div",
+        element(
+            "p",
+            f"Lead over {score.best!r}: losses saved so far, as a share of all losses of the "
+            "baseline. A forecast with skill climbs all the way; one jump is an episode.",
+            class_="dim",
+        ),
+        _make_legend(names),
+        plot.render(list_times(span), marks, class_="mid"),
+    )
+
+
+def _draw_latest(score: Score) -> Html | None:
+    """The last samples, truth and forecasts one by one: of several numbers the first."""
+    truth = score.truth.reshape(len(score.truth), -1)[-LATEST:, 0].astype(np.float64)
+    names = [
+        name
+        for name, values in score.forecasts.items()
+        if values.shape == score.truth.shape and not score.target.is_label
+    ][:SHOWN]
+    if not names:
+        return None
+    said = {
+        name: score.forecasts[name].reshape(len(score.truth), -1)[-LATEST:, 0] for name in names
+    }
+    times = score.origin_time[-LATEST:].astype(np.float64)
+    everything = np.concatenate([truth, *said.values()])
+    low, high = float(everything.min()), float(everything.max())
+    more = (high - low) * 0.05 or 1e-6
+    span = _find_span(times)
+    gaps = np.flatnonzero(np.diff(times) > 3 * np.median(np.diff(times))) + 1
+    plot = Plot(span, (low - more, high + more), "Truth and forecasts of the last samples")
+    for values, class_ in ((truth, "price"), *((said[n], f"s{k}") for k, n in enumerate(names))):
+        plot.add_line(np.insert(times, gaps, np.nan), np.insert(values, gaps, np.nan), class_)
+    part = " (of several numbers the first)" if score.truth[0].size > 1 else ""
+    return element(
+        "div",
+        element("p", f"The last {len(times):,} samples, in the unit of the target{part}.", class_="dim"),
+        _make_legend(names, element("span", element("i", class_="price"), "what came")),
+        plot.render(list_times(span), list_numbers(low - more, high + more, 4), class_="mid"),
+    )
+
+
+def _make_money(ledger: Ledger) -> Html:
+    shares = ("gross", "net", "drawdown")
+    frame = ledger.to_polars()
+    columns = [name for name in frame.columns if name != "forecast"]
+    rows = []
+    for row in frame.to_dicts():
+        own = row["forecast"] in (*ledger.score.forecasts, HOLD)
+        cells = [
+            f"{row[name]:,}"
+            if name == "periods"
+            else f"{100 * row[name]:{'+' * (name != 'drawdown')}.1f} %"
+            if name in shares
+            else f"{row[name]:.2f}"
+            for name in columns
+        ]
+        rows.append([row["forecast"] if own else f"baseline {row['forecast']}", *cells])
+    luck = ledger.compute_overfitting()
+    told = f"Probability that the best of these is so by luck: {luck:.2f}." if luck is not None else ""
+    return element(
+        "div",
+        element("h3", f"Money, at {ledger.cost:g} basis points a side"),
+        element("p", f"{WHAT_IT_IS[:1].upper()}{WHAT_IT_IS[1:]}. {told}", class_="dim"),
+        _draw_money(ledger),
+        table(["", *(column.replace("_", " ") for column in columns)], rows),
+    )
+
+
+def _draw_money(ledger: Ledger) -> Html:
+    """What 1 comes to, net of costs."""
+    names = [name for name in ledger.score.forecasts if name in ledger.runs][:SHOWN]
+    times = ledger.score.origin_time[ledger.places].astype(np.float64)
+    worth = {name: _grow(ledger.runs[name].net) for name in (HOLD, *names)}
+    low = min(float(each.min()) for each in worth.values())
+    high = max(float(each.max()) for each in worth.values())
+    span = _find_span(times)
+    plot = Plot(span, (low * 0.97, high * 1.03), "What 1 comes to, net of costs", log=True)
+    chosen = _thin(len(times))
+    plot.add_line(times[chosen], worth[HOLD][chosen], "price")
+    for number, name in enumerate(names):
+        plot.add_line(times[chosen], worth[name][chosen], f"s{number}")
+    ends = [
+        element("span", element("i", class_="price"), f"{HOLD} {100 * worth[HOLD][-1]:.1f} %"),
+        *(
+            element("span", element("i", class_=f"s{number}"), f"{name} {100 * worth[name][-1]:.1f} %")
+            for number, name in enumerate(names)
+        ),
+    ]
+    return element(
+        "div",
+        element("div", element("span", "what is left of 100 %:"), ends, class_="legend"),
+        plot.render(list_times(span), list_prices(low * 0.97, high * 1.03, 4), class_="mid"),
+    )
+
+
+def _grow(returns: Numbers) -> Numbers:
+    worth: Numbers = np.cumprod(np.maximum(1 + returns, 1e-9))
+    return worth
+
+
+def _thin(count: int) -> NDArray[np.int64]:
+    """Numbers of samples for a line of ``POINTS``."""
+    places: NDArray[np.int64] = np.linspace(0, count - 1, min(count, POINTS)).round().astype(np.int64)
+    return places
+
+
+def _find_span(times: Numbers) -> Span:
+    first, last = int(times[0]), int(times[-1])
+    return first, max(last, first + 1)
