@@ -30,6 +30,7 @@ commands
   verify     read every byte of what is stored, and name what is wrong
   audit      check on these very candles and settings that nothing of the future leaks
   score      how good --forecasts of PredictionWriter are, beside baselines (extra: score)
+  report     one --output FILE.html that shows it all: prices, holes, features, windows, --forecasts
   export     the candles, or --series NAME of a covariate, as --output FILE.parquet or FILE.csv
   plot       the closes with the stages and the outages, as a picture (extra: plot)
 

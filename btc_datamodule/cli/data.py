@@ -4,16 +4,18 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btc_datamodule.cli.messages import TOP_KEYS, explain_message, suggest_name
 from btc_datamodule.cli.parsing import complain, fail, import_classes, restore_nulls, say
+from btc_datamodule.disk.atomic import check_output
 from btc_datamodule.errors import AuditError, ConfigError, NotPreparedError, StoreError
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
 
-OUTPUTS = {"export": "candles.parquet", "plot": "candles.png"}
+OUTPUTS = {"export": "candles.parquet", "plot": "candles.png", "report": "report.html"}
 """Commands that write a file, and its name where none is given."""
 
 
@@ -48,17 +50,22 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument(
             "--series", default="", help="name of a covariate; the candles without it"
         )
-    if command == "score":
+    if command in ("score", "report"):
         parser.add_argument(
             "--forecasts",
             nargs="+",
-            required=True,
+            required=command == "score",
             help="files that PredictionWriter wrote: PATH, NAME=PATH, or NAME=PATH@FOLD",
         )
         parser.add_argument("--stage", default="test", help="train, val or test")
         parser.add_argument("--cost", type=float, default=10.0, help="basis points of one side")
         parser.add_argument("--trials", type=int, default=1, help="models and settings tried")
+    if command == "score":
         parser.add_argument("--by", default="", help="fold, year, volatility or hour")
+    if command == "report":
+        parser.add_argument(
+            "--audit", type=bool, default=False, help="run the audit too, which takes a minute"
+        )
     if command == "audit":
         parser.add_argument(
             "--ask_source", type=bool, default=True, help="ask the source for some bars again"
@@ -182,12 +189,28 @@ def _plot(data: "BTCDataModule", config: Any) -> None:
     say(plot_candles(data, config.output))
 
 
+def _report(data: "BTCDataModule", config: Any) -> None:
+    from btc_datamodule.report.page import write_report
+
+    check_output(Path(config.output), [".html"])  # before what takes long
+    data.setup()
+    card = None
+    if config.forecasts:
+        card = data.score(config.forecasts, config.stage, cost=config.cost, trials=config.trials)
+    found = data.audit() if config.audit else None
+    written = write_report(
+        data.stages, config.output, transform=data.transform, audit=found, card=card
+    )
+    say(written)
+
+
 DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {
     "prepare": _prepare,
     "info": _info,
     "verify": _verify,
     "audit": _audit,
     "score": _score,
+    "report": _report,
     "export": _export,
     "plot": _plot,
 }

@@ -141,4 +141,4 @@ def join_pairs(level: Level) -> Level:
 def _shows(piece: Piece, instant: int) -> bool:
     """Whether an instant lies well within a piece."""
     length = piece.prices.shape[1] * piece.seconds
-    return length // 4 <= instant - piece.first <= length - length // 4
+    return bool(length // 4 <= instant - piece.first <= length - length // 4)

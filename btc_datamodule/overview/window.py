@@ -1,4 +1,4 @@
-"""``Window``: one sample taken apart: its bars, what the model is given, and what was known when."""
+"""``Window``: one sample taken apart: its bars, what a model is given, and what was known when."""
 
 from collections.abc import Callable
 from typing import NamedTuple

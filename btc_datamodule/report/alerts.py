@@ -139,8 +139,8 @@ def _watch_windows(facts: Facts) -> Iterator[Alert]:
         if each.stage != "train" and each.windows < FEW_SCORED:
             yield Alert(
                 "warn",
-                f"{each.stage} has {each.windows:,} windows: what is measured on them is rough, and "
-                "small differences are luck",
+                f"{each.stage} has {each.windows:,} windows: what is measured on them is rough, "
+                "and small differences are luck",
                 "windows",
             )
     for stage in SHOWN:
@@ -183,7 +183,9 @@ def _watch_features(features: Sequence[Distribution]) -> Iterator[Alert]:
     if missing:
         yield Alert("warn", f"Features with missing values: {list_first(missing)}", "features")
     if constant:
-        yield Alert("warn", f"Features that never change in train: {list_first(constant)}", "features")
+        yield Alert(
+            "warn", f"Features that never change in train: {list_first(constant)}", "features"
+        )
     if drifting:
         yield Alert(
             "warn",
@@ -209,15 +211,13 @@ def _watch_targets(labels: Labels) -> Iterator[Alert]:
                 if ours and not theirs
             ]
             if absent:
-                yield Alert(
-                    "bad", f"train has no target of class {', '.join(absent)}", "targets"
-                )
+                yield Alert("bad", f"train has no target of class {', '.join(absent)}", "targets")
             far = float(np.abs(each.share - train.share).sum()) / 2
             if far > FAR_SHARES:
                 yield Alert(
                     "warn",
-                    f"The classes of {each.stage} are not those of train: {write_share(far)} of the "
-                    "targets would have to be of another class to match",
+                    f"The classes of {each.stage} are not those of train: {write_share(far)} of "
+                    "the targets would have to be of another class to match",
                     "targets",
                 )
         elif train.deviation > 0 and each.deviation > 0:
@@ -254,8 +254,8 @@ def _watch_holes(facts: Facts) -> Iterator[Alert]:
     if holes.absent:
         yield Alert(
             "note",
-            f"{holes.absent:,} of {table.rows:,} bars ({write_share(holes.absent / table.rows)}) are "
-            f"absent, in {_count(holes.count, 'hole')}, the longest of "
+            f"{holes.absent:,} of {table.rows:,} bars ({write_share(holes.absent / table.rows)}) "
+            f"are absent, in {_count(holes.count, 'hole')}, the longest of "
             f"{write_length(holes.longest * int(table.interval))}",
             "holes",
         )
@@ -281,5 +281,3 @@ def grade_feature(feature: Distribution) -> tuple[str, str]:
     if worst >= LARGE_DRIFT:
         return "warn", "drifts"
     return "good", ""
-
-

@@ -35,8 +35,8 @@ def make_holes(facts: Facts) -> Html:
         element(
             "p",
             f"{absent} are absent, in {holes.count:,} holes. The first {table.max_fill} bars of a "
-            f"hole are taken as time without trades and filled, {table.filled:,} in all; what comes "
-            f"after them, {len(facts.outages):,} outages, is known to nobody.",
+            f"hole are taken as time without trades and filled, {table.filled:,} in all; what "
+            f"comes after them, {len(facts.outages):,} outages, is known to nobody.",
         ),
         _make_legend(),
         _draw(facts),

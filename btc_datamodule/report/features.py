@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.overview.distributions import LARGE_DRIFT, SMALL_DRIFT, Distribution
 from btc_datamodule.report.alerts import grade_feature
 from btc_datamodule.report.facts import Facts
@@ -30,7 +31,9 @@ def make_features(facts: Facts) -> Html:
             f"from {LARGE_DRIFT:g} on large. Autocorrelation is that of train, by lag in bars.",
             class_="dim",
         ),
-        make_stage_legend([*dict.fromkeys(stage for each in facts.features for stage in each.density)]),
+        make_stage_legend(
+            [*dict.fromkeys(stage for each in facts.features for stage in each.density)]
+        ),
         element("div", cards, class_="cards"),
         element("p", f"And {more:,} more, which have no card here.") if more > 0 else None,
         id="features",
@@ -62,18 +65,15 @@ def _make_card(feature: Distribution, text: str) -> Html:
     )
 
 
-def _list_cells(feature: Distribution, stage: str) -> list[Child]:
-    found = {
-        "mean": feature.mean,
-        "deviation": feature.deviation,
-    }
-    cells: list[Child] = [stage]
-    for values in found.values():
-        cells.append(write_number(dict(values).get(stage, float("nan")), 3))  # type: ignore[call-overload]
-    cells.append(write_share(dict(feature.missing).get(stage, float("nan"))))  # type: ignore[call-overload]
-    drift = dict(feature.drift).get(stage)  # type: ignore[call-overload]
-    cells.append("" if drift is None else f"{drift:.2f}")
-    return cells
+def _list_cells(feature: Distribution, stage: Stage) -> list[Child]:
+    nothing, drift = float("nan"), feature.drift.get(stage)
+    return [
+        stage,
+        write_number(feature.mean.get(stage, nothing), 3),
+        write_number(feature.deviation.get(stage, nothing), 3),
+        write_share(feature.missing.get(stage, nothing)),
+        "" if drift is None else f"{drift:.2f}",
+    ]
 
 
 def draw_density(feature: Distribution) -> Html:
@@ -105,7 +105,7 @@ def _tell_autocorrelation(feature: Distribution) -> Html | None:
     told = ", ".join(f"{lag}: {value:+.2f}" for lag, value in known.items())
     return element(
         "div",
-        element("div", "autocorrelation, −1 to 1, by lag in bars", class_="dim"),
+        element("div", "autocorrelation, -1 to 1, by lag in bars", class_="dim"),
         plot.render(ticks, [Tick(0, "")], class_="bare acf"),
         title=told,
     )

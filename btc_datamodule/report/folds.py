@@ -40,7 +40,7 @@ def _list_cells(row: Any, names: list[str]) -> list[Child]:
     def tell(value: Any) -> str:
         if isinstance(value, datetime):
             return f"{value:%Y-%m-%d %H:%M}"
-        return "–" if value is None else f"{value:,}"
+        return "-" if value is None else f"{value:,}"
 
     columns = ["from", "to", "bars", "windows", "eligible", *names, "scored"]
     return [row["stage"], *(tell(row[name]) for name in columns)]
@@ -54,7 +54,9 @@ def make_folds(facts: Facts) -> Html:
     for place, (number, ribbons) in enumerate(zip(folds.numbers, folds.ribbons, strict=True)):
         low, high = 1 - (place + 0.9) / count, 1 - (place + 0.1) / count
         if number == folds.chosen and count > 1:
-            plot.add_boxes([folds.span], "tint faint", y=(1 - (place + 1) / count, 1 - place / count))
+            plot.add_boxes(
+                [folds.span], "tint faint", y=(1 - (place + 1) / count, 1 - place / count)
+            )
         for kind, stage in dict.fromkeys((each.kind, each.stage) for each in ribbons):
             spans = [each.span for each in ribbons if (each.kind, each.stage) == (kind, stage)]
             plot.add_boxes(spans, stage if kind == "stage" else kind, y=(low, high))
@@ -97,7 +99,9 @@ def _list_paths(facts: Facts) -> Html | None:
     return element(
         "details",
         element("summary", f"Backtest paths: {len(paths):,}"),
-        element("p", "In each path every group of time is forecast once, by the fold that is named."),
+        element(
+            "p", "In each path every group of time is forecast once, by the fold that is named."
+        ),
         table(head, rows),
         element("p", f"And {more:,} more.") if more > 0 else None,
     )

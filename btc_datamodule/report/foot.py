@@ -59,8 +59,7 @@ def make_provenance(facts: Facts) -> Html:
         _make_file("candles", settings.candle_path, folder, settings.read_candle_header()),
     ]
     told_of = {settings.candle_path: "the candles"}
-    for covariate in settings.covariates:
-        files.append(_make_covariate(facts, covariate, told_of))
+    files += [_make_covariate(facts, each, told_of) for each in settings.covariates]
     made = [
         ["file", _place(feature_file.path, folder)],
         ["key", feature_file.key],

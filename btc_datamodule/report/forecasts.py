@@ -1,4 +1,4 @@
-"""Forecasts against what came, with the baselines of the same samples, and money by a plain rule."""
+"""Forecasts against what came, beside baselines of the same samples, and money by a plain rule."""
 
 from typing import Any
 
@@ -63,7 +63,9 @@ def _make_verdicts(score: Score) -> Html:
     for name in score.forecasts:
         verdict = score.judge(name)
         if verdict is None:
-            items.append(element("li", element("b", "?", class_="warn"), f"{name}: too few samples"))
+            items.append(
+                element("li", element("b", "?", class_="warn"), f"{name}: too few samples")
+            )
             continue
         base = float(score.losses[verdict.baseline].mean())
         low, middle, high = (
@@ -105,7 +107,7 @@ def _make_measures(score: Score) -> Html:
 
 def _write(value: Any) -> str:
     if value is None:
-        return "–"
+        return "-"
     if isinstance(value, Interval):
         return f"{value.value:.3f} ({value.low:.3f} to {value.high:.3f})"
     return write_number(value)
@@ -113,7 +115,8 @@ def _write(value: Any) -> str:
 
 def _make_legend(names: list[str], first: Html | None = None) -> Html:
     marks = [
-        element("span", element("i", class_=f"s{number}"), name) for number, name in enumerate(names)
+        element("span", element("i", class_=f"s{number}"), name)
+        for number, name in enumerate(names)
     ]
     return element("div", first, marks, class_="legend")
 
@@ -176,7 +179,9 @@ def _draw_latest(score: Score) -> Html | None:
     part = " (of several numbers the first)" if score.truth[0].size > 1 else ""
     return element(
         "div",
-        element("p", f"The last {len(times):,} samples, in the unit of the target{part}.", class_="dim"),
+        element(
+            "p", f"The last {len(times):,} samples, in the unit of the target{part}.", class_="dim"
+        ),
         _make_legend(names, element("span", element("i", class_="price"), "what came")),
         plot.render(list_times(span), list_numbers(low - more, high + more, 4), class_="mid"),
     )
@@ -199,7 +204,9 @@ def _make_money(ledger: Ledger) -> Html:
         ]
         rows.append([row["forecast"] if own else f"baseline {row['forecast']}", *cells])
     luck = ledger.compute_overfitting()
-    told = f"Probability that the best of these is so by luck: {luck:.2f}." if luck is not None else ""
+    told = (
+        f"Probability that the best of these is so by luck: {luck:.2f}." if luck is not None else ""
+    )
     return element(
         "div",
         element("h3", f"Money, at {ledger.cost:g} basis points a side"),
@@ -225,7 +232,9 @@ def _draw_money(ledger: Ledger) -> Html:
     ends = [
         element("span", element("i", class_="price"), f"{HOLD} {100 * worth[HOLD][-1]:.1f} %"),
         *(
-            element("span", element("i", class_=f"s{number}"), f"{name} {100 * worth[name][-1]:.1f} %")
+            element(
+                "span", element("i", class_=f"s{number}"), f"{name} {100 * worth[name][-1]:.1f} %"
+            )
             for number, name in enumerate(names)
         ),
     ]
@@ -237,13 +246,14 @@ def _draw_money(ledger: Ledger) -> Html:
 
 
 def _grow(returns: Numbers) -> Numbers:
-    worth: Numbers = np.cumprod(np.maximum(1 + returns, 1e-9))
-    return worth
+    return np.maximum(1 + returns, 1e-9).cumprod()
 
 
 def _thin(count: int) -> NDArray[np.int64]:
     """Numbers of samples for a line of ``POINTS``."""
-    places: NDArray[np.int64] = np.linspace(0, count - 1, min(count, POINTS)).round().astype(np.int64)
+    places: NDArray[np.int64] = (
+        np.linspace(0, count - 1, min(count, POINTS)).round().astype(np.int64)
+    )
     return places
 
 

@@ -8,18 +8,19 @@ give the same bytes.
 import base64
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from btc_datamodule.audit.report import Audit
 from btc_datamodule.disk.atomic import check_output, replace_file
+from btc_datamodule.escaping import escape
 from btc_datamodule.overview import colours
 from btc_datamodule.overview.colours import Colour
 from btc_datamodule.overview.market import title_of, write_interval
-from btc_datamodule.report.alerts import give_verdict, list_alerts
+from btc_datamodule.report.alerts import Alert, give_verdict, list_alerts
 from btc_datamodule.report.calendar import make_holes
 from btc_datamodule.report.facts import Facts, gather_facts
 from btc_datamodule.report.features import make_features
@@ -56,6 +57,23 @@ SECTIONS = {
 }
 
 
+class Written(NamedTuple):
+    """A report that was written; as text, for a person.
+
+    Attributes:
+        path: of the file.
+        size: bytes.
+        verdict: what the page says at its top.
+    """
+
+    path: Path
+    size: int
+    verdict: str
+
+    def __str__(self) -> str:
+        return f"{escape(str(self.path))}: {self.size:,} bytes\n{self.verdict}"
+
+
 def write_report(
     stages: Stages,
     path: str | Path,
@@ -63,8 +81,8 @@ def write_report(
     transform: Callable[[Batch], Batch] | None = None,
     audit: Audit | None = None,
     card: ScoreCard | None = None,
-) -> Path:
-    """Write the report of a datamodule's data as one HTML file; give its path.
+) -> Written:
+    """Write the report of a datamodule's data as one HTML file.
 
     Args:
         stages: of one fold.
@@ -79,17 +97,18 @@ def write_report(
     """
     path = Path(path).expanduser()
     check_output(path, [".html"])
-    text = make_page(gather_facts(stages, transform=transform, audit=audit, card=card))
-    with replace_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8", newline="\n")
-    return path
-
-
-def make_page(facts: Facts) -> str:
-    """The whole page."""
-    script, library = _read("page.js"), f"{_read('uplot.min.js')}"
-    style = _read("uplot.min.css") + _fill_colours(_read("page.css"))
+    facts = gather_facts(stages, transform=transform, audit=audit, card=card)
     alerts = list_alerts(facts)
+    content = make_page(facts, alerts).encode()
+    with replace_file(path) as temporary:
+        temporary.write_bytes(content)
+    return Written(path, len(content), give_verdict(facts, alerts)[1])
+
+
+def make_page(facts: Facts, alerts: Sequence[Alert]) -> str:
+    """The whole page."""
+    script, library = _read("page.js"), _read("uplot.min.js")
+    style = _read("uplot.min.css") + _fill_colours(_read("page.css"))
     grade, verdict = give_verdict(facts, alerts)
     title = title_of(facts.stages.settings, facts.stages.table.span)
     sections = {
@@ -129,7 +148,9 @@ def make_page(facts: Facts) -> str:
     head = element(
         "head",
         element("meta", charset="utf-8"),
-        element("meta", http_equiv="Content-Security-Policy", content=_make_policy(library, script)),
+        element(
+            "meta", http_equiv="Content-Security-Policy", content=_make_policy(library, script)
+        ),
         element("meta", name="viewport", content="width=device-width, initial-scale=1"),
         element("meta", name="color-scheme", content="light dark"),
         element("title", title),
@@ -141,7 +162,9 @@ def make_page(facts: Facts) -> str:
 
 def _make_policy(*scripts: str) -> str:
     """What the page may do: run its own scripts, be styled, and show pictures that are in it."""
-    digests = [base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts]
+    digests = [
+        base64.b64encode(hashlib.sha256(each.encode()).digest()).decode() for each in scripts
+    ]
     own = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
         f"default-src 'none'; script-src {own}; style-src 'unsafe-inline'; img-src data:; "
@@ -149,7 +172,7 @@ def _make_policy(*scripts: str) -> str:
     )
 
 
-def _make_alerts(alerts: list[Any]) -> Html | None:
+def _make_alerts(alerts: Sequence[Alert]) -> Html | None:
     words = {"bad": "mend", "warn": "look", "note": "note"}
     items = [
         element(
@@ -168,7 +191,7 @@ def _make_facts(facts: Facts) -> Html:
     told: list[tuple[str, Child]] = [
         ("bars", f"{table.rows:,} of {write_interval(settings.interval)}"),
         *((f"windows of {stage}", f"{count:,}") for stage, count in windows.items()),
-        ("input", f"{shape.lookback:,} bars × {settings.n_features}"),
+        ("input", f"{shape.lookback:,} bars of {settings.n_features} features"),
         ("target", f"{settings.target!r}, {shape.horizon} bar{'s' * (shape.horizon > 1)}"),
     ]
     return element(
@@ -201,5 +224,3 @@ def _fill_colours(style: str) -> str:
 @cache
 def _read(name: str) -> str:
     return (files("btc_datamodule.report") / "assets" / name).read_text(encoding="utf-8").strip()
-
-

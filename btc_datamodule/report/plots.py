@@ -1,7 +1,7 @@
 """Pictures as inline SVG that fits any width: lines are stretched, words are not.
 
-A ``Plot`` is a box of ``WIDTH`` by ``HEIGHT`` units that is stretched to the width of the page, with
-the words of its axes as HTML around it. So a picture that fills a screen can be read on a phone.
+A ``Plot`` is a box of ``WIDTH`` by ``HEIGHT`` units that is stretched to the page, with the words
+of its axes as HTML around it. So a picture that fills a screen can be read on a phone.
 Colours are classes, which the style sheet gives a colour in light and in dark.
 """
 
@@ -17,6 +17,7 @@ from btc_datamodule.report.ticks import Tick
 WIDTH, HEIGHT = 1000.0, 300.0
 
 Numbers = NDArray[np.float64]
+Given = NDArray[np.floating]
 
 
 @dataclass
@@ -36,13 +37,13 @@ class Plot:
     log: bool = False
     parts: list[Html] = field(default_factory=list)
 
-    def place_x(self, x: Numbers | float) -> Numbers:
+    def place_x(self, x: Given | float) -> Numbers:
         """Where on the box some x are."""
         low, high = self.x
         placed: Numbers = (np.asarray(x, dtype=np.float64) - low) / ((high - low) or 1) * WIDTH
         return placed
 
-    def place_y(self, y: Numbers | float) -> Numbers:
+    def place_y(self, y: Given | float) -> Numbers:
         """Where on the box some y are, counted from above."""
         low, high = (np.log(each) if self.log else each for each in self.y)
         values = np.asarray(y, dtype=np.float64)
@@ -50,18 +51,18 @@ class Plot:
         placed: Numbers = HEIGHT - (values - low) / ((high - low) or 1) * HEIGHT
         return placed
 
-    def add_line(self, x: Numbers, y: Numbers, class_: str) -> None:
+    def add_line(self, x: Given, y: Given, class_: str) -> None:
         """A line through points; NaN breaks it."""
         self._add_path(_draw_line(self.place_x(x), self.place_y(y)), f"line {class_}")
 
-    def add_steps(self, edges: Numbers, y: Numbers, class_: str) -> None:
+    def add_steps(self, edges: Given, y: Given, class_: str) -> None:
         """A line that is level from each edge to the next: (n + 1,) edges and (n,) values."""
         x, y = np.repeat(edges, 2)[1:-1], np.repeat(y, 2)
         base = np.full(1, self.y[0])
         x, y = np.concatenate([x[:1], x, x[-1:]]), np.concatenate([base, y, base])
         self._add_path(_draw_line(self.place_x(x), self.place_y(y)), f"steps {class_}")
 
-    def add_band(self, x: Numbers, low: Numbers, high: Numbers, class_: str) -> None:
+    def add_band(self, x: Given, low: Given, high: Given, class_: str) -> None:
         """The area between two lines over the same x; NaN leaves a gap."""
         x, low, high = self.place_x(x), self.place_y(low), self.place_y(high)
         known = np.isfinite(low) & np.isfinite(high)
@@ -92,10 +93,12 @@ class Plot:
             a, b = self.place_x(np.array([max(start, low), min(end, high)])).tolist()
             if b > a or low <= start <= high:
                 b = max(b, a + 0.5)
-                parts.append(f"M{_write(a)} {_write(top)}H{_write(b)}V{_write(bottom)}H{_write(a)}z")
+                parts.append(
+                    f"M{_write(a)} {_write(top)}H{_write(b)}V{_write(bottom)}H{_write(a)}z"
+                )
         self._add_path("".join(parts), f"box {class_}")
 
-    def add_candles(self, x: Numbers, prices: Numbers, width: float) -> None:
+    def add_candles(self, x: Given, prices: Given, width: float) -> None:
         """Bars of open, high, low and close.
 
         Args:
@@ -121,6 +124,19 @@ class Plot:
                 )
             self._add_path("".join(wicks), f"wick {class_}")
             self._add_path("".join(bodies), f"body {class_}")
+
+    def add_hatch(self, name: str, *, rising: bool) -> None:
+        """Make hatching, by which boxes of the class ``hatched`` and this name are filled."""
+        d = "M-1 7L7 -1" if rising else "M-1 -1L7 7"
+        pattern = element(
+            "pattern",
+            element("path", d=d, class_=f"line {name}"),
+            id=f"hatch-{name}",
+            width="6",
+            height="6",
+            patternUnits="userSpaceOnUse",
+        )
+        self.parts.append(element("defs", pattern))
 
     def add_image(self, url: str) -> None:
         """A picture that fills the box."""
@@ -172,7 +188,11 @@ class Plot:
             element("div", y_title, class_="y-title") if y_title else None,
             element("div", [_place_y_tick(*each) for each in up], class_="y-ticks"),
             element("div", drawing, over, class_="area"),
-            element("div", [_place_x_tick(*each, odd=n % 2 > 0 and len(at) > 4) for n, each in enumerate(at)], class_="x-ticks"),
+            element(
+                "div",
+                [_place_x_tick(*each, odd=n % 2 > 0 and len(at) > 4) for n, each in enumerate(at)],
+                class_="x-ticks",
+            ),
             element("div", x_title, class_="x-title") if x_title else None,
             class_=f"plot {class_}".strip(),
         )
@@ -194,7 +214,7 @@ def _place_y_tick(at: float, text: str) -> Html:
 
 
 def _draw_line(x: Numbers, y: Numbers) -> str:
-    """The steps of a path through points; one that is not known ends a line, the next begins one."""
+    """The steps of a path through points; one that is not known breaks the line."""
     known, parts, before = np.isfinite(x) & np.isfinite(y), [], False
     for a, b, there in zip(x.tolist(), y.tolist(), known.tolist(), strict=True):
         if there:

@@ -14,7 +14,7 @@ from btc_datamodule.report.ticks import list_prices, list_times, write_length, w
 
 NONE = 65_535
 STEPS = 65_000
-"""Prices are numbers of two bytes: the logarithm, in so many steps from the least to the largest."""
+"""Prices are numbers of two bytes: logarithms, in so many steps from the least to the largest."""
 
 POINT_BYTES = 4 * 4 / 3
 BAR_BYTES = 8 * 4 / 3
@@ -23,6 +23,7 @@ BAR_BYTES = 8 * 4 / 3
 PIECE_BARS = 360
 LEAST_PIECES = 12
 MOST_PIECES = 40
+MOST_BEGINNINGS = 12
 MOST_POINTS = 4000
 """That are drawn at once."""
 
@@ -69,11 +70,11 @@ def make_prices(facts: Facts, room: int) -> Html:
         ),
         element(
             "p",
-            f"Each point is the lowest low and the highest high of a stretch, on a logarithmic "
-            f"scale; times are UTC. {depth} ",
+            "Each point is the lowest low and the highest high of a stretch; times are UTC. "
+            f"{depth} ",
             element(
                 "span",
-                "Drag to zoom, double-click for all; wheel with Ctrl or Shift, or + − ← → Home.",
+                "Drag to zoom, double-click for all; Ctrl or Shift and the wheel; + \u2212 ← → Home.",
                 class_="js-only",
             ),
             class_="dim",
@@ -97,12 +98,12 @@ def _list_marks(facts: Facts) -> list[Place]:
     table = facts.stages.table
     start, end = table.span
     found = [("the last bars", end), ("the first bars", start)]
-    for ribbon in facts.ribbons:
-        if ribbon.kind == "stage" and start < ribbon.start < end:
-            found.append((f"{ribbon.stage} begins", ribbon.start))
-    found = found[:14]
-    for extreme in facts.labels.extremes:
-        found.append((f"target {extreme.value:+.3g}, {extreme.stage}", extreme.origin_time))
+    begins = [each for each in facts.ribbons if each.kind == "stage" and start < each.start < end]
+    found += [(f"{each.stage} begins", each.start) for each in begins[:MOST_BEGINNINGS]]
+    found += [
+        (f"target {each.value:+.3g}, {each.stage}", each.origin_time)
+        for each in facts.labels.extremes
+    ]
     for first, last in sorted(facts.outages, key=lambda span: (span[0] - span[1], span[0]))[:10]:
         found.append((f"outage of {write_length(last - first)}", (first + last) // 2))
     spread = np.linspace(start, end, 12)[1:-1].astype(np.int64).tolist()
@@ -116,7 +117,8 @@ def _label(facts: Facts) -> str:
 
 def _make_legend(facts: Facts) -> Html:
     stages = dict.fromkeys(each.stage for each in facts.ribbons if each.kind == "stage")
-    marks = [element("span", element("i", class_=stage), stage) for stage in stages]
+    marks = [element("span", element("i", class_="price"), f"{facts.market.price}, logarithmic")]
+    marks += [element("span", element("i", class_=stage), stage) for stage in stages]
     said = {"purge": "purge: no target", "embargo": "embargo: no sample of train"}
     for kind in dict.fromkeys(each.kind for each in facts.ribbons if each.kind != "stage"):
         marks.append(element("span", element("i", class_=kind), said[kind]))
@@ -128,13 +130,15 @@ def _make_legend(facts: Facts) -> Html:
 
 def _list_places(pyramid: Pyramid, marks: list[Place]) -> list[Place]:
     """The marks that are seen bar by bar, in order of time."""
-    spans = [(each.first, each.first + each.prices.shape[1] * each.seconds) for each in pyramid.pieces]
+    spans = [
+        (each.first, each.first + each.prices.shape[1] * each.seconds) for each in pyramid.pieces
+    ]
     seen = [each for each in marks if any(low <= each[1] <= high for low, high in spans)]
     return sorted(seen[:MOST_PIECES], key=lambda each: (each[1], each[0]))
 
 
 def _make_bar(places: list[Place]) -> Html:
-    acts = [("in", "+", "zoom in"), ("out", "−", "zoom out"), ("back", "←", "earlier")]
+    acts = [("in", "+", "zoom in"), ("out", "\u2212", "zoom out"), ("back", "←", "earlier")]
     acts += [("on", "→", "later"), ("all", "All", "all of it")]
     buttons = [
         element("button", text, type="button", data_act=act, title=title, aria_label=title)
@@ -158,6 +162,8 @@ def _draw(facts: Facts, pyramid: Pyramid) -> Html:
         ends = (low * 0.99, high * 1.01)
     span = facts.stages.table.span
     plot = Plot(span, ends, _label(facts), log=True)
+    for kind in ("purge", "embargo"):
+        plot.add_hatch(kind, rising=kind == "embargo")
     for ribbon in facts.ribbons:
         if ribbon.kind == "stage":
             plot.add_boxes([ribbon.span], f"tint {ribbon.stage}")
@@ -165,7 +171,7 @@ def _draw(facts: Facts, pyramid: Pyramid) -> Html:
         else:
             plot.add_boxes([ribbon.span], f"hatched {ribbon.kind}")
     plot.add_boxes(widen_spans(facts.outages, (span[1] - span[0]) / 1000), "outage", y=(0.95, 1))
-    times = level.first + level.seconds * (np.arange(len(level.low)) + 0.5)
+    times = np.arange(len(level.low)) * float(level.seconds) + (level.first + level.seconds / 2)
     plot.add_band(times, level.low, level.high, "price")
     y_ticks = list_prices(low, high)
     return plot.render(list_times(span), y_ticks, y_title=facts.market.price, class_="prices")
@@ -174,9 +180,8 @@ def _draw(facts: Facts, pyramid: Pyramid) -> Html:
 def _pack(facts: Facts, pyramid: Pyramid) -> dict[str, Any]:
     level, table = pyramid.finest, facts.stages.table
     low, high = float(np.log(np.nanmin(level.low))), float(np.log(np.nanmax(level.high)))
-    outages: list[tuple[float, float]] = [*facts.outages]
-    if len(outages) > MOST_OUTAGES:
-        outages = widen_spans(outages, (table.span[1] - table.span[0]) / MOST_OUTAGES)
+    least = (table.span[1] - table.span[0]) / MOST_OUTAGES
+    outages = widen_spans(facts.outages, least if len(facts.outages) > MOST_OUTAGES else 0)
     return {
         "span": table.span,
         "bar": int(table.interval),
@@ -206,5 +211,3 @@ def _pack_prices(prices: Numbers, low: float, high: float) -> str:
     """Prices as base64 of two bytes each."""
     steps = (np.log(prices) - low) / ((high - low) or 1) * STEPS
     return pack(np.where(np.isfinite(steps), np.round(steps), NONE), "<u2")
-
-

@@ -1,5 +1,7 @@
 """Windows to step through: the bars of each, what the model is given of them, and when it knew."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -65,8 +67,8 @@ def make_samples(facts: Facts) -> Html:
 def _explain(facts: Facts) -> str:
     shape, settings = facts.stages.settings.shape, facts.stages.settings
     told = (
-        f"{shape.lookback} input bars, of which the last is the origin; the forecast is made at its "
-        f"close. x is scaled ({settings.scaling}), and 0 where not observed."
+        f"{shape.lookback} input bars, of which the last is the origin; the forecast is made at "
+        f"its close. x is scaled ({settings.scaling}), and 0 where not observed."
     )
     if not facts.has_transform:
         return told
@@ -102,7 +104,7 @@ def _draw_bars(window: Window, interval: int, facts: Facts) -> Html:
     first_target = window.origin_time + (1 + shape.gap) * interval
     plot.add_boxes([(first_target, end)], f"tint {window.stage}")
     plot.add_upright(window.origin_time + interval, "dashed faint")
-    times = window.first + interval * (np.arange(count) + 0.5)
+    times = np.arange(count) * float(interval) + (window.first + interval / 2)
     if count <= MOST_CANDLES:
         plot.add_candles(times, window.prices, interval)
     else:
@@ -121,7 +123,7 @@ def _draw_bars(window: Window, interval: int, facts: Facts) -> Html:
 
 
 def _draw_inputs(window: Window, facts: Facts) -> Html:
-    """x as a heat map: a row for each feature, a column for each input bar."""
+    """Draw x as a heat map: a row for each feature, a column for each input bar."""
     names = facts.stages.table.features[:MOST_ROWS]
     cells = _shade(window)[: len(names), :]
     lookback, count = window.x.shape[0], len(names)
@@ -131,7 +133,7 @@ def _draw_inputs(window: Window, facts: Facts) -> Html:
     ends = [Tick(0.5, f"{lookback - 1} bars before"), Tick(lookback - 0.5, "origin")]
     rows = [Tick(number + 0.5, name) for number, name in enumerate(names)]
     shades = [palette[0], palette[SHADES // 2], palette[SHADES - 1], UNOBSERVED]
-    words = (f"−{WIDEST:g} or less", "0", f"{WIDEST:g} or more", "not observed")
+    words = (f"-{WIDEST:g} or less", "0", f"{WIDEST:g} or more", "not observed")
     legend = [
         element("span", element("i", style=f"background:{shade}"), word)
         for shade, word in zip(shades, words, strict=True)
@@ -174,8 +176,8 @@ def _list_targets(window: Window, facts: Facts) -> Html:
             return names[place]
         return write_number(value, 5)
 
-    rows: list[list[Child]] = [
-        [str(number), write_number(float(y), 5), tell(float(true))]
+    rows: Sequence[Sequence[Child]] = [
+        (str(number), write_number(float(y), 5), tell(float(true)))
         for number, (y, true) in enumerate(zip(given, truth, strict=False))
     ][:MOST_TARGETS]
     more = len(given) - len(rows)
@@ -211,7 +213,7 @@ def _list_known(window: Window, interval: int) -> Html | None:
 
 def _tell_known(known: Known, place: int) -> list[str]:
     if known.time[place] == NEVER:
-        return ["nothing", "–", "–"]
+        return ["nothing", "-", "-"]
     times = [write_time(int(each[place])) for each in (known.time, known.known_at)]
     return [*times, write_length(float(known.age[place])) if known.age[place] else "0"]
 

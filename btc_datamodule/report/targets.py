@@ -19,10 +19,14 @@ def make_targets(facts: Facts) -> Html:
     return element(
         "section",
         element("h2", "Targets"),
-        element("p", element("code", repr(labels.target)), f", {bars}{gap}; as they are before scaling."),
+        element(
+            "p", element("code", repr(labels.target)), f", {bars}{gap}; as they are before scaling."
+        ),
         make_stage_legend([each.stage for each in labels.stages]),
         _make_classes(labels) if labels.classes else _make_values(labels),
-        element("p", f"Of train every {every:,}th window is counted.", class_="dim") if every > 1 else None,
+        element("p", f"Of train every {every:,}th window is counted.", class_="dim")
+        if every > 1
+        else None,
         id="targets",
     )
 

@@ -85,8 +85,8 @@ def list_prices(low: float, high: float, most: int = 5) -> list[Tick]:
 def write_number(value: float, digits: int = 4) -> str:
     """A number to some significant digits, without an exponent where that can be read."""
     if not np.isfinite(value):
-        return "–"
-    if value == 0 or 1e-4 <= abs(value) < 10.0**digits:
+        return "-"
+    if value == 0 or 1e-4 <= abs(value) < 1000:
         return f"{value:.{digits}g}"
     return f"{value:,.0f}" if 1 <= abs(value) < 1e15 else f"{value:.{digits - 1}e}"
 
@@ -94,7 +94,7 @@ def write_number(value: float, digits: int = 4) -> str:
 def write_share(share: float) -> str:
     """A share in per cent: 0 % only where it is none, and 100 % only where it is all."""
     if not np.isfinite(share):
-        return "–"
+        return "-"
     if 0 < share < 0.0001:
         return "< 0.01 %"
     if 0.9999 < share < 1:
@@ -111,8 +111,9 @@ def write_time(instant: float) -> str:
 def write_length(seconds: float) -> str:
     """A length of time, in the largest unit of which there are two: ``36 h``."""
     units = (("d", DAY), ("h", 3600), ("min", 60))
-    unit, size = next(((u, s) for u, s in units if seconds >= 2 * s), ("s", 1))
-    return f"{seconds / size:,.3g} {unit}" if seconds / size < 1000 else f"{seconds / size:,.0f} {unit}"
+    unit, size = next(((u, s) for u, s in units if seconds >= 2 * s or seconds == s), ("s", 1))
+    many = seconds / size
+    return f"{many:,.0f} {unit}" if many >= 1000 else f"{many:.3g} {unit}"
 
 
 def _format(instant: float, pattern: str) -> str:

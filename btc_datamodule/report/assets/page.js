@@ -42,7 +42,7 @@
   };
   const writeLength = (seconds) => {
     for (const [unit, size] of [["d", 86400], ["h", 3600], ["min", 60]]) {
-      if (seconds >= 2 * size) return `${+(seconds / size).toPrecision(3)} ${unit}`;
+      if (seconds >= 2 * size || seconds === size) return `${+(seconds / size).toPrecision(3)} ${unit}`;
     }
     return `${+seconds.toPrecision(3)} s`;
   };
