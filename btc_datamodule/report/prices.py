@@ -74,7 +74,7 @@ def make_prices(facts: Facts, room: int) -> Html:
             f"{depth} ",
             element(
                 "span",
-                "Drag to zoom, double-click for all; Ctrl or Shift and the wheel; + \u2212 ← → Home.",
+                "Drag to zoom, double-click for all; Ctrl and the wheel; keys + \u2212 ← → Home.",
                 class_="js-only",
             ),
             class_="dim",
