@@ -114,13 +114,15 @@ def describe_labels(stages: Stages) -> Labels:
     named: tuple[Stage, ...] = ("train", "val", "test")
     windows = {stage: stages.windows(stage) for stage in named if stages.fold.spans(stage)}
     windows = {stage: each for stage, each in windows.items() if len(each)}
+    for each in windows.values():
+        each.ahead_bytes = 0  # x is not read
     if target.is_label:
-        found = [_count_classes(stage, each) for stage, each in windows.items()]
+        found = [_count_classes(stage, own) for stage, own in windows.items()]
         return Labels(target, name_classes(target), np.zeros(0), tuple(found), ())
     edges = _choose_edges([*windows.values()])
     told, extremes = list[Targets](), list[Extreme]()
-    for stage, each in windows.items():
-        targets, most = _count_values(stage, each, edges)
+    for stage, own in windows.items():
+        targets, most = _count_values(stage, own, edges)
         told.append(targets)
         extremes += most
     return Labels(target, (), edges, tuple(told), tuple(extremes))

@@ -124,7 +124,7 @@ def build_pyramid(
 def read_piece(table: Table, label: str, at: int, bars: int) -> Piece:
     """The bars around an instant, as many as are asked for or there are."""
     bars = min(bars, table.rows)
-    middle = (at - table.first) // table.interval
+    middle = int(at - table.first) // int(table.interval)
     low = min(max(middle - bars // 2, 0), table.rows - bars)
     rows = slice(low, low + bars)
     prices = np.stack([table.read(name, rows) for name in PRICES]).astype(np.float64)

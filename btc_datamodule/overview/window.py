@@ -82,6 +82,7 @@ def take_apart(
         IndexError: if there is no such window.
     """
     windows = stages.windows(stage)
+    windows.ahead_bytes = 0  # of all rows one window is read
     batch, is_transformed = windows[[position]], False
     if transform is not None:
         plain = Batch(*(each.clone() for each in batch))

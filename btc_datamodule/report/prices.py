@@ -20,7 +20,7 @@ POINT_BYTES = 4 * 4 / 3
 BAR_BYTES = 8 * 4 / 3
 """In the page: of a point of a level, and of a bar."""
 
-PIECE_BARS = 360
+PIECE_BARS = 720
 LEAST_PIECES = 12
 MOST_PIECES = 40
 MOST_BEGINNINGS = 12
