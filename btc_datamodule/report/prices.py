@@ -105,7 +105,7 @@ def _list_marks(facts: Facts) -> list[Place]:
         for each in facts.labels.extremes
     ]
     for first, last in sorted(facts.outages, key=lambda span: (span[0] - span[1], span[0]))[:10]:
-        found.append((f"outage of {write_length(last - first)}", (first + last) // 2))
+        found.append((f"outage of {write_length(last - first)} begins", first))
     spread = np.linspace(start, end, 12)[1:-1].astype(np.int64).tolist()
     return found + [("along the way", at) for at in spread]
 

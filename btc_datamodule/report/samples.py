@@ -145,7 +145,9 @@ def _draw_inputs(window: Window, facts: Facts) -> Html:
         element("div", element("span", "x as the model is given it:"), legend, class_="legend"),
         element(
             "div",
-            plot.render(ends if lookback > 1 else ends[1:], rows, class_="names"),
+            plot.render(
+                ends if lookback > 1 else ends[1:], rows, class_="names", y_title="feature"
+            ),
             style=f"--rows:{height}px",
             class_="inputs",
         ),

@@ -139,7 +139,9 @@
       const inside = pieces.some((each) => each.first <= from && to <= each.end);
       const least = 12 * (inside ? data.bar : data.seconds);
       let length = Math.min(Math.max(to - from, least), last - first);
+      length = Math.max(1, Math.round(length / data.bar)) * data.bar;
       let begin = (from + to - length) / 2;
+      begin = first + Math.round((begin - first) / data.bar) * data.bar;
       begin = Math.min(Math.max(begin, first), last - length);
       shown = { from: begin, to: begin + length, source: choose(begin, begin + length) };
       chart.batch(() => {
@@ -236,8 +238,9 @@
         const x = u.valToPos(times[i], "x", true);
         if (!candles) {
           const tall = Math.max(y(low[i]) - y(high[i]), devicePixelRatio);
+          const across = wide > 6 * devicePixelRatio ? 0.8 * wide : Math.max(wide, devicePixelRatio);
           ctx.fillStyle = ink;
-          ctx.fillRect(x - wide / 2, y(high[i]), Math.max(wide, devicePixelRatio), tall);
+          ctx.fillRect(x - across / 2, y(high[i]), across, tall);
           continue;
         }
         const rises = close[i] >= open[i];
@@ -277,14 +280,14 @@
     const options = {
       ...size(),
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      fmtDate: undefined,
       legend: { show: false },
       cursor: { y: false, points: { show: false }, drag: { x: true, y: false, setScale: false } },
       scales: {
         x: { time: true, auto: false },
         y: {
-          range: (_, low, high) => {
-            if (low === null || high === null) return [0, 1];
+          range: (u, low, high) => {
+            const { min, max } = u.scales.y; // of an outage alone: as it was before
+            if (low === null || high === null) return min === null ? [0, 1] : [min, max];
             const more = Math.max((high - low) * 0.06, 1e-5);
             return [low - more * 1.6, high + more];
           },
@@ -315,7 +318,6 @@
         ],
       },
     };
-    delete options.fmtDate;
     shown = { from: first, to: last, source: choose(first, last) };
     chart = new uPlot(options, cut(shown.source, first, last), box);
     show(first, last);
