@@ -53,7 +53,7 @@ def find(chrome: "Chrome", selector: str) -> Any:
 
 
 def find_all(chrome: "Chrome", selector: str) -> list[Any]:
-    return chrome.find_elements("css selector", selector)
+    return [*chrome.find_elements("css selector", selector)]
 
 
 def press(chrome: "Chrome", act: str) -> None:
