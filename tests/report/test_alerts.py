@@ -117,7 +117,7 @@ def test_few_windows_and_those_left_out_are_told(facts: Facts) -> None:
     assert any(each.startswith("warn: test has ") for each in told)
     (train,) = [each for each in told if each.startswith("note: train: ")]
     row = next(row for row in facts.counts if row["stage"] == "train")
-    assert f"{row['purge']:,} because `purge` keeps them out" in train
+    assert f"{row['history']:,} because too little comes before them" in train
     assert f" of {row['eligible'] + sum(_list_dropped(row))} bars" in train
 
 

@@ -9,6 +9,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from btc_datamodule import BTCDataModule, ConfigError
@@ -87,11 +88,12 @@ def test_its_policy_lets_only_its_own_scripts_run(page: str) -> None:
 
 def test_hostile_text_is_text_wherever_it_comes_from(facts: Facts) -> None:
     name = HOSTILE
+    classes = tuple(replace(each, counts=np.array([1, 2])) for each in facts.labels.stages)
     taken = replace(
         facts,
         market=facts.market._replace(name=name, place=name, quote=name),
         features=tuple(replace(each, name=name) for each in facts.features),
-        labels=replace(facts.labels, classes=(name, name, name)),
+        labels=replace(facts.labels, classes=(name, name), stages=classes),
         samples=tuple(each._replace(label=name) for each in facts.samples[:2]),
         doubts=(name,),
     )
@@ -149,9 +151,9 @@ def test_without_audit_and_forecasts_the_page_says_so(facts: Facts) -> None:
     "arguments",
     [
         {"split": CombinatorialPurged(4, 2, fold=2), "embargo": 3},
-        {"lookback": 400, "horizon": 30, "start": "2021-01-01"},
+        {"lookback": 300, "horizon": 30, "start": "2021-01-01", "min_observed": 0.5},
         {"interval": "1d", "start": "2020-01-01", "lookback": 5, "batch_size": 4},
-        {"mask": "feature", "undefined": "flag", "features": ["log_return", "day_sin"], "gap": 4},
+        {"mask": "feature", "min_observed": 0.9, "undefined": "flag", "gap": 4},
     ],
     ids=["combinatorial", "long windows", "days", "single features"],
 )
