@@ -31,7 +31,7 @@ commands
   audit      check on these very candles and settings that nothing of the future leaks
   score      how good --forecasts of PredictionWriter are, beside baselines (extra: score)
   export     the candles, or --series NAME of a covariate, as --output FILE.parquet or FILE.csv
-  plot       the closes with the stages and the outages, as a picture (extra: plot)
+  plot       a picture: --kind timeline, holes, folds, batch, features, forecasts (extra: plot)
 
 Each value of the YAML can be given on the command line, by its path:
   btc-datamodule fit --config configs/dummy.yaml --trainer.max_epochs 3 --data.lookback 96

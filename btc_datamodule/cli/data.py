@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 OUTPUTS = {"export": "candles.parquet", "plot": "candles.png"}
 """Commands that write a file, and its name where none is given."""
 
+PICTURES = ("timeline", "holes", "folds", "batch", "features", "forecasts")
+"""Kinds of ``plot``; the first is what it draws where none is named."""
+
 
 def run_on_data(command: str, arguments: list[str]) -> None:
     """Run one of ``DATA_COMMANDS``."""
@@ -59,6 +62,17 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument("--cost", type=float, default=10.0, help="basis points of one side")
         parser.add_argument("--trials", type=int, default=1, help="models and settings tried")
         parser.add_argument("--by", default="", help="fold, year, volatility or hour")
+    if command == "plot":
+        parser.add_argument(
+            "--kind",
+            choices=PICTURES,
+            default=PICTURES[0],
+            help="what is drawn",
+        )
+        parser.add_argument(
+            "--forecasts", nargs="+", help="of kind forecasts: as of the command score"
+        )
+        parser.add_argument("--stage", default="test", help="of forecasts: train, val or test")
     if command == "audit":
         parser.add_argument(
             "--ask_source", type=bool, default=True, help="ask the source for some bars again"
@@ -176,10 +190,9 @@ def _score(data: "BTCDataModule", config: Any) -> None:
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:
-    from btc_datamodule.cli.plots import plot_candles
+    from btc_datamodule.cli.plots import write_picture
 
-    data.setup()
-    say(plot_candles(data, config.output))
+    say(write_picture(data, config.output, config.kind, config.forecasts or (), config.stage))
 
 
 DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {
