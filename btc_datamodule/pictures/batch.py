@@ -17,9 +17,10 @@ from btc_datamodule.escaping import shorten
 from btc_datamodule.evaluation.splits import STAGES
 from btc_datamodule.overview.colours import FAINT, pick_series
 from btc_datamodule.overview.market import name_market
-from btc_datamodule.pictures.figures import choose_figure, fit_text, measure, pick
+from btc_datamodule.pictures.figures import choose_figure, measure, pick
 from btc_datamodule.pictures.panels import (
     count_panels,
+    fit_titles,
     head_figure,
     make_panels,
     place_legend_below,
@@ -63,8 +64,6 @@ def plot_batch(stages: Stages, batch: Batch | None = None, fig: Figure | None = 
         else:
             image = _draw_image(axes, rows, seen, reach)
         axes.set_title(_describe(target, time), fontsize="small", parse_math=False)
-        room = 0.86 if len(names) <= LINES else 0.74  # beside the panels
-        fit_text(axes.title, room * float(figure.get_figwidth()) / min(wide, 3, count))
     _label(panels, stages, names)
     given = given if batch is None else f"{count} of {len(x)} {given}"
     target = type(stages.settings.target).__name__
@@ -72,6 +71,7 @@ def plot_batch(stages: Stages, batch: Batch | None = None, fig: Figure | None = 
     head_figure(figure, f"{market}: {given}, by the opening of their origins (UTC); y: {target}")
     if image is not None:
         figure.colorbar(image, ax=panels, label=_name_values(stages), shrink=0.9, extend="both")
+        fit_titles(figure, panels)
         return figure
     handles: list[Artist] = [
         Line2D([], [], color=pick(pick_series(place), panels[0]), label=name)
@@ -80,6 +80,7 @@ def plot_batch(stages: Stages, batch: Batch | None = None, fig: Figure | None = 
     if not observed[:count].all():
         handles.append(Patch(color=pick(FAINT, panels[0]), alpha=0.3, label="not observed"))
     place_legend_below(figure, handles)
+    fit_titles(figure, panels)
     return figure
 
 

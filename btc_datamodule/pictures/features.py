@@ -13,9 +13,10 @@ from btc_datamodule.escaping import shorten
 from btc_datamodule.overview.colours import STAGE_COLOURS
 from btc_datamodule.overview.distributions import SHOWN, Distribution, measure_distributions
 from btc_datamodule.overview.market import title_of
-from btc_datamodule.pictures.figures import choose_figure, fit_text, pick
+from btc_datamodule.pictures.figures import choose_figure, pick
 from btc_datamodule.pictures.panels import (
     count_panels,
+    fit_titles,
     head_figure,
     make_panels,
     place_legend_below,
@@ -43,7 +44,6 @@ def plot_features(
         _draw(axes, each)
         if place % wide == 0:
             axes.set_ylabel("density", fontsize="small")
-        fit_text(axes.title, 0.9 * float(figure.get_figwidth()) / min(wide, len(shown)))
     rest = "" if len(shown) == len(names) else f", {len(shown)} of {len(names)} features"
     head_figure(
         figure,
@@ -55,6 +55,7 @@ def plot_features(
     place_legend_below(
         figure, [Line2D([], [], color=colours[stage], linewidth=3, label=stage) for stage in met]
     )
+    fit_titles(figure, panels)
     return figure
 
 

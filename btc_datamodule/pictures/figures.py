@@ -41,6 +41,8 @@ MOST_SPANS = 2000
 
 DOLLARS = ("USD", "USDT", "USDC", "BUSD", "TUSD", "FDUSD")
 
+MARGINS = ("left", "right", "bottom", "top", "wspace", "hspace")
+
 TITLE: dict[str, Any] = {"loc": "left", "fontsize": "medium", "parse_math": False}
 
 WIDE_RANGE = 4.0
@@ -78,12 +80,25 @@ def choose_axes(ax: Axes | None, width: float, height: float) -> tuple[Figure, A
     figure = ax.figure  # type: ignore[assignment]  # a figure, or one within another
     while not isinstance(figure, Figure):
         figure = figure.figure
+    lay_out(figure)
     return figure, ax
 
 
 def choose_figure(fig: Figure | None, width: float, height: float) -> Figure:
     """The figure that is given, or a new one."""
-    return make_figure(width, height) if fig is None else fig
+    if fig is None:
+        return make_figure(width, height)
+    lay_out(fig)
+    return fig
+
+
+def lay_out(figure: Figure) -> None:
+    """Let a figure make room for its words, unless its owner has laid it out."""
+    settings: Any = mpl.rcParams
+    usual = [settings[f"figure.subplot.{name}"] for name in MARGINS]
+    margins = [getattr(figure.subplotpars, name) for name in MARGINS]
+    if figure.get_layout_engine() is None and margins == usual:
+        figure.set_layout_engine("constrained")
 
 
 def pick(colour: Colour, axes: Axes) -> str:

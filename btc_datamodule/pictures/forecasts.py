@@ -28,7 +28,7 @@ def plot_forecasts(card: ScoreCard, fig: Figure | None = None) -> Figure:
     _draw_values(upper, view, shown)
     _draw_lead(lower, view)
     count = len(view.times)
-    latest = f", above its latest {shown:,}" if shown < count else ""
+    latest = f"; above, the latest {shown:,}" if shown < count else ""
     settings = card.score.parts[0].samples.stages.settings
     stage = card.score.stage
     head_figure(
@@ -45,10 +45,10 @@ def _draw_values(axes: Axes, view: ForecastView, shown: int) -> None:
     if view.truth is not None:
         colour = pick(INK, axes)
         axes.plot(times, view.truth[-shown:], color=colour, linewidth=0.8, label="what came")
-        axes.set_ylabel(f"{view.target}\n(last target bar)", fontsize="small")
+        _name(axes, f"{view.target}, last target bar")
     else:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        axes.set_ylabel(f"share right\n(of {view.window:,} samples)", fontsize="small")
+        _name(axes, f"share that is right, of {view.window:,} samples before")
     for place, (name, values) in enumerate(view.values.items()):
         is_best = name == view.best
         colour = pick(FAINT if is_best else pick_series(place), axes)
@@ -63,18 +63,16 @@ def _draw_lead(axes: Axes, view: ForecastView) -> None:
     axes.axhline(0, color=pick(FAINT, axes), linewidth=1)
     for place, values in enumerate(view.lead.values()):
         axes.plot(times, values, color=pick(pick_series(place), axes), linewidth=1.1)
-    axes.set_ylabel("losses less the\nbaseline's, summed", fontsize="small")
+    _name(axes, "losses less those of the best baseline, summed up: below 0 is better")
     axes.yaxis.set_major_locator(MaxNLocator(5))
     show_dates(axes, _span(view.times))
     low, high = axes.get_ylim()
     axes.set_ylim(min(low, -0.05 * abs(high)), max(high, 0.05 * abs(low)))
-    axes.annotate(
-        "below 0: better than the best baseline",
-        (0.01, 0.06),
-        xycoords="axes fraction",
-        fontsize="small",
-        color=pick(FAINT, axes),
-    )
+
+
+def _name(axes: Axes, text: str) -> None:
+    """Say over some axes what their values are: beside low ones there is no room."""
+    axes.set_title(text, loc="left", fontsize="small", parse_math=False)
 
 
 def _span(times: NDArray[np.int64]) -> Span:

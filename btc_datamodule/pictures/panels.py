@@ -27,8 +27,6 @@ def make_panels(figure: Figure, count: int, columns: int, *, same: bool = False)
         columns: at most.
         same: whether all share their axes.
     """
-    if not figure.axes and figure.get_layout_engine() is None:
-        figure.set_layout_engine("constrained")
     columns = max(1, min(columns, count))
     grid = figure.add_gridspec(-(-count // columns), columns)
     made: list[Axes] = []
@@ -46,6 +44,15 @@ def head_figure(figure: Figure, title: str) -> None:
     """Write a title over all axes of a figure, on as many lines as it needs."""
     text = figure.suptitle(title, x=0.01, ha="left", fontsize="medium", parse_math=False)
     fit_text(text, 0.96 * float(figure.get_figwidth()))
+
+
+def fit_titles(figure: Figure, panels: Sequence[Axes]) -> None:
+    """Break the titles of panels so that none is wider than its panel, once all are laid out."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+    for axes in panels:
+        fit_text(axes.title, float(axes.get_window_extent().width / figure.dpi))
 
 
 def place_legend_below(figure: Figure, handles: Sequence[Artist]) -> None:

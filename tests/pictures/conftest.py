@@ -11,7 +11,7 @@ pytest.importorskip("matplotlib", reason="pictures need matplotlib")
 from btc_datamodule import BTCDataModule, CombinatorialPurged, Simulator, WalkForward
 from tests.factories import make_datamodule
 
-NAMES = [f"momentum_over_{n}_bars = close / close.shift({n}) - 1" for n in range(2, 26)]
+NAMES = [f"momentum_over_{n}_bars = close / close.shift({n}) - 1" for n in range(5, 21)]
 
 SETTINGS: dict[str, dict[str, Any]] = {
     "once": {"purge": 4, "embargo": 5},
@@ -21,7 +21,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "features": {"features": ["log_return", *NAMES]},
     "unscaled": {"scaling": "none", "features": ["price = close", *NAMES[:7]]},
     "thin": {
-        "source": Simulator(seed=1, outages_per_year=150),
+        "source": Simulator(seed=1, outages_per_year=200),
         "min_observed": 0.5,
         "mask": "feature",
         "batch_size": 8,
@@ -38,6 +38,8 @@ def make(tmp_path_factory: pytest.TempPathFactory) -> Make:
 
     @cache
     def once(name: str) -> BTCDataModule:
-        return make_datamodule(folder, **SETTINGS[name])
+        shared: dict[str, Any] = {"max_fill": 0}
+        shared["source"] = Simulator(seed=1, outages_per_year=100)
+        return make_datamodule(folder, **shared | SETTINGS[name])
 
     return once

@@ -1,5 +1,7 @@
 """The calendar of holes."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib.collections import QuadMesh
@@ -14,9 +16,10 @@ from tests.pictures.words import SIZES, assert_readable, make_axes, words_of
 def test_each_cell_has_the_colour_of_its_share(make: Make, size: tuple[float, float]) -> None:
     dm = make("once")
     axes = make_axes(size)
-    figure = plot_holes(dm.stages, axes)
+    figure: Any = plot_holes(dm.stages, axes)
     assert_readable(figure)
-    (mesh,) = [each for each in axes.collections if isinstance(each, QuadMesh)]
+    meshes: list[Any] = [each for each in axes.collections if isinstance(each, QuadMesh)]
+    (mesh,) = meshes
     share = count_holes(dm.table).share
     np.testing.assert_array_equal(np.ma.getdata(mesh.get_array()).reshape(share.T.shape), share.T)
     full, empty = mesh.norm([1.0, 0.0])

@@ -1,11 +1,13 @@
 """Figures, ticks and words that all pictures share."""
 
 import sys
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from btc_datamodule.overview.colours import PRICE
 from btc_datamodule.overview.spans import widen_spans
@@ -35,7 +37,7 @@ def test_a_figure_shows_once_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch
 
     known, _ = choose_axes(None, 4, 3)
     assert not isinstance(known, Picture)
-    assert plt.figure(known.number) is known  # type: ignore[attr-defined]
+    assert plt.figure(known.number) is known
     plt.close(known)
     monkeypatch.setattr(mpl, "get_backend", lambda: "module://matplotlib_inline.backend_inline")
     inline, _ = choose_axes(
@@ -47,8 +49,18 @@ def test_a_figure_shows_once_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch
 
 def test_axes_that_are_given_are_drawn_into_whatever_they_lie_in() -> None:
     figure = Figure()
-    inner = figure.subfigures(1, 2)[0].subplots()
+    parts: Any = figure.subfigures(1, 2)
+    inner = parts[0].subplots()
     assert choose_axes(inner, 4, 3) == (figure, inner)
+
+
+def test_a_figure_makes_room_for_its_words_unless_its_owner_has_laid_it_out() -> None:
+    plain, laid = Figure(), Figure()
+    laid.subplots_adjust(left=0.3)
+    for figure in (plain, laid):
+        choose_axes(figure.add_subplot(), 4, 3)
+    assert isinstance(plain.get_layout_engine(), ConstrainedLayoutEngine)
+    assert laid.get_layout_engine() is None
 
 
 @pytest.mark.parametrize(
@@ -68,7 +80,7 @@ def test_prices_are_written_as_people_write_them(price: float, text: str) -> Non
 @pytest.mark.parametrize(
     ("low", "high", "ticks"),
     [
-        (3000, 70_000, [5000, 10_000, 20_000, 50_000]),
+        (3000, 70_000, [3000, 5000, 10_000, 20_000, 30_000, 50_000]),
         (0.05, 70_000, [0.1, 1, 10, 100, 1000, 10_000]),
         (9_600, 10_400, [9_600, 9_800, 10_000, 10_200, 10_400]),
         (0, 5, []),

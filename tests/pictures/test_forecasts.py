@@ -41,7 +41,7 @@ def forecast(
 @pytest.mark.parametrize("size", SIZES)
 def test_words_can_be_read(forecast: Any, size: tuple[float, float]) -> None:
     dm, given = forecast
-    figure = dm.plot_forecasts(given, fig=make_figure(size))
+    figure: Any = dm.plot_forecasts(given, fig=make_figure(size))
     assert_readable(figure)
     said = words_of(figure)
     for word in ("right", "mixed", "best baseline", "in test", "time (UTC)"):
@@ -52,7 +52,7 @@ def test_lines_are_the_forecasts_and_what_they_gain_on_the_baseline(forecast: An
     dm, given = forecast
     card = dm.score(given)
     view = view_forecasts(card.score)
-    figure = dm.plot_forecasts(card, fig=make_figure())
+    figure: Any = dm.plot_forecasts(card, fig=make_figure())
     upper, lower = figure.axes
     drawn = {line.get_label(): np.asarray(line.get_ydata()) for line in upper.lines}
     np.testing.assert_allclose(drawn["right"], view.values["right"][-300:])
@@ -79,5 +79,5 @@ def test_a_file_of_forecasts_is_one_more_way(tmp_path: Path) -> None:
     samples = list_samples(dm.stages, "val")
     frame = {"origin_time": samples.origin_time, "forecast": samples.truth[:, 0]}
     pl.DataFrame(frame).write_parquet(tmp_path / "model.parquet")
-    figure = dm.plot_forecasts(tmp_path / "model.parquet", "val", fig=make_figure())
+    figure: Any = dm.plot_forecasts(tmp_path / "model.parquet", "val", fig=make_figure())
     assert "model" in words_of(figure)

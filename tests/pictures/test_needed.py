@@ -10,7 +10,7 @@ from btc_datamodule.pictures import needed
 from tests.pictures.conftest import Make
 from tests.pictures.words import make_axes, make_figure
 
-METHODS = {
+METHODS: dict[str, tuple[Any, ...]] = {
     "plot_timeline": (),
     "plot_holes": (),
     "plot_folds": (),
