@@ -30,6 +30,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("options", "preparing", "stages", "training"),
     ("scoring",),
     ("overview",),
+    ("pictures",),
     ("views",),
     ("arguments",),
     ("audit",),

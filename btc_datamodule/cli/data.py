@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 OUTPUTS = {"export": "candles.parquet", "plot": "candles.png", "report": "report.html"}
 """Commands that write a file, and its name where none is given."""
 
+PICTURES = ("timeline", "holes", "folds", "batch", "features", "forecasts")
+"""Kinds of ``plot``; the first is what it draws where none is named."""
+
 
 def run_on_data(command: str, arguments: list[str]) -> None:
     """Run one of ``DATA_COMMANDS``."""
@@ -66,6 +69,17 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument(
             "--audit", type=bool, default=False, help="run the audit too, which takes a minute"
         )
+    if command == "plot":
+        parser.add_argument(
+            "--kind",
+            choices=PICTURES,
+            default=PICTURES[0],
+            help="what is drawn",
+        )
+        parser.add_argument(
+            "--forecasts", nargs="+", help="of kind forecasts: as of the command score"
+        )
+        parser.add_argument("--stage", default="test", help="of forecasts: train, val or test")
     if command == "audit":
         parser.add_argument(
             "--ask_source", type=bool, default=True, help="ask the source for some bars again"
@@ -183,10 +197,9 @@ def _score(data: "BTCDataModule", config: Any) -> None:
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:
-    from btc_datamodule.cli.plots import plot_candles
+    from btc_datamodule.cli.plots import write_picture
 
-    data.setup()
-    say(plot_candles(data, config.output))
+    say(write_picture(data, config.output, config.kind, config.forecasts or (), config.stage))
 
 
 def _report(data: "BTCDataModule", config: Any) -> None:

@@ -79,7 +79,8 @@ def list_outages(table: Table) -> list[Span]:
     A hole begins with up to ``max_fill`` bars that are filled: these are no outage.
     """
     step = int(table.interval)
-    return [(table.first + low * step, table.first + high * step) for low, high in table.outages]
+    runs = table.outages.tolist()
+    return [(table.first + low * step, table.first + high * step) for low, high in runs]
 
 
 def widen_spans(spans: Iterable[Span], least: float) -> list[tuple[float, float]]:
