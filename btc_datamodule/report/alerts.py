@@ -92,7 +92,7 @@ def give_verdict(facts: Facts, alerts: Sequence[Alert]) -> tuple[str, str]:
             "check the others."
         )
     else:
-        checked = f"All {len(audit.findings)} guarantees of the audit hold: nothing leaks."
+        checked = f"All {len(audit.findings)} guarantees of the audit hold."
     if counts["bad"]:
         return "bad", f"{_count(counts['bad'], 'thing')} must be mended first. {checked}"
     if counts["warn"]:

@@ -6,7 +6,7 @@ from btc_datamodule.candles.timeline import format_interval, format_span
 from btc_datamodule.covariates import Covariate
 from btc_datamodule.errors import NotPreparedError
 from btc_datamodule.report.facts import Facts
-from btc_datamodule.report.html import Child, Html, element, table
+from btc_datamodule.report.html import Child, Html, element, prose, table
 from btc_datamodule.store.record_file import RecordHeader
 from btc_datamodule.store.series_file import Header
 
@@ -37,7 +37,7 @@ def make_audit(facts: Facts) -> Html:
         element(
             "li",
             element("b", words[passed][1], class_=words[passed][0]),
-            element("span", element("strong", guarantee), element("br"), detail),
+            element("span", element("strong", guarantee), element("br"), prose(detail)),
         )
         for guarantee, passed, detail in audit.findings
     ]

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import Span
+from btc_datamodule.overview.forecasts import ForecastView, view_forecasts
 from btc_datamodule.report.facts import Facts
 from btc_datamodule.report.html import Child, Html, element, table
 from btc_datamodule.report.plots import Plot
@@ -37,7 +38,7 @@ def make_forecasts(facts: Facts) -> Html | None:
     if facts.card is None:
         return None
     score, ledger = facts.card.score, facts.card.ledger
-    times = score.origin_time
+    view, times = view_forecasts(score), score.origin_time
     told = (
         f"{score.stage}: {len(times):,} samples, origins from {write_time(int(times[0]))} to "
         f"{write_time(int(times[-1]))} UTC."
@@ -50,8 +51,8 @@ def make_forecasts(facts: Facts) -> Html | None:
         element("p", told),
         _make_verdicts(score),
         _make_measures(score),
-        _draw_losses(score),
-        _draw_latest(score),
+        _draw_lead(score, view),
+        _draw_values(view),
         _make_money(ledger) if ledger is not None else None,
         element("ul", [element("li", note) for note in score.notes]) if score.notes else None,
         id="forecasts",
@@ -121,31 +122,29 @@ def _make_legend(names: list[str], first: Html | None = None) -> Html:
     return element("div", first, marks, class_="legend")
 
 
-def _draw_losses(score: Score) -> Html:
+def _draw_lead(score: Score, view: ForecastView) -> Html:
     """How the lead over the best baseline grows, loss by loss."""
-    names = [*score.forecasts][:SHOWN]
-    base = score.losses[score.best]
-    total = float(base.sum()) or 1.0
-    leads = {name: np.cumsum(base - score.losses[name]) / total for name in names}
-    times = score.origin_time.astype(np.float64)
+    names = [*view.lead][:SHOWN]
+    total = float(score.losses[view.best].sum()) or 1.0
+    leads = {name: -view.lead[name] / total for name in names}
     low = min(0.0, *(float(each.min()) for each in leads.values()))
     high = max(0.0, *(float(each.max()) for each in leads.values()))
     more = (high - low) * 0.05 or 1e-6
-    span = _find_span(times)
-    plot = Plot(span, (low - more, high + more), f"Lead over {score.best}, cumulated")
+    span = _find_span(view.times)
+    plot = Plot(span, (low - more, high + more), f"Lead over {view.best}, cumulated")
     plot.add_line(np.array(span, dtype=np.float64), np.zeros(2), "dashed faint")
-    chosen = _thin(len(times))
+    chosen = _thin(len(view.times))
     for number, name in enumerate(names):
-        plot.add_line(times[chosen], leads[name][chosen], f"s{number}")
+        plot.add_line(view.times[chosen].astype(np.float64), leads[name][chosen], f"s{number}")
     marks = [
-        tick._replace(text=f"{100 * tick.at:+.3g} %")
+        tick._replace(text=f"{100 * tick.at + 0.0:+.3g} %".replace("+0 %", "0 %"))
         for tick in list_numbers(low - more, high + more, 4)
     ]
     return element(
         "div",
         element(
             "p",
-            f"Lead over {score.best!r}: losses saved so far, as a share of all losses of the "
+            f"Lead over {view.best!r}: losses saved so far, as a share of all losses of the "
             "baseline. A forecast with skill climbs all the way; one jump is an episode.",
             class_="dim",
         ),
@@ -154,35 +153,37 @@ def _draw_losses(score: Score) -> Html:
     )
 
 
-def _draw_latest(score: Score) -> Html | None:
-    """The last samples, truth and forecasts one by one: of several numbers the first."""
-    truth = score.truth.reshape(len(score.truth), -1)[-LATEST:, 0].astype(np.float64)
-    names = [
-        name
-        for name, values in score.forecasts.items()
-        if values.shape == score.truth.shape and not score.target.is_label
-    ][:SHOWN]
-    if not names:
-        return None
-    said = {
-        name: score.forecasts[name].reshape(len(score.truth), -1)[-LATEST:, 0] for name in names
-    }
-    times = score.origin_time[-LATEST:].astype(np.float64)
-    everything = np.concatenate([truth, *said.values()])
+def _draw_values(view: ForecastView) -> Html:
+    """The last samples one by one; of classes how often they were right, over all samples."""
+    names = [*view.lead][:SHOWN]
+    few = slice(-LATEST, None) if view.truth is not None else _thin(len(view.times))
+    times = view.times[few].astype(np.float64)
+    lines = {name: view.values[name][few] for name in names}
+    others: dict[str, Numbers] = {}
+    if view.truth is None:
+        others[f"baseline {view.best}"] = view.values[view.best][few]
+        told = f"The share of right classes, of the last {view.window:,} samples each."
+    else:
+        others["what came"] = view.truth[few]
+        told = (
+            f"The last {len(times):,} samples, in the unit of the target; of several bars the last."
+        )
+    everything = np.concatenate([*lines.values(), *others.values()])
     low, high = float(everything.min()), float(everything.max())
     more = (high - low) * 0.05 or 1e-6
     span = _find_span(times)
+    plot = Plot(span, (low - more, high + more), told)
     gaps = np.flatnonzero(np.diff(times) > 3 * np.median(np.diff(times))) + 1
-    plot = Plot(span, (low - more, high + more), "Truth and forecasts of the last samples")
-    for values, class_ in ((truth, "price"), *((said[n], f"s{k}") for k, n in enumerate(names))):
+    for class_, values in (
+        *(("price", each) for each in others.values()),
+        *((f"s{number}", each) for number, each in enumerate(lines.values())),
+    ):
         plot.add_line(np.insert(times, gaps, np.nan), np.insert(values, gaps, np.nan), class_)
-    part = " (of several numbers the first)" if score.truth[0].size > 1 else ""
+    first = element("span", element("i", class_="price"), *others)
     return element(
         "div",
-        element(
-            "p", f"The last {len(times):,} samples, in the unit of the target{part}.", class_="dim"
-        ),
-        _make_legend(names, element("span", element("i", class_="price"), "what came")),
+        element("p", told, class_="dim"),
+        _make_legend(names, first),
         plot.render(list_times(span), list_numbers(low - more, high + more, 4), class_="mid"),
     )
 
@@ -257,6 +258,6 @@ def _thin(count: int) -> NDArray[np.int64]:
     return places
 
 
-def _find_span(times: Numbers) -> Span:
+def _find_span(times: NDArray[np.number]) -> Span:
     first, last = int(times[0]), int(times[-1])
     return first, max(last, first + 1)

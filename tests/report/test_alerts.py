@@ -55,7 +55,7 @@ def test_the_gravest_come_first(facts: Facts) -> None:
     ("audit", "alerts", "grade", "text"),
     [
         (None, [], "warn", "Nothing stands out in the data. Whether anything of the future leaks"),
-        ((HELD, HELD), [], "good", "All 2 guarantees of the audit hold: nothing leaks."),
+        ((HELD, HELD), [], "good", "All 2 guarantees of the audit hold."),
         ((HELD, UNCHECKED), ["warn"], "warn", "1 of 2 guarantees to hold, and could not check"),
         ((HELD, BROKEN), ["bad"], "bad", "1 thing must be mended first. The audit found 1 broken"),
         (None, ["warn", "warn", "note"], "warn", "2 things to look at. Whether anything"),
