@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     )
     from btc_datamodule.features.builtin import FEATURES
     from btc_datamodule.features.feature import Feature
+    from btc_datamodule.scoring.card import ScoreCard
     from btc_datamodule.sources.base import Block, Source
     from btc_datamodule.sources.binance.funding import BinanceFunding
     from btc_datamodule.sources.binance.kline_kinds import BinanceKlines
@@ -83,6 +84,7 @@ _MODULES = {
     "features.builtin": ("FEATURES",),
     "features.feature": ("Feature",),
     "training.predictions": ("PredictionWriter",),
+    "scoring.card": ("ScoreCard",),
     "sources.base": ("Block", "Source"),
     "sources.binance.funding": ("BinanceFunding",),
     "sources.binance.kline_kinds": ("BinanceKlines",),
@@ -160,6 +162,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "Batch",
     "WindowDataset",
     "PredictionWriter",
+    "ScoreCard",
     "StopCheckpoint",
     "BTCDataError",
     "CandleError",

@@ -151,22 +151,28 @@ class Views:
         trials: int = 1,
         level: float = 0.95,
         seed: int = 0,
+        quantiles: Sequence[float] | None = None,
+        draws: bool = False,
     ) -> "ScoreCard":
         """How good forecasts are, beside baselines of the very same samples. Needs scipy.
 
         Args:
-            forecasts: a file that ``PredictionWriter`` wrote, a frame, or a mapping of arrays with
-                ``origin_time``, in which forecasts are scaled as ``Batch.y`` is; several by name;
-                or of each name several by the number of their fold. All are scored on the samples
-                that all are of.
+            forecasts: a file that ``PredictionWriter`` wrote, what ``Trainer.predict`` returned, a
+                frame, or a mapping of arrays, with ``origin_time``, in which forecasts are scaled
+                as ``Batch.y`` is; several by name; or of each name several by the number of their
+                fold. All are scored on the samples that all are of.
             stage: train, val or test: those count whose target lies in it.
             cost: of one side of a trade, in basis points.
             trials: how many models and settings were tried to come to these.
             level: of intervals.
             seed: of the bootstrap.
+            quantiles: levels of forecasts that are quantiles: they have an axis more than the
+                target, with one for each level, rising. The median stands for them elsewhere.
+            draws: whether such an axis has draws of the forecast.
 
         Returns:
-            A score, which prints as text; as frames ``measures``, ``money`` and ``by(...)``.
+            A score, which prints as text; as frames ``measures``, ``distributions``, ``money`` and
+            ``by(...)``.
 
         Raises:
             ConfigError: if there are no forecasts of this stage, or an argument is wrong.
@@ -174,7 +180,15 @@ class Views:
         from btc_datamodule.scoring.card import make_card
 
         return make_card(
-            self.stages, forecasts, stage, cost=cost, trials=trials, level=level, seed=seed
+            self.stages,
+            forecasts,
+            stage,
+            cost=cost,
+            trials=trials,
+            level=level,
+            seed=seed,
+            quantiles=quantiles,
+            draws=draws,
         )
 
     def plot_timeline(self, ax: "Axes | None" = None) -> "Figure":

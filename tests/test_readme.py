@@ -35,6 +35,16 @@ def test_the_examples_of_each_page_run_one_after_the_other(
         exec(compile(block, page.name, "exec"), names)
 
 
+def test_a_score_looks_as_the_page_on_scores_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    page = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")
+    ((code, shown),) = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
+    exec(compile(code, "scoring.md", "exec"), {"__name__": "example"})
+    assert capsys.readouterr().out == shown
+
+
 def test_examples_of_one_page_do_not_add_to_the_candles_of_another() -> None:
     """Whoever runs one page after another, in one folder, finds what each page says."""
     used: dict[str, str] = {}

@@ -14,6 +14,7 @@ from btc_datamodule.errors import AuditError, ConfigError, NotPreparedError, Sto
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
+    from btc_datamodule.scoring.card import ScoreCard
 
 OUTPUTS = {"export": "candles.parquet", "plot": "candles.png", "report": "report.html"}
 """Commands that write a file, and its name where none is given."""
@@ -57,14 +58,20 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument(
             "--forecasts",
             nargs="+",
-            required=command == "score",
             help="files that PredictionWriter wrote: PATH, NAME=PATH, or NAME=PATH@FOLD",
         )
         parser.add_argument("--stage", default="test", help="train, val or test")
         parser.add_argument("--cost", type=float, default=10.0, help="basis points of one side")
         parser.add_argument("--trials", type=int, default=1, help="models and settings tried")
+        parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+        parser.add_argument(
+            "--quantiles", nargs="+", type=float, help="levels that forecasts have a number for"
+        )
+        parser.add_argument(
+            "--draws", type=bool, default=False, help="forecasts are draws of a distribution"
+        )
     if command == "score":
-        parser.add_argument("--by", default="", help="fold, year, volatility or hour")
+        parser.add_argument("--by", default="", help="fold, path, year, volatility or hour")
     if command == "report":
         parser.add_argument(
             "--audit", type=bool, default=False, help="run the audit too, which takes a minute"
@@ -184,16 +191,28 @@ def _export(data: "BTCDataModule", config: Any) -> None:
 
 
 def _score(data: "BTCDataModule", config: Any) -> None:
-    import polars as pl
-
+    if not config.forecasts:
+        raise ConfigError(
+            "there is nothing to score: give --forecasts FILE.parquet, as PredictionWriter wrote it"
+        )
     data.setup()
-    card = data.score(config.forecasts, config.stage, cost=config.cost, trials=config.trials)
+    card = _make_card(data, config)
+    groups = card.tell(config.by) if config.by else ""
     say(card)
-    if config.by:
-        with pl.Config(
-            tbl_rows=-1, tbl_cols=-1, tbl_hide_dataframe_shape=True, tbl_width_chars=200
-        ):
-            say(f"\n{card.by(config.by)}")
+    if groups:
+        say(f"\n{groups}")
+
+
+def _make_card(data: "BTCDataModule", config: Any) -> "ScoreCard":
+    return data.score(
+        config.forecasts,
+        config.stage,
+        cost=config.cost,
+        trials=config.trials,
+        level=config.level,
+        quantiles=config.quantiles,
+        draws=config.draws,
+    )
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:
@@ -207,9 +226,7 @@ def _report(data: "BTCDataModule", config: Any) -> None:
 
     check_output(Path(config.output), [".html"])  # before what takes long
     data.setup()
-    card = None
-    if config.forecasts:
-        card = data.score(config.forecasts, config.stage, cost=config.cost, trials=config.trials)
+    card = _make_card(data, config) if config.forecasts else None
     found = data.audit() if config.audit else None
     written = write_report(
         data.stages, config.output, transform=data.transform, audit=found, card=card

@@ -67,7 +67,7 @@ def read_times(origin_time: Any) -> NDArray[np.int64]:
     """
     if len(getattr(origin_time, "columns", ())) == 1:
         origin_time = origin_time[origin_time.columns[0]]
-    times = _to_numpy("origin_time", origin_time, ())
+    times = to_numpy("origin_time", origin_time, ())
     if times.dtype.kind == "M":
         seconds = times.astype("datetime64[s]")
         known = seconds == times  # NaT equals nothing
@@ -106,7 +106,7 @@ def invert(scaler: Scaler, y: Any, shape: tuple[int, ...]) -> Any:
     """
     if isinstance(y, Tensor):
         return _apply_in_shape(scaler.invert, _make_plain("y", y), shape)
-    values = _to_numpy("y", y, shape)
+    values = to_numpy("y", y, shape)
     numbers = torch.from_numpy(_read_numbers(y, shape).astype(np.float64))
     found = _apply_in_shape(scaler.invert, numbers, shape).numpy()
     found = found.astype(values.dtype if values.dtype.kind == "f" else np.float64)
@@ -136,7 +136,7 @@ def _apply_in_shape(
 
 def _read_numbers(y: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     """What a user gave as an array of numbers, its columns in their order."""
-    values = _to_numpy("y", _sort_columns(y, shape), shape)
+    values = to_numpy("y", _sort_columns(y, shape), shape)
     if values.dtype.kind == "O":  # lists in a column; numbers of which some are absent
         with suppress(TypeError, ValueError):
             if type(y).__module__.startswith("pandas"):  # whose pd.NA is no number
@@ -186,13 +186,16 @@ def _make_plain(name: str, tensor: Tensor) -> Tensor:
         ) from error
 
 
-def _to_numpy(name: str, thing: Any, shape: tuple[int, ...]) -> NDArray[Any]:
+def to_numpy(name: str, thing: Any, shape: tuple[int, ...] = ()) -> NDArray[Any]:
     """An array of whatever holds numbers or times.
 
     Args:
         name: what an error calls it.
         thing: what a user gave; of a list of tensors each is a batch, or a sample.
         shape: of a sample.
+
+    Raises:
+        ConfigError: if it makes none.
     """
     if isinstance(thing, Tensor):
         if thing.is_meta:
@@ -203,7 +206,7 @@ def _to_numpy(name: str, thing: Any, shape: tuple[int, ...]) -> NDArray[Any]:
         return np.ma.filled(thing.astype(np.float64), np.nan)
     if isinstance(thing, list | tuple) and thing:
         if all(isinstance(each, Tensor) for each in thing):
-            parts = [_to_numpy(name, each, shape) for each in thing]
+            parts = [to_numpy(name, each, shape) for each in thing]
             samples = all(each.shape == shape for each in parts)
             return np.stack(parts) if samples else np.concatenate(parts)
         thing = thing[0] if isinstance(thing[0], Mapping) else thing

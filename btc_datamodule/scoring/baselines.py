@@ -65,6 +65,13 @@ class History:
             inside[low + 1 : high] = True
         return inside
 
+    def keep_train(self) -> "History":
+        """The same without any bar that is not train's."""
+        closes = np.full(len(self.closes), np.nan)
+        for low, high in self.train:
+            closes[low:high] = self.closes[low:high]
+        return History(closes, self.train, self.first, self.interval)
+
     @cached_property
     def mean_return(self) -> float:
         """Of train; 0 if it has none."""
@@ -197,17 +204,17 @@ def forecast_har(
         truth: (m,) what came of these.
     """
 
-    def look_back(rows: Origins) -> Numbers:
+    def look_back(known: History, rows: Origins) -> Numbers:
         parts = [
-            measure_volatility(history, rows, max(history.count_bars(length), steps), steps)
+            measure_volatility(known, rows, max(known.count_bars(length), steps), steps)
             for length in HORIZONS
         ]
         return np.stack([np.ones(len(rows)), *parts], axis=1)
 
-    seen = look_back(train)
+    seen = look_back(history.keep_train(), train)
     known = np.isfinite(seen).all(axis=1) & np.isfinite(truth)
     if known.sum() < 2 * seen.shape[1]:
         return forecast_last(history, origins, steps)
     weights, *_ = np.linalg.lstsq(seen[known], truth[known], rcond=None)
-    found: Numbers = np.maximum(look_back(origins) @ weights, truth[known].min())
+    found: Numbers = np.maximum(look_back(history, origins) @ weights, truth[known].min())
     return found

@@ -15,20 +15,27 @@ from btc_datamodule.scoring.baselines import (
 )
 from btc_datamodule.scoring.kinds import count_classes, find_kind, to_classes
 from btc_datamodule.scoring.measures import Numbers
-from btc_datamodule.scoring.samples import Samples, list_samples, make_history
+from btc_datamodule.scoring.samples import Samples, make_history
+from btc_datamodule.scoring.spreads import Manner
 
 MEAN = "mean"
 """The baseline that every kind of target has."""
 
+PATH_NUMBERS = 1 << 23
+"""Numbers of paths that are made at once: 64 MiB."""
 
-def forecast_baselines(samples: Samples) -> dict[str, Numbers]:
+
+LEAST_RATIOS = 30
+"""Train samples below which the baseline ``ewma`` of distributions is that of train."""
+
+
+def forecast_baselines(samples: Samples, train: Samples) -> dict[str, Numbers]:
     """What each baseline says of some samples: (n, *target shape) of each, by its name.
 
     Where one knows nothing yet, as before the first return, it says the mean of train.
     """
     settings, history = samples.stages.settings, make_history(samples.stages)
-    target, train = settings.target, list_samples(samples.stages, "train")
-    mean = find_mean(samples, train)
+    target, mean = settings.target, find_mean(samples, train)
     found = {MEAN: np.broadcast_to(mean, samples.truth.shape)}
     if find_kind(target) == "volatility":
         steps, rows = settings.shape.horizon, samples.rows
@@ -41,7 +48,37 @@ def forecast_baselines(samples: Samples) -> dict[str, Numbers]:
         found |= {name: each[:, np.newaxis] for name, each in made.items()}
     else:
         found |= {name: _follow_path(samples, history, name) for name in EXPECTED}
-    return {name: np.where(np.isfinite(each), each, mean) for name, each in found.items()}
+    return {
+        name: each if np.isfinite(each).all() else np.where(np.isfinite(each), each, mean)
+        for name, each in found.items()
+    }
+
+
+def forecast_spreads(samples: Samples, train: Samples, manner: Manner) -> dict[str, Numbers]:
+    """What each baseline says of the distribution: (n, *target shape, q) of each, by its name.
+
+    ``train`` has the quantiles of the train targets. ``ewma`` has those of train targets over the
+    volatility before each, times the volatility before the sample. Source: Hull & White (1998),
+    "Incorporating volatility updating into the historical simulation method for value at risk",
+    Journal of Risk 1(1).
+    """
+    history, steps = make_history(samples.stages), samples.stages.settings.shape.horizon
+    shape = (*samples.truth.shape, len(manner.base_levels))
+    plain = np.broadcast_to(_find_quantiles(train.truth, manner), shape)
+    before = forecast_ewma(history.keep_train(), train.rows, steps)
+    known = np.isfinite(before) & (before > 0)
+    if known.sum() < LEAST_RATIOS:
+        return {"train": plain, "ewma": plain}
+    axes = (-1, *[1] * (train.truth.ndim - 1))
+    ratios = _find_quantiles(train.truth[known] / before[known].reshape(axes), manner)
+    now = forecast_ewma(history, samples.rows, steps)[(..., *[np.newaxis] * len(ratios.shape))]
+    return {"train": plain, "ewma": np.where(np.isfinite(now), now * ratios, plain)}
+
+
+def _find_quantiles(values: Numbers, manner: Manner) -> Numbers:
+    """(..., q) quantiles of (m, ...) values."""
+    found: Numbers = np.moveaxis(np.quantile(values, manner.base_levels, axis=0), 0, -1)
+    return found
 
 
 def find_mean(samples: Samples, train: Samples) -> Numbers:
@@ -57,14 +94,19 @@ def find_mean(samples: Samples, train: Samples) -> Numbers:
 
 
 def _follow_path(samples: Samples, history: History, name: str) -> Numbers:
-    """What the target makes of bars that keep to the path of a baseline."""
+    """What the target makes of bars that keep to the path of a baseline, so many at a time."""
     settings = samples.stages.settings
     shape, target = settings.shape, settings.target
-    returns = EXPECTED[name](history, samples.rows, shape.gap + shape.horizon)
-    closes = _pick_last(history, samples.rows, shape.reference_bars)
-    bars = make_bars(returns, closes, shape.reference_bars, len(target.columns))
-    made = to_numbers(np.asarray(target(bars[:, -(shape.reference_bars + shape.horizon) :])))
-    return made.reshape(samples.truth.shape)
+    made = np.empty(samples.truth.shape)
+    count = max(1, PATH_NUMBERS // (len(target.columns) * (shape.reference_bars + shape.horizon)))
+    for low in range(0, len(samples), count):
+        rows = samples.rows[low : low + count]
+        returns = EXPECTED[name](history, rows, shape.gap + shape.horizon)
+        closes = _pick_last(history, rows, shape.reference_bars)
+        bars = make_bars(returns, closes, shape.reference_bars, len(target.columns))
+        bars = bars[:, -(shape.reference_bars + shape.horizon) :]
+        made[low : low + count] = to_numbers(np.asarray(target(bars))).reshape(-1, *made.shape[1:])
+    return made
 
 
 def _pick_last(history: History, rows: Origins, count: int) -> Numbers:

@@ -3,18 +3,23 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from btc_datamodule.checks import check_whole_number
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.evaluation.forecasts import to_numpy
 from btc_datamodule.evaluation.splits import STAGES, Stage
 from btc_datamodule.public import public
 from btc_datamodule.scoring.forecast_files import TIME
 from btc_datamodule.scoring.groups import By, score_groups
 from btc_datamodule.scoring.ledger import Ledger, make_ledger
 from btc_datamodule.scoring.score import Score, score_forecasts
-from btc_datamodule.scoring.text import tell_score
+from btc_datamodule.scoring.spreads import read_manner
+from btc_datamodule.scoring.text import tell_groups, tell_score
 from btc_datamodule.stages import Stages
 
 if TYPE_CHECKING:
@@ -31,7 +36,7 @@ Given = Mapping[str, Mapping[int, Any]]
 @public
 @dataclass(frozen=True, eq=False, repr=False)
 class ScoreCard:
-    """Forecasts held against what came; printed, for a person to read.
+    """Forecasts held against what came; printed, a text for a person to read.
 
     Attributes:
         score: samples, forecasts and baselines.
@@ -50,13 +55,22 @@ class ScoreCard:
         return self.score.to_polars()
 
     @property
+    def distributions(self) -> "pl.DataFrame | None":
+        """A row for each that tells a distribution; see ``Score.spread_to_polars``."""
+        return self.score.spread_to_polars()
+
+    @property
     def money(self) -> "pl.DataFrame | None":
         """A row for each that has a direction; see ``Ledger.to_polars``."""
         return None if self.ledger is None else self.ledger.to_polars()
 
     def by(self, kind: By) -> "pl.DataFrame":
         """A row for each group of samples and forecast; see ``groups.score_groups``."""
-        return score_groups(self.score, kind)
+        return score_groups(self.score, kind, self.ledger)
+
+    def tell(self, kind: By) -> str:
+        """``by`` as a table of text."""
+        return tell_groups(self.by(kind))
 
 
 def make_card(
@@ -68,17 +82,25 @@ def make_card(
     trials: int = 1,
     level: float = LEVEL,
     seed: int = 0,
+    quantiles: Any = None,
+    draws: bool = False,
 ) -> ScoreCard:
     """Score forecasts; see ``BTCDataModule.score``."""
+    if find_spec("scipy") is None:
+        raise ConfigError('scores need scipy: pip install "btc_datamodule[score]"')
     if stage not in STAGES or stage == "predict":
         raise ConfigError(f"stage is {stage!r}: choose one of train, val, test")
-    if not 0.5 <= level < 1:
+    check_whole_number("seed", seed, 0)
+    if not isinstance(level, int | float) or not 0.5 <= level < 1:
         raise ConfigError(f"level is {level!r}: give a share from 0.5 to below 1, such as 0.95")
-    own = getattr(stages.settings.split, "fold", 0)
+    own = stages.settings.split.fold
+    if own < 0:  # counted from the last
+        own += stages.n_folds
     given = name_forecasts(forecasts, own)
     wanted = sorted({fold for by_fold in given.values() for fold in by_fold})
     folds = {fold: stages if fold == own else open_fold(stages, fold) for fold in wanted}
-    score = score_forecasts(folds, given, stage, level=level, seed=seed)
+    manner = read_manner(quantiles, draws, stages.settings.target)
+    score = score_forecasts(folds, given, stage, level=level, seed=seed, manner=manner)
     return ScoreCard(score, make_ledger(score, cost, trials))
 
 
@@ -93,8 +115,9 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
     """Forecasts by their name and fold.
 
     Args:
-        forecasts: a file, a frame or a mapping of arrays; or several by name, each one of these or
-            a mapping of them by the number of the fold; or texts ``NAME=PATH@FOLD``, of which name
+        forecasts: a file, a frame, a mapping of arrays, or what ``Trainer.predict`` returns; or
+            several by name, each one of these or a mapping of them by the number of the fold; or
+            texts ``NAME=PATH@FOLD``, of which name
             and fold may be left out.
         fold: of those that name none.
 
@@ -110,7 +133,9 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
         }
     if isinstance(forecasts, Mapping) or hasattr(forecasts, "columns"):
         return {"forecast": {fold: forecasts}}
-    if not isinstance(forecasts, Sequence) or not forecasts:
+    if isinstance(forecasts, list) and forecasts and isinstance(forecasts[0], Mapping):
+        return {"forecast": {fold: join_batches(forecasts)}}
+    if not _is_texts(forecasts):
         raise ConfigError(
             f"forecasts is {forecasts!r:.80}: give a file that PredictionWriter wrote, a frame, or "
             "several by name"
@@ -125,6 +150,24 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
             )
         found[name][number] = path
     return found
+
+
+def join_batches(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What ``Trainer.predict`` has returned, one mapping for each batch, as one mapping."""
+    names = [*batches[0]]
+    if any([*each] != names for each in batches):
+        raise ConfigError("forecasts is a list of dicts with different names: give like batches")
+    return {
+        name: np.concatenate([to_numpy(name, each[name]) for each in batches]) for name in names
+    }
+
+
+def _is_texts(forecasts: Any) -> bool:
+    return (
+        isinstance(forecasts, Sequence)
+        and bool(forecasts)
+        and all(isinstance(each, str | os.PathLike) for each in forecasts)
+    )
 
 
 def _is_by_fold(given: Any) -> bool:

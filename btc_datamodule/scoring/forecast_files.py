@@ -2,7 +2,7 @@
 
 Gives ``Forecasts``: times of origins in order, and for each prediction an array of the shape of the
 target, or of what stands for it. Parquet has a column for each number, by its place; HDF5 and dicts
-have arrays.
+have arrays. What is no number, such as a column of names, is no forecast.
 """
 
 import re
@@ -14,13 +14,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.checks import list_first, name_type
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.evaluation.forecasts import PRICES, UNKNOWN_TIME, read_times
+from btc_datamodule.evaluation.forecasts import PRICES, UNKNOWN_TIME, read_times, to_numpy
 
 TIME = "origin_time"
 
 Shape = tuple[int, ...]
+
+ANY = -1
+"""Stands in a shape for any number of at least 2."""
 
 
 class Forecasts(NamedTuple):
@@ -29,25 +33,28 @@ class Forecasts(NamedTuple):
     Attributes:
         origin_time: (n,) int64, epoch seconds, rising.
         values: (n, ...) float64 of each prediction, by name.
+        spreads: (n, ..., q) float64 of each that tells a distribution, by name.
         unused: columns that are no forecast of such a shape.
     """
 
     origin_time: NDArray[np.int64]
     values: Mapping[str, NDArray[np.float64]]
+    spreads: Mapping[str, NDArray[np.float64]]
     unused: tuple[str, ...]
 
 
-def read_forecasts(given: Any, shapes: Sequence[Shape]) -> Forecasts:
+def read_forecasts(given: Any, shapes: Sequence[Shape], spread: Sequence[Shape] = ()) -> Forecasts:
     """Read forecasts of whatever holds them.
 
     Args:
         given: a path that ends in .parquet or .h5, a frame of polars or pandas, or a mapping of
             arrays; with ``origin_time``.
         shapes: that the forecast of a sample may have, those with more axes first.
+        spread: that the forecast of a distribution may have, likewise; () if there is none.
 
     Raises:
-        ConfigError: if there is no such file, no ``origin_time``, a time twice, or no forecast of
-            any of these shapes.
+        ConfigError: if there is no such file, no ``origin_time``, a time twice, arrays of different
+            lengths, or no forecast of any of these shapes: of ``spread``, if that is given.
     """
     label = str(given) if isinstance(given, str | Path) else f"the {name_type(given)}"
     arrays = _read_arrays(given, label)
@@ -57,46 +64,88 @@ def read_forecasts(given: Any, shapes: Sequence[Shape]) -> Forecasts:
             "wrote, or the times of the origins beside the forecasts"
         )
     times = read_times(arrays.pop(TIME)).reshape(-1)
+    for name, each in arrays.items():
+        if each.shape[:1] != times.shape:
+            raise ConfigError(
+                f"{label} has {len(times):,} times in {TIME}, and {name} has shape {each.shape}: "
+                "give one forecast of each"
+            )
     order = np.argsort(times, kind="stable")
     times = times[order]
     again = np.flatnonzero(np.diff(times) == 0)
     if len(again) or (len(times) and times[0] == UNKNOWN_TIME):
-        what = "an origin_time that is none" if not len(again) else (
-            f"two forecasts of origin_time {times[again[0]]}"
-        )  # fmt: skip
+        what = f"an {TIME} that is none"
+        if len(times) and times[0] != UNKNOWN_TIME:
+            what = f"two forecasts of {TIME} {format_instant(int(times[again[0]]))}"
         raise ConfigError(f"{label} has {what}: give one of each origin")
-    values, unused = gather_predictions(arrays, shapes)
-    if not values:
-        wanted = " or ".join(f"(n, {', '.join(map(str, shape))})" for shape in shapes)
-        raise ConfigError(
-            f"{label} has no forecast of shape {wanted} (it has "
-            f"{list_first([f'{name} {each.shape}' for name, each in arrays.items()])}): score it "
-            "with the settings that it was made with"
+    spreads, left = gather_predictions(arrays, spread)
+    values, unused = gather_predictions(left, shapes)
+    if not (spreads if spread else values):
+        wanted = " or ".join(
+            f"({', '.join(['n', *('any number' if size == ANY else str(size) for size in shape)])})"
+            for shape in spread or shapes
         )
-    return Forecasts(times, {name: each[order] for name, each in values.items()}, unused)
+        there = list_first([f"{name} {each.shape}" for name, each in arrays.items()])
+        more = "" if spread else ", or say what `quantiles` they are, or `draws`"
+        raise ConfigError(
+            f"{label} has no forecast of shape {wanted} (it has {there}): score it with the "
+            f"settings that it was made with{more}"
+        )
+    return Forecasts(
+        times,
+        {name: each[order] for name, each in values.items()},
+        {name: each[order] for name, each in spreads.items()},
+        tuple(unused),
+    )
 
 
 def gather_predictions(
     arrays: Mapping[str, NDArray[Any]], shapes: Sequence[Shape]
-) -> tuple[dict[str, NDArray[np.float64]], tuple[str, ...]]:
+) -> tuple[dict[str, NDArray[np.float64]], dict[str, NDArray[Any]]]:
     """Forecasts of one of some shapes, out of arrays and of columns with a number each.
 
     Prices that ``PredictionWriter`` made of forecasts are left out.
 
     Returns:
-        The forecasts by name, and the names of the arrays that are none.
+        The forecasts by name, and the arrays that are none.
     """
     left = {name: each for name, each in arrays.items() if not re.search(PRICES, name)}
     found: dict[str, NDArray[np.float64]] = {}
     for shape in shapes:
-        for name in [name for name, each in left.items() if each.shape[1:] == shape and shape]:
-            found[name] = left.pop(name).astype(np.float64)
+        for name in [name for name, each in left.items() if _fits(each.shape[1:], shape)]:
+            numbers = _read_numbers(left[name]) if shape else None
+            if numbers is not None:
+                found[name] = numbers
+                del left[name]
         columns = [name for name, each in left.items() if each.ndim == 1]
         for name, places in _find_places(columns, shape).items():
-            parts = [left.pop(each) for each in places]
-            whole = np.stack(parts, axis=1) if shape else parts[0]
-            found[name] = whole.astype(np.float64).reshape(len(whole), *shape)
-    return found, tuple(left)
+            parts = [_read_numbers(left[each]) for each in places]
+            known = [each for each in parts if each is not None]
+            if len(known) == len(parts):
+                whole = np.stack(known, axis=1) if shape else known[0]
+                axes = [-1 if size == ANY else size for size in shape]
+                found[name] = whole.reshape(len(whole), *axes)
+                left = {each: values for each, values in left.items() if each not in places}
+    return found, left
+
+
+def _fits(shape: Shape, wanted: Shape) -> bool:
+    return len(shape) == len(wanted) and all(
+        size == due or (due == ANY and size > 1) for size, due in zip(shape, wanted, strict=True)
+    )
+
+
+def _read_numbers(values: NDArray[Any]) -> NDArray[np.float64] | None:
+    """Numbers as float64, NaN where there is none; None if something else is among them."""
+    if values.dtype.kind in "fiu":
+        return values.astype(np.float64)
+    if values.dtype.kind != "O":
+        return None
+    try:
+        plain = [np.nan if str(each) in ("None", "<NA>") else each for each in values.tolist()]
+        return np.array(plain, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
 
 
 def _find_places(columns: Iterable[str], shape: Shape) -> dict[str, list[str]]:
@@ -108,21 +157,24 @@ def _find_places(columns: Iterable[str], shape: Shape) -> dict[str, list[str]]:
         if match:
             place = tuple(map(int, match.groups()[1:]))
             places.setdefault(match[1], {})[place] = column
-    order = [*np.ndindex(shape)]
-    return {
-        name: [each[place] for place in order]
-        for name, each in places.items()
-        if len(each) == prod(shape) and {*each} == {*order}
-    }
+    found = {}
+    for name, each in places.items():
+        whole = tuple(size if size != ANY else max(p[-1] for p in each) + 1 for size in shape)
+        if _fits(whole, shape) and len(each) == prod(whole) and {*each} == {*np.ndindex(whole)}:
+            found[name] = [each[place] for place in np.ndindex(whole)]
+    return found
 
 
 def _read_arrays(given: Any, label: str) -> dict[str, NDArray[Any]]:
     if isinstance(given, str | Path):
         return _read_file(Path(given).expanduser())
     if isinstance(given, Mapping):
-        return {str(name): np.asarray(values) for name, values in given.items()}
+        return {str(name): to_numpy(str(name), values) for name, values in given.items()}
     if hasattr(given, "columns"):
-        return {str(name): given[name].to_numpy() for name in given.columns}
+        held = {str(name): given[name].to_numpy() for name in given.columns}
+        if TIME not in held and getattr(getattr(given, "index", None), "name", "") == TIME:
+            held[TIME] = given.index.to_numpy()
+        return held
     raise ConfigError(f"{label} holds no forecasts: give a file, a frame or a dict of arrays")
 
 

@@ -24,6 +24,7 @@ from btc_datamodule.scoring.measures import (
     compute_r2,
     compute_rmse,
 )
+from btc_datamodule.scoring.significance import compute_share
 
 Kind = Literal["value", "volatility", "classes"]
 
@@ -41,11 +42,15 @@ class Reference:
         mean: (n, *target shape) of the train targets, for each sample that of its fold.
         close: (n,) from which targets are measured.
         scale: mean absolute train target: the error of no change; NaN where that is none.
+        overlap: of how many samples in order the targets overlap, 1 for none.
+        level: of intervals.
     """
 
     mean: Numbers
     close: Numbers
     scale: float
+    overlap: int = 1
+    level: float = 0.95
 
 
 def find_kind(target: Target) -> Kind:
@@ -103,7 +108,7 @@ def measure(target: Target, truth: Numbers, forecast: Numbers, reference: Refere
         reference: of train.
     """
     made: dict[Kind, Callable[[], Measured]] = {
-        "classes": lambda: _measure_classes(target, truth, forecast),
+        "classes": lambda: _measure_classes(target, truth, forecast, reference),
         "volatility": lambda: {
             **_measure_errors(truth, forecast, reference),
             "qlike": compute_qlike(truth, np.maximum(forecast, LEAST_VOLATILITY)),
@@ -111,7 +116,7 @@ def measure(target: Target, truth: Numbers, forecast: Numbers, reference: Refere
         "value": lambda: {
             **_measure_errors(truth, forecast, reference),
             **_measure_prices(target, truth, forecast, reference),
-            **_measure_signs(truth, forecast),
+            **_measure_signs(truth, forecast, reference),
         },
     }
     return made[find_kind(target)]()
@@ -134,29 +139,38 @@ def _measure_prices(
     """Errors in the quote currency, where a target tells prices."""
     if type(target).prices is Target.prices:
         return {}
-    came, said = (target.prices(each, reference.close) for each in (truth, forecast))
-    return {"price_mae": compute_mae(came, said), "price_rmse": compute_rmse(came, said)}
+    with np.errstate(over="ignore"):  # of forecasts that are no log returns: infinite, and told so
+        came, said = (target.prices(each, reference.close) for each in (truth, forecast))
+        return {"price_mae": compute_mae(came, said), "price_rmse": compute_rmse(came, said)}
 
 
-def _measure_classes(target: Target, truth: Numbers, forecast: Numbers) -> Measured:
-    count = count_classes(target)
-    return _measure_confusion(
-        Confusion(to_classes(target, truth), to_classes(target, forecast), count)
-    )
+def _measure_classes(
+    target: Target, truth: Numbers, forecast: Numbers, reference: Reference
+) -> Measured:
+    came, said = to_classes(target, truth), to_classes(target, forecast)
+    found = _measure_confusion(Confusion(came, said, count_classes(target)))
+    hits = (came == said).astype(np.float64)
+    accuracy = compute_share(hits, np.ones_like(hits), reference.overlap, reference.level)
+    return {"accuracy": accuracy, **found}
 
 
-def _measure_signs(truth: Numbers, forecast: Numbers) -> Measured:
+def _measure_signs(truth: Numbers, forecast: Numbers, reference: Reference) -> Measured:
     """How often the sign of a value was said, of those that are not 0; none where none was said."""
     moved = (truth != 0) & (forecast != 0)
     if not moved.any():
         return {}
-    came, said = (np.where(each[moved] > 0, 1, 0) for each in (truth, forecast))
-    return _measure_confusion(Confusion(came, said, 2))
+    came, said = truth > 0, forecast > 0
+    confusion = Confusion(came[moved].astype(np.int64), said[moved].astype(np.int64), 2)
+    hits, trials = (
+        each.reshape(len(truth), -1).sum(axis=1, dtype=np.float64)
+        for each in (moved & (came == said), moved)
+    )
+    accuracy = compute_share(hits, trials, reference.overlap, reference.level)
+    return {"accuracy": accuracy, **_measure_confusion(confusion)}
 
 
 def _measure_confusion(confusion: Confusion) -> Measured:
     return {
-        "accuracy": confusion.compute_accuracy(),
         "balanced_accuracy": confusion.compute_balanced_accuracy(),
         "mcc": confusion.compute_mcc(),
     }

@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.runs import Mask
 from btc_datamodule.checks import check_whole_number
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.targets import Direction, Target
 from btc_datamodule.scoring.kinds import find_kind, to_classes
 from btc_datamodule.scoring.measures import Numbers
 from btc_datamodule.scoring.money import (
+    BLOCKS,
     Run,
     compute_deflated_sharpe,
     compute_drawdown,
@@ -37,6 +39,9 @@ YEAR = 365.25 * 86_400
 
 LEAST_PERIODS = 2
 
+LEAST_COMPARED = 2 * BLOCKS
+"""Periods below which nothing is said of overfitting."""
+
 WHAT_IT_IS = (
     "one unit in the direction of the forecast, held until the target is over; a yardstick and no "
     "backtester: any size is filled at the close"
@@ -52,45 +57,60 @@ class Ledger:
         cost: of one side, in basis points of the price.
         trials: models and settings that were tried to come to these, which the deflated Sharpe
             ratio allows for.
+        rows: (n,) which samples count; None for all.
     """
 
     score: Score
     cost: float
     trials: int = 1
+    rows: Mask | None = None
 
     def __post_init__(self) -> None:
-        if not 0 <= self.cost < 1 / BASIS_POINT:
+        if not isinstance(self.cost, int | float) or not 0 <= self.cost < 1 / BASIS_POINT:
             raise ConfigError(f"cost is {self.cost!r}: give basis points of one side, 0 or more")
         check_whole_number("trials", self.trials, 1)
 
     @cached_property
     def places(self) -> NDArray[np.int64]:
         """Numbers of the samples that are traded: none begins before the one before is over."""
-        score, found, done = self.score, list[int](), 0
-        seconds = self.score.horizon_seconds
-        for at, opened in enumerate(score.origin_time.tolist()):
-            if opened >= done:
-                found.append(at)
-                done = opened + seconds
-        return np.array(found, dtype=np.int64)
+        times, seconds = self.score.origin_time, self.score.horizon_seconds
+        chosen = np.arange(len(times)) if self.rows is None else np.flatnonzero(self.rows)
+        following = np.searchsorted(times[chosen], times[chosen] + seconds).tolist()
+        found, at = list[int](), 0
+        while at < len(following):
+            found.append(at)
+            at = following[at]
+        return chosen[found]
+
+    @cached_property
+    def times(self) -> NDArray[np.int64]:
+        """(m,) origins of the samples that are traded, epoch seconds."""
+        return self.score.origin_time[self.places]
 
     @cached_property
     def runs(self) -> dict[str, Run]:
         """What comes of each forecast and baseline that has a direction, and of holding."""
-        returns, cost = self.score.returns[self.places], self.cost * BASIS_POINT
-        found = {HOLD: hold(returns, cost)}
-        for name, values in (self.score.forecasts | self.score.baselines).items():
-            direction = find_direction(self.score.target, values[self.places])
+        score, cost, places = self.score, self.cost * BASIS_POINT, self.places
+        returns, reference = score.returns[places], score.reference[places]
+        held = np.append(np.log(reference[1:] / reference[:-1]), returns[-1:])
+        follows = np.diff(self.times, prepend=0) == score.horizon_seconds
+        found = {HOLD: hold(held, cost)}
+        for name, values in (score.forecasts | score.baselines).items():
+            direction = find_direction(score.target, values[places])
             if direction is not None and direction.any():
-                found[name] = follow_sign(direction, returns, cost)
+                found[name] = follow_sign(direction, returns, cost, follows)
         return found
+
+    @property
+    def pauses(self) -> int:
+        """How often a period does not begin where the one before ends."""
+        return int((np.diff(self.times) > self.score.horizon_seconds).sum())
 
     @property
     def periods_a_year(self) -> float:
         """How many of the periods there are in a year."""
-        times = self.score.origin_time[self.places]
-        years = float(times[-1] - times[0] + self.score.horizon_seconds) / YEAR
-        return len(times) / years
+        years = float(self.times[-1] - self.times[0] + self.score.horizon_seconds) / YEAR
+        return len(self.times) / years
 
     def to_polars(self) -> "pl.DataFrame":
         """A row for each run: gross and net of costs, and how far that can be trusted.
@@ -124,9 +144,14 @@ class Ledger:
         return pl.DataFrame(rows)
 
     def compute_overfitting(self) -> float | None:
-        """The probability of backtest overfitting among the forecasts; None for fewer than two."""
+        """The probability of backtest overfitting among the forecasts.
+
+        None of fewer than two, or of too few periods for ``money.BLOCKS`` blocks of two.
+        """
         runs = [self.runs[name].net for name in self.score.forecasts if name in self.runs]
-        return compute_overfitting(np.stack(runs, axis=1)) if len(runs) > 1 else None
+        if len(runs) < 2 or len(self.places) < LEAST_COMPARED:
+            return None
+        return compute_overfitting(np.stack(runs, axis=1))
 
 
 def make_ledger(score: Score, cost: float, trials: int = 1) -> Ledger | None:
@@ -148,6 +173,7 @@ def find_direction(target: Target, forecast: Numbers) -> Numbers | None:
         return 2 * classes - 1 if target.n_classes == 2 else classes - 1
     if find_kind(target) != "value" or type(target).prices is Target.prices:
         return None
-    prices = target.prices(forecast, np.ones(len(forecast)))
-    last: Numbers = np.log(prices.reshape(len(forecast), -1)[:, -1])
+    with np.errstate(over="ignore", divide="ignore"):
+        prices = target.prices(forecast, np.ones(len(forecast)))
+        last: Numbers = np.log(prices.reshape(len(forecast), -1)[:, -1])
     return last

@@ -87,40 +87,48 @@ def compute_qlike(truth: Numbers, forecast: Numbers) -> float:
     return float(np.mean(ratio - np.log(ratio) - 1))
 
 
-def compute_pinball(truth: Numbers, quantiles: Numbers, levels: Numbers) -> float:
-    """Mean pinball loss of quantiles, over all samples and levels.
+def compute_pinball(truth: Numbers, quantiles: Numbers, levels: Numbers) -> Numbers:
+    """The pinball loss of quantiles, the mean over their levels.
 
     Source: Koenker & Bassett (1978), "Regression quantiles", Econometrica 46(1).
 
     Args:
-        truth: (n,) what came.
-        quantiles: (n, q) what was said of each level.
+        truth: (n, ...) what came.
+        quantiles: (n, ..., q) what was said of each level.
         levels: (q,) between 0 and 1.
+
+    Returns:
+        (n, ...).
     """
-    over = truth[:, np.newaxis] - quantiles
-    return float(np.mean(np.maximum(levels * over, (levels - 1) * over)))
+    over = truth[..., np.newaxis] - quantiles
+    losses: Numbers = np.maximum(levels * over, (levels - 1) * over).mean(axis=-1)
+    return losses
 
 
-def compute_crps(truth: Numbers, draws: Numbers) -> float:
-    """Mean continuous ranked probability score of forecasts that are draws.
+def compute_crps(truth: Numbers, draws: Numbers) -> Numbers:
+    """The continuous ranked probability score of forecasts that are draws.
 
     E|X - y| - E|X - X'| / 2 with X and X' two of the draws. Source: Gneiting & Raftery (2007),
     "Strictly proper scoring rules, prediction, and estimation", JASA 102(477), equation 21.
 
     Args:
-        truth: (n,) what came.
-        draws: (n, m) draws of each forecast.
+        truth: (n, ...) what came.
+        draws: (n, ..., m) draws of each forecast.
+
+    Returns:
+        (n, ...).
     """
-    count = draws.shape[1]
-    ordered = np.sort(draws, axis=1)
+    count = draws.shape[-1]
+    ordered = np.sort(draws, axis=-1)
     # The sum of all |x - x'| of ordered draws, each weighed by how many lie below and above.
     weights = (2 * np.arange(count) - count + 1) / count**2
     spread = ordered @ weights
-    return float(np.mean(np.abs(draws - truth[:, np.newaxis]).mean(axis=1) - spread))
+    scores: Numbers = np.abs(draws - truth[..., np.newaxis]).mean(axis=-1) - spread
+    return scores
 
 
-def compute_wilson(successes: int, trials: int, level: float = 0.95) -> Interval:
-    """A share of successes, and Wilson's interval of it.
+def compute_wilson(successes: float, trials: float, level: float = 0.95) -> Interval:
+    """A share of successes, and Wilson's interval of it, of trials that do not depend on another.
 
     Source: Wilson (1927), "Probable inference, the law of succession, and statistical inference",
     JASA 22(158).
@@ -134,12 +142,6 @@ def compute_wilson(successes: int, trials: int, level: float = 0.95) -> Interval
     return Interval(share, float(middle - half), float(middle + half))
 
 
-def compute_coverage(truth: Numbers, low: Numbers, high: Numbers, level: float = 0.95) -> Interval:
-    """The share of what came that lies between two bounds, with Wilson's interval."""
-    inside = (truth >= low) & (truth <= high)
-    return compute_wilson(int(inside.sum()), len(truth), level)
-
-
 class Confusion:
     """How often which class was said of which.
 
@@ -150,10 +152,6 @@ class Confusion:
     def __init__(self, truth: NDArray[np.int64], forecast: NDArray[np.int64], classes: int) -> None:
         pairs = np.bincount(truth * classes + forecast, minlength=classes**2)
         self.counts = pairs.reshape(classes, classes)
-
-    def compute_accuracy(self, level: float = 0.95) -> Interval:
-        """The share of samples whose class was said, with Wilson's interval."""
-        return compute_wilson(int(np.trace(self.counts)), int(self.counts.sum()), level)
 
     def compute_balanced_accuracy(self) -> float:
         """The mean over classes that came of the share that was said right."""

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.runs import Mask
 from btc_datamodule.scoring.measures import Numbers
 
 BLOCKS = 16
@@ -45,17 +46,22 @@ class Run:
         positions: (n,) units held in each period, below 0 where sold short.
         gross: (n,) simple returns before costs.
         cost: paid for one unit bought or sold, as a share of its price.
+        follows: (n,) whether a period begins where the one before ends. Where not, what is held is
+            given up between the two.
     """
 
     positions: Numbers
     gross: Numbers
     cost: float
+    follows: Mask
 
     @cached_property
     def traded(self) -> Numbers:
-        """(n,) units bought or sold at the beginning of each period, and after the last one."""
-        moves: Numbers = np.abs(np.diff(self.positions, prepend=0.0))
+        """(n,) units bought or sold at the beginning of each period, or at its end to hold none."""
+        before = np.where(self.follows[1:], self.positions[:-1], 0.0)
+        moves: Numbers = np.abs(self.positions - np.concatenate([[0.0], before]))
         moves[-1] += abs(self.positions[-1])
+        moves[:-1] += np.where(self.follows[1:], 0.0, np.abs(self.positions[:-1]))
         return moves
 
     @cached_property
@@ -69,36 +75,43 @@ class Run:
         return float(self.traded.mean())
 
 
-def follow_sign(forecast: Numbers, returns: Numbers, cost: float = 0.0) -> Run:
+def follow_sign(
+    forecast: Numbers, returns: Numbers, cost: float = 0.0, follows: Mask | None = None
+) -> Run:
     """Hold one unit in the direction of a forecast; none where it is 0.
 
     Args:
         forecast: (n,) of the return of each period, in order.
         returns: (n,) log returns of these periods.
         cost: for one unit bought or sold, as a share of its price.
+        follows: (n,) as of ``Run``; None where each period begins where the one before ends.
     """
     positions = np.sign(forecast)
-    return Run(positions, positions * np.expm1(returns), cost)
+    follows = np.ones(len(returns), dtype=np.bool_) if follows is None else follows
+    return Run(positions, positions * np.expm1(returns), cost, follows)
 
 
 def hold(returns: Numbers, cost: float = 0.0) -> Run:
     """Buy one unit and hold it: what every rule stands beside.
 
     Args:
-        returns: (n,) log returns of the periods.
+        returns: (n,) log returns from the beginning of each period to that of the next.
         cost: as of ``follow_sign``.
     """
-    return Run(np.ones_like(returns), np.expm1(returns), cost)
+    return follow_sign(np.ones_like(returns), returns, cost)
 
 
 def compute_total(returns: Numbers) -> float:
-    """What simple returns come to when all of it is put in again each period."""
-    return float(np.prod(1 + returns) - 1)
+    """What simple returns come to when all of it is put in again each period; -1 is everything.
+
+    Who has lost everything, as a short position can in one period, has nothing to put in again.
+    """
+    return float(np.prod(np.maximum(1 + returns, 0.0)) - 1)
 
 
 def compute_drawdown(returns: Numbers) -> float:
     """The largest fall from a peak, as a share of that: 0 for none, 1 for everything."""
-    worth = np.cumprod(1 + returns)
+    worth = np.cumprod(np.maximum(1 + returns, 0.0))
     peak = np.maximum.accumulate(np.maximum(worth, 1.0))
     return float(np.max(1 - worth / peak, initial=0.0))
 
@@ -111,7 +124,7 @@ def compute_sharpe(returns: Numbers) -> Sharpe:
     """
     count = len(returns)
     around = returns - returns.mean()
-    deviation = float(np.std(returns, ddof=1)) if count > 1 else 0.0
+    deviation = float(np.std(returns, ddof=1)) if np.ptp(returns) > 0 else 0.0
     if not deviation > 0:
         nothing = float("nan")
         return Sharpe(nothing, nothing, nothing, nothing, count)
@@ -180,7 +193,12 @@ def compute_overfitting(returns: Numbers, blocks: int = BLOCKS) -> float:
 
     Returns:
         0.5 where nobody has any skill; near 0 where the best one is better for a reason.
+
+    Raises:
+        ValueError: if a block has no more than one period.
     """
+    if len(returns) < 2 * blocks:
+        raise ValueError(f"{len(returns)} periods make no {blocks} blocks")
     length = len(returns) // blocks
     parts = returns[: length * blocks].reshape(blocks, length, -1)
     count, sums, squares = length * blocks / 2, parts.sum(axis=1), (parts**2).sum(axis=1)

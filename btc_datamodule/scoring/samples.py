@@ -23,6 +23,12 @@ from btc_datamodule.windows.dataset import WindowDataset
 TARGET_ROWS = 1 << 16
 """Targets that are computed at once."""
 
+TRAIN_NUMBERS = 1 << 22
+"""Of train targets that are held: 32 MiB; of longer histories every so many-th sample is taken."""
+
+LEAST_TRAIN = 1 << 14
+"""Samples of train that are held, if there are so many, however large a target is."""
+
 
 @dataclass(frozen=True, eq=False)
 class Samples:
@@ -61,23 +67,6 @@ class Samples:
         """(n,) closes right before the first target bars, from which targets are measured."""
         return self.stages.table.pick("close", self.rows + self.stages.settings.shape.gap)
 
-    @cached_property
-    def overlap(self) -> int:
-        """Of how many origins in order the targets overlap that of the first, itself included."""
-        horizon = self.stages.settings.shape.horizon
-        ends = np.searchsorted(self.rows, self.rows + horizon)
-        return int(np.max(ends - np.arange(len(self.rows)), initial=1))
-
-    def take_apart(self) -> NDArray[np.int64]:
-        """Numbers of samples whose targets do not overlap: the first, and each next that fits."""
-        horizon = self.stages.settings.shape.horizon
-        following = np.searchsorted(self.rows, self.rows + horizon).tolist()
-        found, at = list[int](), 0
-        while at < len(following):
-            found.append(at)
-            at = following[at]
-        return np.array(found, dtype=np.int64)
-
 
 def find_samples(stages: Stages, stage: Stage, times: NDArray[np.int64]) -> tuple[Samples, Mask]:
     """The samples of a stage that forecasts are of.
@@ -99,14 +88,34 @@ def find_samples(stages: Stages, stage: Stage, times: NDArray[np.int64]) -> tupl
     return Samples(stages, stage, rows[inside], truth[known]), inside
 
 
-def list_samples(stages: Stages, stage: Stage) -> Samples:
-    """All samples of a stage whose target is known, one for each bar that can be an origin."""
+def list_samples(stages: Stages, stage: Stage, most: int | None = None) -> Samples:
+    """All samples of a stage whose target is known, one for each bar that can be an origin.
+
+    Args:
+        stages: of one fold.
+        stage: which.
+        most: how many at most: of more, as many at equal distances.
+    """
     runs = list_eligible(stages, stage)
     origins = Origins.of(runs, 1)
-    rows = origins[np.arange(len(origins), dtype=np.int64)]
+    count = len(origins) if most is None else min(most, len(origins))
+    rows = origins[np.arange(count, dtype=np.int64) * len(origins) // max(count, 1)]
     truth = compute_targets(stages, runs, rows)
     known = mark_known(truth)
     return Samples(stages, stage, rows[known], truth[known])
+
+
+def list_train(stages: Stages) -> Samples:
+    """The samples of train that baselines are made of: of many those that are held.
+
+    Raises:
+        ConfigError: if there are none.
+    """
+    size = max(1, int(np.prod(stages.settings.target_shape)))
+    found = list_samples(stages, "train", max(LEAST_TRAIN, TRAIN_NUMBERS // size))
+    if not len(found):
+        raise ConfigError("train has no sample that baselines could be made of")
+    return found
 
 
 def list_eligible(stages: Stages, stage: Stage) -> Runs:

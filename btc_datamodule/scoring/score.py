@@ -6,30 +6,25 @@ money, a cost.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property, reduce
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.timeline import format_span
+from btc_datamodule.candles.runs import Mask
 from btc_datamodule.checks import list_first
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.evaluation.targets import Target
-from btc_datamodule.scoring.beside import MEAN, forecast_baselines
-from btc_datamodule.scoring.forecast_files import Forecasts, Shape, read_forecasts
-from btc_datamodule.scoring.kinds import (
-    Measured,
-    Reference,
-    compute_losses,
-    find_kind,
-    measure,
-)
+from btc_datamodule.scoring.beside import MEAN
+from btc_datamodule.scoring.forecast_files import read_forecasts
+from btc_datamodule.scoring.kinds import Measured, Reference, compute_losses, measure
 from btc_datamodule.scoring.measures import Interval, Numbers
-from btc_datamodule.scoring.samples import Samples, find_samples, list_samples, mark_known
+from btc_datamodule.scoring.parts import Part, list_shapes, make_part
 from btc_datamodule.scoring.significance import LossTest, bootstrap_mean, compare_losses
+from btc_datamodule.scoring.spreads import Manner, compute_spread_losses, measure_spread
 from btc_datamodule.stages import Stages
 
 if TYPE_CHECKING:
@@ -37,24 +32,6 @@ if TYPE_CHECKING:
 
 LEAST = 10
 """Samples below which nothing is tested."""
-
-
-class Part(NamedTuple):
-    """The samples of one fold, and all that is said of them.
-
-    Attributes:
-        fold: its number.
-        samples: what came.
-        forecasts: (n, ...) of each, in the unit of the target, by name.
-        baselines: (n, *target shape) of each, by name.
-        scale: mean absolute train target.
-    """
-
-    fold: int
-    samples: Samples
-    forecasts: Mapping[str, Numbers]
-    baselines: Mapping[str, Numbers]
-    scale: float
 
 
 class Verdict(NamedTuple):
@@ -87,6 +64,7 @@ class Score:
         notes: what was left out, one sentence each.
         level: of all intervals.
         seed: of the bootstrap.
+        manner: how those forecasts that tell distributions do so.
     """
 
     target: Target
@@ -95,6 +73,7 @@ class Score:
     notes: tuple[str, ...]
     level: float = 0.95
     seed: int = 0
+    manner: Manner | None = None
 
     @cached_property
     def order(self) -> NDArray[np.int64]:
@@ -120,19 +99,23 @@ class Score:
 
     @cached_property
     def forecasts(self) -> dict[str, Numbers]:
-        """(n, ...) of each forecast, by name."""
-        return {
-            name: self._sort([each.forecasts[name] for each in self.parts])
-            for name in self.parts[0].forecasts
-        }
+        """(n, ...) of each forecast, by name; of one that tells a distribution the median."""
+        return self._sort_all([each.forecasts for each in self.parts])
 
     @cached_property
     def baselines(self) -> dict[str, Numbers]:
         """(n, *target shape) of each baseline, by name."""
-        return {
-            name: self._sort([each.baselines[name] for each in self.parts])
-            for name in self.parts[0].baselines
-        }
+        return self._sort_all([each.baselines for each in self.parts])
+
+    @cached_property
+    def spreads(self) -> dict[str, Numbers]:
+        """(n, *target shape, q) of each forecast that tells a distribution, by name."""
+        return self._sort_all([each.spreads for each in self.parts])
+
+    @cached_property
+    def spread_baselines(self) -> dict[str, Numbers]:
+        """(n, *target shape, q) of each baseline that does, by name."""
+        return self._sort_all([each.spread_baselines for each in self.parts])
 
     @cached_property
     def returns(self) -> Numbers:
@@ -164,11 +147,32 @@ class Score:
         return min(self.baselines, key=lambda name: float(self.losses[name].mean()))
 
     @cached_property
-    def overlap(self) -> int:
-        """Of how many samples in order the targets overlap, 1 for none."""
-        return max(each.samples.overlap for each in self.parts)
+    def spread_losses(self) -> dict[str, Numbers]:
+        """(n,) losses of all that tells a distribution, by name: pinball losses, or CRPS."""
+        assert self.manner is not None
+        return {
+            name: compute_spread_losses(self.truth, each, self.manner)
+            for name, each in (self.spreads | self.spread_baselines).items()
+        }
 
-    def measure(self, name: str, rows: NDArray[np.bool_] | None = None) -> Measured:
+    @cached_property
+    def best_spread(self) -> str:
+        """The baseline of distributions with the least mean loss."""
+        losses = self.spread_losses
+        return min(self.spread_baselines, key=lambda name: float(losses[name].mean()))
+
+    @cached_property
+    def overlap(self) -> int:
+        """Of how many samples in order the targets overlap, of all folds together; 1 for none."""
+        return self.count_overlap()
+
+    def count_overlap(self, rows: Mask | None = None) -> int:
+        """``overlap`` of some samples."""
+        times = self.origin_time if rows is None else self.origin_time[rows]
+        ends = np.searchsorted(times, times + self.horizon_seconds)
+        return int(np.max(ends - np.arange(len(times)), initial=1))
+
+    def measure(self, name: str, rows: Mask | None = None) -> Measured:
         """The measures of a forecast or baseline.
 
         Args:
@@ -178,17 +182,41 @@ class Score:
         chosen = slice(None) if rows is None else rows
         values = (self.forecasts | self.baselines)[name]
         scale = float(np.average([each.scale for each in self.parts], weights=self._sizes))
-        reference = Reference(self.baselines[MEAN][chosen], self.reference[chosen], scale)
+        reference = Reference(
+            self.baselines[MEAN][chosen],
+            self.reference[chosen],
+            scale,
+            self.count_overlap(rows),
+            self.level,
+        )
         return measure(self.target, self.truth[chosen], values[chosen], reference)
 
-    def judge(self, name: str, rows: NDArray[np.bool_] | None = None) -> Verdict | None:
-        """How a forecast does against the best baseline; None of too few samples."""
+    def measure_spread(self, name: str, rows: Mask | None = None) -> Measured:
+        """The measures of a forecast or baseline that tells a distribution, as of ``measure``."""
+        assert self.manner is not None
         chosen = slice(None) if rows is None else rows
-        ours, theirs = self.losses[name][chosen], self.losses[self.best][chosen]
+        values = (self.spreads | self.spread_baselines)[name][chosen]
+        overlap = self.count_overlap(rows)
+        return measure_spread(self.truth[chosen], values, self.manner, overlap, self.level)
+
+    def judge(self, name: str, rows: Mask | None = None) -> Verdict | None:
+        """How a forecast does against the best baseline; None of too few samples."""
+        return self._judge(self.losses, name, self.best, rows)
+
+    def judge_spread(self, name: str, rows: Mask | None = None) -> Verdict | None:
+        """How a distribution does against the best baseline of these; None of too few samples."""
+        return self._judge(self.spread_losses, name, self.best_spread, rows)
+
+    def _judge(
+        self, losses: Mapping[str, Numbers], name: str, best: str, rows: Mask | None
+    ) -> Verdict | None:
+        chosen = slice(None) if rows is None else rows
+        ours, theirs = losses[name][chosen], losses[best][chosen]
         if len(ours) < LEAST:
             return None
-        difference = bootstrap_mean(ours - theirs, level=self.level, seed=self.seed)
-        return Verdict(self.best, compare_losses(ours, theirs, self.overlap), difference)
+        overlap = self.count_overlap(rows)
+        difference = bootstrap_mean(ours - theirs, overlap, level=self.level, seed=self.seed)
+        return Verdict(best, compare_losses(ours, theirs, overlap), difference)
 
     def to_polars(self) -> "pl.DataFrame":
         """A row for each forecast and baseline: its measures, and how it does against the best."""
@@ -196,40 +224,63 @@ class Score:
 
         return pl.DataFrame([*self._list_rows()], infer_schema_length=None)
 
+    def spread_to_polars(self) -> "pl.DataFrame | None":
+        """A row for each that tells a distribution, like ``to_polars``; None if none does."""
+        import polars as pl
+
+        if not self.spreads:
+            return None
+        rows = []
+        for name in (*self.spreads, *self.spread_baselines):
+            verdict = self.judge_spread(name) if name in self.spreads else None
+            rows.append(
+                {"forecast": name, "samples": len(self.truth)}
+                | flatten_measured(self.measure_spread(name))
+                | flatten_verdict(verdict)
+            )
+        return pl.DataFrame(rows, infer_schema_length=None)
+
     def _list_rows(self) -> Iterator[dict[str, object]]:
         for name in (*self.forecasts, *self.baselines):
-            row: dict[str, object] = {"forecast": name, "samples": len(self.truth)}
-            for what, value in self.measure(name).items():
-                row[what] = value.value if isinstance(value, Interval) else value
-                if isinstance(value, Interval):
-                    row |= {f"{what}_low": value.low, f"{what}_high": value.high}
             verdict = self.judge(name) if name in self.forecasts else None
-            row |= {
-                "loss": float(self.losses[name].mean()),
-                "difference": verdict and verdict.difference.value,
-                "difference_low": verdict and verdict.difference.low,
-                "difference_high": verdict and verdict.difference.high,
-                "p_value": verdict and verdict.test.p_value,
-            }
-            yield row
+            yield (
+                {"forecast": name, "samples": len(self.truth)}
+                | flatten_measured(self.measure(name))
+                | {"loss": float(self.losses[name].mean())}
+                | flatten_verdict(verdict)
+            )
 
     @property
     def _sizes(self) -> list[int]:
         return [len(each.samples) for each in self.parts]
 
+    def _sort_all(self, parts: Sequence[Mapping[str, Numbers]]) -> dict[str, Numbers]:
+        return {name: self._sort([each[name] for each in parts]) for name in parts[0]}
+
     def _sort(self, parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
         """What each part says of its samples, in order of time."""
-        return np.concatenate(parts)[self.order]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)[self.order]
 
 
-def list_shapes(stages: Stages) -> list[Shape]:
-    """The shapes that the forecast of a sample may have, those with more axes first."""
-    shape, classes = stages.settings.target_shape, stages.settings.n_classes
-    if classes is not None:
-        return [(*shape, classes), shape]
-    size = int(np.prod(shape))
-    flat: list[Shape] = [(size,)] if len(shape) > 1 else []
-    return [shape, *flat, *([()] if size == 1 else [])]
+def flatten_measured(measured: Measured) -> dict[str, object]:
+    """Measures as columns: three of one that has an interval."""
+    found: dict[str, object] = {}
+    for name, value in measured.items():
+        if isinstance(value, Interval):
+            found |= {name: value.value, f"{name}_low": value.low, f"{name}_high": value.high}
+        else:
+            found[name] = value
+    return found
+
+
+def flatten_verdict(verdict: Verdict | None) -> dict[str, object]:
+    """The difference to the best baseline as columns, None of too few samples."""
+    return {
+        "difference": verdict and verdict.difference.value,
+        "difference_low": verdict and verdict.difference.low,
+        "difference_high": verdict and verdict.difference.high,
+        "p_value": verdict and verdict.test.p_value,
+    }
 
 
 def score_forecasts(
@@ -239,6 +290,7 @@ def score_forecasts(
     *,
     level: float = 0.95,
     seed: int = 0,
+    manner: Manner | None = None,
 ) -> Score:
     """Hold forecasts against what came.
 
@@ -249,6 +301,7 @@ def score_forecasts(
         stage: whose samples count.
         level: of all intervals.
         seed: of the bootstrap.
+        manner: how forecasts tell distributions; None if they do not.
 
     Raises:
         ConfigError: if there are none, or none of them is of a sample of the stage.
@@ -260,8 +313,9 @@ def score_forecasts(
     for fold in numbers:
         stages = folds[fold]
         shapes = list_shapes(stages)
+        spread = manner.list_shapes(stages.settings.target_shape) if manner else []
         forecasts = {
-            name: read_forecasts(by_fold[fold], shapes)
+            name: read_forecasts(by_fold[fold], shapes, spread)
             for name, by_fold in given.items()
             if fold in by_fold
         }
@@ -271,65 +325,28 @@ def score_forecasts(
                 f"there are no forecasts of fold {fold} by {list_first(lacking)}: all are scored "
                 "on the same samples, so give those of the same folds"
             )
-        part, told = make_part(fold, stages, stage, forecasts)
+        part, told = make_part(fold, stages, stage, forecasts, manner)
         parts.append(part)
         notes += told
+    labels = {*parts[0].forecasts}
+    for part in parts:
+        if {*part.forecasts} != labels:
+            odd = list_first(sorted(labels ^ {*part.forecasts}))
+            raise ConfigError(
+                f"folds {parts[0].fold} and {part.fold} do not have the same forecasts ({odd}): "
+                "give files of one model for each fold"
+            )
     target = folds[numbers[0]].settings.target
-    return Score(target, stage, tuple(parts), tuple(notes), level, seed)
+    score = Score(target, stage, tuple(parts), tuple(notes), level, seed, manner)
+    return replace(score, notes=(*notes, *_tell_folds(score)))
 
 
-def make_part(
-    fold: int, stages: Stages, stage: Stage, given: Mapping[str, Forecasts]
-) -> tuple[Part, list[str]]:
-    """The samples of one fold that all forecasts are of, and notes on what is left out.
-
-    Args:
-        fold: its number.
-        stages: of the fold.
-        stage: which is scored.
-        given: forecasts by name, scaled as ``Batch.y`` is.
-
-    Raises:
-        ConfigError: if none of them is of an origin of this stage.
-    """
-    times = reduce(np.intersect1d, [each.origin_time for each in given.values()])
-    notes = [
-        f"{name}: {len(each.origin_time) - len(times):,} forecasts of fold {fold} are of origins "
-        "that others lack"
-        for name, each in given.items()
-        if len(each.origin_time) > len(times)
+def _tell_folds(score: Score) -> list[str]:
+    """How many of the samples are forecast in several folds."""
+    again = int((np.diff(score.origin_time) == 0).sum())
+    if not again:
+        return []
+    return [
+        f"{again:,} of the samples are of origins that an earlier fold has too: measures and tests "
+        "count them, money follows the first fold"
     ]
-    samples, inside = find_samples(stages, stage, times)
-    outside = int((~inside).sum())
-    if not len(samples):
-        spans = list_first([*map(format_span, stages.fold.spans(stage))], 2)
-        raise ConfigError(
-            f"none of {len(times):,} forecasts by {list_first([*given])} has a target that is "
-            f"known in {stage} of fold {fold} ({spans or 'which has none'})"
-        )
-    if outside:
-        notes.append(f"{outside:,} forecasts of fold {fold} have no target known in {stage}")
-    forecasts = {}
-    for name, each in given.items():
-        chosen = np.searchsorted(each.origin_time, samples.origin_time)
-        for prediction, values in each.values.items():
-            label = name if len(each.values) == 1 else f"{name}:{prediction}"
-            forecasts[label] = _unscale(stages, values[chosen])
-    known = np.all([mark_known(each) for each in forecasts.values()], axis=0)
-    if not known.all():
-        notes.append(f"{int((~known).sum()):,} forecasts of fold {fold} are no numbers")
-        samples = Samples(stages, stage, samples.rows[known], samples.truth[known])
-        forecasts = {label: each[known] for label, each in forecasts.items()}
-    scale = float("nan")
-    if find_kind(stages.settings.target) == "value":
-        scale = float(np.mean(np.abs(list_samples(stages, "train").truth)))
-    return Part(fold, samples, forecasts, forecast_baselines(samples), scale), notes
-
-
-def _unscale(stages: Stages, values: Numbers) -> Numbers:
-    """Forecasts in the shape and unit of the target; scores of classes as they are."""
-    shape = stages.settings.target_shape
-    if values[0].size != int(np.prod(shape)):
-        return values
-    found: Numbers = stages.inverse_transform(values.reshape(len(values), *shape))
-    return found

@@ -1,23 +1,45 @@
 """A score as text: what was forecast, each measure beside baselines, a verdict, and money."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.escaping import escape
-from btc_datamodule.scoring.ledger import HOLD, WHAT_IT_IS, Ledger
+from btc_datamodule.scoring.groups import compare_paths
+from btc_datamodule.scoring.kinds import Measured, find_kind
+from btc_datamodule.scoring.ledger import HOLD, LEAST_COMPARED, WHAT_IT_IS, Ledger
 from btc_datamodule.scoring.measures import Interval
 from btc_datamodule.scoring.score import LEAST, Score
 
+if TYPE_CHECKING:
+    import polars as pl
+
 SIGNIFICANT = 4
 """Digits of a measure."""
+
+LOSSES = {
+    "value": "mean squared error",
+    "volatility": "mean QLIKE",
+    "classes": "share of wrong classes",
+    "pinball": "mean pinball loss",
+    "crps": "mean CRPS",
+}
+"""What forecasts are compared by."""
+
+FAR = 1000
+"""Times what was put in: more than that has two digits."""
+
+MONEY = ("gross", "net", "hold", "sharpe")
+"""Columns of groups that ``Ledger`` has as well."""
 
 
 def tell_score(score: Score, ledger: Ledger | None) -> str:
     """All of a score, for a person to read."""
     parts = [_tell_samples(score), _tell_measures(score), _tell_verdicts(score)]
+    if score.spreads:
+        parts += [_tell_spreads(score), _tell_verdicts(score, of_spreads=True)]
     if ledger is not None:
         parts.append(_tell_money(ledger))
     if score.notes:
@@ -39,23 +61,35 @@ def _tell_samples(score: Score) -> str:
 
 def _tell_measures(score: Score) -> str:
     names = [*score.forecasts, *score.baselines]
-    measured = [score.measure(name) for name in names]
-    columns = list(dict.fromkeys(what for each in measured for what in each))
+    measured = {name: score.measure(name) for name in names}
+    return _lay_out_measured(measured, line_after=len(score.forecasts))
+
+
+def _tell_spreads(score: Score) -> str:
+    names = [*score.spreads, *score.spread_baselines]
+    measured = {name: score.measure_spread(name) for name in names}
+    return _lay_out_measured(measured, line_after=len(score.spreads))
+
+
+def _lay_out_measured(measured: Mapping[str, Measured], line_after: int) -> str:
+    columns = list(dict.fromkeys(what for each in measured.values() for what in each))
     rows = [
-        [name, *(_format(each.get(what)) for what in columns)]
-        for name, each in zip(names, measured, strict=True)
+        [name, *(_format(each.get(what)) for what in columns)] for name, each in measured.items()
     ]
-    return _lay_out(["", *columns], rows, line_after=len(score.forecasts))
+    return _lay_out(["", *columns], rows, line_after)
 
 
-def _tell_verdicts(score: Score) -> str:
+def _tell_verdicts(score: Score, *, of_spreads: bool = False) -> str:
     lines = []
-    for name in score.forecasts:
-        verdict = score.judge(name)
+    losses = score.spread_losses if of_spreads else score.losses
+    judge = score.judge_spread if of_spreads else score.judge
+    loss = LOSSES[score.manner.loss if score.manner and of_spreads else find_kind(score.target)]
+    for name in score.spreads if of_spreads else score.forecasts:
+        verdict = judge(name)
         if verdict is None:
             lines.append(f"{escape(name)}: fewer than {LEAST} samples, so nothing is tested")
             continue
-        base = float(score.losses[verdict.baseline].mean())
+        base = float(losses[verdict.baseline].mean())
         low, middle, high = (
             100 * each / base if base else float("nan")
             for each in (verdict.difference.low, verdict.difference.value, verdict.difference.high)
@@ -65,8 +99,8 @@ def _tell_verdicts(score: Score) -> str:
             word = "worse"
         where = f"{abs(middle):.3g} % {'below' if middle < 0 else 'above'}"
         lines.append(
-            f"{escape(name)} is {word} than {verdict.baseline!r}, the best baseline: its mean loss "
-            f"is {where} ({score.level:.0%} interval {low:+.3g} to {high:+.3g}, "
+            f"{escape(name)} is {word} than {verdict.baseline!r}, the best baseline: its "
+            f"{loss} is {where} ({100 * score.level:.4g} % interval {low:+.3g} to {high:+.3g}, "
             f"p = {verdict.test.p_value:.2g})"
         )
     return "\n".join(lines)
@@ -85,10 +119,52 @@ def _tell_money(ledger: Ledger) -> str:
         f"Money, {len(ledger.places):,} periods, {ledger.cost:g} basis points a side: {WHAT_IT_IS}",
         _lay_out(["", *columns], [*first, *others], line_after=len(first)),
     ]
-    overfitting = ledger.compute_overfitting()
-    if overfitting is not None:
-        told.append(f"Probability that the best of these is so by luck: {overfitting:.2f}")
-    return "\n".join(told)
+    if ledger.pauses:
+        told.append(
+            f"{ledger.pauses:,} of the periods begin some time after the one before ends: in "
+            "between nothing is held, but by who buys and holds"
+        )
+    return "\n".join([*told, *_tell_overfitting(ledger)])
+
+
+def _tell_overfitting(ledger: Ledger) -> list[str]:
+    """Of several forecasts, or of the paths of one, whether the best is so by luck."""
+    several, over_paths = len(ledger.score.forecasts) > 1, compare_paths(ledger)
+    if over_paths is not None:
+        what = "forecasts, path by path" if several else "paths"
+        return [f"Probability of backtest overfitting among the {what}: {over_paths:.2f}"]
+    if not several:
+        return []
+    found = ledger.compute_overfitting()
+    if found is None:
+        return [
+            f"Probability of backtest overfitting: not told of {len(ledger.places):,} periods, it "
+            f"needs {LEAST_COMPARED}, and two forecasts that have a direction"
+        ]
+    return [f"Probability of backtest overfitting among the forecasts: {found:.2f}"]
+
+
+def tell_groups(frame: "pl.DataFrame") -> str:
+    """A table of ``groups.score_groups``, for a person to read: bounds beside what they bound."""
+    columns = [name for name in frame.columns if not name.endswith(("_low", "_high"))]
+    rows = []
+    for row in frame.to_dicts():
+        cells = []
+        for name in columns:
+            value = row[name]
+            if isinstance(value, str):
+                cells.append(value)
+            elif name == "samples":
+                cells.append(f"{value:,}")
+            elif name in MONEY:
+                cells.append("-" if value is None else _format_money(name, value))
+            else:
+                cells.append(_format(value))
+            low = row.get(f"{name}_low")
+            if low is not None:
+                cells[-1] += f" ({_format(low)} to {_format(row[f'{name}_high'])})"
+        rows.append(cells)
+    return _lay_out(columns, rows, line_after=len(rows))
 
 
 def _format(value: Any) -> str:
@@ -102,7 +178,9 @@ def _format(value: Any) -> str:
 def _format_money(name: str, value: float) -> str:
     if not np.isfinite(value):
         return "-"
-    if name in ("gross", "net", "drawdown"):
+    if name in ("gross", "net", "hold", "drawdown"):
+        if abs(value) > FAR:
+            return f"{100 * value:+.2g} %"
         return f"{100 * value:+.1f} %" if name != "drawdown" else f"{100 * value:.1f} %"
     return f"{value:.2f}"
 

@@ -9,7 +9,6 @@ from scipy import stats
 
 from btc_datamodule.scoring.measures import (
     Confusion,
-    compute_coverage,
     compute_crps,
     compute_mae,
     compute_mase,
@@ -42,7 +41,7 @@ def test_errors_are_those_of_scikit_learn(
         metrics.mean_pinball_loss(truth, quantiles[:, i], alpha=level)
         for i, level in enumerate(levels)
     ]
-    assert compute_pinball(truth, quantiles, levels) == pytest.approx(np.mean(theirs))
+    assert compute_pinball(truth, quantiles, levels).mean() == pytest.approx(np.mean(theirs))
 
 
 @pytest.mark.parametrize("classes", [2, 3, 5])
@@ -53,7 +52,6 @@ def test_classes_are_counted_as_scikit_learn_does(classes: int) -> None:
     forecast = np.where(rng.random(400) < 0.4, truth, rng.integers(0, classes, 400))
     ours = Confusion(truth, forecast, classes)
     np.testing.assert_array_equal(ours.counts, metrics.confusion_matrix(truth, forecast))
-    assert ours.compute_accuracy().value == metrics.accuracy_score(truth, forecast)
     balanced = metrics.balanced_accuracy_score(truth, forecast)
     assert ours.compute_balanced_accuracy() == pytest.approx(balanced)
     assert ours.compute_mcc() == pytest.approx(metrics.matthews_corrcoef(truth, forecast))
@@ -63,7 +61,6 @@ def test_who_always_says_the_same_has_no_correlation() -> None:
     truth = np.array([0, 0, 1, 0])
     constant = Confusion(truth, np.zeros(4, dtype=np.int64), 2)
     assert constant.compute_mcc() == 0
-    assert constant.compute_accuracy().value == 0.75
     assert constant.compute_balanced_accuracy() == 0.5
     one = Confusion(np.ones(4, dtype=np.int64), np.ones(4, dtype=np.int64), 2)
     assert (one.compute_mcc(), one.compute_balanced_accuracy()) == (0, 1)
@@ -83,13 +80,15 @@ def test_the_score_of_draws_is_that_of_all_pairs_and_of_a_normal_distribution() 
     truth, draws = rng.normal(size=20), rng.normal(size=(20, 7))
     pairs = np.abs(draws[:, :, np.newaxis] - draws[:, np.newaxis, :]).mean(axis=(1, 2))
     by_hand = np.abs(draws - truth[:, np.newaxis]).mean(axis=1) - pairs / 2
-    assert compute_crps(truth, draws) == pytest.approx(by_hand.mean())
+    np.testing.assert_allclose(compute_crps(truth, draws), by_hand)
+    nested = compute_crps(truth.reshape(4, 5), draws.reshape(4, 5, 7))
+    np.testing.assert_allclose(nested.reshape(-1), by_hand)
     # Gneiting & Raftery (2007), equation 22: that of N(0, 1).
     many = stats.norm.ppf((np.arange(20_000) + 0.5) / 20_000)[np.newaxis]
     for y in (-1.5, 0.0, 0.7):
         closed = y * (2 * stats.norm.cdf(y) - 1) + 2 * stats.norm.pdf(y) - 1 / np.sqrt(np.pi)
-        assert compute_crps(np.array([y]), many) == pytest.approx(closed, abs=1e-4)
-    assert compute_crps(truth, truth[:, np.newaxis]) == 0
+        assert compute_crps(np.array([y]), many)[0] == pytest.approx(closed, abs=1e-4)
+    assert not compute_crps(truth, truth[:, np.newaxis]).any()
 
 
 def test_the_loss_of_a_volatility_is_least_at_the_truth_and_of_no_unit() -> None:
@@ -108,9 +107,3 @@ def test_errors_over_those_of_no_change() -> None:
     assert compute_r2(truth, np.full(2, 2.5), 2.5) == 0
     assert compute_r2(truth, truth, np.array([0.0, 1.0])) == 1
     assert np.isnan(compute_r2(np.ones(3), np.ones(3), 1.0))
-
-
-def test_bounds_hold_what_lies_on_them() -> None:
-    truth = np.array([0.0, 1.0, 2.0, 3.0])
-    found = compute_coverage(truth, np.full(4, 1.0), np.full(4, 2.0))
-    assert found == compute_wilson(2, 4)

@@ -1,6 +1,6 @@
 """The rule and its ratios, held against plain loops, scipy and published numbers."""
 
-from itertools import combinations, pairwise
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -30,6 +30,21 @@ def test_a_unit_is_held_in_the_direction_of_the_forecast() -> None:
     np.testing.assert_allclose(run.net, [0.009, 0.018, -0.001, -0.032])
     assert run.turnover == 1.5
     assert compute_total(run.gross) == pytest.approx(1.01 * 1.02 * 0.97 - 1)
+
+
+def test_what_is_held_is_sold_where_a_period_does_not_follow() -> None:
+    follows = np.array([False, True, False, True])
+    run = follow_sign(np.array([1.0, 1.0, 1.0, -1.0]), RETURNS, cost=0.001, follows=follows)
+    # Bought; sold at the end of the second; bought again; turned short, and bought back.
+    np.testing.assert_array_equal(run.traded, [1, 1, 1, 3])
+    still = follow_sign(np.array([1.0, 0.0, 0.0, 1.0]), RETURNS, follows=~follows)
+    np.testing.assert_array_equal(still.traded, [2, 0, 0, 2])
+
+
+def test_who_has_lost_everything_has_nothing_to_put_in_again() -> None:
+    run = follow_sign(np.array([1.0, -1.0, -1.0]), np.log([1.1, 2.5, 1.5]))
+    assert compute_total(run.gross) == -1
+    assert compute_drawdown(run.gross) == 1
 
 
 def test_who_holds_trades_twice() -> None:
@@ -63,6 +78,7 @@ def test_moments_of_returns_are_those_of_scipy() -> None:
 def test_what_does_not_vary_has_no_ratio() -> None:
     assert np.isnan(compute_sharpe(np.zeros(10)).ratio)
     assert np.isnan(compute_sharpe(np.ones(1)).ratio)
+    assert np.isnan(compute_sharpe(np.full(7, 0.1)).ratio)
 
 
 @pytest.mark.parametrize(("trials", "published"), [(100, 0.9004), (46, 0.9505)])
@@ -102,6 +118,11 @@ def test_overfitting_is_counted_as_by_hand() -> None:
     assert compute_overfitting(returns, blocks=8) == pytest.approx(np.mean(counted))
 
 
+def test_too_few_periods_are_an_error() -> None:
+    with pytest.raises(ValueError, match="31 periods make no 16 blocks"):
+        compute_overfitting(np.ones((31, 2)))
+
+
 def test_skill_is_told_from_luck() -> None:
     rng = np.random.default_rng(0)
     noise = [compute_overfitting(rng.normal(size=(320, 10))) for _ in range(6)]
@@ -109,4 +130,3 @@ def test_skill_is_told_from_luck() -> None:
     skilled = rng.normal(size=(320, 10))
     skilled[:, 4] += 0.5
     assert compute_overfitting(skilled) < 0.02
-    assert len([*pairwise(noise)]) == 5

@@ -5,12 +5,16 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from btc_datamodule.scoring.measures import compute_wilson
 from btc_datamodule.scoring.significance import (
     bootstrap_mean,
     choose_block,
     choose_lags,
     compare_losses,
+    compute_autocovariances,
     compute_long_run_variance,
+    compute_overlapping_variance,
+    compute_share,
 )
 
 
@@ -107,6 +111,92 @@ def test_without_dependence_an_interval_is_as_wide_as_that_of_a_mean() -> None:
     found = bootstrap_mean(values)
     half = stats.sem(values) * stats.norm.ppf(0.975)
     assert found.high - found.low == pytest.approx(2 * half, rel=0.12)
+
+
+def make_overlapping(count: int, overlap: int, seed: int) -> NDArray[np.float64]:
+    """Sums of ``overlap`` independent steps, of which the next one shares all but one."""
+    steps = np.random.default_rng(seed).normal(size=count + overlap - 1)
+    return np.convolve(steps, np.ones(overlap), "valid")
+
+
+@pytest.mark.parametrize("lags", [1, 5, 50])
+def test_covariances_are_those_of_plain_sums(lags: int) -> None:
+    values = make_series(70, 0.5, 0)
+    around = values - values.mean()
+    by_hand = [around[lag:] @ around[: 70 - lag] / 70 for lag in range(lags + 1)]
+    np.testing.assert_allclose(compute_autocovariances(values, lags), by_hand, atol=1e-13)
+
+
+def test_sums_that_overlap_have_the_variance_of_the_process() -> None:
+    # Of h steps each: the mean of many has h^2 times the variance of a mean of steps.
+    values = make_overlapping(200_000, 24, 0)
+    assert compute_overlapping_variance(values, 24) == pytest.approx(24**2, rel=0.08)
+    assert compute_long_run_variance(values, 23) == pytest.approx(2 / 3 * 24**2, rel=0.08)
+    steps = make_series(500, 0.3, 1)
+    lags = choose_lags(500, 1)
+    assert compute_overlapping_variance(steps, 1) == compute_long_run_variance(steps, lags)
+
+
+def test_a_share_of_independent_trials_has_the_interval_of_wilson_or_a_wider_one() -> None:
+    for seed in range(8):
+        hits = (np.random.default_rng(seed).random(400) < 0.3).astype(np.float64)
+        found, plain = compute_share(hits, np.ones(400)), compute_wilson(hits.sum(), 400)
+        assert found.value == pytest.approx(plain.value)
+        assert found.low <= plain.low + 1e-12
+        assert found.high >= plain.high - 1e-12
+        assert found.high - found.low < 1.3 * (plain.high - plain.low)
+
+
+def test_trials_that_say_the_same_count_once() -> None:
+    hits = (np.random.default_rng(0).random(300) < 0.5).astype(np.float64)
+    single = compute_share(hits, np.ones(300))
+    five = compute_share(5 * hits, 5 * np.ones(300))
+    assert tuple(five) == pytest.approx(tuple(single), rel=0.02)
+    again = compute_share(np.repeat(hits, 5), np.ones(1500), 5)
+    assert again.high - again.low == pytest.approx(single.high - single.low, rel=0.25)
+    all_right = compute_share(np.ones(120), np.ones(120), 12)
+    assert tuple(all_right) == pytest.approx(tuple(compute_wilson(10, 10)))
+
+
+def test_an_interval_of_millions_is_that_of_a_mean(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("btc_datamodule.scoring.significance.MOST_DRAWN", 300)
+    values = np.random.default_rng(1).normal(size=10_000)
+    found = bootstrap_mean(values)
+    half = stats.sem(values) * stats.norm.ppf(0.975)
+    assert found.value == values.mean()
+    assert found.high - found.low == pytest.approx(2 * half, rel=0.15)
+
+
+def count_held(runs: int, count: int, overlap: int) -> tuple[float, float, float]:
+    """How often intervals of a mean and a share hold 0 and a half; how often 0 is refused."""
+    held = shares = refused = 0
+    for seed in range(runs):
+        values = make_overlapping(count, overlap, seed)
+        interval = bootstrap_mean(values, overlap, draws=300, seed=seed)
+        held += interval.low <= 0 <= interval.high
+        share = compute_share((values > 0).astype(np.float64), np.ones(count), overlap)
+        shares += share.low <= 0.5 <= share.high
+        refused += compare_losses(values, np.zeros(count), overlap).p_value < 0.05
+    return held / runs, shares / runs, refused / runs
+
+
+def test_of_targets_that_overlap_intervals_hold() -> None:
+    held, shares, refused = count_held(60, 400, 6)
+    assert held > 0.87
+    assert shares > 0.87
+    assert refused < 0.13
+
+
+@pytest.mark.stress
+@pytest.mark.parametrize(("count", "overlap"), [(500, 1), (500, 4), (2_000, 24)])
+def test_of_targets_that_overlap_intervals_hold_as_often_as_they_say(
+    count: int, overlap: int
+) -> None:
+    """Of 1,000 series; chance alone moves these shares by 1.4 points."""
+    held, shares, refused = count_held(1_000, count, overlap)
+    assert held > 0.91
+    assert shares > 0.91
+    assert refused < 0.09
 
 
 @pytest.mark.stress

@@ -24,7 +24,7 @@ def test_a_score_says_what_is_better_than_what_and_what_money_is(tmp_path: Path)
     )
     assert overlap == "Up to 4 targets overlap: intervals and p-values allow for it"
     verdict = (
-        r"^model is better than '.*', the best baseline: its mean loss is 100 % below \(95% inte"
+        r"^model is better than '.*', the best baseline: its mean squared error is 100 % below"
     )
     assert re.search(verdict, told, re.M)
     assert "5 basis points a side: one unit in the direction of the forecast" in told
@@ -50,5 +50,5 @@ def test_several_models_and_what_is_left_out(tmp_path: Path) -> None:
     given["a"][0] = {name: values[2:] for name, values in given["a"][0].items()}
     found = score_forecasts({0: dm.stages}, given)
     told = tell_score(found, make_ledger(found, cost=5))
-    assert "Probability that the best of these is so by luck: " in told
+    assert "Probability of backtest overfitting among the forecasts: " in told
     assert told.endswith("note: b: 2 forecasts of fold 0 are of origins that others lack")
