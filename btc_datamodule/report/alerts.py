@@ -118,8 +118,9 @@ def _watch_forecasts(facts: Facts) -> Iterator[Alert]:
     if facts.card is None:
         return
     score = facts.card.score
-    for name in score.forecasts:
-        verdict = score.judge(name)
+    judged = {name: score.judge(name) for name in score.forecasts}
+    judged |= {f"{name}, as a distribution,": score.judge_spread(name) for name in score.spreads}
+    for name, verdict in judged.items():
         if verdict is None:
             yield Alert("warn", f"Forecast {name}: too few samples to test it", "forecasts")
         elif not verdict.is_better:

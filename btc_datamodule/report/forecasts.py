@@ -1,5 +1,6 @@
 """Forecasts against what came, beside baselines of the same samples, and money by a plain rule."""
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,10 @@ from btc_datamodule.report.ticks import (
     write_number,
     write_time,
 )
+from btc_datamodule.scoring.kinds import Measured
 from btc_datamodule.scoring.ledger import HOLD, WHAT_IT_IS, Ledger
 from btc_datamodule.scoring.measures import Interval
-from btc_datamodule.scoring.score import Score
+from btc_datamodule.scoring.score import LEAST, Score, Verdict
 
 SHOWN = 4
 """Forecasts that have a colour of their own."""
@@ -31,6 +33,7 @@ POINTS = 600
 """Of a line over all samples."""
 
 Numbers = NDArray[np.float64]
+Losses = Mapping[str, Numbers]
 
 
 def make_forecasts(facts: Facts) -> Html | None:
@@ -43,67 +46,80 @@ def make_forecasts(facts: Facts) -> Html | None:
         f"{score.stage}: {len(times):,} samples, origins from {write_time(int(times[0]))} to "
         f"{write_time(int(times[-1]))} UTC."
     )
+    names = (*score.forecasts, *score.baselines)
     if score.overlap > 1:
         told += f" Up to {score.overlap} targets overlap; intervals and p-values allow for it."
     return element(
         "section",
         element("h2", "Forecasts"),
         element("p", told),
-        _make_verdicts(score),
-        _make_measures(score),
+        _make_verdicts(score, {name: score.judge(name) for name in score.forecasts}, score.losses),
+        _make_measures({name: score.measure(name) for name in names}, score.forecasts),
         _draw_lead(score, view),
         _draw_values(view),
+        _make_spreads(score),
         _make_money(ledger) if ledger is not None else None,
         element("ul", [element("li", note) for note in score.notes]) if score.notes else None,
         id="forecasts",
     )
 
 
-def _make_verdicts(score: Score) -> Html:
+def _make_verdicts(score: Score, verdicts: Mapping[str, Verdict | None], losses: Losses) -> Html:
     items = []
-    for name in score.forecasts:
-        verdict = score.judge(name)
+    for name, verdict in verdicts.items():
         if verdict is None:
-            items.append(
-                element("li", element("b", "?", class_="warn"), f"{name}: too few samples")
+            grade, word, told = "warn", "untested", f" has fewer than {LEAST} samples"
+        else:
+            base = float(losses[verdict.baseline].mean())
+            low, middle, high = (
+                f"{100 * each / base:+.3g}" if base else "-"
+                for each in (
+                    verdict.difference.low,
+                    verdict.difference.value,
+                    verdict.difference.high,
+                )
             )
-            continue
-        base = float(score.losses[verdict.baseline].mean())
-        low, middle, high = (
-            100 * each / base if base else float("nan")
-            for each in (verdict.difference.low, verdict.difference.value, verdict.difference.high)
-        )
-        word, grade = ("better", "good") if verdict.is_better else ("no better", "warn")
-        if verdict.difference.low > 0:
-            word = "worse"
+            grade, word = ("good", "better") if verdict.is_better else ("warn", "no better")
+            if verdict.difference.low > 0:
+                word = "worse"
+            told = (
+                f" than {verdict.baseline!r}, the best baseline: mean loss {middle} % "
+                f"({score.level:.0%} interval {low} to {high} %), p = {verdict.test.p_value:.2g}"
+            )
         items.append(
             element(
                 "li",
                 element("b", word, class_=grade),
-                element(
-                    "span",
-                    element("strong", name),
-                    f" than {verdict.baseline!r}, the best baseline: mean loss {middle:+.3g} % "
-                    f"({score.level:.0%} interval {low:+.3g} to {high:+.3g} %), "
-                    f"p = {verdict.test.p_value:.2g}",
-                ),
+                element("span", element("strong", name), told),
             )
         )
     return element("ul", items, class_="marks")
 
 
-def _make_measures(score: Score) -> Html:
-    names = [*score.forecasts, *score.baselines]
-    measured = {name: score.measure(name) for name in names}
+def _make_measures(measured: Mapping[str, Measured], forecasts: Collection[str]) -> Html:
     columns = list(dict.fromkeys(what for each in measured.values() for what in each))
     rows: list[list[Child]] = [
         [
-            name if name in score.forecasts else f"baseline {name}",
-            *(_write(measured[name].get(what)) for what in columns),
+            name if name in forecasts else f"baseline {name}",
+            *(_write(each.get(what)) for what in columns),
         ]
-        for name in names
+        for name, each in measured.items()
     ]
     return table(["", *(column.replace("_", " ") for column in columns)], rows)
+
+
+def _make_spreads(score: Score) -> Html | None:
+    """Forecasts that tell distributions, by what these are measured by."""
+    if not score.spreads:
+        return None
+    names = (*score.spreads, *score.spread_baselines)
+    verdicts = {name: score.judge_spread(name) for name in score.spreads}
+    return element(
+        "div",
+        element("h3", "As distributions"),
+        _make_verdicts(score, verdicts, score.spread_losses),
+        _make_measures({name: score.measure_spread(name) for name in names}, score.spreads),
+    )
 
 
 def _write(value: Any) -> str:
@@ -198,7 +214,7 @@ def _make_money(ledger: Ledger) -> Html:
         cells = [
             f"{row[name]:,}"
             if name == "periods"
-            else f"{100 * row[name]:{'+' * (name != 'drawdown')}.1f} %"
+            else f"{100 * row[name]:{'+' * (name != 'drawdown')},.1f} %"
             if name in shares
             else f"{row[name]:.2f}"
             for name in columns

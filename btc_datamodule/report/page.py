@@ -192,7 +192,10 @@ def _make_facts(facts: Facts) -> Html:
         ("bars", f"{table.rows:,} of {write_interval(settings.interval)}"),
         *((f"windows of {stage}", f"{count:,}") for stage, count in windows.items()),
         ("input", f"{shape.lookback:,} bars of {settings.n_features} features"),
-        ("target", f"{type(settings.target).__name__}, {shape.horizon} bar{'s' * (shape.horizon > 1)}"),
+        (
+            "target",
+            f"{type(settings.target).__name__}, {shape.horizon} bar{'s' * (shape.horizon > 1)}",
+        ),
     ]
     return element(
         "dl", [element("div", element("dt", name), element("dd", value)) for name, value in told],
