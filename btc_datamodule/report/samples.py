@@ -125,7 +125,7 @@ def _draw_bars(window: Window, interval: int, facts: Facts) -> Html:
 def _draw_inputs(window: Window, facts: Facts) -> Html:
     """Draw x as a heat map: a row for each feature, a column for each input bar."""
     names = facts.stages.table.features[:MOST_ROWS]
-    cells = _shade(window)[: len(names), :]
+    cells = shade_inputs(window)[: len(names), :]
     lookback, count = window.x.shape[0], len(names)
     palette = [*spread([each.light for each in SCALE], SHADES), UNOBSERVED]
     plot = Plot((0, lookback), (count, 0), "x, a row for each feature and a column for each bar")
@@ -155,8 +155,8 @@ def _draw_inputs(window: Window, facts: Facts) -> Html:
     )
 
 
-def _shade(window: Window) -> NDArray[np.uint8]:
-    """(F, columns) numbers of colours."""
+def shade_inputs(window: Window) -> NDArray[np.uint8]:
+    """(F, columns) numbers of colours, of x as it is scaled; of long windows some columns."""
     x, observed = window.x.astype(np.float64), window.observed
     if len(x) > MOST_COLUMNS:
         places = np.linspace(0, len(x) - 1, MOST_COLUMNS).round().astype(np.int64)
