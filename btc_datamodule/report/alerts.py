@@ -101,7 +101,7 @@ def give_verdict(facts: Facts, alerts: Sequence[Alert]) -> tuple[str, str]:
 
 
 def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' if number != 1 else ''}"
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _watch_audit(facts: Facts) -> Iterator[Alert]:

@@ -58,7 +58,7 @@ def _make_card(feature: Distribution, text: str) -> Html:
         draw_density(feature),
         table(
             ["", "mean", "deviation", "missing", "drift"],
-            [_list_cells(feature, stage) for stage in feature.rows],
+            [_list_cells(feature, stage) for stage, rows in feature.rows.items() if rows],
         ),
         _tell_autocorrelation(feature),
         class_="card",

@@ -138,10 +138,18 @@ class Plot:
         )
         self.parts.append(element("defs", pattern))
 
-    def add_image(self, url: str) -> None:
-        """A picture that fills the box."""
+    def add_image(self, url: str, x: tuple[float, float] | None = None) -> None:
+        """A picture that fills the box from one x to another, or all of it."""
+        left, right = self.place_x(np.array(self.x if x is None else x)).tolist()
         self.parts.append(
-            element("image", href=url, width="1000", height="300", preserveAspectRatio="none")
+            element(
+                "image",
+                href=url,
+                x=_write(left),
+                width=_write(right - left),
+                height=f"{HEIGHT:g}",
+                preserveAspectRatio="none",
+            )
         )
 
     def add_upright(self, x: float, class_: str) -> None:

@@ -127,9 +127,10 @@ def _draw_inputs(window: Window, facts: Facts) -> Html:
     names = facts.stages.table.features[:MOST_ROWS]
     cells = shade_inputs(window)[: len(names), :]
     lookback, count = window.x.shape[0], len(names)
+    bars = max(lookback, window.prices.shape[1])
     palette = [*spread([each.light for each in SCALE], SHADES), UNOBSERVED]
-    plot = Plot((0, lookback), (count, 0), "x, a row for each feature and a column for each bar")
-    plot.add_image(make_url(cells, palette))
+    plot = Plot((0, bars), (count, 0), "x, a row for each feature and a column for each bar")
+    plot.add_image(make_url(cells, palette), (0, lookback))
     ends = [Tick(0.5, f"{lookback - 1} bars before"), Tick(lookback - 0.5, "origin")]
     rows = [Tick(number + 0.5, name) for number, name in enumerate(names)]
     shades = [palette[0], palette[SHADES // 2], palette[SHADES - 1], UNOBSERVED]

@@ -24,7 +24,7 @@ def make_targets(facts: Facts) -> Html:
         ),
         make_stage_legend([each.stage for each in labels.stages]),
         _make_classes(labels) if labels.classes else _make_values(labels),
-        element("p", f"Of train every {every:,}th window is counted.", class_="dim")
+        element("p", f"Of train one window in {every:,} is counted.", class_="dim")
         if every > 1
         else None,
         id="targets",
