@@ -147,7 +147,7 @@ def _draw_inputs(window: Window, facts: Facts) -> Html:
         element(
             "div",
             plot.render(
-                ends if lookback > 1 else ends[1:], rows, class_="names", y_title="feature"
+                ends if lookback > 1 else ends[1:], rows, class_="names nogrid", y_title="feature"
             ),
             style=f"--rows:{height}px",
             class_="inputs",

@@ -14,12 +14,16 @@ import pytest
 
 from btc_datamodule import BTCDataModule, ConfigError
 from btc_datamodule.evaluation.splits import CombinatorialPurged
+from btc_datamodule.report import page as page_module
 from btc_datamodule.report.alerts import Alert, list_alerts
 from btc_datamodule.report.facts import Facts, gather_facts
 from btc_datamodule.report.html import VOID
 from btc_datamodule.report.page import MOST_BYTES, SECTIONS, make_page, write_report
 from tests.factories import make_datamodule
 from tests.report.conftest import HOSTILE
+
+UPLOT = "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"
+"""SHA-256 of dist/uPlot.iife.min.js of uPlot 1.6.32."""
 
 
 class Reader(HTMLParser):
@@ -182,3 +186,10 @@ def test_a_name_that_is_no_page_is_refused(dm: BTCDataModule, tmp_path: Path) ->
         dm.report(tmp_path / "report.pdf")
     with pytest.raises(ConfigError, match="there is no folder"):
         dm.report(tmp_path / "nowhere" / "report.html")
+
+
+def test_the_library_in_it_is_as_it_was_published() -> None:
+    assets = Path(page_module.__file__).parent / "assets"
+    digest = hashlib.sha256((assets / "uplot.min.js").read_bytes()).hexdigest()
+    assert digest == UPLOT
+    assert "Copyright (c) 2022 Leon Sorokin" in (assets / "uplot-LICENSE.txt").read_text()
