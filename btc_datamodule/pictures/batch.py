@@ -17,7 +17,7 @@ from btc_datamodule.escaping import shorten
 from btc_datamodule.evaluation.splits import STAGES
 from btc_datamodule.overview.colours import FAINT, pick_series
 from btc_datamodule.overview.market import name_market
-from btc_datamodule.pictures.figures import choose_figure, measure, pick
+from btc_datamodule.pictures.figures import choose_figure, measure, pick, write_name
 from btc_datamodule.pictures.panels import (
     count_panels,
     fit_titles,
@@ -54,7 +54,7 @@ def plot_batch(stages: Stages, batch: Batch | None = None, fig: Figure | None = 
     given = f"{most} windows of train" if batch is None else "windows of a batch"
     x, observed, y, times = _read(_take_some(stages, most) if batch is None else batch, stages)
     count = min(most, len(x))
-    names = [shorten(each, 30) for each in stages.table.features]
+    names = [write_name(each, 30) for each in stages.table.features]
     panels = make_panels(figure, count, min(wide, 3), same=True)
     image: Any = None
     reach = RANGE if stages.settings.scaling != "none" else _measure_reach(x[:count], observed)
@@ -88,6 +88,7 @@ def _take_some(stages: Stages, count: int) -> Batch:
     """Windows of train, spread evenly; of another stage if it has none."""
     for stage in STAGES:
         windows = stages.windows(stage)
+        windows.ahead_bytes = 0  # a few windows do not pay for scaling all rows
         if len(windows):
             places = np.linspace(0, len(windows) - 1, min(count, len(windows)))
             return windows[np.unique(places.round().astype(np.int64))]

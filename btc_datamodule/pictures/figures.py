@@ -21,11 +21,13 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import Span
+from btc_datamodule.escaping import shorten
 from btc_datamodule.overview.colours import Colour
 from btc_datamodule.overview.spans import widen_spans
 
@@ -213,6 +215,12 @@ def set_title(axes: Axes, text: str) -> None:
     fit_text(axes.set_title(text, **TITLE), measure(axes))
 
 
+def write_name(name: str, longest: int = 40) -> str:
+    """A name of others as the label of a line: short, and shown though it begins with "_"."""
+    short = shorten(name, longest)
+    return f" {short}" if short.startswith("_") else short
+
+
 def fit_text(text: Text, inches: float) -> None:
     """Break a text into lines of at most so many inches, at its blanks."""
     lines: list[str] = []
@@ -240,6 +248,7 @@ def place_legend(axes: Axes, handles: Sequence[Artist]) -> None:
             ncols=columns,
             **style,
         )
+        forgo_math(legend)
         extent = legend.get_window_extent()
         if extent.width / axes.figure.dpi <= measure(axes):
             break
@@ -247,6 +256,12 @@ def place_legend(axes: Axes, handles: Sequence[Artist]) -> None:
     if title:  # over the legend
         points = 72 * extent.height / axes.figure.dpi
         axes.set_title(title, pad=points + 4, **TITLE)
+
+
+def forgo_math(legend: Legend) -> None:
+    """Take the words of a legend as they are: a "$" in a name is no formula."""
+    for text in legend.get_texts():
+        text.set_parse_math(False)
 
 
 def measure(axes: Axes, *, tall: bool = False) -> float:

@@ -16,6 +16,7 @@ from btc_datamodule.overview.market import title_of
 from btc_datamodule.pictures.figures import (
     choose_axes,
     draw_spans,
+    measure,
     pick,
     place_legend,
     set_title,
@@ -25,8 +26,8 @@ from btc_datamodule.pictures.figures import (
 from btc_datamodule.pictures.timeline import HATCHES, LEFT_OUT
 from btc_datamodule.stages import Stages
 
-LABELLED = 20
-"""Rows that have a label each."""
+LABEL = 0.155
+"""Inches that the number of a row takes."""
 
 NUMBERED = 30
 """Rows up to which the paths of groups are written into them."""
@@ -92,7 +93,7 @@ def _number_paths(axes: Axes, found: FoldMap) -> None:
 
 def _label_rows(axes: Axes, found: FoldMap) -> None:
     """Number the rows; of many some, and always that in use, in bold."""
-    step = -(-len(found.numbers) // LABELLED)
+    step = -(-len(found.numbers) // max(1, int(measure(axes, tall=True) / LABEL)))
     chosen = found.numbers.index(found.chosen)
     rows = [row for row in range(0, len(found.numbers), step) if abs(row - chosen) >= step]
     rows = sorted([*rows, chosen])

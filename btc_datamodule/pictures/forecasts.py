@@ -7,11 +7,10 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import Span
-from btc_datamodule.escaping import shorten
 from btc_datamodule.overview.colours import FAINT, INK, pick_series
 from btc_datamodule.overview.forecasts import ForecastView, view_forecasts
 from btc_datamodule.overview.market import name_market
-from btc_datamodule.pictures.figures import choose_figure, pick, show_dates, to_days
+from btc_datamodule.pictures.figures import choose_figure, pick, show_dates, to_days, write_name
 from btc_datamodule.pictures.panels import head_figure, make_panels, place_legend_below
 from btc_datamodule.scoring.card import ScoreCard
 
@@ -52,7 +51,7 @@ def _draw_values(axes: Axes, view: ForecastView, shown: int) -> None:
     for place, (name, values) in enumerate(view.values.items()):
         is_best = name == view.best
         colour = pick(FAINT if is_best else pick_series(place), axes)
-        label = f"best baseline: {name}" if is_best else shorten(name, 40)
+        label = f"best baseline: {name}" if is_best else write_name(name)
         axes.plot(times, values[-shown:], color=colour, linewidth=1.1, label=label)
     show_dates(axes, _span(view.times[-shown:]))
     axes.set_xlabel("")

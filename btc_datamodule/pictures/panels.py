@@ -6,7 +6,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from btc_datamodule.pictures.figures import fit_text
+from btc_datamodule.pictures.figures import fit_text, forgo_math
 
 ROOM = 0.7
 """Inches that title and legend take."""
@@ -67,6 +67,7 @@ def place_legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
             handlelength=1.4,
             columnspacing=1.2,
         )
+        forgo_math(legend)
         if columns == 1 or legend.get_window_extent().width <= 0.97 * figure.bbox.width:
             return
         legend.remove()

@@ -12,6 +12,9 @@ from btc_datamodule.stages import Stages
 WIDTH, HEIGHT, FOOT = 1000, 26, 7
 """Units of the drawing; it is as wide as there is room for."""
 
+GROUND = Colour("#88888833", "#88888833")
+"""Of time that is no stage's, on a page of any colour."""
+
 LEAST = 2
 """Units that the shortest span takes."""
 
@@ -34,7 +37,7 @@ def draw_strip(stages: Stages) -> str:
     """The stages of a fold, what is left out of them, and outages at the foot, as inline SVG."""
     table = stages.table
     whole = table.span
-    boxes: list[str] = []
+    boxes = [_draw_box(whole, whole, (0, HEIGHT - FOOT), GROUND, "in no stage")]
     for ribbon in list_ribbons(stages):
         colour = {"purge": PURGE, "embargo": EMBARGO}.get(ribbon.kind, STAGE_COLOURS[ribbon.stage])
         name = ribbon.stage if ribbon.kind == "stage" else f"{ribbon.kind} of {ribbon.stage}"
@@ -50,7 +53,8 @@ def draw_strip(stages: Stages) -> str:
         for stage in dict.fromkeys(each.stage for each in list_ribbons(stages))
     )
     if outages:
-        legend += f', <span style="color:{OUTAGE.light}">&#9632;</span> {len(outages):,} outages'
+        many = "outage" if len(outages) == 1 else f"{len(outages):,} outages"
+        legend += f', <span style="color:{OUTAGE.light}">&#9632;</span> {many}'
     return (
         f"<div>{title}<br>{legend}</div>"
         f'<svg role="img" aria-label="{title}" viewBox="0 0 {WIDTH} {HEIGHT}" '

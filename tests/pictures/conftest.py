@@ -17,6 +17,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "once": {"purge": 4, "embargo": 5},
     "walk": {"split": WalkForward("10d", "2d", "2d", fold=1), "purge": 4, "embargo": 5},
     "paths": {"split": CombinatorialPurged(6, 2, fold=4), "purge": 4, "embargo": 5},
+    "steps": {"split": WalkForward("10d", 0, "6h", fold=11), "lookback": 4},
     "few": {"end": "2021-03-11", "batch_size": 8},
     "features": {"features": ["log_return", *NAMES]},
     "unscaled": {"scaling": "none", "features": ["price = close", *NAMES[:7]]},

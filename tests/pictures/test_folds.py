@@ -11,7 +11,7 @@ from tests.pictures.words import SIZES, assert_readable, make_axes, words_of
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("once", SIZES[0]), ("walk", SIZES[0]), ("paths", SIZES[0])]
+    ("name", "size"), [("once", SIZES[0]), ("steps", SIZES[0]), ("paths", SIZES[0])]
 )
 def test_words_can_be_read(make: Make, name: str, size: tuple[float, float]) -> None:
     assert_readable(plot_folds(make(name).stages, make_axes(size)))

@@ -81,3 +81,6 @@ def test_a_file_of_forecasts_is_one_more_way(tmp_path: Path) -> None:
     pl.DataFrame(frame).write_parquet(tmp_path / "model.parquet")
     figure: Any = dm.plot_forecasts(tmp_path / "model.parquet", "val", fig=make_figure())
     assert "model" in words_of(figure)
+    hostile = {"_$\\frac$": pl.DataFrame(frame), "$a$": pl.DataFrame(frame)}
+    said = words_of(dm.plot_forecasts(hostile, "val", fig=make_figure()))
+    assert "_$\\frac$" in said  # and no formula, nor left out

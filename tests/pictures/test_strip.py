@@ -22,7 +22,7 @@ def test_the_strip_has_a_box_for_each_span_and_outage(make: Make) -> None:
     shown = dm._repr_html_()
     (svg,) = re.findall("<svg.*</svg>", shown)
     boxes = [box.attrib for box in ElementTree.fromstring(svg)]
-    assert len(boxes) == len(list_ribbons(dm.stages)) + len(list_outages(dm.table))
+    assert len(boxes) == 1 + len(list_ribbons(dm.stages)) + len(list_outages(dm.table))
     for box in boxes:
         left, top, width, height = (float(box[name]) for name in ("x", "y", "width", "height"))
         assert width >= 1.5
