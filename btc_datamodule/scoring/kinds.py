@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Mask
-from btc_datamodule.evaluation.targets import RealisedVolatility, Target
+from btc_datamodule.evaluation.targets import OHLCPath, RealisedVolatility, Target
 from btc_datamodule.scoring.measures import (
     Confusion,
     Interval,
@@ -116,7 +116,9 @@ def measure(target: Target, truth: Numbers, forecast: Numbers, reference: Refere
         "value": lambda: {
             **_measure_errors(truth, forecast, reference),
             **_measure_prices(target, truth, forecast, reference),
-            **_measure_signs(truth, forecast, reference),
+            **_measure_signs(
+                _take_closes(target, truth), _take_closes(target, forecast), reference
+            ),
         },
     }
     return made[find_kind(target)]()
@@ -152,6 +154,11 @@ def _measure_classes(
     hits = (came == said).astype(np.float64)
     accuracy = compute_share(hits, np.ones_like(hits), reference.overlap, reference.level)
     return {"accuracy": accuracy, **found}
+
+
+def _take_closes(target: Target, values: Numbers) -> Numbers:
+    """Of whole bars the closes alone: on which side of the last close a high lies is no news."""
+    return values[..., -1:] if isinstance(target, OHLCPath) else values
 
 
 def _measure_signs(truth: Numbers, forecast: Numbers, reference: Reference) -> Measured:

@@ -102,6 +102,11 @@ class Ledger:
         return found
 
     @property
+    def counted_trials(self) -> int:
+        """``trials``, and no fewer than there are forecasts: they were all tried."""
+        return max(self.trials, len(self.score.forecasts))
+
+    @property
     def pauses(self) -> int:
         """How often a period does not begin where the one before ends."""
         return int((np.diff(self.times) > self.score.horizon_seconds).sum())
@@ -119,7 +124,7 @@ class Ledger:
             ``forecast``, ``periods``, ``gross``, ``net`` (what 1 comes to, less 1), ``turnover``
             (units a period), ``drawdown`` (net), ``sharpe`` (net, a year), ``sharpe_error``,
             ``probabilistic`` and ``deflated`` (probability that the true ratio is above 0, and
-            above what luck gives the best of ``trials``).
+            above what luck gives the best of all that were tried).
         """
         import polars as pl
 
@@ -138,7 +143,7 @@ class Ledger:
                     "sharpe": sharpe.ratio * root,
                     "sharpe_error": sharpe.error * root,
                     "probabilistic": compute_probabilistic_sharpe(sharpe),
-                    "deflated": compute_deflated_sharpe(sharpe, self.trials),
+                    "deflated": compute_deflated_sharpe(sharpe, self.counted_trials),
                 }
             )
         return pl.DataFrame(rows)

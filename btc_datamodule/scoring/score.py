@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 LEAST = 10
-"""Samples below which nothing is tested."""
+"""Samples below which nothing is tested, of those whose targets do not overlap."""
 
 
 class Verdict(NamedTuple):
@@ -212,9 +212,9 @@ class Score:
     ) -> Verdict | None:
         chosen = slice(None) if rows is None else rows
         ours, theirs = losses[name][chosen], losses[best][chosen]
-        if len(ours) < LEAST:
-            return None
         overlap = self.count_overlap(rows)
+        if len(ours) < LEAST * overlap:
+            return None
         difference = bootstrap_mean(ours - theirs, overlap, level=self.level, seed=self.seed)
         return Verdict(best, compare_losses(ours, theirs, overlap), difference)
 

@@ -87,7 +87,9 @@ def _tell_verdicts(score: Score, *, of_spreads: bool = False) -> str:
     for name in score.spreads if of_spreads else score.forecasts:
         verdict = judge(name)
         if verdict is None:
-            lines.append(f"{escape(name)}: fewer than {LEAST} samples, so nothing is tested")
+            lines.append(
+                f"{escape(name)}: nothing is tested, as fewer than {LEAST} samples do not overlap"
+            )
             continue
         base = float(losses[verdict.baseline].mean())
         low, middle, high = (
@@ -116,7 +118,8 @@ def _tell_money(ledger: Ledger) -> str:
     first = [row for row in rows if row[0] in (*ledger.score.forecasts, HOLD)]
     others = [row for row in rows if row not in first]
     told = [
-        f"Money, {len(ledger.places):,} periods, {ledger.cost:g} basis points a side: {WHAT_IT_IS}",
+        f"Money, {len(ledger.places):,} periods, {ledger.cost:g} basis points a side, "
+        f"{ledger.counted_trials} tried: {WHAT_IT_IS}",
         _lay_out(["", *columns], [*first, *others], line_after=len(first)),
     ]
     if ledger.pauses:

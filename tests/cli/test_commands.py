@@ -263,7 +263,7 @@ def test_help_is_short_and_names_every_command(capsys: pytest.CaptureFixture[str
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
     assert len(said.splitlines()) < 30
-    for command in ("fit", "test", "predict", "prepare", "info", "verify", "export", "plot"):
+    for command in ("fit", "predict", "prepare", "info", "verify", "score", "export", "plot"):
         assert re.search(rf"^  {command} ", said, re.MULTILINE)
     assert main([]) == 0
     assert main(["--version"]) == 0

@@ -44,7 +44,7 @@ def test_a_file_of_predictions_is_scored(capsys: pytest.CaptureFixture[str]) -> 
     assert "samples of LogReturn(), whose origins are the bars from 2020-06" in told
     assert "Up to 4 targets overlap" in told
     assert "model is worse than " in told
-    assert "3 basis points a side: one unit in the direction of the forecast" in told
+    assert "3 basis points a side, 1 tried: one unit in the direction of the forecast" in told
 
 
 def test_several_models_by_name_and_groups(capsys: pytest.CaptureFixture[str]) -> None:

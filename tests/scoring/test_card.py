@@ -7,10 +7,18 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
+import torch
 
-from btc_datamodule import ConfigError, CumulativeReturn, RealisedVolatility, WalkForward
+from btc_datamodule import (
+    ConfigError,
+    CumulativeReturn,
+    NotPreparedError,
+    RealisedVolatility,
+    WalkForward,
+)
 from btc_datamodule.scoring.card import name_forecasts
 from btc_datamodule.scoring.samples import list_samples
+from tests.factories import make_datamodule, make_model, make_trainer
 from tests.scoring.test_score import hold, make
 
 
@@ -35,7 +43,7 @@ def test_a_datamodule_scores_files_frames_and_arrays_alike(tmp_path: Path) -> No
     card = dm.score(arrays, cost=3, trials=7)
     assert card.measures["forecast"][0] == "forecast"
     assert card.money is not None
-    assert "3 basis points a side" in str(card)
+    assert "3 basis points a side, 7 tried: " in str(card)
     assert card.by("fold")["samples"].to_list() == [len(truth)]
 
 
@@ -76,6 +84,12 @@ def test_texts_name_model_and_fold() -> None:
         ({"level": 95}, "level is 95: give a share"),
         ({"cost": -1}, "cost is -1"),
         ({"trials": 0}, "trials is 0"),
+        ({"cost": "ten"}, "cost is 'ten': give basis points"),
+        ({"seed": -1}, "seed is -1"),
+        ({"quantiles": [0.9]}, r"quantiles is \[0.9\]: give the levels"),
+        ({"stage": "val"}, "has a target that is known in val of fold 0"),
+        ({"forecasts": [5]}, r"forecasts is \[5\]: give a file"),
+        ({"forecasts": [{"a": [1]}, {"b": [1]}]}, "a list of dicts with different names"),
     ],
 )
 def test_a_mistake_is_one_line(tmp_path: Path, arguments: Any, problem: str) -> None:
@@ -91,3 +105,36 @@ def test_nothing_of_the_noise_is_a_matter_of_chance(tmp_path: Path) -> None:
     given = hold(dm, np.random.default_rng(0).normal(size=truth.shape) * truth.std())
     assert str(dm.score(given)) == str(dm.score(given))
     assert str(dm.score(given, seed=1)) != str(dm.score(given))
+
+
+def test_a_datamodule_that_is_not_set_up_says_so(tmp_path: Path) -> None:
+    with pytest.raises(NotPreparedError, match=r"call prepare_data\(\) and setup\(\) first"):
+        make_datamodule(tmp_path, ready=False).score("model.parquet")
+
+
+def test_what_predict_returns_is_scored_as_it_is(tmp_path: Path) -> None:
+    dm = make(tmp_path, target=CumulativeReturn())
+    found = make_trainer(tmp_path).predict(make_model(dm), datamodule=dm)
+    assert found is not None
+    joined = {name: torch.cat([each[name] for each in found]) for name in found[0]}
+    assert str(dm.score(found)) == str(dm.score(joined))
+
+
+def test_the_last_fold_may_be_counted_from_the_end(tmp_path: Path) -> None:
+    split = WalkForward("20d", "5d", "10d", fold=-1)
+    dm = make(tmp_path, split=split, target=CumulativeReturn())
+    card = dm.score(hold(dm, list_samples(dm.stages, "test").truth))
+    assert card.by("fold")["fold"].to_list() == ["2"]
+
+
+def test_as_many_are_tried_as_there_are_forecasts(tmp_path: Path) -> None:
+    dm = make(tmp_path, target=CumulativeReturn())
+    given = hold(dm, np.sin(np.arange(213.0))[:, np.newaxis])
+    alone = dm.score({"a": given}).money
+    three = dm.score(dict.fromkeys("abc", given)).money
+    five = dm.score({"a": given}, trials=5).money
+    assert alone is not None
+    assert three is not None
+    assert five is not None
+    assert alone["deflated"][1] == alone["probabilistic"][1]
+    assert five["deflated"][1] < three["deflated"][1] < alone["deflated"][1]

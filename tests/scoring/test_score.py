@@ -21,6 +21,7 @@ from btc_datamodule import (
     WalkForward,
 )
 from btc_datamodule.evaluation.splits import Stage
+from btc_datamodule.scoring.card import open_fold
 from btc_datamodule.scoring.samples import list_samples
 from btc_datamodule.scoring.score import Score, score_forecasts
 from tests.factories import make_datamodule
@@ -185,3 +186,43 @@ def test_what_holds_no_forecasts_is_told(tmp_path: Path, values: Any, problem: s
     dm = make(tmp_path, target=CumulativeReturn())
     with pytest.raises(ConfigError, match=problem):
         score_forecasts({0: dm.stages}, {"model": {0: values}})
+
+
+def test_the_direction_of_whole_bars_is_that_of_their_closes(tmp_path: Path) -> None:
+    dm = make(tmp_path, target=OHLCPath())
+    truth = list_samples(dm.stages, "test").truth
+    said = np.abs(truth)
+    said[..., 3] = -truth[..., 3]
+    found = score(dm, said).measure("model")
+    assert found["accuracy"].value == 0  # type: ignore[union-attr]
+    assert found["mcc"] == -1
+
+
+def test_targets_overlap_over_all_folds_together(tmp_path: Path) -> None:
+    dm = make(tmp_path, split=WalkForward("20d", "5d", "10d", step="5d"), target=CumulativeReturn())
+    stages = {fold: open_fold(dm.stages, fold) for fold in range(3)}
+    given = {
+        fold: {"origin_time": each.origin_time, "forecast": each.truth}
+        for fold, each in ((fold, list_samples(stages[fold], "test")) for fold in stages)
+    }
+    found = score_forecasts(stages, {"model": given})
+    times = found.origin_time
+    most = max(((times >= when) & (times < when + 4 * 3600)).sum() for when in np.unique(times))
+    assert found.overlap == most == 8
+    again = len(times) - len(np.unique(times))
+    assert found.notes[-1].startswith(f"{again} of the samples are of origins that an earlier fold")
+    few = found.judge("model", times < times[0] + 3600 * 30)
+    assert few is None
+    assert found.judge("model", times < times[0] + 3600 * 50) is not None
+
+
+def test_folds_must_have_the_same_forecasts(tmp_path: Path) -> None:
+    dm = make(tmp_path, split=WalkForward("20d", "5d", "10d"), target=CumulativeReturn())
+    stages = {fold: open_fold(dm.stages, fold) for fold in range(2)}
+    given: dict[int, Any] = {}
+    for fold, each in stages.items():
+        samples = list_samples(each, "test")
+        given[fold] = {"origin_time": samples.origin_time, "a": samples.truth}
+    given[1]["b"] = given[1]["a"]
+    with pytest.raises(ConfigError, match=r"folds 0 and 1 do not have the same forecasts \(model,"):
+        score_forecasts(stages, {"model": given})

@@ -187,6 +187,15 @@ def test_of_targets_that_overlap_intervals_hold() -> None:
     assert refused < 0.13
 
 
+def test_an_interval_for_independent_samples_does_not_hold() -> None:
+    held = 0
+    for seed in range(100):
+        right = int((make_overlapping(500, 24, seed) > 0).sum())
+        plain = compute_wilson(right, 500)
+        held += plain.low <= 0.5 <= plain.high
+    assert 0.25 < held / 100 < 0.5
+
+
 @pytest.mark.stress
 @pytest.mark.parametrize(("count", "overlap"), [(500, 1), (500, 4), (2_000, 24)])
 def test_of_targets_that_overlap_intervals_hold_as_often_as_they_say(

@@ -72,7 +72,7 @@ def count(folder: Path, runs: int, bars: int, horizon: int, skill: float) -> dic
                 size=said.shape
             )  # fmt: skip
         result = score(stages, said, seed)
-        object.__setattr__(result, "best", "no change")
+        vars(result)["best"] = "no change"
         verdict = result.judge("m")
         assert verdict is not None
         true = (-skill if skill else 0.25) * horizon * NOISE**2
@@ -103,10 +103,10 @@ def test_noise_is_found_to_be_worse(tmp_path: Path) -> None:
 @pytest.mark.parametrize("horizon", [1, 6])
 @pytest.mark.parametrize("skill", [0.0, 0.01, 0.1])
 def test_intervals_hold_as_often_as_they_say(tmp_path: Path, horizon: int, skill: float) -> None:
-    """Of 200 walks; chance alone moves a share of 95 % by 1.5 points."""
-    found = count(tmp_path, 200, 3_000, horizon, skill)
-    assert found["difference"] > 0.89, found
-    assert found["accuracy"] > 0.89, found
+    """Of 100 walks; chance alone moves a share of 95 % by 2.2 points."""
+    found = count(tmp_path, 100, 2_400, horizon, skill)
+    assert found["difference"] > 0.88, found
+    assert found["accuracy"] > 0.88, found
     assert (found["worse"] > 0.99) if not skill else (found["worse"] < 0.03), found
 
 
@@ -114,13 +114,13 @@ def test_intervals_hold_as_often_as_they_say(tmp_path: Path, horizon: int, skill
 def test_baselines_are_seldom_found_to_be_better_than_no_change(tmp_path: Path) -> None:
     """On a walk: a test of 5 % that is one-sided, and of a baseline that never is."""
     better = dict.fromkeys(("mean", "ar1", "seasonal"), 0)
-    for seed in range(200):
+    for seed in range(100):
         stages = make_walk(tmp_path, seed, 2_000, 4)
         truth = list_samples(stages, "test").truth
         for name in better:
             said = score(stages, np.zeros_like(truth), seed).baselines[name]
             result = score(stages, said, seed)
-            object.__setattr__(result, "best", "no change")
+            vars(result)["best"] = "no change"
             verdict = result.judge("m")
             better[name] += verdict is not None and verdict.is_better
-    assert all(each / 200 < 0.06 for each in better.values()), better
+    assert all(each / 100 < 0.07 for each in better.values()), better

@@ -27,7 +27,7 @@ def test_a_score_says_what_is_better_than_what_and_what_money_is(tmp_path: Path)
         r"^model is better than '.*', the best baseline: its mean squared error is 100 % below"
     )
     assert re.search(verdict, told, re.M)
-    assert "5 basis points a side: one unit in the direction of the forecast" in told
+    assert "5 basis points a side, 1 tried: one unit in the direction of the forecast" in told
     assert "no backtester" in told
     heads = [line.split()[0] for line in rest if re.match(r"[a-z]\w+ +[\d.]", line)]
     assert heads[:2] == ["model", "mean"]
