@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.overview.forecasts import ForecastView, view_forecasts
 from btc_datamodule.report.facts import Facts
-from btc_datamodule.report.html import Child, Html, element, table
+from btc_datamodule.report.html import Child, Html, element, join, table
 from btc_datamodule.report.plots import Plot
 from btc_datamodule.report.ticks import (
     list_numbers,
@@ -175,12 +175,11 @@ def _draw_values(view: ForecastView) -> Html:
     few = slice(-LATEST, None) if view.truth is not None else _thin(len(view.times))
     times = view.times[few].astype(np.float64)
     lines = {name: view.values[name][few] for name in names}
-    others: dict[str, Numbers] = {}
+    others = {f"baseline {view.best}": view.values[view.best][few]}
     if view.truth is None:
-        others[f"baseline {view.best}"] = view.values[view.best][few]
         told = f"The share of right classes, of the last {view.window:,} samples each."
     else:
-        others["what came"] = view.truth[few]
+        others |= {"what came": view.truth[few]}
         told = (
             f"The last {len(times):,} samples, in the unit of the target; of several bars the last."
         )
@@ -191,11 +190,14 @@ def _draw_values(view: ForecastView) -> Html:
     plot = Plot(span, (low - more, high + more), told)
     gaps = np.flatnonzero(np.diff(times) > 3 * np.median(np.diff(times))) + 1
     for class_, values in (
-        *(("price", each) for each in others.values()),
+        *zip(("faint", "price"), others.values(), strict=False),
         *((f"s{number}", each) for number, each in enumerate(lines.values())),
     ):
         plot.add_line(np.insert(times, gaps, np.nan), np.insert(values, gaps, np.nan), class_)
-    first = element("span", element("i", class_="price"), *others)
+    first = join(
+        element("span", element("i", class_=class_), name)
+        for class_, name in zip(("faint", "price"), others, strict=False)
+    )
     return element(
         "div",
         element("p", told, class_="dim"),

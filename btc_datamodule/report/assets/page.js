@@ -404,6 +404,9 @@
     byId("sample-back").addEventListener("click", () => show(at - 1));
     byId("sample-on").addEventListener("click", () => show(at + 1));
     choice.addEventListener("change", () => show(Number(choice.value)));
+    for (const each of samples) {
+      each.querySelector("summary").addEventListener("click", (event) => event.preventDefault());
+    }
     show(0);
   };
 
