@@ -64,7 +64,8 @@ def make_folds(facts: Facts) -> Html:
     ticks = [
         Tick(place + 0.5, f"fold {number}{' ◂' if number == folds.chosen and count > 1 else ''}")
         for place, number in enumerate(folds.numbers)
-        if place % every == 0 or number == folds.chosen
+        if number == folds.chosen
+        or (place % every == 0 and abs(place - folds.numbers.index(folds.chosen)) >= every)
     ]
     stages = dict.fromkeys(each.stage for row in folds.ribbons for each in row)
     told = "There is one fold." if folds.total == 1 else (

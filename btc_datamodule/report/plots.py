@@ -16,6 +16,12 @@ from btc_datamodule.report.ticks import Tick
 
 WIDTH, HEIGHT = 1000.0, 300.0
 
+SCREEN, PHONE = 62.0, 34.0
+"""Letters beside each other, at least, that a picture has room for."""
+
+EDGE = 0.1
+"""Share of the width within which a mark may stand to the right of where it is."""
+
 Numbers = NDArray[np.float64]
 Given = NDArray[np.floating]
 
@@ -198,7 +204,7 @@ class Plot:
             element("div", drawing, over, class_="area"),
             element(
                 "div",
-                [_place_x_tick(*each, odd=n % 2 > 0 and len(at) > 4) for n, each in enumerate(at)],
+                _place_x_ticks(at),
                 class_="x-ticks",
             ),
             element("div", x_title, class_="x-title") if x_title else None,
@@ -210,11 +216,39 @@ class Plot:
             self.parts.append(element("path", d=d, class_=class_))
 
 
-def _place_x_tick(at: float, text: str, *, odd: bool) -> Html:
-    """A mark; every second one of many is left out on a phone."""
-    edge = " first" if at < 0.06 else " last" if at > 0.94 else ""
-    class_ = f"tick{edge}{' odd' * odd}"
-    return element("span", text, style=f"left:{100 * at:.2f}%", class_=class_)
+def _place_x_ticks(ticks: Sequence[tuple[float, str]]) -> list[Html]:
+    """Marks of a horizontal axis: those that fit on a screen, and how they stand on a phone."""
+    wide, narrow = _fit(ticks, SCREEN), _fit(ticks, PHONE)
+    return [
+        element(
+            "span",
+            text,
+            style=f"left:{100 * at:.2f}%",
+            class_=f"tick {wide[number]} phone-{narrow.get(number, 'none')}",
+        )
+        for number, (at, text) in enumerate(ticks)
+        if number in wide
+    ]
+
+
+def _fit(ticks: Sequence[tuple[float, str]], room: float) -> dict[int, str]:
+    """Which marks fit beside each other, from the last on, and to which side of it each stands.
+
+    Args:
+        ticks: shares of the width, rising, and words.
+        room: the width, in letters.
+    """
+    found: dict[int, str] = {}
+    free = room
+    for number in reversed(range(len(ticks))):
+        at, text = ticks[number]
+        left = at * room - len(text) / 2
+        side = "begin" if left < 0 else "end" if left + len(text) > room else "middle"
+        left = {"begin": at * room, "end": at * room - len(text)}.get(side, left)
+        if left + len(text) <= free and (side != "begin" or at < EDGE):
+            found[number] = side
+            free = left - 1
+    return found
 
 
 def _place_y_tick(at: float, text: str) -> Html:

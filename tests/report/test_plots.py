@@ -61,20 +61,20 @@ def test_words_are_html_beside_the_picture_and_marks_outside_are_left_out() -> N
         [Tick(0, "<0>"), Tick(5, "5"), Tick(11, "11")], [Tick(0.5, "half")], x_title="x"
     )
     assert 'aria-label="a &quot;label&quot;"' in made
-    assert 'style="left:0.00%" class="tick first">&lt;0&gt;' in made
+    assert 'style="left:0.00%" class="tick begin phone-begin">&lt;0&gt;' in made
     assert 'style="left:50.00%"' in made
     assert ">11<" not in made
     assert 'style="top:50.00%" class="tick">half' in made
     assert ">x<" in made
 
 
-def test_every_second_of_many_marks_is_left_out_on_a_phone() -> None:
-    few, many = (
-        Plot((0, 10), (0, 1), "p").render([Tick(n, str(n)) for n in range(count)])
-        for count in (3, 8)
-    )
-    assert "odd" not in few
-    assert many.count(" odd") == 4
+def test_marks_that_do_not_fit_are_left_out_first_of_all_on_a_phone() -> None:
+    days = [Tick(at, "2020-01-01") for at in (0, 10 / 3, 20 / 3, 10)]
+    made = Plot((0, 10), (0, 1), "p").render(days)
+    sides = re.findall(r'class="tick (\w+) phone-(\w+)"', made)
+    assert sides == [("begin", "none"), ("middle", "middle"), ("middle", "none"), ("end", "end")]
+    many = [Tick(at / 10, "2020-01-01") for at in range(101)]
+    assert 5 <= Plot((0, 10), (0, 1), "p").render(many).count("2020-01-01") <= 6
 
 
 def test_hatching_is_made_where_it_is_used() -> None:
