@@ -49,6 +49,7 @@ from btc_datamodule.windows.sampler import Shuffle
 
 if TYPE_CHECKING:
     from btc_datamodule.audit.report import Audit
+    from btc_datamodule.scoring.card import ScoreCard
 
 
 @public
@@ -331,6 +332,32 @@ class BTCDataModule(Arguments):
 
         asks = ask_source and not self.offline
         return audit(self.settings, self._fitted, self._serve, ask_source=asks)
+
+    def report(
+        self, path: str | Path, *, card: "ScoreCard | None" = None, audit: "Audit | None" = None
+    ) -> Path:
+        """Write one HTML file that shows all of the data, to be opened by any browser.
+
+        Prices with the stages, holes, features, targets, single windows, folds, and where it all
+        comes from; without a network, a few hundred kilobytes.
+
+        Args:
+            path: the file; its name ends in .html.
+            card: what ``score`` gave, to be shown too.
+            audit: what ``audit`` gave, likewise; without it the page says that there was none.
+
+        Returns:
+            The path.
+
+        Raises:
+            NotPreparedError: before ``setup()``.
+            ConfigError: if the name does not end in .html, or its folder is not there.
+            StoreError: if the file cannot be written.
+        """
+        from btc_datamodule.report.page import write_report
+
+        written = write_report(self.stages, path, transform=self.transform, audit=audit, card=card)
+        return written.path
 
     def _make_loader(self, stage: Stage) -> DataLoader[Batch]:
         """The one factory of loaders: whole batches of positions in, whole batches out."""

@@ -16,13 +16,17 @@ from btc_datamodule.checks import list_first
 from btc_datamodule.errors import NotPreparedError
 from btc_datamodule.evaluation.splits import STAGES, Stage
 from btc_datamodule.features.layout import FLAG
+from btc_datamodule.pictures.needed import check_matplotlib
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages
 
 if TYPE_CHECKING:
     import polars as pl
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from btc_datamodule.scoring.card import ScoreCard
+    from btc_datamodule.windows.dataset import Batch
 
 T = TypeVar("T")
 
@@ -73,6 +77,12 @@ class Views:
         return "\n".join(lines)
 
     __str__ = __repr__  # Lightning's would make every loader
+
+    def _repr_html_(self) -> str:
+        """The same, for a notebook, with the stages as a strip."""
+        from btc_datamodule.pictures.strip import write_html
+
+        return write_html(repr(self), self._stages)
 
     # What is known without any data.
 
@@ -180,6 +190,100 @@ class Views:
             quantiles=quantiles,
             draws=draws,
         )
+
+    def plot_timeline(self, ax: "Axes | None" = None) -> "Figure":
+        """Prices, the stages of the fold with purge and embargo, and all outages.
+
+        Every ``plot_`` method needs matplotlib, draws into what it is given, or else into a new
+        figure, and returns the figure: a notebook shows it, ``savefig`` writes it.
+
+        Args:
+            ax: axes of a figure of yours.
+
+        Raises:
+            NotPreparedError: before ``setup()``.
+            ConfigError: if matplotlib is not installed.
+        """
+        check_matplotlib()
+        from btc_datamodule.pictures.timeline import plot_timeline
+
+        return plot_timeline(self.stages, ax)
+
+    def plot_holes(self, ax: "Axes | None" = None) -> "Figure":
+        """Which share of the bars there is a candle for, by day and hour of the day.
+
+        Args:
+            ax: as of ``plot_timeline``.
+        """
+        check_matplotlib()
+        from btc_datamodule.pictures.calendar import plot_holes
+
+        return plot_holes(self.stages, ax)
+
+    def plot_folds(self, ax: "Axes | None" = None) -> "Figure":
+        """All folds of the split; of a combinatorial one with the paths that forecasts join.
+
+        Args:
+            ax: as of ``plot_timeline``.
+        """
+        check_matplotlib()
+        from btc_datamodule.pictures.folds import plot_folds
+
+        return plot_folds(self.stages, ax)
+
+    def plot_batch(self, batch: "Batch | None" = None, fig: "Figure | None" = None) -> "Figure":
+        """Windows of a batch as a model receives them: inputs, what is not observed, targets.
+
+        Args:
+            batch: what a loader gave; None for some windows of train.
+            fig: a figure of yours, which the axes are added to; in a small one there are fewer.
+
+        Raises:
+            ConfigError: if the batch is none of this datamodule's shape.
+        """
+        check_matplotlib()
+        from btc_datamodule.pictures.batch import plot_batch
+
+        return plot_batch(self.stages, batch, fig)
+
+    def plot_features(
+        self, features: Sequence[str] | None = None, fig: "Figure | None" = None
+    ) -> "Figure":
+        """How the values of features are spread in train, val and test, and how far they drift.
+
+        Args:
+            features: names; None for all that the figure has room for.
+            fig: as of ``plot_batch``.
+
+        Raises:
+            ConfigError: if there is no such feature.
+        """
+        check_matplotlib()
+        from btc_datamodule.pictures.features import plot_features
+
+        return plot_features(self.stages, features, fig)
+
+    def plot_forecasts(
+        self, forecasts: Any, stage: Stage = "test", fig: "Figure | None" = None
+    ) -> "Figure":
+        """Forecasts beside what came, and their losses against the best baseline, over time.
+
+        Needs scipy too.
+
+        Args:
+            forecasts: what ``score`` takes, or what it gave.
+            stage: as of ``score``.
+            fig: as of ``plot_batch``.
+
+        Raises:
+            ConfigError: as ``score``.
+        """
+        check_matplotlib()
+        from btc_datamodule.pictures.forecasts import plot_forecasts
+        from btc_datamodule.scoring.card import ScoreCard, make_card
+
+        made = isinstance(forecasts, ScoreCard)
+        return plot_forecasts(forecasts if made else make_card(self.stages, forecasts, stage), fig)
 
     def inverse_transform(self, y: Any) -> Any:
         """Targets or forecasts in the units of the target: undo ``target_scaling``.

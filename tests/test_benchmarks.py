@@ -57,6 +57,16 @@ def test_checking_gives_what_it_costs_with_and_without() -> None:
     assert all(float(value) > 0 for line in (yes, no) for value in line.split()[2:])
 
 
+def test_report_gives_seconds_size_and_memory() -> None:
+    *_, heads, row, last = run("report.py", "--rows", "20000").splitlines()
+    assert heads.split() == ["rows", "facts", "page", "size", "memory"]
+    rows, facts, page, size, _ = row.split()
+    assert rows == "20,000"
+    assert float(facts) > 0 < float(page)
+    assert 100_000 < int(size.replace(",", "")) < 1_000_000
+    assert last.startswith("at most 10 seconds and 1,000,000 bytes: ")
+
+
 @pytest.mark.stress
 def test_covariates_gives_builds_and_windows_with_and_without_series_beside() -> None:
     out = run("covariates.py", "--rows", "60000", "--lookback", "16", "--batch", "64")

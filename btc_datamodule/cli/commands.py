@@ -30,8 +30,9 @@ commands
   verify     read every byte of what is stored, and name what is wrong
   audit      check on these very candles and settings that nothing of the future leaks
   score      how good --forecasts of PredictionWriter are, beside baselines (extra: score)
+  report     one --output FILE.html that shows it all: prices, holes, features, windows, --forecasts
   export     the candles, or --series NAME of a covariate, as --output FILE.parquet or FILE.csv
-  plot       the closes with the stages and the outages, as a picture (extra: plot)
+  plot       a picture: --kind timeline, holes, folds, batch, features, forecasts (extra: plot)
 
 Each value of the YAML can be given on the command line, by its path:
   btc-datamodule fit --config configs/dummy.yaml --trainer.max_epochs 3 --data.lookback 96

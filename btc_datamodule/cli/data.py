@@ -4,17 +4,23 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btc_datamodule.cli.messages import TOP_KEYS, explain_message, suggest_name
 from btc_datamodule.cli.parsing import complain, fail, import_classes, restore_nulls, say
+from btc_datamodule.disk.atomic import check_output
 from btc_datamodule.errors import AuditError, ConfigError, NotPreparedError, StoreError
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
+    from btc_datamodule.scoring.card import ScoreCard
 
-OUTPUTS = {"export": "candles.parquet", "plot": "candles.png"}
+OUTPUTS = {"export": "candles.parquet", "plot": "candles.png", "report": "report.html"}
 """Commands that write a file, and its name where none is given."""
+
+PICTURES = ("timeline", "holes", "folds", "batch", "features", "forecasts")
+"""Kinds of ``plot``; the first is what it draws where none is named."""
 
 
 def run_on_data(command: str, arguments: list[str]) -> None:
@@ -48,7 +54,7 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument(
             "--series", default="", help="name of a covariate; the candles without it"
         )
-    if command == "score":
+    if command in ("score", "report"):
         parser.add_argument(
             "--forecasts",
             nargs="+",
@@ -58,13 +64,29 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument("--cost", type=float, default=10.0, help="basis points of one side")
         parser.add_argument("--trials", type=int, default=1, help="models and settings tried")
         parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
-        parser.add_argument("--by", default="", help="fold, path, year, volatility or hour")
         parser.add_argument(
             "--quantiles", nargs="+", type=float, help="levels that forecasts have a number for"
         )
         parser.add_argument(
             "--draws", type=bool, default=False, help="forecasts are draws of a distribution"
         )
+    if command == "score":
+        parser.add_argument("--by", default="", help="fold, path, year, volatility or hour")
+    if command == "report":
+        parser.add_argument(
+            "--audit", type=bool, default=False, help="run the audit too, which takes a minute"
+        )
+    if command == "plot":
+        parser.add_argument(
+            "--kind",
+            choices=PICTURES,
+            default=PICTURES[0],
+            help="what is drawn",
+        )
+        parser.add_argument(
+            "--forecasts", nargs="+", help="of kind forecasts: as of the command score"
+        )
+        parser.add_argument("--stage", default="test", help="of forecasts: train, val or test")
     if command == "audit":
         parser.add_argument(
             "--ask_source", type=bool, default=True, help="ask the source for some bars again"
@@ -174,7 +196,15 @@ def _score(data: "BTCDataModule", config: Any) -> None:
             "there is nothing to score: give --forecasts FILE.parquet, as PredictionWriter wrote it"
         )
     data.setup()
-    card = data.score(
+    card = _make_card(data, config)
+    groups = card.tell(config.by) if config.by else ""
+    say(card)
+    if groups:
+        say(f"\n{groups}")
+
+
+def _make_card(data: "BTCDataModule", config: Any) -> "ScoreCard":
+    return data.score(
         config.forecasts,
         config.stage,
         cost=config.cost,
@@ -183,17 +213,25 @@ def _score(data: "BTCDataModule", config: Any) -> None:
         quantiles=config.quantiles,
         draws=config.draws,
     )
-    groups = card.tell(config.by) if config.by else ""
-    say(card)
-    if groups:
-        say(f"\n{groups}")
 
 
 def _plot(data: "BTCDataModule", config: Any) -> None:
-    from btc_datamodule.cli.plots import plot_candles
+    from btc_datamodule.cli.plots import write_picture
 
+    say(write_picture(data, config.output, config.kind, config.forecasts or (), config.stage))
+
+
+def _report(data: "BTCDataModule", config: Any) -> None:
+    from btc_datamodule.report.page import write_report
+
+    check_output(Path(config.output), [".html"])  # before what takes long
     data.setup()
-    say(plot_candles(data, config.output))
+    card = _make_card(data, config) if config.forecasts else None
+    found = data.audit() if config.audit else None
+    written = write_report(
+        data.stages, config.output, transform=data.transform, audit=found, card=card
+    )
+    say(written)
 
 
 DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {
@@ -202,6 +240,7 @@ DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {
     "verify": _verify,
     "audit": _audit,
     "score": _score,
+    "report": _report,
     "export": _export,
     "plot": _plot,
 }

@@ -234,6 +234,11 @@ def test_plot_writes_a_picture() -> None:
     assert run("prepare", "dummy.yaml") == 0
     assert run("plot", "dummy.yaml", "--output", "candles.png") == 0
     assert Path("candles.png").read_bytes().startswith(b"\x89PNG")
+    assert run("plot", "dummy.yaml", "--kind", "holes", "--output", "holes.svg") == 0
+    assert "<svg" in Path("holes.svg").read_text(encoding="utf-8")
+    assert run("plot", "dummy.yaml", "--kind", "forecasts") == 1
+    with pytest.raises(SystemExit, match="2"):
+        run("plot", "dummy.yaml", "--kind", "cakes")
 
 
 def test_a_model_and_a_datamodule_of_ones_own_plug_in_by_class_path(
