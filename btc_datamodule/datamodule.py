@@ -27,7 +27,13 @@ from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
-from btc_datamodule.options import check_options, list_doubts, list_hyperparameters
+from btc_datamodule.options import (
+    DTYPES,
+    DType,
+    check_options,
+    list_doubts,
+    list_hyperparameters,
+)
 from btc_datamodule.preparing import SIMULATES, prepare
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings
@@ -44,6 +50,7 @@ from btc_datamodule.windows.dataset import Batch, WindowDataset
 from btc_datamodule.windows.device import DeviceGather, gather_nested
 from btc_datamodule.windows.loader import StartMethod, make_loader
 from btc_datamodule.windows.sampler import Shuffle
+from btc_datamodule.windows.starts import WindowStarts
 
 if TYPE_CHECKING:
     from btc_datamodule.audit.report import Audit
@@ -109,6 +116,7 @@ class BTCDataModule(Arguments):
         mask: what ``Batch.observed`` tells of: bar (a bar counts as observed if all of its features
             do) or feature (each does by itself, and of each at least ``min_observed`` of the input
             bars must).
+        dtype: of x: float32, or bfloat16, which is that rounded, for a model in that precision.
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -151,6 +159,7 @@ class BTCDataModule(Arguments):
         covariates: dict[str, Source | RecordSource | Resampled] | None = None,
         max_age: dict[str, str | None] | None = None,
         mask: MaskOf = "bar",
+        dtype: DType = "float32",
     ) -> None:
         given = locals()
         super().__init__()
@@ -160,7 +169,7 @@ class BTCDataModule(Arguments):
         self.batch_size, self.num_workers, self.seed = map(int, (batch_size, num_workers, seed))
         self.shuffle: Shuffle = shuffle
         self.start_method, self.pin_memory = start_method, pin_memory
-        self.gather, self.transform = gather, transform
+        self.gather, self.transform, self.dtype = gather, transform, dtype
         self.refresh, self.offline = refresh, offline
         self._fitted: Fitted | None = None
         self._verified_key: str | None = None
@@ -259,7 +268,10 @@ class BTCDataModule(Arguments):
         if self.gather == "device":
             # A Trainer has done so before the transfer with other batches.
             convert = None if trainer is None else trainer.precision_plugin.convert_input
+            given = batch
             batch = gather_nested(batch, self._get_device_gather, device, self.transform, convert)
+            if trainer is None and self.transform is None and isinstance(given, WindowStarts):
+                return batch  # it lies there: to look for what does not takes as long as to gather
         if trainer is not None and trainer.lightning_module is not None:
             return trainer.lightning_module.transfer_batch_to_device(batch, device, dataloader_idx)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
@@ -304,7 +316,7 @@ class BTCDataModule(Arguments):
             ConfigError: if there is no such stage.
         """
         windows = self.stages.windows(stage)
-        windows.transform = self.transform
+        windows.transform, windows.dtype = self.transform, DTYPES[self.dtype]
         return windows
 
     def audit(self, *, ask_source: bool = True) -> "Audit":
@@ -335,7 +347,7 @@ class BTCDataModule(Arguments):
             drop_last=train,
             ranks=partial(count_ranks, self.trainer),
             stride=self.settings.stride,
-            gather=self._get_device_gather() if on_device else None,
+            starts=self._get_device_gather().make_dataset(stage) if on_device else None,
             pinned=pinned,
         )
         loader.may_be_empty = self._is_twin
@@ -345,9 +357,11 @@ class BTCDataModule(Arguments):
 
     def _get_device_gather(self) -> DeviceGather:
         """The gather of all stages on the device, made anew after setup and load_state_dict."""
-        if self._device_gather is None:
-            self._device_gather = DeviceGather.from_stages(list(map(self.dataset, STAGES)))
-        return self._device_gather
+        gather = self._device_gather
+        if gather is None or gather.windows.dtype != DTYPES[self.dtype]:
+            gather = DeviceGather({stage: self.dataset(stage) for stage in STAGES})
+            self._device_gather = gather
+        return gather
 
     def _use(self, stages: Stages) -> None:
         """Serve these stages from here on."""
