@@ -40,8 +40,8 @@ def gathers(dm: BTCDataModule, device: torch.device) -> dict[str, Callable[[], o
     gather(starts, device)
     (held,) = gather._held.values()
     assert held is not None
-    positions = starts.stretch.bring_to(next(iter(gather._held)))
-    given = held.stages["train"], positions, starts.at, starts.count
+    brought = starts.stretch.bring_to(next(iter(gather._held)))
+    given = held.stages["train"], brought.positions, starts.at, len(starts)
     ways: dict[str, Callable[[], object]] = {"plain torch": lambda: held._gather_plainly(*given)}
     if held.kernel is not None:
         ways["Triton"] = lambda: held._launch(*given)

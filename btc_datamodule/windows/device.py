@@ -29,7 +29,7 @@ from torch import Tensor
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.windows.dataset import Batch, Transform, WindowDataset, apply_transform
 from btc_datamodule.windows.held import Held, HeldStage
-from btc_datamodule.windows.starts import StartsDataset, WindowStarts
+from btc_datamodule.windows.starts import Brought, StartsDataset, WindowStarts
 
 DEVICE_SHARE = 0.5
 """Of the free memory of a device that rows may take, and targets: training needs the rest."""
@@ -88,13 +88,26 @@ class DeviceGather:
             return Batch(*moved)
         if name not in held.stages:
             held.add(name, self._bring_stage(name, device))
-        batch = held.gather(name, starts.stretch.bring_to(device), starts.at, starts.count)
+        brought = starts.stretch.bring_to(device)
+        batch = brought.ready.pop(starts.at, None)
+        if batch is None:
+            batch = self._gather_ahead(held, starts, brought)
         if held.stages[name].has_y:
             return batch
-        at = slice(starts.at, starts.at + starts.count)
+        at = slice(starts.at, starts.at + len(starts))
         windows = self.stages[name]
         y, _ = windows.gather_outputs(windows.origins[starts.stretch.positions[at].numpy()])
         return batch._replace(y=y.to(device))
+
+    def _gather_ahead(self, held: Held, starts: WindowStarts, brought: Brought) -> Batch:
+        """Gather a batch, and with it as many of the next as are small enough: see ``Held``."""
+        length, at = len(starts), starts.at
+        left = (len(starts.stretch) - at) // max(1, length)
+        count = max(1, min(left, held.count_together(length)))
+        first, *others = held.gather(starts.stage, brought.positions, at, length, count)
+        for number, batch in enumerate(others, 1):
+            brought.ready[at + number * length] = batch
+        return first
 
     def release(self) -> None:
         """Let go of the rows on all devices; a device is given them again if it is asked for."""
@@ -240,6 +253,8 @@ def count_free_bytes(device: torch.device) -> float:
 
 def _resolve_device(device: torch.device) -> torch.device:
     """A device by its full name: "cuda" is the current one of several."""
-    if device.index is None and device.type != "cpu":
-        return torch.empty(0, device=device).device
-    return device
+    if device.index is not None or device.type == "cpu":
+        return device
+    if device.type == "cuda":
+        return torch.device("cuda", torch.cuda.current_device())
+    return torch.empty(0, device=device).device

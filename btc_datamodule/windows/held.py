@@ -18,7 +18,16 @@ from btc_datamodule.windows.dataset import Batch
 WORDS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 """Types that rows are copied as, whatever they hold."""
 
-BLOCK = 1024
+TOGETHER_BYTES = 1 << 26
+"""Of ``x`` of batches that are gathered together, 64 MiB.
+
+To ask a GPU for anything takes longer than to gather a small batch there.
+"""
+
+TOGETHER_BYTES_CPU = 1 << 20
+"""Likewise on a CPU, whose cache they should not leave before they are used."""
+
+BLOCK = 512
 """Words that a program of the kernel copies at once."""
 
 WARPS = 4
@@ -91,20 +100,34 @@ class Held:
             "is_complete": observed is None,
         }
 
-    def gather(self, stage: str, positions: Tensor, at: int, count: int) -> Batch:
-        """A batch of some windows of a stage, in memory of its own.
+    def count_together(self, length: int) -> int:
+        """How many batches of a length take no more than ``TOGETHER_BYTES``; at least 1."""
+        size = max(1, length) * self._size[0] * self._size[1] * self.x.itemsize
+        limit = TOGETHER_BYTES_CPU if self.x.device.type == "cpu" else TOGETHER_BYTES
+        return max(1, limit // size)
+
+    def gather(
+        self, stage: str, positions: Tensor, at: int, length: int, count: int = 1
+    ) -> list[Batch]:
+        """Batches of windows of a stage that follow each other, each apart from the others.
 
         Args:
             stage: its name.
             positions: (n,) int64 on the device, of windows of the stage.
-            at: where in them those of the batch begin.
-            count: how many they are.
+            at: where in them those of the first batch begin.
+            length: windows of each batch, B.
+            count: batches.
 
         Returns:
-            The batch; ``y`` is (count, 0) where the targets are not on the device.
+            The batches; ``y`` is (B, 0) where the targets are not on the device.
         """
         gather = self._gather_plainly if self.kernel is None else self._launch
-        return gather(self.stages[stage], positions, at, count)
+        made = gather(self.stages[stage], positions, at, length * count)
+        if count == 1:
+            return [made]
+        parts = (field.view(count, length, *field.shape[1:]).unbind() for field in made)
+        # ``data``: to autograd none is a part of anything, and each may be written into by itself.
+        return [Batch(*(part.data for part in batch)) for batch in zip(*parts, strict=True)]
 
     def add(self, name: str, stage: HeldStage) -> None:
         """Take the windows of a stage, and try the kernel on some of them.

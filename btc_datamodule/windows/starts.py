@@ -6,6 +6,7 @@ small batch. The order is made on the host, where it is the same for any device.
 """
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -25,30 +26,52 @@ STRETCH_WINDOWS = 1 << 18
 """Windows whose positions travel together: 2 MB, made in 1 to 2 ms."""
 
 
+@dataclass(frozen=True, eq=False)
+class Brought:
+    """What a device has of a stretch.
+
+    Attributes:
+        positions: (n,) int64, on the device.
+        stream: of a GPU, on which they were brought there, and batches are gathered; 0 elsewhere.
+        ready: batches that were gathered with an earlier one, by where theirs begin.
+    """
+
+    positions: Tensor
+    stream: int
+    ready: dict[int, Batch]
+
+
 class Stretch:
     """Positions of batches that follow each other, on the host and on the devices that had any.
 
     Args:
         positions: (n,) int64, none of them negative.
+        length: windows of each batch; the last may have fewer.
     """
 
-    def __init__(self, positions: NDArray[np.int64]) -> None:
+    def __init__(self, positions: NDArray[np.int64], length: int) -> None:
         self.positions = torch.from_numpy(positions)
-        self._there: dict[torch.device, tuple[Tensor, Any]] = {}
+        self.length = length
+        self._brought: dict[torch.device, Brought] = {}
 
-    def bring_to(self, device: torch.device) -> Tensor:
-        """The positions on a device: (n,) int64, for as long as the stretch is there."""
-        stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
-        if device not in self._there:
-            # It waits for the copy: another stream that asks later finds it done.
-            self._there[device] = self.positions.to(device), stream
-        positions, made_on = self._there[device]
-        if stream is not None and stream != made_on:
-            positions.record_stream(stream)
-        return positions
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def bring_to(self, device: torch.device) -> Brought:
+        """The stretch on a device, given by its full name.
+
+        Another stream of a GPU than before is given a copy of its own: nothing there waits for what
+        was gathered on the other.
+        """
+        on_gpu = device.type == "cuda"
+        stream = torch.cuda.current_stream(device.index).cuda_stream if on_gpu else 0
+        found = self._brought.get(device)
+        if found is None or found.stream != stream:
+            found = self._brought[device] = Brought(self.positions.to(device), stream, {})
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_there": {}}
+        return {**self.__dict__, "_brought": {}}
 
 
 class WindowStarts:
@@ -63,20 +86,19 @@ class WindowStarts:
         request: which they are, as the sampler asked for them.
         stretch: the positions of these and of other windows.
         at: where in the stretch those of this batch begin.
-        count: how many they are, B.
     """
 
-    __slots__ = ("at", "count", "key", "request", "stage", "stretch")
+    __slots__ = ("at", "key", "request", "stage", "stretch")
 
-    def __init__(
-        self, key: str, stage: str, request: Positions, stretch: Stretch, at: int, count: int
-    ) -> None:
+    def __init__(self, key: str, stage: str, request: Positions, stretch: Stretch, at: int) -> None:
         self.key = key
         self.stage = stage
         self.request = request
         self.stretch = stretch
         self.at = at
-        self.count = count
+
+    def __len__(self) -> int:
+        return min(self.stretch.length, len(self.stretch) - self.at)
 
     if not TYPE_CHECKING:
 
@@ -123,6 +145,9 @@ class StartsDataset(Dataset[WindowStarts]):
     def iterate(self, requests: Iterable[Positions]) -> Iterator[WindowStarts]:
         """The batches that a sampler asks for, their positions joined in stretches.
 
+        Args:
+            requests: of one length, but for a last one that may have fewer.
+
         Raises:
             ConfigError: if what is asked for is no int64 array: the loader was taken apart.
         """
@@ -134,10 +159,10 @@ class StartsDataset(Dataset[WindowStarts]):
     def _join(self, requests: list[Positions]) -> Iterator[WindowStarts]:
         parts = list(map(_get_positions, requests))
         joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        stretch, at = Stretch(self.windows.resolve_positions(joined)), 0
-        for request, part in zip(requests, parts, strict=True):
-            yield WindowStarts(self.key, self.stage, request, stretch, at, len(part))
-            at += len(part)
+        length = len(parts[0])
+        stretch = Stretch(self.windows.resolve_positions(joined), length)
+        for number, request in enumerate(requests):
+            yield WindowStarts(self.key, self.stage, request, stretch, number * length)
 
 
 def _get_positions(request: Positions) -> NDArray[np.int64]:

@@ -215,7 +215,7 @@ def test_loaders_hand_out_positions_alone_and_need_no_processes(folder: Path) ->
     loader = dm.train_dataloader()
     starts: Any = next(iter(loader))
     assert isinstance(starts, WindowStarts)
-    assert (starts.stage, starts.at, starts.count) == ("train", 0, 50)
+    assert (starts.stage, starts.at, len(starts)) == ("train", 0, 50)
     assert (loader.num_workers, loader.pin_memory) == (0, False)
     assert_same(datamodule(folder, "host"), dm)
 
