@@ -3,7 +3,7 @@
     python benchmarks/device.py                 # takes an accelerator
     python benchmarks/device.py --device cpu    # the same way, without one: no figure of a GPU
 
-Of windows of ``--lookback`` x 6 from ``--rows`` rows, ``--batch`` of them at a time. The first table
+Windows of ``--lookback`` x 6 from ``--rows`` rows, ``--batch`` of them at a time. The first table
 is of the gather alone: positions lie on the device, and a batch is made of them again and again.
 
     copy            of as many bytes of x, float32, within the device's memory: 100 %
@@ -11,9 +11,9 @@ is of the gather alone: positions lie on the device, and a batch is made of them
     plain torch     a whole batch, rows copied as the widest words
     Triton          a whole batch in one kernel, where there is Triton
 
-The second is of whole batches: what ``for starts in loader: dm.transfer_batch_to_device(...)`` gives,
-the order, ``x``, ``y``, times and masks, without a model. Medians of ``--rounds`` rounds, in which
-all take turns; each share is the median of those within a round.
+The second is of whole batches: order, ``x``, ``y``, times and masks, by a loader and
+``transfer_batch_to_device``, without a model. Medians of ``--rounds`` rounds, in which all take
+turns; each share is the median of those within a round.
 """
 
 import argparse

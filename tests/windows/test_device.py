@@ -1,6 +1,6 @@
-"""Windows gathered on a device are the host's, bit for bit; without a GPU the CPU stands in for one.
+"""Windows gathered on a device are the host's, bit for bit.
 
-Where there is an accelerator the same tests run on it as well.
+The CPU stands in for one; where there is an accelerator the same tests run on it as well.
 """
 
 import pickle
