@@ -42,7 +42,8 @@ class BufferPool:
         """A (count, width) tensor in another type, or itself if it has that type."""
         if values.dtype == dtype:
             return values
-        return self.allocate(*values.shape, dtype).copy_(values)
+        count, width = values.shape
+        return self.allocate(count, width, dtype).copy_(values)
 
     def allocate(self, count: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A (count, width) tensor, not filled: with whatever was in its memory before.

@@ -177,7 +177,7 @@ class Held:
         )
         pieces = -(-sizes["x_window"] // BLOCK) + 1
         if self.kernel is not None and count:
-            with torch.cuda.device_of(x):
+            with torch.cuda.device(x.get_device()):
                 self.kernel[(count, pieces)](
                     positions,
                     at,

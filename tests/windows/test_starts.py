@@ -1,7 +1,7 @@
 """What loaders hand out with ``gather: device``: positions, several batches of them at a time."""
 
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,8 +21,7 @@ def dm(tmp_path_factory: pytest.TempPathFactory) -> BTCDataModule:
 
 @pytest.fixture
 def dataset(dm: BTCDataModule) -> StartsDataset:
-    found: Any = dm.train_dataloader().dataset
-    return found
+    return cast("StartsDataset", dm.train_dataloader().dataset)
 
 
 def test_batches_share_stretches_of_positions_that_travel_together(
@@ -93,7 +92,7 @@ def test_another_stream_waits_for_nothing_that_was_gathered_on_the_first() -> No
     device = torch.device("cuda", 0)
     stretch = Stretch(np.arange(1000), 10)
     one = stretch.bring_to(device)
-    with torch.cuda.stream(torch.cuda.Stream(device)):
+    with torch.cuda.stream(torch.cuda.Stream(device)):  # type: ignore[no-untyped-call]
         other = stretch.bring_to(device)
         assert stretch.bring_to(device) is other
     assert one is not other
