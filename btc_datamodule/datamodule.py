@@ -92,12 +92,13 @@ class BTCDataModule(Arguments):
         max_fill: absent bars in a row that are taken as time without trades and filled flat;
             those after them are an outage, which no target touches.
         min_observed: least share of a sample's input bars that must be observed, in (0, 1].
-        num_workers: processes that load batches; 0, in this process, is the fastest for most.
+        num_workers: processes that load batches; 0, in this process, is the fastest for most. With
+            ``gather`` device there are none.
         start_method: how these start: fork, spawn or forkserver; none for the platform's default.
         pin_memory: have batches in pinned memory, for faster transfer to a GPU; none: where a
             Trainer trains on one, with ``gather`` host.
-        gather: where windows are put together: host, or device, which holds the rows in its own
-            memory, if they fit. What the loaders hand out is made a Batch by
+        gather: where windows are put together: host, or device, which holds rows and targets in its
+            own memory, if they fit. What the loaders hand out is made a Batch by
             ``transfer_batch_to_device`` then, which a Trainer calls by itself.
         data_dir: folder under which the HDF5 files lie.
         refresh: ask the source again for everything, and let its answers replace what is stored.
