@@ -110,11 +110,11 @@ def main() -> None:
         compare(ways, size, options, device)
 
         print(f"\n{'whole batches':24}{'us':>9}{'windows/s':>14}")
-        rates: dict[str, list[float]] = {"float32": [], "bfloat16": []}
+        streams = {"float32": delivered(wide, device), "bfloat16": delivered(narrow, device)}
+        rates: dict[str, list[float]] = {name: [] for name in streams}
         for _ in range(options.rounds):
-            for name, dm in zip(rates, (wide, narrow), strict=True):
-                batches = delivered(dm, device)
-                rates[name].append(each_second(options.steps, batches, len, device))
+            for name, stream in streams.items():
+                rates[name].append(each_second(options.steps, stream, len, device))
         for name, each in rates.items():
             rate = statistics.median(each)
             print(f"{name:24}{1e6 / rate:9.1f}{rate * options.batch:14,.0f}")
