@@ -6,7 +6,9 @@ as wide as a row divides into, since a GPU moves eight bytes at a time as quickl
 """
 
 import warnings
+from functools import cached_property
 from importlib.util import find_spec
+from math import prod
 from typing import Any
 
 import torch
@@ -49,7 +51,11 @@ class HeldStage:
         self.starts = starts
         self.y = starts.new_empty((len(starts), 0), dtype=torch.float32) if y is None else y
         self.has_y = y is not None
-        self.y_words = self.y.view(len(starts), -1).view(torch.int32)
+
+    @cached_property
+    def y_words(self) -> Tensor:
+        """``y`` as (n, words) of int32, for the kernel."""
+        return self.y.view(len(self.y), prod(self.y.shape[1:])).view(torch.int32)
 
 
 class Held:

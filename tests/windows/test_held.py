@@ -76,6 +76,20 @@ def test_where_all_is_observed_the_mask_says_so() -> None:
         assert batch.observed.all()
 
 
+@pytest.mark.parametrize(
+    ("y", "words"),
+    [
+        (torch.zeros(4, 3, 2), (4, 6)),
+        (torch.zeros(4, dtype=torch.int64), (4, 2)),
+        (torch.zeros(0, 3, 1), (0, 3)),
+        (None, (4, 0)),
+    ],
+)
+def test_targets_of_any_shape_are_words_of_four_bytes(y: Any, words: tuple[int, int]) -> None:
+    count = 4 if y is None else len(y)
+    assert HeldStage(torch.zeros(count, dtype=torch.int64), y).y_words.shape == words
+
+
 def test_as_many_batches_are_gathered_together_as_take_little_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
