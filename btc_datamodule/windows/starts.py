@@ -100,6 +100,9 @@ class WindowStarts:
     def __len__(self) -> int:
         return min(self.stretch.length, len(self.stretch) - self.at)
 
+    def __repr__(self) -> str:
+        return f"WindowStarts({len(self):,} windows of {self.stage}, for transfer_batch_to_device)"
+
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:

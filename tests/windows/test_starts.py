@@ -35,6 +35,7 @@ def test_batches_share_stretches_of_positions_that_travel_together(
     assert [len(stretch) for stretch in stretches] == [64, 64, 34]
     assert [starts.at for starts in given] == [0, 16, 32, 48] * 2 + [0, 16, 32]
     assert [len(starts) for starts in given] == [16] * 10 + [2]
+    assert repr(given[-1]) == "WindowStarts(2 windows of train, for transfer_batch_to_device)"
     for starts, request in zip(given, requests, strict=False):
         assert starts.request is request
         own = starts.stretch.positions[starts.at : starts.at + len(starts)]
