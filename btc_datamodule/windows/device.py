@@ -121,8 +121,9 @@ class DeviceGather:
         what = (one.table.key, self.first, self.rows, astuple(one.scaler), one.shape, one.dtype)
         digest = hashlib.sha256(repr((what, one.target)).encode())
         for windows in self.stages.values():
-            origins = windows.origins
-            digest.update(repr((origins.stride, windows.target_scaler)).encode())
+            origins, scaler = windows.origins, windows.target_scaler
+            scaled = None if scaler is None else astuple(scaler)  # as text it is rounded
+            digest.update(repr((origins.stride, scaled)).encode())
             digest.update(origins.starts.tobytes() + origins.offsets.tobytes())
         return digest.hexdigest()[:16]
 

@@ -6,6 +6,7 @@ The CPU stands in for one; where there is an accelerator the same tests run on i
 import pickle
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,12 @@ from btc_datamodule import (
     WalkForward,
 )
 from btc_datamodule.windows.dataset import WindowDataset
-from btc_datamodule.windows.device import COPIED_BYTES, DEVICE_SHARE, gather_nested
+from btc_datamodule.windows.device import (
+    COPIED_BYTES,
+    DEVICE_SHARE,
+    DeviceGather,
+    gather_nested,
+)
 from btc_datamodule.windows.starts import WindowStarts
 from tests.factories import make_datamodule
 
@@ -401,6 +407,18 @@ def test_each_fold_has_rows_and_statistics_of_its_own(folder: Path) -> None:
     stale = next(iter(one.train_dataloader()))
     with pytest.raises(ConfigError, match="ask the datamodule for its loader again"):
         two.transfer_batch_to_device(stale, CPU, 0)
+
+
+@pytest.mark.parametrize("what", ["scaler", "target_scaler"])
+def test_statistics_that_differ_by_little_are_others(folder: Path, what: str) -> None:
+    dm = datamodule(folder, target_scaling="train")
+    stages = {stage: dm.dataset(stage) for stage in dm._get_device_gather().stages}  # type: ignore[arg-type]
+    assert DeviceGather(stages).key == dm._get_device_gather().key
+    for windows in stages.values():
+        scaler = getattr(windows, what)
+        close = tuple(value * (1 + 1e-12) for value in scaler.scale)
+        setattr(windows, what, replace(scaler, scale=close))
+    assert DeviceGather(stages).key != dm._get_device_gather().key
 
 
 def test_setting_up_again_keeps_the_batches_of_earlier_loaders_good(folder: Path) -> None:
