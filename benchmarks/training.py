@@ -11,13 +11,13 @@ PyTorch. How to read the table:
     workers 2       by two worker processes
     pinned          as workers 0, in pinned memory: the default of a Trainer on a GPU
     thread          by a thread of the loop's own process, two batches ahead
-    gather: device  the rows lie in the device's memory, and only places travel
+    gather: device  rows and targets lie in the device's memory, and only positions travel
 
     steps/s         median of the rounds, in which all take turns
     of the model    as a share of no loading, within a round
     loading alone   windows/s of the same loader without a model, the transfer included
 
-The last lines compare the gather on the device with a copy of the same bytes within its memory.
+What the gather on the device takes beside a copy of the same bytes: ``benchmarks/device.py``.
 """
 
 import argparse
@@ -118,21 +118,6 @@ def trainer_step(options: argparse.Namespace, device: torch.device) -> Callable[
     return step
 
 
-def bandwidth(dm: BTCDataModule, device: torch.device, steps: int) -> None:
-    """Print how the gather on the device compares with a copy of as many bytes within it."""
-    batch = next(delivered(dm, device))
-    places: Any = next(iter(dm.train_dataloader()))
-    gather = dm._get_device_gather()
-    other = torch.empty_like(batch.x)
-    size = batch.x.numel() * 4
-    gathered = per_second(steps, lambda: gather(places, device), device) * size
-    copied = per_second(steps, lambda: other.copy_(batch.x), device) * size
-    print(
-        f"\ngather on {device}: {gathered / 1e9:,.1f} GB/s of x, "
-        f"{gathered / copied:.0%} of a copy of the same bytes ({copied / 1e9:,.1f} GB/s)"
-    )
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="What loading costs a training loop.")
     parser.add_argument("--rows", type=int, default=1_000_000, help="bars in the series")
@@ -185,7 +170,6 @@ def main() -> None:
             rate = statistics.median(alone[name]) * options.batch
             shown = "" if name == "no loading" else f"{rate:16,.0f}"
             print(f"{name:16}{statistics.median(steps[name]):10,.1f}{share:14.0%}{shown}")
-        bandwidth(on_device, device, options.steps)
 
 
 if __name__ == "__main__":

@@ -28,7 +28,13 @@ from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.opening import Choice
-from btc_datamodule.options import check_options, list_doubts, list_hyperparameters
+from btc_datamodule.options import (
+    DTYPES,
+    DType,
+    check_options,
+    list_doubts,
+    list_hyperparameters,
+)
 from btc_datamodule.preparing import SIMULATES, prepare
 from btc_datamodule.public import public
 from btc_datamodule.settings import Settings
@@ -46,6 +52,7 @@ from btc_datamodule.windows.dataset import Batch, WindowDataset
 from btc_datamodule.windows.device import DeviceGather, gather_nested
 from btc_datamodule.windows.loader import StartMethod, make_loader
 from btc_datamodule.windows.sampler import Shuffle
+from btc_datamodule.windows.starts import WindowStarts
 
 if TYPE_CHECKING:
     from btc_datamodule.audit.report import Audit
@@ -88,12 +95,13 @@ class BTCDataModule(Arguments):
         max_fill: absent bars in a row that are taken as time without trades and filled flat;
             those after them are an outage, which no target touches.
         min_observed: least share of a sample's input bars that must be observed, in (0, 1].
-        num_workers: processes that load batches; 0, in this process, is the fastest for most.
+        num_workers: processes that load batches; 0, in this process, is the fastest for most. With
+            ``gather`` device there are none.
         start_method: how these start: fork, spawn or forkserver; none for the platform's default.
         pin_memory: have batches in pinned memory, for faster transfer to a GPU; none: where a
             Trainer trains on one, with ``gather`` host.
-        gather: where windows are put together: host, or device, which holds the rows in its own
-            memory, if they fit. What the loaders hand out is made a Batch by
+        gather: where windows are put together: host, or device, which holds rows and targets in its
+            own memory, if they fit. What the loaders hand out is made a Batch by
             ``transfer_batch_to_device`` then, which a Trainer calls by itself.
         data_dir: folder under which the HDF5 files lie.
         refresh: ask the source again for everything, and let its answers replace what is stored.
@@ -112,6 +120,7 @@ class BTCDataModule(Arguments):
         mask: what ``Batch.observed`` tells of: bar (a bar counts as observed if all of its features
             do) or feature (each does by itself, and of each at least ``min_observed`` of the input
             bars must).
+        dtype: of x: float32, or bfloat16, which is that rounded, for a model in that precision.
 
     Raises:
         ConfigError: if an argument is wrong on the face of it.
@@ -154,6 +163,7 @@ class BTCDataModule(Arguments):
         covariates: dict[str, Source | RecordSource | Resampled] | None = None,
         max_age: dict[str, str | None] | None = None,
         mask: MaskOf = "bar",
+        dtype: DType = "float32",
     ) -> None:
         given = locals()
         super().__init__()
@@ -163,7 +173,7 @@ class BTCDataModule(Arguments):
         self.batch_size, self.num_workers, self.seed = map(int, (batch_size, num_workers, seed))
         self.shuffle: Shuffle = shuffle
         self.start_method, self.pin_memory = start_method, pin_memory
-        self.gather, self.transform = gather, transform
+        self.gather, self.transform, self.dtype = gather, transform, dtype
         self.refresh, self.offline = refresh, offline
         self._fitted: Fitted | None = None
         self._verified_key: str | None = None
@@ -270,7 +280,10 @@ class BTCDataModule(Arguments):
         if self.gather == "device":
             # A Trainer has done so before the transfer with other batches.
             convert = None if trainer is None else trainer.precision_plugin.convert_input
+            given = batch
             batch = gather_nested(batch, self._get_device_gather, device, self.transform, convert)
+            if trainer is None and self.transform is None and isinstance(given, WindowStarts):
+                return batch  # it lies there: to look for what does not takes as long as to gather
         if trainer is not None and trainer.lightning_module is not None:
             return trainer.lightning_module.transfer_batch_to_device(batch, device, dataloader_idx)
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
@@ -315,7 +328,7 @@ class BTCDataModule(Arguments):
             ConfigError: if there is no such stage.
         """
         windows = self.stages.windows(stage)
-        windows.transform = self.transform
+        windows.transform, windows.dtype = self.transform, DTYPES[self.dtype]
         return windows
 
     def audit(self, *, ask_source: bool = True) -> "Audit":
@@ -372,7 +385,7 @@ class BTCDataModule(Arguments):
             drop_last=train,
             ranks=partial(count_ranks, self.trainer),
             stride=self.settings.stride,
-            gather=self._get_device_gather() if on_device else None,
+            starts=self._get_device_gather().make_dataset(stage) if on_device else None,
             pinned=pinned,
         )
         loader.may_be_empty = self._is_twin
@@ -382,9 +395,11 @@ class BTCDataModule(Arguments):
 
     def _get_device_gather(self) -> DeviceGather:
         """The gather of all stages on the device, made anew after setup and load_state_dict."""
-        if self._device_gather is None:
-            self._device_gather = DeviceGather.from_stages(list(map(self.dataset, STAGES)))
-        return self._device_gather
+        gather = self._device_gather
+        if gather is None or gather.windows.dtype != DTYPES[self.dtype]:
+            gather = DeviceGather({stage: self.dataset(stage) for stage in STAGES})
+            self._device_gather = gather
+        return gather
 
     def _use(self, stages: Stages) -> None:
         """Serve these stages from here on."""

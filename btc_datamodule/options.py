@@ -5,13 +5,20 @@ arguments will not do as it says is told, and what a checkpoint is to keep is pu
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
+
+import torch
 
 from btc_datamodule.checks import check_choice, check_whole_number
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.plain import UNKNOWN, to_plain, to_plain_function
 from btc_datamodule.settings import KINDS, Settings
 from btc_datamodule.sources.resampled import Resampled
+
+DType = Literal["float32", "bfloat16"]
+
+DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+"""The types that ``x`` may have, by the name of ``dtype``."""
 
 
 def check_options(given: Mapping[str, Any]) -> None:
@@ -25,6 +32,7 @@ def check_options(given: Mapping[str, Any]) -> None:
     check_whole_number("seed", given["seed"])
     check_choice("shuffle", given["shuffle"], ("full", "block", "none"))
     check_choice("gather", given["gather"], ("host", "device"))
+    check_choice("dtype", given["dtype"], tuple(DTYPES))
     transform = given["transform"]
     if transform is not None and not callable(transform):
         raise ConfigError(

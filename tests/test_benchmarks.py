@@ -92,7 +92,19 @@ def test_training_gives_steps_a_second_of_every_way_to_load() -> None:
     names = [line[:16].strip() for line in lines]
     ways = ["no loading", "workers 0", "workers 2", "pinned", "thread", "gather: device"]
     assert names[4:10] == ways
-    assert lines[-1].startswith("gather on cpu: ")
+
+
+@pytest.mark.stress
+def test_device_gives_the_gather_beside_a_copy_and_whole_batches() -> None:
+    sizes = ("--rows", "4000", "--lookback", "16", "--batch", "32", "--steps", "2")
+    out = run("device.py", "--device", "cpu", *sizes)
+    assert "device: cpu, which is no accelerator\n" in out
+    row = re.compile(r"(\D+?) +([\d.]+) +([\d,]+) *(\d+%)?")
+    found = [match for match in map(row.fullmatch, out.splitlines()) if match]
+    assert [match[1] for match in found][:3] == ["copy", "before", "plain torch"]
+    assert found[0][4] == "100%"
+    assert out.splitlines()[-2].startswith("float32 ")
+    assert out.splitlines()[-1].startswith("bfloat16 ")
 
 
 def test_ingest_gives_seconds_rows_per_second_and_a_ratio_for_every_step() -> None:

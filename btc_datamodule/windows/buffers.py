@@ -38,13 +38,29 @@ class BufferPool:
         """Copy rows of a (n, width) float32 tensor into one of its own: (len(index), width)."""
         return torch.index_select(rows, 0, index, out=self.allocate(len(index), rows.shape[1]))
 
-    def allocate(self, count: int, width: int) -> Tensor:
-        """A (count, width) float32 tensor, not filled: with whatever was in its memory before."""
+    def convert(self, values: Tensor, dtype: torch.dtype) -> Tensor:
+        """A (count, width) tensor in another type, or itself if it has that type."""
+        if values.dtype == dtype:
+            return values
+        count, width = values.shape
+        return self.allocate(count, width, dtype).copy_(values)
+
+    def allocate(self, count: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """A (count, width) tensor, not filled: with whatever was in its memory before.
+
+        Args:
+            count: of rows.
+            width: of each.
+            dtype: float32 or bfloat16.
+        """
         if self.pinned:
-            return torch.empty((count, width), dtype=torch.float32, pin_memory=True)
-        size = 4 * count * width
+            return torch.empty((count, width), dtype=dtype, pin_memory=True)
+        # numpy has no bfloat16
+        word: type[np.generic] = np.float32 if dtype == torch.float32 else np.int16
+        size = dtype.itemsize * count * width
         if size < RECYCLED_BYTES:  # numpy is quicker than torch to get memory: 5 of 26 µs
-            return torch.from_numpy(np.empty((count, width), dtype=np.float32))
+            made = torch.from_numpy(np.empty((count, width), dtype=word))
+            return made if dtype == torch.float32 else made.view(dtype)
         try:
             memory = self._waiting.pop()
         except IndexError:
@@ -53,9 +69,9 @@ class BufferPool:
             memory = np.empty(size, dtype=np.uint8)
         # The tensor, and every view of the tensor, holds this array; when the last of them goes so
         # does the array, and its memory comes back.
-        lent = memory[:size].view(np.float32).reshape(count, width)
+        lent = memory[:size].view(word).reshape(count, width)
         weakref.finalize(lent, self._take_back, memory).atexit = False
-        return torch.from_numpy(lent)
+        return torch.from_numpy(lent).view(dtype)
 
     def _take_back(self, memory: NDArray[np.uint8]) -> None:
         if len(self._waiting) < KEPT:

@@ -37,7 +37,8 @@ class Batch(NamedTuple):
     """What a model receives. A single sample has the same fields without the first axis.
 
     Attributes:
-        x: (B, L, F) float32, scaled features of the input bars; 0 where not observed.
+        x: (B, L, F) float32, or with ``dtype`` bfloat16 that, scaled features of the input bars; 0
+            where not observed.
         y: (B, *target shape) float32, scaled if there is a target scaling; NaN where the future
             is not known (predict only). Of a target of classes int64, -100 there.
         observed: (B, L) bool, which input bars were observed; with ``mask`` feature (B, L, F), of
@@ -102,6 +103,7 @@ class WindowDataset(Dataset[Batch]):
         complete: whether all of every input bar of every origin is known to be observed.
         transform: called with every batch (or sample) that is handed out.
         ahead_bytes: up to this size the rows are scaled once, and kept by each process.
+        dtype: of ``x``, torch.float32 or torch.bfloat16: what float32 gave, rounded.
     """
 
     def __init__(
@@ -116,6 +118,7 @@ class WindowDataset(Dataset[Batch]):
         complete: bool = False,
         transform: Transform | None = None,
         ahead_bytes: int = SCALED_AHEAD_BYTES,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
         self.table = table
         self.origins = origins
@@ -126,6 +129,7 @@ class WindowDataset(Dataset[Batch]):
         self.complete = complete
         self.transform = transform
         self.ahead_bytes = ahead_bytes
+        self.dtype = dtype
         self._views: tuple[int, _Views] | None = None
         self.buffers = BufferPool()
 
@@ -155,7 +159,7 @@ class WindowDataset(Dataset[Batch]):
         single = False
         if type(index) is not np.ndarray or index.dtype != np.int64 or index.ndim != 1:
             index, single = read_positions(index, len(self))
-        batch = self._gather(self.origins[self._resolve_positions(index)])
+        batch = self._gather(self.origins[self.resolve_positions(index)])
         if single:
             batch = Batch(*(field[0] for field in batch))
         return batch if self.transform is None else apply_transform(self.transform, batch)
@@ -185,6 +189,8 @@ class WindowDataset(Dataset[Batch]):
                 torch.nan_to_num_(x)
             if not self.complete and not observed.all():
                 x.masked_fill_(~(observed if by_feature else observed.unsqueeze(-1)), 0.0)
+        if self.dtype != x.dtype:
+            x = self.buffers.convert(x.flatten(1), self.dtype).view(x.shape)
         return x, observed
 
     def gather_outputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
@@ -229,7 +235,7 @@ class WindowDataset(Dataset[Batch]):
             low, high = first - self.shape.lookback + 1, last + self.shape.reach
             self.table.read_ahead(low, high, names)
 
-    def _resolve_positions(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+    def resolve_positions(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Positions counted from 0 on; negative ones count from the end.
 
         Raises:
@@ -263,13 +269,17 @@ class WindowDataset(Dataset[Batch]):
             counts += np.bincount(y[y != IGNORED].astype(np.int64), minlength=n_classes)
         return counts
 
-    def _stream_chunks(self) -> Iterator[NDArray[np.float32] | NDArray[np.int64]]:
-        """All targets in order of time, not scaled, (n, *target shape) at a time."""
+    def stream_origins(self) -> Iterator[NDArray[np.int64]]:
+        """All origins (rows) in order of time, as many at a time as ``TARGET_BYTES`` of bars."""
         each = (self.shape.reference_bars + self.shape.horizon) * len(self.target.columns) * 8
         count = max(1, TARGET_BYTES // each)
         for low in range(0, len(self), count):
-            positions = np.arange(low, min(low + count, len(self)), dtype=np.int64)
-            yield self._compute_targets(self._get_views(), self.origins[positions])
+            yield self.origins[np.arange(low, min(low + count, len(self)), dtype=np.int64)]
+
+    def _stream_chunks(self) -> Iterator[NDArray[np.float32] | NDArray[np.int64]]:
+        """All targets in order of time, not scaled, (n, *target shape) at a time."""
+        for origins in self.stream_origins():
+            yield self._compute_targets(self._get_views(), origins)
 
     def _compute_targets(
         self, views: "_Views", origins: NDArray[np.int64]

@@ -21,10 +21,10 @@ from btc_datamodule.escaping import escape
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
 from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.dataset import Batch, WindowDataset, pass_through
-from btc_datamodule.windows.device import DeviceGather
 from btc_datamodule.windows.rebuilt import LoadedWindows, refuse_rebuilt
 from btc_datamodule.windows.sampler import InOrderSampler, Ranks, Shuffle, WindowSampler
 from btc_datamodule.windows.sending import check_sendable
+from btc_datamodule.windows.starts import StartsDataset
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
 
@@ -149,6 +149,8 @@ class WindowLoader(DataLoader[Batch]):
             # small batch; and to take a seed from torch, as with workers too.
             torch.empty((), dtype=torch.int64).random_(generator=self.generator)
             fetch = self.dataset
+            if isinstance(fetch, StartsDataset):
+                return cast("Iterator[Batch]", fetch.iterate(self.sampler))
             if isinstance(fetch, LoadedWindows):
                 fetch = fetch.windows
             return map(fetch.__getitem__, self.sampler)
@@ -185,7 +187,7 @@ def make_loader(
     drop_last: bool,
     ranks: Ranks,
     stride: int,
-    gather: DeviceGather | None,
+    starts: StartsDataset | None,
     pinned: bool,
 ) -> WindowLoader:
     """The loader of a stage.
@@ -197,13 +199,14 @@ def make_loader(
         drop_last: leave out the end of an epoch that fills no global batch.
         ranks: says how many there are, and which this is.
         stride: bars from one window to the next, so that a block is a length of the file.
-        gather: gathers batches on the device; None to gather them on the host.
+        starts: the same windows, to be gathered on a device; None to gather them on the host.
+            It leaves nothing to do for other processes, or to be pinned.
         pinned: whether batches are to lie in pinned memory.
 
     Raises:
         ConfigError: if the loader processes cannot be sent the transform or the target.
     """
-    num_workers = options.num_workers
+    num_workers = 0 if starts is not None else options.num_workers
     if pinned and not num_workers and torch.cuda.is_available():
         windows.buffers = BufferPool(pinned=True)
     sampler = (InOrderSampler if shuffle == "none" else WindowSampler)(
@@ -216,7 +219,7 @@ def make_loader(
         block=max(1, BLOCK_WINDOWS // stride),
     )
     # What a model is handed are batches in either case: see ``gather_nested``.
-    dataset: Any = LoadedWindows(windows) if gather is None else gather.make_dataset(windows)
+    dataset: Any = LoadedWindows(windows) if starts is None else starts
     if num_workers:
         parts = {"transform": windows.transform, "target": windows.target, "dataset": dataset}
         otherwise = "set `num_workers: 0` or `start_method: fork`"
@@ -227,7 +230,7 @@ def make_loader(
         batch_size=None,
         num_workers=num_workers,
         collate_fn=pass_through,
-        pin_memory=pinned,
+        pin_memory=pinned and starts is None,
         persistent_workers=num_workers > 0,
         multiprocessing_context=options.start_method if num_workers else None,
     )

@@ -102,6 +102,18 @@ def test_threads_never_share_a_piece() -> None:
     assert wrong == []
 
 
+@pytest.mark.parametrize("rows", [4, 2 * ROWS])
+def test_memory_of_another_type_is_used_again_too(rows: int) -> None:
+    pool, source = BufferPool(), torch.randn(rows, WIDTH)
+    assert pool.convert(source, torch.float32) is source
+    made = pool.convert(source, torch.bfloat16)
+    assert torch.equal(made, source.to(torch.bfloat16))
+    address = made.data_ptr()
+    del made
+    if rows > 4:
+        assert pool.allocate(ROWS, WIDTH).data_ptr() == address
+
+
 @pytest.mark.parametrize("rows", [4, ROWS])
 @pytest.mark.parametrize("pinned", [False, True])
 def test_memory_is_float32_whatever_torch_makes_by_default(

@@ -1,8 +1,12 @@
-"""Windows gathered on a device are the host's, bit for bit; the CPU stands in for one."""
+"""Windows gathered on a device are the host's, bit for bit.
+
+The CPU stands in for one; where there is an accelerator the same tests run on it as well.
+"""
 
 import pickle
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +16,30 @@ from lightning.pytorch import Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from btc_datamodule import Batch, BTCDataModule, ConfigError, DummyModule, Simulator, WalkForward
+from btc_datamodule import (
+    Batch,
+    BTCDataModule,
+    ConfigError,
+    CumulativeReturn,
+    DummyModule,
+    Simulator,
+    TripleBarrier,
+    WalkForward,
+)
 from btc_datamodule.windows.dataset import WindowDataset
-from btc_datamodule.windows.device import COPIED_BYTES, DEVICE_SHARE, WindowStarts, gather_nested
+from btc_datamodule.windows.device import (
+    COPIED_BYTES,
+    DEVICE_SHARE,
+    DeviceGather,
+    gather_nested,
+)
+from btc_datamodule.windows.starts import WindowStarts
 from tests.factories import make_datamodule
 
 CPU = torch.device("cpu")
+DEVICES = [CPU]
+if torch.accelerator.is_available():
+    DEVICES.append(torch.device(str(torch.accelerator.current_accelerator())))
 STAGES = ("train", "val", "test", "predict")
 
 
@@ -44,42 +66,116 @@ def datamodule(folder: Path, gather: Any = "device", **arguments: Any) -> BTCDat
     return make_datamodule(folder, gather=gather, **settings | arguments)
 
 
-def batches(dm: BTCDataModule, stage: str, epoch: int = 1) -> Iterator[Batch]:
+def batches(
+    dm: BTCDataModule, stage: str, device: torch.device = CPU, **sampler: Any
+) -> Iterator[Batch]:
     """What a model would be handed."""
     loader: DataLoader[Batch] = getattr(dm, f"{stage}_dataloader")()
-    loader.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+    for name, value in {"epoch": 1, **sampler}.items():
+        setattr(loader.sampler, name, value)
     for batch in loader:
-        yield dm.transfer_batch_to_device(batch, CPU, 0)
+        yield dm.transfer_batch_to_device(batch, device, 0)
 
 
-def assert_same(one: BTCDataModule, other: BTCDataModule) -> None:
-    """All batches of all stages have the same bits, those of NaN too."""
+def assert_same_bits(one: Batch, other: Batch) -> None:
+    """Two batches have the same bits, those of NaN too, wherever they lie."""
+    assert type(one) is type(other) is Batch
+    for left, right in zip(one, other, strict=True):
+        assert (left.dtype, left.shape) == (right.dtype, right.shape)
+        bits = (each.cpu().contiguous().flatten().view(torch.uint8) for each in (left, right))
+        assert torch.equal(*bits)
+
+
+def assert_same(
+    one: BTCDataModule, other: BTCDataModule, device: torch.device = CPU, **sampler: Any
+) -> None:
+    """All batches of all stages have the same bits."""
     for stage in STAGES:
         count = 0
-        for a, b in zip(batches(one, stage), batches(other, stage), strict=True):
-            assert type(a) is type(b) is Batch
-            for left, right in zip(a, b, strict=True):
-                assert (left.dtype, left.shape) == (right.dtype, right.shape)
-                assert torch.equal(
-                    left.contiguous().view(torch.uint8), right.contiguous().view(torch.uint8)
-                )
+        pairs = (batches(one, stage, **sampler), batches(other, stage, device, **sampler))
+        for a, b in zip(*pairs, strict=True):
+            assert {field.device.type for field in b} == {device.type}
+            assert_same_bits(a, b)
             count += 1
         assert count > 0
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"min_observed": 1.0},
-        {"scaling": "robust", "target_scaling": "robust", "transform": centred},
-        {"scaling": "none", "shuffle": "block"},
-        {"shuffle": "none", "features": ["log_return"], "stride": 3, "gap": 2},
-    ],
-    ids=["masked", "complete", "robust", "block", "strided"],
-)
-def test_every_batch_has_the_bits_of_the_hosts(folder: Path, settings: dict[str, Any]) -> None:
-    assert_same(datamodule(folder, "host", **settings), datamodule(folder, **settings))
+OPTIONS: dict[str, dict[str, Any]] = {
+    "masked": {},
+    "complete": {"min_observed": 1.0},
+    "robust": {"scaling": "robust", "target_scaling": "robust", "transform": centred},
+    "block": {"scaling": "none", "shuffle": "block"},
+    "strided": {"shuffle": "none", "features": ["log_return"], "stride": 3, "gap": 2},
+    "by feature": {"mask": "feature", "features": ["log_return", "volatility"]},
+    "by feature, complete": {"mask": "feature", "min_observed": 1.0},
+    "classes": {"target": TripleBarrier(classes=True, volatility_bars=8)},
+    "one number": {"target": CumulativeReturn(), "target_scaling": "train"},
+    "bfloat16": {"dtype": "bfloat16", "transform": centred},
+    "bfloat16 of four": {
+        "dtype": "bfloat16",
+        "features": ["log_return", "log_range", "day_sin", "day_cos"],
+        "mask": "feature",
+        "shuffle": "block",
+    },
+}
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+@pytest.mark.parametrize("settings", OPTIONS.values(), ids=OPTIONS.keys())
+def test_every_batch_has_the_bits_of_the_hosts(
+    folder: Path, settings: dict[str, Any], device: torch.device
+) -> None:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`mask: feature` with `min_observed")
+        host, dm = datamodule(folder, "host", **settings), datamodule(folder, **settings)
+    assert_same(host, dm, device)
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+@pytest.mark.parametrize("shuffle", ["full", "block"])
+def test_every_rank_gets_its_own_batches(
+    folder: Path, device: torch.device, shuffle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("btc_datamodule.windows.starts.STRETCH_WINDOWS", 120)  # two batches
+    host, dm = (datamodule(folder, gather, shuffle=shuffle) for gather in ("host", "device"))
+    for rank in (0, 2):
+        assert_same(host, dm, device, ranks=lambda rank=rank: (3, rank))
+
+
+@pytest.mark.parametrize("device", DEVICES, ids=str)
+@pytest.mark.parametrize("shuffle", ["full", "block", "none"])
+def test_an_epoch_begun_anywhere_goes_on_with_the_very_next_batch(
+    folder: Path, device: torch.device, shuffle: str
+) -> None:
+    host, dm = (datamodule(folder, gather, shuffle=shuffle) for gather in ("host", "device"))
+    whole = list(batches(host, "train"))
+    for skipped in (1, len(whole) - 1):
+        rest = list(batches(dm, "train", device, _skipped=skipped))
+        assert len(rest) == len(whole) - skipped
+        for one, other in zip(whole[skipped:], rest, strict=True):
+            assert_same_bits(one, other)
+
+
+def test_bfloat16_is_float32_rounded(folder: Path) -> None:
+    for gather in ("host", "device"):
+        pairs = (
+            batches(datamodule(folder, gather, dtype=each), "train")
+            for each in ("float32", "bfloat16")
+        )
+        wide, narrow = map(next, pairs)
+        assert_same_bits(narrow, wide._replace(x=wide.x.to(torch.bfloat16)))
+        assert not torch.equal(narrow.x.float(), wide.x)
+    sample = datamodule(folder, "host", dtype="bfloat16").dataset("train")[0]
+    assert sample.x.dtype == torch.bfloat16
+
+
+def test_the_type_may_change_until_a_loader_is_made(folder: Path) -> None:
+    dm = datamodule(folder)
+    stale = next(iter(dm.train_dataloader()))
+    dm.dtype = "bfloat16"
+    assert next(batches(dm, "train")).x.dtype == torch.bfloat16
+    with pytest.raises(ConfigError, match="ask the datamodule for its loader again"):
+        dm.transfer_batch_to_device(stale, CPU, 0)
 
 
 def test_predict_gives_nan_where_the_future_is_not_known(folder: Path) -> None:
@@ -120,16 +216,13 @@ def test_nothing_is_set_up_where_there_is_nothing_to_gather(folder: Path) -> Non
     assert gather_nested({"a": [1, 2]}, fail, CPU) == {"a": [1, 2]}
 
 
-def test_loaders_hand_out_no_inputs(folder: Path) -> None:
-    dm = datamodule(folder, num_workers=1)
-    starts: Any = next(iter(dm.train_dataloader()))
+def test_loaders_hand_out_positions_alone_and_need_no_processes(folder: Path) -> None:
+    dm = datamodule(folder, num_workers=2, pin_memory=True)
+    loader = dm.train_dataloader()
+    starts: Any = next(iter(loader))
     assert isinstance(starts, WindowStarts)
-    assert [field.shape for field in (starts.rows, starts.y, starts.origin_time)] == [
-        (50,),
-        (50, 2, 1),
-        (50,),
-    ]
-    assert len(pickle.dumps(starts)) < 50 * (8 + 8 + 8) + 1500
+    assert (starts.stage, starts.at, len(starts)) == ("train", 0, 50)
+    assert (loader.num_workers, loader.pin_memory) == (0, False)
     assert_same(datamodule(folder, "host"), dm)
 
 
@@ -229,10 +322,12 @@ def test_the_rows_go_to_a_device_once_and_are_let_go_at_the_end(
             next(batches(dm, stage))
     assert dm._device_gather is not None
     assert copies == [(1, 1 + dm._device_gather.rows)]  # row 0 is warm-up
-    assert list(dm._device_gather._rows) == [CPU]
-    assert pickle.loads(pickle.dumps(dm._device_gather))._rows == {}
+    (held,) = dm._device_gather._held.values()
+    assert held is not None
+    assert list(held.stages) == list(STAGES)
+    assert pickle.loads(pickle.dumps(dm._device_gather))._held == {}
     dm.teardown("fit")
-    assert dm._device_gather._rows == {}
+    assert dm._device_gather._held == {}
 
 
 def test_rows_that_do_not_fit_stay_on_the_host_and_one_message_says_so(
@@ -253,6 +348,18 @@ def test_rows_that_do_not_fit_stay_on_the_host_and_one_message_says_so(
         next(batches(dm, "train"))
 
 
+def test_targets_that_do_not_fit_are_made_on_the_host_and_one_message_says_so(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dm = datamodule(folder, target_scaling="train")
+    next(batches(dm, "val"))
+    monkeypatch.setattr("btc_datamodule.windows.device.count_free_bytes", lambda _: 1)
+    host = datamodule(folder, "host", target_scaling="train")
+    with pytest.warns(UserWarning, match="0 MB of targets do not fit on cpu") as found:
+        assert_same(host, dm)
+    assert len(found) == 3, "of all stages but val"
+
+
 def test_a_device_that_runs_out_of_memory_on_the_way_is_as_one_without_room(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -263,6 +370,21 @@ def test_a_device_that_runs_out_of_memory_on_the_way_is_as_one_without_room(
     monkeypatch.setattr("btc_datamodule.windows.device.DeviceGather._copy", full)
     with pytest.warns(UserWarning, match="do not fit"):
         assert_same(datamodule(folder, "host"), dm)
+
+
+def test_blocks_are_read_ahead_where_rows_do_not_fit(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("btc_datamodule.windows.device.DEVICE_SHARE", 0.0)
+    monkeypatch.setattr(
+        "btc_datamodule.features.table.Table.read_ahead", lambda *given: asked.extend(given[3])
+    )
+    dm = datamodule(folder, shuffle="block")
+    dm._get_device_gather().stages["train"].ahead_bytes = 0
+    with pytest.warns(UserWarning, match="do not fit"):
+        next(batches(dm, "train"))
+    assert asked == ["x", "observed", "close"]
 
 
 def test_windows_scaled_each_by_itself_are_gathered_on_the_host(folder: Path) -> None:
@@ -287,6 +409,18 @@ def test_each_fold_has_rows_and_statistics_of_its_own(folder: Path) -> None:
         two.transfer_batch_to_device(stale, CPU, 0)
 
 
+@pytest.mark.parametrize("what", ["scaler", "target_scaler"])
+def test_statistics_that_differ_by_little_are_others(folder: Path, what: str) -> None:
+    dm = datamodule(folder, target_scaling="train")
+    stages = {stage: dm.dataset(stage) for stage in dm._get_device_gather().stages}  # type: ignore[arg-type]
+    assert DeviceGather(stages).key == dm._get_device_gather().key
+    for windows in stages.values():
+        scaler = getattr(windows, what)
+        close = tuple(value * (1 + 1e-12) for value in scaler.scale)
+        setattr(windows, what, replace(scaler, scale=close))
+    assert DeviceGather(stages).key != dm._get_device_gather().key
+
+
 def test_setting_up_again_keeps_the_batches_of_earlier_loaders_good(folder: Path) -> None:
     dm = datamodule(folder)
     starts: Any = next(iter(dm.val_dataloader()))
@@ -307,20 +441,11 @@ def test_a_batch_owns_its_memory(folder: Path) -> None:
     assert again.observed.all()
 
 
-def test_a_wrong_gather_is_named(folder: Path) -> None:
+def test_a_wrong_gather_or_type_is_named(folder: Path) -> None:
     with pytest.raises(ConfigError, match="gather is 'gpu': choose one of host, device"):
         BTCDataModule(gather="gpu")  # type: ignore[arg-type]
-
-
-@pytest.mark.skipif(not torch.accelerator.is_available(), reason="no accelerator")
-def test_an_accelerator_holds_the_same_bits(folder: Path) -> None:
-    device = torch.accelerator.current_accelerator()
-    assert device is not None
-    host, dm = datamodule(folder, "host"), datamodule(folder, pin_memory=True)
-    for a, starts in zip(batches(host, "val"), dm.val_dataloader(), strict=True):
-        b = dm.transfer_batch_to_device(starts, device, 0)
-        assert {field.device.type for field in b} == {device.type}
-        assert all(torch.equal(left, right.cpu()) for left, right in zip(a, b, strict=True))
+    with pytest.raises(ConfigError, match="dtype is 'bf16': choose one of float32, bfloat16"):
+        BTCDataModule(dtype="bf16")  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
