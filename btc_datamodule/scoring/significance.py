@@ -18,6 +18,9 @@ DRAWS = 2_000
 DRAWN_AT_ONCE = 1 << 20
 """Numbers that the bootstrap draws at a time: it takes some 60 MB."""
 
+OWN_STREAM = 17
+"""Stands before a seed: noise made of the same one shares no draws with the bootstrap."""
+
 MOST_DRAWN = 1 << 12
 """Values that the bootstrap draws of: of millions it would take minutes."""
 
@@ -223,7 +226,7 @@ def bootstrap_mean(
     joined = -(-len(values) // MOST_DRAWN)
     drawn = values[len(values) % joined :].reshape(-1, joined).mean(axis=1)
     count, block = len(drawn), choose_block(drawn)
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng([OWN_STREAM, seed])
     step = max(1, DRAWN_AT_ONCE // count)
     means = np.concatenate(
         [

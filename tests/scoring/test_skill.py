@@ -41,7 +41,7 @@ def know(samples: Samples, skill: float, seed: int) -> NDArray[np.float64]:
     """
     table, shape = samples.stages.table, samples.stages.settings.shape
     returns = np.diff(np.log(table.array("close")), prepend=np.nan)
-    blur = np.random.default_rng([9, seed]).normal(0, NOISE, len(returns))
+    blur = np.random.default_rng([11, seed]).normal(0, NOISE, len(returns))
     told = skill * returns + np.sqrt(skill * (1 - skill)) * blur
     steps = samples.rows[:, np.newaxis] + np.arange(1, shape.horizon + 1)
     found: NDArray[np.float64] = told[steps].sum(axis=1, keepdims=True)
@@ -68,7 +68,7 @@ def count(folder: Path, runs: int, bars: int, horizon: int, skill: float) -> dic
         samples = list_samples(stages, "test")
         said = know(samples, skill, seed)
         if not skill:  # noise of half the size of what comes
-            said = 0.5 * NOISE * np.sqrt(horizon) * np.random.default_rng(seed).normal(
+            said = 0.5 * NOISE * np.sqrt(horizon) * np.random.default_rng([7, seed]).normal(
                 size=said.shape
             )  # fmt: skip
         result = score(stages, said, seed)
