@@ -225,6 +225,7 @@ def test_the_theme_is_that_of_the_system_until_it_is_switched(opened: "Chrome") 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_it_never_scrolls_sideways_and_no_words_are_tiny(opened: "Chrome", width: int) -> None:
     show(opened, width=width, scheme="light")
+    opened.refresh()
     size = """const { scrollWidth, clientWidth } = document.documentElement;
         return [innerWidth, scrollWidth - clientWidth]"""
     assert opened.execute_script(size) == [width, 0]
@@ -244,6 +245,7 @@ def test_marks_of_an_axis_do_not_overlap(opened: "Chrome") -> None:
     })"""
     for width in (360, 1200):
         show(opened, width=width, scheme="light")
+        opened.refresh()
         between = opened.execute_script(script)
         assert len(between) > 20
         assert min(between) > 0
