@@ -18,8 +18,9 @@ from btc_datamodule.report.ticks import (
     write_number,
     write_time,
 )
+from btc_datamodule.scoring.beside import HOLD
 from btc_datamodule.scoring.kinds import Measured
-from btc_datamodule.scoring.ledger import HOLD, WHAT_IT_IS, Ledger
+from btc_datamodule.scoring.ledger import WHAT_IT_IS, Ledger
 from btc_datamodule.scoring.measures import Interval
 from btc_datamodule.scoring.score import LEAST, Score, Verdict
 

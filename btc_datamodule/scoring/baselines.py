@@ -118,10 +118,12 @@ def expect_season(history: History, origins: Origins, steps: int) -> Numbers:
     return found
 
 
+NO_CHANGE = "no change"
+
 Expect = Callable[[History, Origins, int], Numbers]
 
 EXPECTED: Mapping[str, Expect] = {
-    "no change": expect_no_change,
+    NO_CHANGE: expect_no_change,
     "ar1": expect_autoregression,
     "seasonal": expect_season,
 }

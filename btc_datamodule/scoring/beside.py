@@ -3,9 +3,11 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.candles.series import PRICES
 from btc_datamodule.evaluation.targets import to_numbers
 from btc_datamodule.scoring.baselines import (
     EXPECTED,
+    NO_CHANGE,
     History,
     Origins,
     forecast_ewma,
@@ -20,6 +22,11 @@ from btc_datamodule.scoring.spreads import Manner
 
 MEAN = "mean"
 """The baseline that every kind of target has."""
+
+HOLD = "buy and hold"
+
+RESERVED = frozenset({MEAN, *EXPECTED, "last", "ewma", "har", "train", HOLD})
+"""Names of baselines, which no forecast can have."""
 
 PATH_NUMBERS = 1 << 23
 """Numbers of paths that are made at once: 64 MiB."""
@@ -46,7 +53,7 @@ def forecast_baselines(samples: Samples, train: Samples) -> dict[str, Numbers]:
             "har": forecast_har(history, rows, steps, train.rows, truth),
         }
         found |= {name: each[:, np.newaxis] for name, each in made.items()}
-    else:
+    elif {*target.columns} <= {*PRICES}:
         found |= {name: _follow_path(samples, history, name) for name in EXPECTED}
     return {
         name: each if np.isfinite(each).all() else np.where(np.isfinite(each), each, mean)
@@ -93,6 +100,23 @@ def find_mean(samples: Samples, train: Samples) -> Numbers:
     return np.full(shape, float(most if target.n_classes else most - 1))
 
 
+def measure_no_change(samples: Samples, train: Samples) -> float:
+    """Mean absolute error in train of the forecast that the close stays; NaN where there is none.
+
+    Args:
+        samples: of which it is asked first whether the forecast is 0, as of returns.
+        train: all of train.
+    """
+    target = samples.stages.settings.target
+    if find_kind(target) != "value" or not {*target.columns} <= {*PRICES}:
+        return float("nan")
+    history = make_history(samples.stages)
+    if not np.any(_follow_path(samples, history, NO_CHANGE)):
+        return float(np.mean(np.abs(train.truth)))
+    stays = _follow_path(train, history, NO_CHANGE)
+    return float(np.mean(np.abs(train.truth - stays)))
+
+
 def _follow_path(samples: Samples, history: History, name: str) -> Numbers:
     """What the target makes of bars that keep to the path of a baseline, so many at a time."""
     settings = samples.stages.settings
@@ -105,7 +129,9 @@ def _follow_path(samples: Samples, history: History, name: str) -> Numbers:
         closes = _pick_last(history, rows, shape.reference_bars)
         bars = make_bars(returns, closes, shape.reference_bars, len(target.columns))
         bars = bars[:, -(shape.reference_bars + shape.horizon) :]
-        made[low : low + count] = to_numbers(np.asarray(target(bars))).reshape(-1, *made.shape[1:])
+        with np.errstate(all="ignore"):  # of a path that never moves many things are not defined
+            numbers = to_numbers(np.asarray(target(bars)))
+        made[low : low + count] = numbers.reshape(-1, *made.shape[1:])
     return made
 
 

@@ -120,7 +120,7 @@ def gather_predictions(
         columns = [name for name, each in left.items() if each.ndim == 1]
         for name, places in _find_places(columns, shape).items():
             parts = [_read_numbers(left[each]) for each in places]
-            known = [each for each in parts if each is not None]
+            known = [each for each in parts if each is not None and each.ndim == 1]
             if len(known) == len(parts):
                 whole = np.stack(known, axis=1) if shape else known[0]
                 axes = [-1 if size == ANY else size for size in shape]
@@ -140,6 +140,8 @@ def _read_numbers(values: NDArray[Any]) -> NDArray[np.float64] | None:
     if values.dtype.kind in "fiu":
         return values.astype(np.float64)
     if values.dtype.kind != "O":
+        return None
+    if any(isinstance(each, str | bytes) for each in values.tolist()):
         return None
     try:
         plain = [np.nan if str(each) in ("None", "<NA>") else each for each in values.tolist()]
@@ -170,6 +172,8 @@ def _read_arrays(given: Any, label: str) -> dict[str, NDArray[Any]]:
         return _read_file(Path(given).expanduser())
     if isinstance(given, Mapping):
         return {str(name): to_numpy(str(name), values) for name, values in given.items()}
+    if type(given).__name__ == "LazyFrame":
+        given = given.collect()
     if hasattr(given, "columns"):
         held = {str(name): given[name].to_numpy() for name in given.columns}
         if TIME not in held and getattr(getattr(given, "index", None), "name", "") == TIME:

@@ -12,8 +12,9 @@ from btc_datamodule.checks import list_first
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.splits import CombinatorialPurged
 from btc_datamodule.scoring.baselines import DAY, HOUR, WEEK_HOURS, measure_volatility
+from btc_datamodule.scoring.beside import HOLD
 from btc_datamodule.scoring.kinds import Measured
-from btc_datamodule.scoring.ledger import HOLD, LEAST_COMPARED, LEAST_PERIODS, Ledger
+from btc_datamodule.scoring.ledger import LEAST_COMPARED, LEAST_PERIODS, Ledger
 from btc_datamodule.scoring.measures import Interval
 from btc_datamodule.scoring.money import compute_overfitting, compute_sharpe, compute_total
 from btc_datamodule.scoring.samples import make_history

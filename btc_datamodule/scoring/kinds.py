@@ -13,7 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Mask
-from btc_datamodule.evaluation.targets import OHLCPath, RealisedVolatility, Target
+from btc_datamodule.evaluation.targets import (
+    CumulativeReturn,
+    LogReturn,
+    OHLCPath,
+    RealisedVolatility,
+    Target,
+)
 from btc_datamodule.scoring.measures import (
     Confusion,
     Interval,
@@ -41,14 +47,15 @@ class Reference:
     Attributes:
         mean: (n, *target shape) of the train targets, for each sample that of its fold.
         close: (n,) from which targets are measured.
-        scale: mean absolute train target: the error of no change; NaN where that is none.
+        scale: (n,) mean absolute error of no change in train, for each sample that of its fold;
+            NaN where there is none.
         overlap: of how many samples in order the targets overlap, 1 for none.
         level: of intervals.
     """
 
     mean: Numbers
     close: Numbers
-    scale: float
+    scale: Numbers
     overlap: int = 1
     level: float = 0.95
 
@@ -117,7 +124,9 @@ def measure(target: Target, truth: Numbers, forecast: Numbers, reference: Refere
             **_measure_errors(truth, forecast, reference),
             **_measure_prices(target, truth, forecast, reference),
             **_measure_signs(
-                _take_closes(target, truth), _take_closes(target, forecast), reference
+                find_moves(target, truth, reference.close),
+                find_moves(target, forecast, reference.close),
+                reference,
             ),
         },
     }
@@ -130,7 +139,7 @@ def _measure_errors(truth: Numbers, forecast: Numbers, reference: Reference) -> 
         "rmse": compute_rmse(truth, forecast),
         "r2": compute_r2(truth, forecast, reference.mean),
     }
-    if np.isfinite(reference.scale):
+    if np.isfinite(reference.scale).all():
         found["mase"] = compute_mase(truth, forecast, reference.scale)
     return found
 
@@ -156,15 +165,34 @@ def _measure_classes(
     return {"accuracy": accuracy, **found}
 
 
-def _take_closes(target: Target, values: Numbers) -> Numbers:
-    """Of whole bars the closes alone: on which side of the last close a high lies is no news."""
-    return values[..., -1:] if isinstance(target, OHLCPath) else values
+def find_moves(target: Target, values: Numbers, close: Numbers) -> Numbers:
+    """Numbers whose sign says whether the price rises or falls, of values of a target.
+
+    Of whole bars those of the closes alone: on which side of the last close a high lies is no news.
+    Of a target of one's own that tells prices the way from the close to each of these.
+
+    Args:
+        target: of a value.
+        values: (n, *target shape).
+        close: (n,) from which targets are measured.
+    """
+    if isinstance(target, OHLCPath):
+        return values[..., -1:]
+    if isinstance(target, LogReturn | CumulativeReturn) or type(target).prices is Target.prices:
+        return values
+    with np.errstate(all="ignore"):
+        prices = np.asarray(target.prices(values, close), dtype=np.float64)
+        moves: Numbers = np.log(prices / close.reshape(-1, *[1] * (prices.ndim - 1)))
+    return moves
 
 
 def _measure_signs(truth: Numbers, forecast: Numbers, reference: Reference) -> Measured:
-    """How often the sign of a value was said, of those that are not 0; none where none was said."""
-    moved = (truth != 0) & (forecast != 0)
-    if not moved.any():
+    """How often the sign of a value was said, of those that are not 0.
+
+    None where none was said, or came: of a volume, say, the sign is no news.
+    """
+    moved = (truth != 0) & (forecast != 0) & np.isfinite(truth) & np.isfinite(forecast)
+    if not moved.any() or not (truth < 0).any():
         return {}
     came, said = truth > 0, forecast > 0
     confusion = Confusion(came[moved].astype(np.int64), said[moved].astype(np.int64), 2)

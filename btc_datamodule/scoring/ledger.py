@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from numbers import Real
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +12,8 @@ from btc_datamodule.candles.runs import Mask
 from btc_datamodule.checks import check_whole_number
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.targets import Direction, Target
+from btc_datamodule.scoring.baselines import NO_CHANGE
+from btc_datamodule.scoring.beside import HOLD
 from btc_datamodule.scoring.kinds import find_kind, to_classes
 from btc_datamodule.scoring.measures import Numbers
 from btc_datamodule.scoring.money import (
@@ -29,8 +32,6 @@ from btc_datamodule.scoring.score import Score
 
 if TYPE_CHECKING:
     import polars as pl
-
-HOLD = "buy and hold"
 
 BASIS_POINT = 1e-4
 
@@ -66,8 +67,11 @@ class Ledger:
     rows: Mask | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.cost, int | float) or not 0 <= self.cost < 1 / BASIS_POINT:
-            raise ConfigError(f"cost is {self.cost!r}: give basis points of one side, 0 or more")
+        is_number = isinstance(self.cost, Real) and not isinstance(self.cost, bool)
+        if not is_number or not 0 <= self.cost < 1 / BASIS_POINT:
+            raise ConfigError(
+                f"cost is {self.cost!r}: give basis points of one side, from 0 to below 10,000"
+            )
         check_whole_number("trials", self.trials, 1)
 
     @cached_property
@@ -96,7 +100,9 @@ class Ledger:
         follows = np.diff(self.times, prepend=0) == score.horizon_seconds
         found = {HOLD: hold(held, cost)}
         for name, values in (score.forecasts | score.baselines).items():
-            direction = find_direction(score.target, values[places])
+            if name == NO_CHANGE:  # of classes, too: what does not move has no direction
+                continue
+            direction = find_direction(score.target, values[places], reference)
             if direction is not None and direction.any():
                 found[name] = follow_sign(direction, returns, cost, follows)
         return found
@@ -163,22 +169,26 @@ def make_ledger(score: Score, cost: float, trials: int = 1) -> Ledger | None:
     """The ledger of forecasts that have a direction; None if no target of theirs has."""
     ledger = Ledger(score, cost, trials)
     first = next(iter(score.forecasts.values()))
-    if find_direction(score.target, first[:1]) is None or len(ledger.places) < LEAST_PERIODS:
-        return None
-    return ledger
+    has_direction = find_direction(score.target, first[:1], score.reference[:1]) is not None
+    return ledger if has_direction and len(ledger.places) >= LEAST_PERIODS else None
 
 
-def find_direction(target: Target, forecast: Numbers) -> Numbers | None:
+def find_direction(target: Target, forecast: Numbers, reference: Numbers) -> Numbers | None:
     """(n,) numbers whose sign is the direction over the whole horizon; None if a target has none.
 
     A triple barrier has none: its rule ends at a barrier and not with the horizon.
+
+    Args:
+        target: what was forecast.
+        forecast: (n, ...).
+        reference: (n,) closes from which targets are measured.
     """
     if isinstance(target, Direction):
         classes = to_classes(target, forecast).astype(np.float64)
         return 2 * classes - 1 if target.n_classes == 2 else classes - 1
     if find_kind(target) != "value" or type(target).prices is Target.prices:
         return None
-    with np.errstate(over="ignore", divide="ignore"):
-        prices = target.prices(forecast, np.ones(len(forecast)))
-        last: Numbers = np.log(prices.reshape(len(forecast), -1)[:, -1])
+    with np.errstate(all="ignore"):
+        prices = np.asarray(target.prices(forecast, reference), dtype=np.float64)
+        last: Numbers = np.log(prices.reshape(len(forecast), -1)[:, -1] / reference)
     return last

@@ -40,7 +40,7 @@ def compute_rmse(truth: Numbers, forecast: Numbers) -> float:
     return float(np.sqrt(np.mean((truth - forecast) ** 2)))
 
 
-def compute_mase(truth: Numbers, forecast: Numbers, scale: float) -> float:
+def compute_mase(truth: Numbers, forecast: Numbers, scale: Numbers | float) -> float:
     """Mean absolute error over that of no change in train.
 
     Source: Hyndman & Koehler (2006), "Another look at measures of forecast accuracy",
@@ -49,12 +49,17 @@ def compute_mase(truth: Numbers, forecast: Numbers, scale: float) -> float:
     Args:
         truth: what came.
         forecast: what was said.
-        scale: mean absolute error in train of the forecast that what was last seen stays.
+        scale: mean absolute error in train of the forecast that what was last seen stays, a number
+            or (n,), one for each of ``truth``.
 
     Returns:
-        NaN where ``scale`` is 0: nothing ever changed in train.
+        NaN where a ``scale`` is 0: nothing ever changed in train.
     """
-    return compute_mae(truth, forecast) / scale if scale else float("nan")
+    scales = np.asarray(scale, dtype=np.float64)
+    if not scales.all():
+        return float("nan")
+    errors = np.abs(truth - forecast).reshape(len(truth), -1).mean(axis=1)
+    return float(np.mean(errors / scales))
 
 
 def compute_r2(truth: Numbers, forecast: Numbers, mean: Numbers | float) -> float:

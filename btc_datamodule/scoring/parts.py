@@ -12,7 +12,12 @@ from btc_datamodule.candles.timeline import format_instant, format_span, parse_i
 from btc_datamodule.checks import list_first
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.splits import Stage
-from btc_datamodule.scoring.beside import forecast_baselines, forecast_spreads
+from btc_datamodule.scoring.beside import (
+    RESERVED,
+    forecast_baselines,
+    forecast_spreads,
+    measure_no_change,
+)
 from btc_datamodule.scoring.forecast_files import TIME, Forecasts, Shape
 from btc_datamodule.scoring.kinds import LEAST_VOLATILITY, find_kind
 from btc_datamodule.scoring.measures import Numbers
@@ -29,7 +34,7 @@ class Part(NamedTuple):
         samples: what came.
         forecasts: (n, ...) of each, in the unit of the target, by name.
         baselines: (n, *target shape) of each, by name.
-        scale: mean absolute train target; NaN where that is no error of no change.
+        scale: mean absolute error of no change in train; NaN where there is none.
         spreads: (n, *target shape, q) of each forecast that tells a distribution, by name.
         spread_baselines: likewise of baselines.
     """
@@ -110,13 +115,12 @@ def make_part(
     spreads = {label: each[known] for label, each in spreads.items()}
     notes += _tell_crossing(spreads, manner)
     train = list_train(stages)
-    is_value = find_kind(stages.settings.target) == "value"
     part = Part(
         fold,
         samples,
         forecasts,
         forecast_baselines(samples, train),
-        float(np.mean(np.abs(train.truth))) if is_value else float("nan"),
+        measure_no_change(samples, train),
         spreads,
         forecast_spreads(samples, train, manner) if spreads and manner else {},
     )
@@ -157,14 +161,30 @@ def _gather(
         chosen = np.searchsorted(each.origin_time, samples.origin_time)
         several = len(each.values) + len(each.spreads) > 1
         for prediction, values in each.values.items():
-            label = f"{name}:{prediction}" if several else name
+            label = _label(name, prediction, several=several, known=forecasts)
             forecasts[label] = _unscale(stages, values[chosen])
         for prediction, values in each.spreads.items():
-            label = f"{name}:{prediction}" if several else name
+            label = _label(name, prediction, several=several, known=forecasts)
             spreads[label] = _unscale_spread(stages, values[chosen])
             assert manner is not None
             forecasts[label] = find_median(spreads[label], manner)
     return forecasts, spreads
+
+
+def _label(name: str, prediction: str, *, several: bool, known: Mapping[str, Numbers]) -> str:
+    """What a forecast is called: by the name that it was given, and its own if there are several.
+
+    Raises:
+        ConfigError: if a baseline, or another forecast, is called so.
+    """
+    label = f"{name}:{prediction}" if several else name
+    if label in RESERVED or label in known:
+        whose = "a baseline" if label in RESERVED else "another forecast, too"
+        raise ConfigError(
+            f"{label!r} is the name of {whose}: give these forecasts one of their own, such as "
+            f"`my_{name}=FILE`, or {{'my_{name}': ...}} in Python"
+        )
+    return label
 
 
 def _unscale(stages: Stages, values: Numbers) -> Numbers:

@@ -23,7 +23,12 @@ from btc_datamodule.scoring.forecast_files import read_forecasts
 from btc_datamodule.scoring.kinds import Measured, Reference, compute_losses, measure
 from btc_datamodule.scoring.measures import Interval, Numbers
 from btc_datamodule.scoring.parts import Part, list_shapes, make_part
-from btc_datamodule.scoring.significance import LossTest, bootstrap_mean, compare_losses
+from btc_datamodule.scoring.significance import (
+    LossTest,
+    bootstrap_mean,
+    compare_losses,
+    widen,
+)
 from btc_datamodule.scoring.spreads import Manner, compute_spread_losses, measure_spread
 from btc_datamodule.stages import Stages
 
@@ -127,6 +132,11 @@ class Score:
         """(n,) closes right before the first target bars, from which targets are measured."""
         return self._sort([each.samples.reference for each in self.parts])
 
+    @cached_property
+    def scale(self) -> Numbers:
+        """(n,) mean absolute error of no change in train, of each sample's fold."""
+        return self._sort([np.full(len(each.samples), each.scale) for each in self.parts])
+
     @property
     def horizon_seconds(self) -> int:
         """Seconds from the first target bar to the end of the last."""
@@ -181,11 +191,10 @@ class Score:
         """
         chosen = slice(None) if rows is None else rows
         values = (self.forecasts | self.baselines)[name]
-        scale = float(np.average([each.scale for each in self.parts], weights=self._sizes))
         reference = Reference(
             self.baselines[MEAN][chosen],
             self.reference[chosen],
-            scale,
+            self.scale[chosen],
             self.count_overlap(rows),
             self.level,
         )
@@ -217,8 +226,9 @@ class Score:
         overlap = self.count_overlap(rows)
         if len(ours) < LEAST * overlap:
             return None
-        difference = bootstrap_mean(ours - theirs, overlap, level=self.level, seed=self.seed)
-        return Verdict(best, compare_losses(ours, theirs, overlap), difference)
+        drawn = bootstrap_mean(ours - theirs, overlap, level=self.level, seed=self.seed)
+        test = compare_losses(ours, theirs, overlap)
+        return Verdict(best, test, widen(drawn, test, len(ours), self.level))
 
     def to_polars(self) -> "pl.DataFrame":
         """A row for each forecast and baseline: its measures, and how it does against the best."""
@@ -251,10 +261,6 @@ class Score:
                 | {"loss": float(self.losses[name].mean())}
                 | flatten_verdict(verdict)
             )
-
-    @property
-    def _sizes(self) -> list[int]:
-        return [len(each.samples) for each in self.parts]
 
     def _sort_all(self, parts: Sequence[Mapping[str, Numbers]]) -> dict[str, Numbers]:
         return {name: self._sort([each[name] for each in parts]) for name in parts[0]}
@@ -325,7 +331,8 @@ def score_forecasts(
             lacking = [name for name in given if name not in forecasts]
             raise ConfigError(
                 f"there are no forecasts of fold {fold} by {list_first(lacking)}: all are scored "
-                "on the same samples, so give those of the same folds"
+                "on the same samples, so give those of the same folds (one model has one name, "
+                "such as `model=a.parquet@0 model=b.parquet@1`)"
             )
         part, told = make_part(fold, stages, stage, forecasts, manner)
         parts.append(part)

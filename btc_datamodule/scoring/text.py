@@ -7,9 +7,10 @@ import numpy as np
 
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.escaping import escape
+from btc_datamodule.scoring.beside import HOLD
 from btc_datamodule.scoring.groups import compare_paths
 from btc_datamodule.scoring.kinds import Measured, find_kind
-from btc_datamodule.scoring.ledger import HOLD, LEAST_COMPARED, WHAT_IT_IS, Ledger
+from btc_datamodule.scoring.ledger import LEAST_COMPARED, WHAT_IT_IS, Ledger
 from btc_datamodule.scoring.measures import Interval
 from btc_datamodule.scoring.score import LEAST, Score
 
@@ -51,8 +52,9 @@ def _tell_samples(score: Score) -> str:
     times = score.origin_time
     folds = f"fold {', '.join(map(str, sorted({*score.fold.tolist()})))}"
     told = (
-        f"{score.stage}, {folds}: {len(times):,} samples of {score.target!r}, whose origins are "
-        f"the bars from {format_instant(int(times[0]))} to {format_instant(int(times[-1]))}"
+        f"{score.stage}, {folds}: {len(times):,} sample{'s' * (len(times) > 1)} of "
+        f"{score.target!r}, whose origins are the bars from {format_instant(int(times[0]))} to "
+        f"{format_instant(int(times[-1]))}"
     )
     if score.overlap > 1:
         told += f"\nUp to {score.overlap} targets overlap: intervals and p-values allow for it"
@@ -92,18 +94,16 @@ def _tell_verdicts(score: Score, *, of_spreads: bool = False) -> str:
             )
             continue
         base = float(losses[verdict.baseline].mean())
-        low, middle, high = (
-            100 * each / base if base else float("nan")
-            for each in (verdict.difference.low, verdict.difference.value, verdict.difference.high)
-        )
-        word = "better" if verdict.is_better else "no better"
-        if verdict.difference.low > 0:
-            word = "worse"
-        where = f"{abs(middle):.3g} % {'below' if middle < 0 else 'above'}"
+        value, low, high = verdict.difference
+        word = "better" if verdict.is_better else "worse" if low > 0 else "no better"
+        unit = " %" if base else ""  # of a baseline without any loss there is no share
+        value, low, high = (100 * each / base if base else each for each in (value, low, high))
+        side = "below" if value < 0 else "above"
+        where = f"{abs(value):.3g}{unit} {side}" if value else "the same"
         lines.append(
             f"{escape(name)} is {word} than {verdict.baseline!r}, the best baseline: its "
-            f"{loss} is {where} ({100 * score.level:.4g} % interval {low:+.3g} to {high:+.3g}, "
-            f"p = {verdict.test.p_value:.2g})"
+            f"{loss} is {where} ({100 * score.level:.4g} % interval {low:+.3g} to {high:+.3g}"
+            f"{unit}, p = {verdict.test.p_value:.2g})"
         )
     return "\n".join(lines)
 
@@ -141,8 +141,8 @@ def _tell_overfitting(ledger: Ledger) -> list[str]:
     found = ledger.compute_overfitting()
     if found is None:
         return [
-            f"Probability of backtest overfitting: not told of {len(ledger.places):,} periods, it "
-            f"needs {LEAST_COMPARED}, and two forecasts that have a direction"
+            f"Probability of backtest overfitting: not told, it needs {LEAST_COMPARED} periods "
+            f"(there are {len(ledger.places):,}) and two forecasts that have a direction"
         ]
     return [f"Probability of backtest overfitting among the forecasts: {found:.2f}"]
 

@@ -15,7 +15,8 @@ from btc_datamodule import (
     RealisedVolatility,
     TripleBarrier,
 )
-from btc_datamodule.scoring.ledger import HOLD, Ledger, find_direction, make_ledger
+from btc_datamodule.scoring.beside import HOLD
+from btc_datamodule.scoring.ledger import Ledger, find_direction, make_ledger
 from btc_datamodule.scoring.samples import list_samples
 from btc_datamodule.scoring.score import score_forecasts
 from btc_datamodule.scoring.text import tell_score
@@ -96,7 +97,7 @@ def test_who_knows_what_comes_earns_most(tmp_path: Path) -> None:
 def test_a_direction_is_that_of_the_whole_horizon(
     target: Any, forecast: Any, direction: Any
 ) -> None:
-    found = find_direction(target, np.array(forecast, dtype=np.float64))
+    found = find_direction(target, np.array(forecast, dtype=np.float64), np.array([5.0, 7.0]))
     assert found is not None
     np.testing.assert_allclose(found, direction)
 
@@ -121,7 +122,7 @@ def test_of_few_periods_nothing_is_said_of_overfitting(tmp_path: Path) -> None:
     assert ledger is not None
     assert len(ledger.places) == 27
     assert ledger.compute_overfitting() is None
-    assert "not told of 27 periods, it needs 32" in tell_score(ledger.score, ledger)
+    assert "not told, it needs 32 periods (there are 27)" in tell_score(ledger.score, ledger)
 
 
 def test_a_forecast_of_nothing_is_no_direction_however_it_is_scaled(tmp_path: Path) -> None:
