@@ -412,7 +412,7 @@ class BTCDataModule(Arguments):
         other.settings, other.trainer = stages.settings, None
         other.num_workers, other.pin_memory = 0, False
         other._use(stages)
-        other._is_twin = True
+        other._is_twin, other._prepared = True, None
         if fitted is None and type(self).setup is not BTCDataModule.setup:
             other.setup()
         return other
