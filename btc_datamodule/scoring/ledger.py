@@ -72,6 +72,7 @@ class Ledger:
             raise ConfigError(
                 f"cost is {self.cost!r}: give basis points of one side, from 0 to below 10,000"
             )
+        object.__setattr__(self, "cost", float(self.cost))
         check_whole_number("trials", self.trials, 1)
 
     @cached_property
