@@ -14,7 +14,7 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.forecasts import to_numpy
 from btc_datamodule.evaluation.splits import STAGES, Stage
 from btc_datamodule.public import public
-from btc_datamodule.scoring.forecast_files import TIME
+from btc_datamodule.scoring.forecast_files import TIME, collect
 from btc_datamodule.scoring.groups import By, score_groups
 from btc_datamodule.scoring.ledger import Ledger, make_ledger
 from btc_datamodule.scoring.score import Score, score_forecasts
@@ -124,6 +124,7 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
     Raises:
         ConfigError: if there are none, or two for one name and fold.
     """
+    forecasts = collect(forecasts)
     if isinstance(forecasts, str | os.PathLike):
         forecasts = [forecasts]
     if isinstance(forecasts, Mapping) and TIME not in forecasts:

@@ -167,13 +167,17 @@ def _find_places(columns: Iterable[str], shape: Shape) -> dict[str, list[str]]:
     return found
 
 
+def collect(given: Any) -> Any:
+    """A lazy frame of polars as a frame; anything else as it is."""
+    return given.collect() if type(given).__name__ == "LazyFrame" else given
+
+
 def _read_arrays(given: Any, label: str) -> dict[str, NDArray[Any]]:
     if isinstance(given, str | Path):
         return _read_file(Path(given).expanduser())
     if isinstance(given, Mapping):
         return {str(name): to_numpy(str(name), values) for name, values in given.items()}
-    if type(given).__name__ == "LazyFrame":
-        given = given.collect()
+    given = collect(given)
     if hasattr(given, "columns"):
         held = {str(name): given[name].to_numpy() for name in given.columns}
         if TIME not in held and getattr(getattr(given, "index", None), "name", "") == TIME:
