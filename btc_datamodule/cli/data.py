@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btc_datamodule.cli.messages import TOP_KEYS, explain_message, suggest_name
@@ -224,14 +223,11 @@ def _plot(data: "BTCDataModule", config: Any) -> None:
 def _report(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.report.page import write_report
 
-    check_output(Path(config.output), [".html"])  # before what takes long
+    check_output(config.output, [".html"])  # before what takes long
     data.setup()
     card = _make_card(data, config) if config.forecasts else None
-    found = data.audit() if config.audit else None
-    written = write_report(
-        data.stages, config.output, transform=data.transform, audit=found, card=card
-    )
-    say(written)
+    run = data.audit if config.audit else None
+    say(write_report(data.stages, config.output, transform=data.transform, audit=run, card=card))
 
 
 DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {

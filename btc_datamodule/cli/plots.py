@@ -44,9 +44,8 @@ def write_picture(
     check_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    path = Path(path)
     kinds = sorted(FigureCanvasAgg.get_supported_filetypes())
-    check_output(path, [f".{each}" for each in kinds])
+    path = check_output(path, [f".{each}" for each in kinds])
     if bool(forecasts) != (kind == "forecasts"):
         raise ConfigError(
             "give --forecasts, files that PredictionWriter wrote, and --kind forecasts"
