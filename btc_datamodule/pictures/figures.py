@@ -47,6 +47,12 @@ MARGINS = ("left", "right", "bottom", "top", "wspace", "hspace")
 
 TITLE: dict[str, Any] = {"loc": "left", "fontsize": "medium", "parse_math": False}
 
+DIGITS = 10
+"""Of a price, at most: a mark of an axis is round, but for the error of its floats."""
+
+SMALL_PRICE = 1e-4
+"""Below which a price is written with a power of ten."""
+
 WIDE_RANGE = 4.0
 """Times the lowest price, from which on prices are shown on a scale of logarithms."""
 
@@ -204,10 +210,12 @@ def show_prices(axes: Axes, low: float, high: float, quote: str, label: str) -> 
 
 
 def write_price(value: float, sign: str = "$") -> str:
-    """``$10,000``, ``$1,250.5``, ``$0.06``."""
-    digits = 0 if abs(value) >= 1000 or value == round(value) else 2 if abs(value) >= 1 else 6
-    text = f"{value:,.{digits}f}"
-    return sign + (text.rstrip("0").rstrip(".") if "." in text else text)
+    """``$10,000``, ``$1,250.5``, ``$0.06``, ``$7e-9``: a round price with all of its digits."""
+    if 0 < abs(value) < SMALL_PRICE:
+        factor, _, power = f"{value:.{DIGITS - 1}e}".partition("e")
+        return f"{sign}{factor.rstrip('0').rstrip('.')}e{int(power)}"
+    text = f"{float(f'{value:.{DIGITS}g}'):,.{DIGITS}f}"
+    return sign + text.rstrip("0").rstrip(".")
 
 
 def set_title(axes: Axes, text: str) -> None:

@@ -49,6 +49,13 @@ def test_marks_of_numbers_are_ones_twos_and_fives() -> None:
     assert [tick.at for tick in list_numbers(5, 5)] == [5]
 
 
+def test_marks_of_small_numbers_have_the_digits_that_tell_them_apart() -> None:
+    small = [tick.text for tick in list_numbers(6.9e-9, 7.12e-9)]
+    assert small == ["6.9e-9", "6.95e-9", "7e-9", "7.05e-9", "7.1e-9"]
+    assert [t.text for t in list_numbers(-2e-6, 4e-6, 3)] == ["-2e-6", "0", "2e-6", "4e-6"]
+    assert [t.text for t in list_prices(1e-9, 1e-6)] == ["1e-9", "1e-8", "1e-7", "1e-6"]
+
+
 def test_marks_of_prices_are_powers_of_ten_where_these_are_enough() -> None:
     wide, narrow = list_prices(150, 70_000), list_prices(10_100, 10_900)
     assert [tick.text for tick in wide] == ["300", "1,000", "3,000", "10,000", "30,000"]
@@ -61,7 +68,9 @@ def test_marks_of_prices_are_powers_of_ten_where_these_are_enough() -> None:
     [
         (0, "0"),
         (0.000123456, "0.0001235"),
-        (0.00001234, "1.234e-05"),
+        (0.00001234, "1.234e-5"),
+        (7e-9, "7e-9"),
+        (1e20, "1e20"),
         (12.3456, "12.35"),
         (1234.5, "1,234"),
         (-65432.1, "-65,432"),
