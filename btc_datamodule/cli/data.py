@@ -63,6 +63,7 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument("--cost", type=float, default=10.0, help="basis points of one side")
         parser.add_argument("--trials", type=int, default=1, help="models and settings tried")
         parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+    if command in ("score", "report", "plot"):
         parser.add_argument(
             "--quantiles", nargs="+", type=float, help="levels that forecasts have a number for"
         )
@@ -217,7 +218,9 @@ def _make_card(data: "BTCDataModule", config: Any) -> "ScoreCard":
 def _plot(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.cli.plots import write_picture
 
-    say(write_picture(data, config.output, config.kind, config.forecasts or (), config.stage))
+    manner = {"quantiles": config.quantiles, "draws": config.draws}
+    given = config.forecasts or ()
+    say(write_picture(data, config.output, config.kind, given, config.stage, **manner))
 
 
 def _report(data: "BTCDataModule", config: Any) -> None:

@@ -90,7 +90,7 @@ def draw_density(feature: Distribution) -> Html:
 def _thin(ticks: list[Tick]) -> list[Tick]:
     """Fewer marks where their words are long."""
     longest = max((len(tick.text) for tick in ticks), default=0)
-    return ticks if longest * len(ticks) < 36 else ticks[::2]
+    return ticks if longest * len(ticks) < 36 or len(ticks) < 3 else ticks[::2]
 
 
 def _tell_autocorrelation(feature: Distribution) -> Html | None:

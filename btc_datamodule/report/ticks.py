@@ -61,13 +61,17 @@ def _list_months(span: Span, months: int) -> Iterator[Tick]:
 
 
 def list_numbers(low: float, high: float, most: int = 5) -> list[Tick]:
-    """Marks at 1, 2 or 5 times a power of ten."""
+    """Marks at 1, 2 or 5 times a power of ten, about ``most``, and no fewer than three or that."""
     if not low < high:
         return [Tick(low, write_number(low))]
     raw = (high - low) / max(1, most)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(each * power for each in (1, 2, 5, 10) if each * power >= raw * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    factors = (10, 5, 2, 1, 0.5, 0.2)
+    for factor in factors[max(k for k in range(4) if factors[k] * power >= raw * 0.999) :]:
+        step = factor * power
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first + 1 >= min(3, most):
+            break
     places = [k * step + 0.0 for k in range(first, last + 1)]
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
     largest = max(map(abs, places), default=0.0)

@@ -1,5 +1,7 @@
 """Marks of axes, and how numbers are written."""
 
+from itertools import product
+
 import pytest
 
 from btc_datamodule.candles.timeline import parse_instant
@@ -44,9 +46,20 @@ def test_marks_lie_inside_and_are_not_too_many() -> None:
 
 def test_marks_of_numbers_are_ones_twos_and_fives() -> None:
     assert [tick.text for tick in list_numbers(0, 1)] == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
-    assert [tick.text for tick in list_numbers(-3000, 8000)] == ["0", "5,000"]
+    assert [tick.text for tick in list_numbers(-3000, 6500)] == [
+        *("-2,000", "0", "2,000", "4,000", "6,000")
+    ]
     assert [tick.text for tick in list_numbers(-0.011, 0.012, 4)] == ["-0.01", "0.00", "0.01"]
     assert [tick.at for tick in list_numbers(5, 5)] == [5]
+
+
+@pytest.mark.parametrize("most", [3, 4, 5, 6])
+def test_a_scale_has_three_marks_or_more(most: int) -> None:
+    lows, highs, sizes = (0, -0.3, -1, -8, 0.9), (1.01, 1.5, 1.99, 2.4, 4.9, 9.99), (1e-9, 1, 1000)
+    for low, high, size in product(lows, highs, sizes):
+        ticks = list_numbers(low * size, high * size, most)
+        assert 3 <= len(ticks) <= 2 * most + 1
+        assert len({tick.text for tick in ticks}) == len(ticks)
 
 
 def test_marks_of_small_numbers_have_the_digits_that_tell_them_apart() -> None:
