@@ -32,6 +32,7 @@ from btc_datamodule.report.html import Child, Html, element, prose
 from btc_datamodule.report.prices import make_prices
 from btc_datamodule.report.samples import make_samples
 from btc_datamodule.report.targets import make_targets
+from btc_datamodule.report.ticks import write_count
 from btc_datamodule.scoring.card import ScoreCard
 from btc_datamodule.stages import Stages
 from btc_datamodule.windows.dataset import Batch
@@ -195,10 +196,14 @@ def _make_facts(facts: Facts) -> Html:
     told: list[tuple[str, Child]] = [
         ("bars", f"{table.rows:,} of {write_interval(settings.interval)}"),
         *((f"windows of {stage}", f"{count:,}") for stage, count in windows.items()),
-        ("input", f"{shape.lookback:,} bars of {settings.n_features} features"),
+        (
+            "input",
+            f"{write_count(shape.lookback, 'bar')} of "
+            f"{write_count(settings.n_features, 'feature')}",
+        ),
         (
             "target",
-            f"{type(settings.target).__name__}, {shape.horizon} bar{'s' * (shape.horizon > 1)}",
+            f"{type(settings.target).__name__}, {write_count(shape.horizon, 'bar')}",
         ),
     ]
     return element(

@@ -111,6 +111,11 @@ def write_power(value: float, digits: int) -> str:
     return f"{factor}e{int(power)}" if value else "0"
 
 
+def write_count(number: int, what: str) -> str:
+    """``1 bar``, ``1,200 bars``."""
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
+
+
 def write_share(share: float) -> str:
     """A share in per cent: 0 % only where it is none, and 100 % only where it is all."""
     if not np.isfinite(share):
