@@ -347,7 +347,7 @@ class BTCDataModule(Arguments):
         return audit(self.settings, self._fitted, self._serve, ask_source=asks)
 
     def report(
-        self, path: str | Path, *, card: "ScoreCard | None" = None, audit: "Audit | None" = None
+        self, path: str | Path, *, card: "ScoreCard | None" = None, audit: "Audit | bool" = False
     ) -> Path:
         """Write one HTML file that shows all of the data, to be opened by any browser.
 
@@ -357,20 +357,21 @@ class BTCDataModule(Arguments):
         Args:
             path: the file; its name ends in .html.
             card: what ``score`` gave, to be shown too.
-            audit: what ``audit`` gave, likewise; without it the page says that there was none.
+            audit: what ``audit`` gave, likewise; True runs it, and without it the page says so.
 
         Returns:
             The path.
 
         Raises:
             NotPreparedError: before ``setup()``.
-            ConfigError: if the name does not end in .html, or its folder is not there.
+            ConfigError: if the name does not end in .html, its folder is not there, or score or
+                audit are of other data.
             StoreError: if the file cannot be written.
         """
         from btc_datamodule.report.page import write_report
 
-        written = write_report(self.stages, path, transform=self.transform, audit=audit, card=card)
-        return written.path
+        run = self.audit if audit is True else audit or None
+        return write_report(self.stages, path, transform=self.transform, audit=run, card=card).path
 
     def _make_loader(self, stage: Stage) -> DataLoader[Batch]:
         """The one factory of loaders: whole batches of positions in, whole batches out."""

@@ -23,7 +23,7 @@ from btc_datamodule.stages import Stages
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
     from btc_datamodule.scoring.card import ScoreCard
     from btc_datamodule.windows.dataset import Batch
@@ -231,12 +231,15 @@ class Views:
 
         return plot_folds(self.stages, ax)
 
-    def plot_batch(self, batch: "Batch | None" = None, fig: "Figure | None" = None) -> "Figure":
+    def plot_batch(
+        self, batch: "Batch | None" = None, fig: "Figure | SubFigure | None" = None
+    ) -> "Figure":
         """Windows of a batch as a model receives them: inputs, what is not observed, targets.
 
         Args:
             batch: what a loader gave; None for some windows of train.
-            fig: a figure of yours, which the axes are added to; in a small one there are fewer.
+            fig: a figure of yours, or a subfigure, which the axes are added to; in a small one
+                there are fewer.
 
         Raises:
             ConfigError: if the batch is none of this datamodule's shape.
@@ -247,7 +250,7 @@ class Views:
         return plot_batch(self.stages, batch, fig)
 
     def plot_features(
-        self, features: Sequence[str] | None = None, fig: "Figure | None" = None
+        self, features: Sequence[str] | None = None, fig: "Figure | SubFigure | None" = None
     ) -> "Figure":
         """How the values of features are spread in train, val and test, and how far they drift.
 
@@ -264,7 +267,13 @@ class Views:
         return plot_features(self.stages, features, fig)
 
     def plot_forecasts(
-        self, forecasts: Any, stage: Stage = "test", fig: "Figure | None" = None
+        self,
+        forecasts: Any,
+        stage: Stage = "test",
+        fig: "Figure | SubFigure | None" = None,
+        *,
+        quantiles: Sequence[float] | None = None,
+        draws: bool = False,
     ) -> "Figure":
         """Forecasts beside what came, and their losses against the best baseline, over time.
 
@@ -274,6 +283,8 @@ class Views:
             forecasts: what ``score`` takes, or what it gave.
             stage: as of ``score``.
             fig: as of ``plot_batch``.
+            quantiles: as of ``score``: the median is what is drawn.
+            draws: likewise.
 
         Raises:
             ConfigError: as ``score``.
@@ -282,8 +293,9 @@ class Views:
         from btc_datamodule.pictures.forecasts import plot_forecasts
         from btc_datamodule.scoring.card import ScoreCard, make_card
 
-        made = isinstance(forecasts, ScoreCard)
-        return plot_forecasts(forecasts if made else make_card(self.stages, forecasts, stage), fig)
+        if not isinstance(forecasts, ScoreCard):
+            forecasts = make_card(self.stages, forecasts, stage, quantiles=quantiles, draws=draws)
+        return plot_forecasts(forecasts, fig)
 
     def inverse_transform(self, y: Any) -> Any:
         """Targets or forecasts in the units of the target: undo ``target_scaling``.

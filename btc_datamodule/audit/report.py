@@ -14,9 +14,9 @@ of the stages, with the spans of the stages cut to fit. The report says how many
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
@@ -33,6 +33,7 @@ from btc_datamodule.errors import BTCDataError, ConfigError, LookAheadError
 from btc_datamodule.escaping import escape
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.features.build import build
+from btc_datamodule.overview.identity import identify, identify_settings
 from btc_datamodule.progress import show_step
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages
@@ -75,10 +76,12 @@ class Audit:
     Attributes:
         scope: which data was looked at, and how much of it.
         findings: one for each guarantee.
+        data: which data these are, see ``overview.identity``; nothing where that is not known.
     """
 
     scope: str
     findings: tuple[Finding, ...]
+    data: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @property
     def passed(self) -> bool:
@@ -140,13 +143,15 @@ def audit(
             pieces = list(_open_pieces(used, serve, stack))
         except LookAheadError as error:
             finding = Finding("no feature reads a later bar", False, str(error))
-            return Audit(str(settings.candle_path), (finding,))
+            known = identify_settings(settings, key)
+            return Audit(str(settings.candle_path), (finding,), known)
         bars = sum(len(piece.candles) for piece in pieces)
         scope = f"{settings.candle_path}: {used.table.present:,} bars"
         if bars < used.table.present:
             scope += f"; windows on {bars:,} of them, around the boundaries of the stages"
         guarantees = list(_list_guarantees(used, ask_source=ask_source))
-        return Audit(scope, tuple(_check(pieces, used, each) for each in _show(guarantees)))
+        findings = tuple(_check(pieces, used, each) for each in _show(guarantees))
+        return Audit(scope, findings, identify(used))
 
 
 def _open_pieces(used: Stages, serve: Serve, stack: ExitStack) -> Iterator[Piece]:

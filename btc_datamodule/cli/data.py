@@ -4,7 +4,6 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from btc_datamodule.cli.messages import TOP_KEYS, explain_message, suggest_name
@@ -64,6 +63,7 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         parser.add_argument("--cost", type=float, default=10.0, help="basis points of one side")
         parser.add_argument("--trials", type=int, default=1, help="models and settings tried")
         parser.add_argument("--level", type=float, default=0.95, help="of the intervals")
+    if command in ("score", "report", "plot"):
         parser.add_argument(
             "--quantiles", nargs="+", type=float, help="levels that forecasts have a number for"
         )
@@ -218,20 +218,19 @@ def _make_card(data: "BTCDataModule", config: Any) -> "ScoreCard":
 def _plot(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.cli.plots import write_picture
 
-    say(write_picture(data, config.output, config.kind, config.forecasts or (), config.stage))
+    manner = {"quantiles": config.quantiles, "draws": config.draws}
+    given = config.forecasts or ()
+    say(write_picture(data, config.output, config.kind, given, config.stage, **manner))
 
 
 def _report(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.report.page import write_report
 
-    check_output(Path(config.output), [".html"])  # before what takes long
+    check_output(config.output, [".html"])  # before what takes long
     data.setup()
     card = _make_card(data, config) if config.forecasts else None
-    found = data.audit() if config.audit else None
-    written = write_report(
-        data.stages, config.output, transform=data.transform, audit=found, card=card
-    )
-    say(written)
+    run = data.audit if config.audit else None
+    say(write_report(data.stages, config.output, transform=data.transform, audit=run, card=card))
 
 
 DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {

@@ -26,6 +26,9 @@ def write_picture(
     kind: Kind = "timeline",
     forecasts: Sequence[str] = (),
     stage: Stage = "test",
+    *,
+    quantiles: Sequence[float] | None = None,
+    draws: bool = False,
 ) -> Path:
     """Set a datamodule up, and write a picture of it; give the path.
 
@@ -35,6 +38,8 @@ def write_picture(
         kind: which of its ``plot_`` methods draws.
         forecasts: files that ``PredictionWriter`` wrote, for that kind.
         stage: of which stage they are scored.
+        quantiles: levels of forecasts that are quantiles.
+        draws: whether forecasts are draws.
 
     Raises:
         ConfigError: if matplotlib is not installed, the name ends in no kind of picture, or there
@@ -44,24 +49,24 @@ def write_picture(
     check_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    path = Path(path)
     kinds = sorted(FigureCanvasAgg.get_supported_filetypes())
-    check_output(path, [f".{each}" for each in kinds])
+    path = check_output(path, [f".{each}" for each in kinds])
     if bool(forecasts) != (kind == "forecasts"):
         raise ConfigError(
             "give --forecasts, files that PredictionWriter wrote, and --kind forecasts"
         )
     data.setup()
-    figure = _draw(data, kind, forecasts, stage)
+    if kind == "forecasts":
+        figure = data.plot_forecasts(list(forecasts), stage, quantiles=quantiles, draws=draws)
+    else:
+        figure = _draw(data, kind)
     with replace_file(path) as temporary:
         figure.savefig(temporary, format=path.suffix[1:].lower(), dpi=DOTS)
     return path
 
 
-def _draw(data: "BTCDataModule", kind: Kind, forecasts: Sequence[str], stage: Stage) -> "Figure":
+def _draw(data: "BTCDataModule", kind: Kind) -> "Figure":
     match kind:
-        case "timeline":
-            return data.plot_timeline()
         case "holes":
             return data.plot_holes()
         case "folds":
@@ -70,5 +75,5 @@ def _draw(data: "BTCDataModule", kind: Kind, forecasts: Sequence[str], stage: St
             return data.plot_batch()
         case "features":
             return data.plot_features()
-        case "forecasts":
-            return data.plot_forecasts(list(forecasts), stage)
+        case _:
+            return data.plot_timeline()

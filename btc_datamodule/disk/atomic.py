@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
 from tempfile import TemporaryFile
+from typing import Any
 
 from btc_datamodule.errors import ConfigError, StoreError
 
@@ -89,17 +90,27 @@ def explain_write_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
-def check_output(path: Path, suffixes: Sequence[str]) -> None:
+def check_output(given: Any, suffixes: Sequence[str]) -> Path:
     """See that a file that a person names can be written, before the work that fills it.
 
     Args:
-        path: the file.
+        given: the file, a path or its text.
         suffixes: what its name may end in.
 
+    Returns:
+        The path, with ``~`` made the home folder.
+
     Raises:
-        ConfigError: if it ends in something else, is a folder, or its folder is not there.
+        ConfigError: if it is no path, ends in something else, is a folder, or its folder is not
+            there.
         StoreError: if the folder cannot be written.
     """
+    if not isinstance(given, str | os.PathLike) or not os.fspath(given):
+        raise ConfigError(
+            f"output is {given!r:.80}: give the path of a file that ends in one of "
+            f"{', '.join(suffixes)}"
+        )
+    path = Path(given).expanduser()
     what = f"output {str(path)!r}"
     if path.suffix.lower() not in suffixes:
         raise ConfigError(f"{what} must end in one of {', '.join(suffixes)}")
@@ -114,6 +125,7 @@ def check_output(path: Path, suffixes: Sequence[str]) -> None:
         raise ConfigError(
             f"{what}: the folder {path.parent} cannot be written ({error.strerror}): name another"
         ) from None
+    return path
 
 
 def find_errno(error: BaseException, told: str) -> int:

@@ -17,7 +17,14 @@ from btc_datamodule.escaping import shorten
 from btc_datamodule.evaluation.splits import STAGES
 from btc_datamodule.overview.colours import FAINT, pick_series
 from btc_datamodule.overview.market import name_market
-from btc_datamodule.pictures.figures import choose_figure, measure, pick, write_name
+from btc_datamodule.pictures.figures import (
+    Area,
+    choose_figure,
+    find_root,
+    measure,
+    pick,
+    write_name,
+)
 from btc_datamodule.pictures.panels import (
     count_panels,
     fit_titles,
@@ -46,13 +53,14 @@ RANGE = 3.0
 Numbers = NDArray[np.float64]
 
 
-def plot_batch(stages: Stages, batch: Batch | None = None, fig: Figure | None = None) -> Figure:
+def plot_batch(stages: Stages, batch: Batch | None = None, fig: Area | None = None) -> Figure:
     """Draw windows of a batch; see ``BTCDataModule.plot_batch``."""
+    read = None if batch is None else _read(batch, stages)
     figure = choose_figure(fig, 12, 5)
     high, wide = count_panels(figure, WIDTH, HEIGHT)
     most = min(WINDOWS, high * wide)
-    given = f"{most} windows of train" if batch is None else "windows of a batch"
-    x, observed, y, times = _read(_take_some(stages, most) if batch is None else batch, stages)
+    given = f"{most} windows of train" if read is None else "windows of a batch"
+    x, observed, y, times = _read(_take_some(stages, most), stages) if read is None else read
     count = min(most, len(x))
     names = [write_name(each, 30) for each in stages.table.features]
     panels = make_panels(figure, count, min(wide, 3), same=True)
@@ -72,7 +80,7 @@ def plot_batch(stages: Stages, batch: Batch | None = None, fig: Figure | None = 
     if image is not None:
         figure.colorbar(image, ax=panels, label=_name_values(stages), shrink=0.9, extend="both")
         fit_titles(figure, panels)
-        return figure
+        return find_root(figure)
     handles: list[Artist] = [
         Line2D([], [], color=pick(pick_series(place), panels[0]), label=name)
         for place, name in enumerate(names)
@@ -81,7 +89,7 @@ def plot_batch(stages: Stages, batch: Batch | None = None, fig: Figure | None = 
         handles.append(Patch(color=pick(FAINT, panels[0]), alpha=0.3, label="not observed"))
     place_legend_below(figure, handles)
     fit_titles(figure, panels)
-    return figure
+    return find_root(figure)
 
 
 def _take_some(stages: Stages, count: int) -> Batch:
@@ -112,6 +120,8 @@ def _read(batch: Any, stages: Stages) -> tuple[Numbers, NDArray[np.bool_], Numbe
             f"batch.x has shape {x.shape} and batch.observed {observed.shape}: what is drawn has "
             f"(B, L, {features}) and (B, L)"
         )
+    if not len(x):
+        raise ConfigError("batch has no window: give one of which some are to be drawn")
     seen = observed if observed.ndim == 3 else np.repeat(observed[..., np.newaxis], features, 2)
     return x.astype(np.float64), seen, y.reshape(len(y), -1).astype(np.float64), times.reshape(-1)
 
@@ -144,7 +154,9 @@ def _label(panels: list[Axes], stages: Stages, names: list[str]) -> None:
     first.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     named = len(names) * NAME_HEIGHT <= measure(first, tall=True)
     if not lines and named:
-        first.set_yticks(range(len(names)), [shorten(name, 16) for name in names])
+        short = [shorten(name, 16) for name in names]
+        for axes in panels:  # they share their marks, but not the words of these
+            axes.set_yticks(range(len(names)), short, parse_math=False)
     elif not lines:
         first.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     label = _name_values(stages) if lines else "" if named else "feature, from 0"

@@ -13,7 +13,7 @@ from btc_datamodule.escaping import shorten
 from btc_datamodule.overview.colours import STAGE_COLOURS
 from btc_datamodule.overview.distributions import SHOWN, Distribution, measure_distributions
 from btc_datamodule.overview.market import title_of
-from btc_datamodule.pictures.figures import choose_figure, pick
+from btc_datamodule.pictures.figures import Area, choose_figure, find_root, pick
 from btc_datamodule.pictures.panels import (
     count_panels,
     fit_titles,
@@ -31,7 +31,7 @@ COLUMNS, MOST_ROWS = 4, 6
 
 
 def plot_features(
-    stages: Stages, features: Sequence[str] | None = None, fig: Figure | None = None
+    stages: Stages, features: Sequence[str] | None = None, fig: Area | None = None
 ) -> Figure:
     """Draw the distributions of features; see ``BTCDataModule.plot_features``."""
     names = _choose_features(stages, features)
@@ -56,7 +56,7 @@ def plot_features(
         figure, [Line2D([], [], color=colours[stage], linewidth=3, label=stage) for stage in met]
     )
     fit_titles(figure, panels)
-    return figure
+    return find_root(figure)
 
 
 def _choose_features(stages: Stages, features: Sequence[str] | None) -> list[str]:
@@ -89,7 +89,8 @@ def _draw(axes: Axes, each: Distribution) -> None:
         lines.append(f"drift {', '.join(told)}")
     missing = {stage: share for stage, share in each.missing.items() if share >= 0.0005}
     if missing:
-        lines[1:] = [", ".join([*lines[1:], f"{max(missing.values()):.1%} missing"])]
+        shares = [f"{100 * share:.3g}% of {stage}" for stage, share in missing.items()]
+        lines[1:] = [", ".join([*lines[1:], f"missing {', '.join(shares)}"])]
     if not each.density:
         lines.append("no value")
     axes.set_title("\n".join(lines), fontsize="small", loc="center", parse_math=False)

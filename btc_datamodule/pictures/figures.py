@@ -20,13 +20,15 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, Locator, MaxNLocator, NullLocator
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import Span
+from btc_datamodule.checks import name_type
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.escaping import shorten
 from btc_datamodule.overview.colours import Colour
 from btc_datamodule.overview.spans import widen_spans
@@ -47,11 +49,18 @@ MARGINS = ("left", "right", "bottom", "top", "wspace", "hspace")
 
 TITLE: dict[str, Any] = {"loc": "left", "fontsize": "medium", "parse_math": False}
 
+DIGITS = 10
+"""Of a price, at most: a mark of an axis is round, but for the error of its floats."""
+
+SMALL_PRICE = 1e-4
+"""Below which a price is written with a power of ten."""
+
 WIDE_RANGE = 4.0
 """Times the lowest price, from which on prices are shown on a scale of logarithms."""
 
 
 Numbers = NDArray[np.float64]
+Area = Figure | SubFigure
 
 
 class Picture(Figure):
@@ -79,19 +88,36 @@ def choose_axes(ax: Axes | None, width: float, height: float) -> tuple[Figure, A
     if ax is None:
         figure = make_figure(width, height)
         return figure, figure.add_subplot()
-    figure = ax.figure  # type: ignore[assignment]  # a figure, or one within another
-    while not isinstance(figure, Figure):
-        figure = figure.figure
+    if not isinstance(ax, Axes) or ax.name != "rectilinear":
+        kind = f"{ax.name} axes" if isinstance(ax, Axes) else name_type(ax)
+        raise ConfigError(f"ax is of type {kind}: give plain axes, such as plt.subplots()[1]")
+    figure = find_root(ax.figure)
     lay_out(figure)
     return figure, ax
 
 
-def choose_figure(fig: Figure | None, width: float, height: float) -> Figure:
-    """The figure that is given, or a new one."""
+def choose_figure(fig: Area | None, width: float, height: float) -> Area:
+    """The figure that is given, or a part of one; or a new one."""
     if fig is None:
         return make_figure(width, height)
-    lay_out(fig)
+    if not isinstance(fig, Figure | SubFigure):
+        raise ConfigError(
+            f"fig is of type {name_type(fig)}: give a figure, such as plt.figure(), or a subfigure"
+        )
+    lay_out(find_root(fig))
     return fig
+
+
+def find_root(figure: Any) -> Figure:
+    """The figure that a part of one lies in."""
+    while not isinstance(figure, Figure):
+        figure = figure.figure
+    return figure
+
+
+def get_size(figure: Area) -> tuple[float, float]:
+    """Inches of the width and the height of a figure, or of a part of one."""
+    return figure.bbox.width / figure.dpi, figure.bbox.height / figure.dpi
 
 
 def lay_out(figure: Figure) -> None:
@@ -200,14 +226,16 @@ def show_prices(axes: Axes, low: float, high: float, quote: str, label: str) -> 
         axes.yaxis.set_minor_locator(NullLocator())
     sign = "$" if quote in DOLLARS else ""
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: write_price(value, sign)))
-    axes.set_ylabel(label)
+    axes.set_ylabel(label, parse_math=False)
 
 
 def write_price(value: float, sign: str = "$") -> str:
-    """``$10,000``, ``$1,250.5``, ``$0.06``."""
-    digits = 0 if abs(value) >= 1000 or value == round(value) else 2 if abs(value) >= 1 else 6
-    text = f"{value:,.{digits}f}"
-    return sign + (text.rstrip("0").rstrip(".") if "." in text else text)
+    """``$10,000``, ``$1,250.5``, ``$0.06``, ``$7e-9``: a round price with all of its digits."""
+    if 0 < abs(value) < SMALL_PRICE:
+        factor, _, power = f"{value:.{DIGITS - 1}e}".partition("e")
+        return f"{sign}{factor.rstrip('0').rstrip('.')}e{int(power)}"
+    text = f"{float(f'{value:.{DIGITS}g}'):,.{DIGITS}f}"
+    return sign + text.rstrip("0").rstrip(".")
 
 
 def set_title(axes: Axes, text: str) -> None:
@@ -267,10 +295,7 @@ def forgo_math(legend: Legend) -> None:
 def measure(axes: Axes, *, tall: bool = False) -> float:
     """Inches of the width of some axes, about, before they are laid out; or of their height."""
     box = axes.get_position()
-    figure = axes.figure
-    while not isinstance(figure, Figure):
-        figure = figure.figure
-    width, height = figure.get_size_inches().tolist()
+    width, height = get_size(axes.figure)
     return float(height * box.height if tall else width * box.width)
 
 

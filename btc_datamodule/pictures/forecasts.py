@@ -10,7 +10,15 @@ from btc_datamodule.candles.timeline import Span
 from btc_datamodule.overview.colours import FAINT, INK, pick_series
 from btc_datamodule.overview.forecasts import ForecastView, view_forecasts
 from btc_datamodule.overview.market import name_market
-from btc_datamodule.pictures.figures import choose_figure, pick, show_dates, to_days, write_name
+from btc_datamodule.pictures.figures import (
+    Area,
+    choose_figure,
+    find_root,
+    pick,
+    show_dates,
+    to_days,
+    write_name,
+)
 from btc_datamodule.pictures.panels import head_figure, make_panels, place_legend_below
 from btc_datamodule.scoring.card import ScoreCard
 
@@ -18,7 +26,7 @@ LATEST = 300
 """Samples of which single values can be told apart."""
 
 
-def plot_forecasts(card: ScoreCard, fig: Figure | None = None) -> Figure:
+def plot_forecasts(card: ScoreCard, fig: Area | None = None) -> Figure:
     """Draw what a score says over time; see ``BTCDataModule.plot_forecasts``."""
     figure = choose_figure(fig, 12, 6)
     view = view_forecasts(card.score)
@@ -36,7 +44,7 @@ def plot_forecasts(card: ScoreCard, fig: Figure | None = None) -> Figure:
         f"{latest}",
     )
     place_legend_below(figure, upper.get_lines())
-    return figure
+    return find_root(figure)
 
 
 def _draw_values(axes: Axes, view: ForecastView, shown: int) -> None:

@@ -4,21 +4,20 @@ from collections.abc import Sequence
 
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from btc_datamodule.pictures.figures import fit_text, forgo_math
+from btc_datamodule.pictures.figures import Area, find_root, fit_text, forgo_math, get_size
 
 ROOM = 0.7
 """Inches that title and legend take."""
 
 
-def count_panels(figure: Figure, width: float, height: float) -> tuple[int, int]:
+def count_panels(figure: Area, width: float, height: float) -> tuple[int, int]:
     """Rows and columns of panels of at least some inches that a figure has room for."""
-    wide, tall = figure.get_size_inches().tolist()
+    wide, tall = get_size(figure)
     return max(1, int((tall - ROOM) / height)), max(1, int(wide / width))
 
 
-def make_panels(figure: Figure, count: int, columns: int, *, same: bool = False) -> list[Axes]:
+def make_panels(figure: Area, count: int, columns: int, *, same: bool = False) -> list[Axes]:
     """Add axes to a figure, row by row.
 
     Args:
@@ -40,22 +39,23 @@ def make_panels(figure: Figure, count: int, columns: int, *, same: bool = False)
     return made
 
 
-def head_figure(figure: Figure, title: str) -> None:
+def head_figure(figure: Area, title: str) -> None:
     """Write a title over all axes of a figure, on as many lines as it needs."""
     text = figure.suptitle(title, x=0.01, ha="left", fontsize="medium", parse_math=False)
-    fit_text(text, 0.96 * float(figure.get_figwidth()))
+    fit_text(text, 0.96 * get_size(figure)[0])
 
 
-def fit_titles(figure: Figure, panels: Sequence[Axes]) -> None:
+def fit_titles(figure: Area, panels: Sequence[Axes]) -> None:
     """Break the titles of panels so that none is wider than its panel, once all are laid out."""
-    engine = figure.get_layout_engine()
+    root = find_root(figure)
+    engine = root.get_layout_engine()
     if engine is not None:
-        engine.execute(figure)
+        engine.execute(root)
     for axes in panels:
         fit_text(axes.title, float(axes.get_window_extent().width / figure.dpi))
 
 
-def place_legend_below(figure: Figure, handles: Sequence[Artist]) -> None:
+def place_legend_below(figure: Area, handles: Sequence[Artist]) -> None:
     """Put a legend under all axes of a figure, in as few rows as fit its width."""
     for columns in range(len(handles), 0, -1):
         legend = figure.legend(

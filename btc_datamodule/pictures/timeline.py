@@ -122,7 +122,9 @@ def _draw_stages(axes: Axes, stages: Stages, ribbons: list[Ribbon]) -> list[Arti
         style: dict[str, Any] = {"facecolor": colour, "alpha": 0.16, "linewidth": 0, "zorder": 1}
         draw_spans(axes, spans, stages.table.span, (0, 1 - TOP), **style)
         windows = len(stages.windows(stage))
-        handles.append(Patch(color=colour, label=f"{stage}: {windows:,} windows"))
+        handles.append(
+            Patch(color=colour, label=f"{stage}: {windows:,} window{'s' * (windows != 1)}")
+        )
     return handles
 
 

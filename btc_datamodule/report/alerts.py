@@ -11,11 +11,13 @@ import numpy as np
 
 from btc_datamodule.candles.runs import count_rows, subtract_runs
 from btc_datamodule.checks import list_first
+from btc_datamodule.features.layout import FLAG
 from btc_datamodule.features.table import Table
 from btc_datamodule.overview.distributions import LARGE_DRIFT, SHOWN, Distribution
 from btc_datamodule.overview.labels import Labels
 from btc_datamodule.report.facts import Facts
-from btc_datamodule.report.ticks import write_length, write_number, write_share
+from btc_datamodule.report.ticks import write_count, write_length, write_number, write_share
+from btc_datamodule.settings import Settings
 
 Grade = Literal["bad", "warn", "note"]
 ORDER: tuple[Grade, ...] = ("bad", "warn", "note")
@@ -40,10 +42,16 @@ REASONS = {
     "history": "too little comes before them",
     "embargo": "`embargo` keeps them out",
     "target": "their target lies in an outage",
-    "origin": "nothing is known at their origin",
+    "origin": "there is no candle at their origin",
     "inputs": "too few of their inputs are observed",
     "undefined": "a feature has no value",
 }
+
+
+def tell_reasons(settings: Settings) -> dict[str, str]:
+    """Why bars are no origin of a window, by the names of ``Stages.describe``."""
+    beside = ", or a series beside the candles is not known there" * bool(settings.covariates)
+    return REASONS | {"origin": REASONS["origin"] + beside}
 
 
 class Alert(NamedTuple):
@@ -67,7 +75,7 @@ def list_alerts(facts: Facts) -> list[Alert]:
         *_watch_audit(facts),
         *_watch_forecasts(facts),
         *_watch_windows(facts),
-        *_watch_features(facts.features),
+        *_watch_features(list_own(facts)),
         *_watch_targets(facts.labels),
         *_watch_holes(facts),
     ]
@@ -84,7 +92,7 @@ def give_verdict(facts: Facts, alerts: Sequence[Alert]) -> tuple[str, str]:
             "(`btc-datamodule report --audit true`)."
         )
     elif audit.failed:
-        checked = f"The audit found {_count(len(audit.failed), 'broken guarantee')}."
+        checked = f"The audit found {write_count(len(audit.failed), 'broken guarantee')}."
     elif audit.unchecked:
         held = len(audit.findings) - len(audit.unchecked)
         checked = (
@@ -94,14 +102,10 @@ def give_verdict(facts: Facts, alerts: Sequence[Alert]) -> tuple[str, str]:
     else:
         checked = f"All {len(audit.findings)} guarantees of the audit hold."
     if counts["bad"]:
-        return "bad", f"{_count(counts['bad'], 'thing')} must be mended first. {checked}"
+        return "bad", f"{write_count(counts['bad'], 'thing')} must be mended first. {checked}"
     if counts["warn"]:
-        return "warn", f"{_count(counts['warn'], 'thing')} to look at. {checked}"
+        return "warn", f"{write_count(counts['warn'], 'thing')} to look at. {checked}"
     return ("good" if audit else "warn"), f"Nothing stands out in the data. {checked}"
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def _watch_audit(facts: Facts) -> Iterator[Alert]:
@@ -140,10 +144,11 @@ def _watch_windows(facts: Facts) -> Iterator[Alert]:
         if each.stage != "train" and each.windows < FEW_SCORED:
             yield Alert(
                 "warn",
-                f"{each.stage} has {each.windows:,} windows: what is measured on them is rough, "
-                "and small differences are luck",
+                f"{each.stage} has {write_count(each.windows, 'window')}: what is measured on "
+                "them is rough, and small differences are luck",
                 "windows",
             )
+    reasons = tell_reasons(facts.stages.settings)
     for stage in SHOWN:
         rows = [row for row in facts.counts if row["stage"] == stage]
         dropped = {name: sum(row[name] for row in rows) for name in REASONS}
@@ -153,7 +158,7 @@ def _watch_windows(facts: Facts) -> Iterator[Alert]:
         if not lost:
             continue
         told = [
-            f"{count:,} because {REASONS[name]}" if count < lost else f"because {REASONS[name]}"
+            f"{count:,} because {reasons[name]}" if count < lost else f"because {reasons[name]}"
             for name, count in sorted(dropped.items(), key=lambda each: -each[1])
             if count
         ]
@@ -161,13 +166,14 @@ def _watch_windows(facts: Facts) -> Iterator[Alert]:
         yield Alert(
             "warn" if share > MANY_LEFT_OUT else "note",
             f"{stage}: {lost:,} of {candidates:,} bars ({write_share(share)}) are no origin of a "
-            f"window, {list_first(told, 4)}",
+            f"window, {', '.join(told)}",
             "windows",
         )
 
 
 def _watch_features(features: Sequence[Distribution]) -> Iterator[Alert]:
-    missing, drifting, constant = [], [], []
+    missing, drifting = list[tuple[float, str]](), list[tuple[float, str]]()
+    constant = list[str]()
     for each in features:
         empty = [stage for stage, share in each.missing.items() if share == 1]
         if empty:
@@ -175,14 +181,18 @@ def _watch_features(features: Sequence[Distribution]) -> Iterator[Alert]:
             continue
         stage = max(each.missing, key=lambda name: each.missing[name], default=None)
         if stage is not None and each.missing[stage] > MANY_MISSING:
-            missing.append(f"{each.name} ({write_share(each.missing[stage])} of {stage})")
+            share = each.missing[stage]
+            missing.append((share, f"{each.name} ({write_share(share)} of {stage})"))
         drifted = max(each.drift, key=lambda name: each.drift[name], default=None)
         if drifted is not None and each.drift[drifted] >= LARGE_DRIFT:
-            drifting.append(f"{each.name} ({each.drift[drifted]:.2f} in {drifted})")
+            drift = each.drift[drifted]
+            drifting.append((drift, f"{each.name} ({drift:.2f} in {drifted})"))
         if each.deviation.get("train") == 0:
             constant.append(each.name)
     if missing:
-        yield Alert("warn", f"Features with missing values: {list_first(missing)}", "features")
+        yield Alert(
+            "warn", f"Features with missing values: {list_first(_sort_worst(missing))}", "features"
+        )
     if constant:
         yield Alert(
             "warn", f"Features that never change in train: {list_first(constant)}", "features"
@@ -191,9 +201,20 @@ def _watch_features(features: Sequence[Distribution]) -> Iterator[Alert]:
         yield Alert(
             "warn",
             f"Features that drift away from train (stability index of {LARGE_DRIFT} or more): "
-            f"{list_first(drifting)}",
+            f"{list_first(_sort_worst(drifting))}",
             "features",
         )
+
+
+def list_own(facts: Facts) -> list[Distribution]:
+    """The features that were asked for: without the flag for bars that have none."""
+    flagged = facts.stages.settings.undefined == "flag"
+    return [each for each in facts.features if not (flagged and each.name == FLAG)]
+
+
+def _sort_worst(told: list[tuple[float, str]]) -> list[str]:
+    """Words, those with the largest number first."""
+    return [words for _, words in sorted(told, key=lambda each: -each[0])]
 
 
 def _watch_targets(labels: Labels) -> Iterator[Alert]:
@@ -238,7 +259,7 @@ def _watch_holes(facts: Facts) -> Iterator[Alert]:
     for stage in SHOWN:
         rows, out = _count_out(table, facts.stages.fold.spans(stage))
         if out:
-            told.append(f"{out:,} bars of {stage} ({write_share(out / rows)})")
+            told.append(f"{write_count(out, 'bar')} of {stage} ({write_share(out / rows)})")
             worst = max(worst, out / rows)
     if told:
         grade: Grade = "warn" if worst > MANY_OUT else "note"
@@ -247,16 +268,16 @@ def _watch_holes(facts: Facts) -> Iterator[Alert]:
         absent = sum(each.absent for each in facts.suspicious)
         yield Alert(
             "warn",
-            f"{absent:,} bars are absent though those around are there, in "
-            f"{len(facts.suspicious):,} stretches: an outage, or an answer that was cut; the first "
-            f"{facts.suspicious[0].describe()}",
+            f"{write_count(absent, 'bar')} {'is' if absent == 1 else 'are'} absent though those "
+            f"around are there, in {write_count(len(facts.suspicious), 'place')}: an outage, or an "
+            f"answer that was cut; the first {facts.suspicious[0].describe()}",
             "holes",
         )
     if holes.absent:
         yield Alert(
             "note",
             f"{holes.absent:,} of {table.rows:,} bars ({write_share(holes.absent / table.rows)}) "
-            f"are absent, in {_count(holes.count, 'hole')}, the longest of "
+            f"are absent, in {write_count(holes.count, 'hole')}, the longest of "
             f"{write_length(holes.longest * int(table.interval))}",
             "holes",
         )
@@ -270,15 +291,14 @@ def _count_out(table: Table, spans: Sequence[tuple[int, int]]) -> tuple[int, int
     return rows, rows - count_rows(subtract_runs(own, table.outages))
 
 
-def grade_feature(feature: Distribution) -> tuple[str, str]:
-    """The grade and the tag of a feature's card."""
-    worst = max(feature.drift.values(), default=float("nan"))
+def grade_feature(feature: Distribution) -> tuple[Grade | Literal["good"], str]:
+    """The grade of a feature, ``good`` among them, and all that is to be said, in a word each."""
     if any(share == 1 for share in feature.missing.values()):
         return "bad", "no value"
-    if max(feature.missing.values(), default=0) > MANY_MISSING:
-        return "warn", "missing"
-    if not np.isfinite(worst):
-        return "good", ""
-    if worst >= LARGE_DRIFT:
-        return "warn", "drifts"
-    return "good", ""
+    found = {
+        "missing": max(feature.missing.values(), default=0) > MANY_MISSING,
+        "never changes": feature.deviation.get("train") == 0,
+        "drifts": any(drift >= LARGE_DRIFT for drift in feature.drift.values()),
+    }
+    tags = ", ".join(name for name, is_so in found.items() if is_so)
+    return ("warn", tags) if tags else ("good", "")

@@ -8,7 +8,14 @@ from btc_datamodule.report.facts import Facts
 from btc_datamodule.report.html import Html, element
 from btc_datamodule.report.plots import Plot
 from btc_datamodule.report.png import make_url, spread
-from btc_datamodule.report.ticks import Tick, list_times, write_length, write_share, write_time
+from btc_datamodule.report.ticks import (
+    Tick,
+    list_times,
+    write_count,
+    write_length,
+    write_share,
+    write_time,
+)
 
 SHADES = 21
 """Colours from nothing to everything."""
@@ -34,15 +41,26 @@ def make_holes(facts: Facts) -> Html:
         element("h2", "Holes"),
         element(
             "p",
-            f"{absent} are absent, in {holes.count:,} holes. The first {table.max_fill} bars of a "
-            f"hole are taken as time without trades and filled, {table.filled:,} in all; what "
-            f"comes after them, {len(facts.outages):,} outages, is known to nobody.",
+            f"{absent} are absent, in {write_count(holes.count, 'hole')}. {_tell_filled(facts)}",
         ),
         _make_legend(),
         _draw(facts),
         element("p", f"A column is a {column}, a row {row} of the day, UTC.", class_="dim"),
         _list_longest(facts),
         id="holes",
+    )
+
+
+def _tell_filled(facts: Facts) -> str:
+    """What is made of holes."""
+    table, outages = facts.stages.table, write_count(len(facts.outages), "outage")
+    if not table.max_fill:
+        return f"None is filled: of all of them, {outages}, no price is known."
+    one = table.max_fill == 1
+    first = "bar" if one else f"{table.max_fill} bars"
+    return (
+        f"The first {first} of a hole {'is' if one else 'are'} taken as time without trades and "
+        f"filled, {table.filled:,} in all; of what comes after, {outages}, no price is known."
     )
 
 
@@ -79,7 +97,8 @@ def _list_longest(facts: Facts) -> Html:
     lengths = table.holes[:, 1] - table.holes[:, 0]
     order = np.lexsort((table.holes[:, 0], -lengths))[:LONGEST]
     items = [
-        f"{write_time(table.find_time(int(table.holes[at, 0])))}: {int(lengths[at]):,} bars, "
+        f"{write_time(table.find_time(int(table.holes[at, 0])))}: "
+        f"{write_count(int(lengths[at]), 'bar')}, "
         f"{write_length(int(lengths[at]) * int(table.interval))}"
         for at in order.tolist()
     ]

@@ -4,7 +4,7 @@ import numpy as np
 
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.overview.distributions import LARGE_DRIFT, SMALL_DRIFT, Distribution
-from btc_datamodule.report.alerts import grade_feature
+from btc_datamodule.report.alerts import grade_feature, list_own
 from btc_datamodule.report.facts import Facts
 from btc_datamodule.report.html import Child, Html, element, table
 from btc_datamodule.report.plots import Plot
@@ -18,7 +18,12 @@ LONGEST_TEXT = 300
 def make_features(facts: Facts) -> Html:
     """The section."""
     texts = {feature.name: feature.text for feature in facts.stages.settings.features}
-    cards = [_make_card(each, texts.get(each.name, "")) for each in facts.features[:MOST_CARDS]]
+    own = {each.name for each in list_own(facts)}
+    grades = {each.name: grade_feature(each) for each in facts.features if each.name in own}
+    cards = [
+        _make_card(each, texts.get(each.name, ""), *grades.get(each.name, ("good", "")))
+        for each in choose_cards(facts)
+    ]
     more = len(facts.features) - len(cards)
     return element(
         "section",
@@ -35,9 +40,27 @@ def make_features(facts: Facts) -> Html:
             [*dict.fromkeys(stage for each in facts.features for stage in each.density)]
         ),
         element("div", cards, class_="cards"),
-        element("p", f"And {more:,} more, which have no card here.") if more > 0 else None,
+        element(
+            "p", f"And {more:,} more, which have no card here: those that stand out come first."
+        )
+        if more > 0
+        else None,
         id="features",
     )
+
+
+def choose_cards(facts: Facts) -> list[Distribution]:
+    """The features that have a card; of too many the worst, and these first."""
+    if len(facts.features) <= MOST_CARDS:
+        return list(facts.features)
+
+    def rank(feature: Distribution) -> tuple[bool, bool, float]:
+        grade, _ = grade_feature(feature)
+        worst = max(feature.drift.values(), default=0.0)
+        return grade != "bad", grade != "warn", -worst if grade == "warn" else 0.0
+
+    own = sorted(list_own(facts), key=rank)
+    return own[:MOST_CARDS]
 
 
 def make_stage_legend(stages: list[str]) -> Html:
@@ -46,8 +69,7 @@ def make_stage_legend(stages: list[str]) -> Html:
     return element("div", marks, class_="legend")
 
 
-def _make_card(feature: Distribution, text: str) -> Html:
-    grade, tag = grade_feature(feature)
+def _make_card(feature: Distribution, text: str, grade: str, tag: str) -> Html:
     shown = text if text != feature.name else ""
     if len(shown) > LONGEST_TEXT:
         shown = f"{shown[:LONGEST_TEXT]}…"
@@ -90,7 +112,7 @@ def draw_density(feature: Distribution) -> Html:
 def _thin(ticks: list[Tick]) -> list[Tick]:
     """Fewer marks where their words are long."""
     longest = max((len(tick.text) for tick in ticks), default=0)
-    return ticks if longest * len(ticks) < 36 else ticks[::2]
+    return ticks if longest * len(ticks) < 36 or len(ticks) < 3 else ticks[::2]
 
 
 def _tell_autocorrelation(feature: Distribution) -> Html | None:

@@ -3,12 +3,12 @@
 from datetime import datetime
 from typing import Any
 
-from btc_datamodule.report.alerts import REASONS
+from btc_datamodule.report.alerts import REASONS, tell_reasons
 from btc_datamodule.report.facts import Facts
 from btc_datamodule.report.features import make_stage_legend
 from btc_datamodule.report.html import Child, Html, element, table
 from btc_datamodule.report.plots import Plot
-from btc_datamodule.report.ticks import Tick, list_times
+from btc_datamodule.report.ticks import Tick, list_times, write_count
 
 MOST_SPANS = 60
 
@@ -19,12 +19,13 @@ def make_windows(facts: Facts) -> Html:
     head = ["stage", "from (UTC)", "to (UTC)", "bars", "windows", "eligible", *names, "scored"]
     rows = [_list_cells(row, names) for row in facts.counts[:MOST_SPANS]]
     more = len(facts.counts) - len(rows)
-    reasons = "; ".join(f"{name}: {REASONS[name].replace('`', '')}" for name in names)
+    words = tell_reasons(facts.stages.settings)
+    reasons = "; ".join(f"{name}: {words[name].replace('`', '')}" for name in names)
     return element(
         "section",
         element("h2", "Windows of each stage"),
         table(head, rows, class_="counts"),
-        element("p", f"And {more:,} spans more.") if more > 0 else None,
+        element("p", f"And {write_count(more, 'span')} more.") if more > 0 else None,
         element(
             "p",
             "windows: at the stride of the stage; eligible: bars that may be an origin; scored: "
@@ -50,7 +51,7 @@ def make_folds(facts: Facts) -> Html:
     """The section with the map of the folds."""
     folds = facts.folds
     count = len(folds.numbers)
-    plot = Plot(folds.span, (count, 0), f"The spans of {count} folds")
+    plot = Plot(folds.span, (count, 0), f"The spans of {write_count(count, 'fold')}")
     for place, (number, ribbons) in enumerate(zip(folds.numbers, folds.ribbons, strict=True)):
         low, high = 1 - (place + 0.9) / count, 1 - (place + 0.1) / count
         if number == folds.chosen and count > 1:

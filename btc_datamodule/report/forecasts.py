@@ -19,7 +19,7 @@ from btc_datamodule.report.ticks import (
     write_time,
 )
 from btc_datamodule.scoring.beside import HOLD
-from btc_datamodule.scoring.kinds import Measured
+from btc_datamodule.scoring.kinds import Kind, Measured
 from btc_datamodule.scoring.ledger import WHAT_IT_IS, Ledger
 from btc_datamodule.scoring.measures import Interval
 from btc_datamodule.scoring.score import LEAST, Score, Verdict
@@ -32,6 +32,13 @@ LATEST = 150
 
 POINTS = 600
 """Of a line over all samples."""
+
+LOSSES: Mapping[Kind, str] = {
+    "value": "mean squared error",
+    "volatility": "mean QLIKE",
+    "classes": "share of wrong classes",
+}
+"""By which forecasts are compared; see ``scoring.kinds.compute_losses``."""
 
 Numbers = NDArray[np.float64]
 Losses = Mapping[str, Numbers]
@@ -54,7 +61,12 @@ def make_forecasts(facts: Facts) -> Html | None:
         "section",
         element("h2", "Forecasts"),
         element("p", told),
-        _make_verdicts(score, {name: score.judge(name) for name in score.forecasts}, score.losses),
+        _make_verdicts(
+            score,
+            {name: score.judge(name) for name in score.forecasts},
+            score.losses,
+            LOSSES[view.kind],
+        ),
         _make_measures({name: score.measure(name) for name in names}, score.forecasts),
         _draw_lead(score, view),
         _draw_values(view),
@@ -65,7 +77,9 @@ def make_forecasts(facts: Facts) -> Html | None:
     )
 
 
-def _make_verdicts(score: Score, verdicts: Mapping[str, Verdict | None], losses: Losses) -> Html:
+def _make_verdicts(
+    score: Score, verdicts: Mapping[str, Verdict | None], losses: Losses, loss: str
+) -> Html:
     items = []
     for name, verdict in verdicts.items():
         if verdict is None:
@@ -84,7 +98,7 @@ def _make_verdicts(score: Score, verdicts: Mapping[str, Verdict | None], losses:
             if verdict.difference.low > 0:
                 word = "worse"
             told = (
-                f" than {verdict.baseline!r}, the best baseline: mean loss {middle} % "
+                f" than {verdict.baseline!r}, the best baseline: {loss} {middle} % "
                 f"({score.level:.0%} interval {low} to {high} %), p = {verdict.test.p_value:.2g}"
             )
         items.append(
@@ -114,11 +128,12 @@ def _make_spreads(score: Score) -> Html | None:
     if not score.spreads:
         return None
     names = (*score.spreads, *score.spread_baselines)
+    spread_loss = "mean pinball loss" if score.manner and score.manner.levels else "mean CRPS"
     verdicts = {name: score.judge_spread(name) for name in score.spreads}
     return element(
         "div",
         element("h3", "As distributions"),
-        _make_verdicts(score, verdicts, score.spread_losses),
+        _make_verdicts(score, verdicts, score.spread_losses, spread_loss),
         _make_measures({name: score.measure_spread(name) for name in names}, score.spreads),
     )
 

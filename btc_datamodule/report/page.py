@@ -27,10 +27,12 @@ from btc_datamodule.report.features import make_features
 from btc_datamodule.report.folds import make_folds, make_windows
 from btc_datamodule.report.foot import make_audit, make_provenance
 from btc_datamodule.report.forecasts import make_forecasts
+from btc_datamodule.report.given import check_audit, check_card
 from btc_datamodule.report.html import Child, Html, element, prose
 from btc_datamodule.report.prices import make_prices
 from btc_datamodule.report.samples import make_samples
 from btc_datamodule.report.targets import make_targets
+from btc_datamodule.report.ticks import write_count
 from btc_datamodule.scoring.card import ScoreCard
 from btc_datamodule.stages import Stages
 from btc_datamodule.windows.dataset import Batch
@@ -79,7 +81,7 @@ def write_report(
     path: str | Path,
     *,
     transform: Callable[[Batch], Batch] | None = None,
-    audit: Audit | None = None,
+    audit: Audit | Callable[[], Audit] | None = None,
     card: ScoreCard | None = None,
 ) -> Written:
     """Write the report of a datamodule's data as one HTML file.
@@ -88,16 +90,19 @@ def write_report(
         stages: of one fold.
         path: the file; its name ends in .html.
         transform: of batches, as the datamodule has it.
-        audit: what an audit found; None if none was run.
+        audit: what an audit found, or what runs one; None if none was run.
         card: a score of forecasts.
 
     Raises:
-        ConfigError: if the name does not end in .html, or its folder is not there.
+        ConfigError: if the name does not end in .html, or its folder is not there, or the audit or
+            the score is of other data.
         StoreError: if the file cannot be written, or the feature file is damaged.
     """
-    path = Path(path).expanduser()
-    check_output(path, [".html"])
-    facts = gather_facts(stages, transform=transform, audit=audit, card=card)
+    path = check_output(path, [".html"])
+    check_card(stages, card)
+    found = audit() if callable(audit) else audit
+    check_audit(stages, found)
+    facts = gather_facts(stages, transform=transform, audit=found, card=card)
     alerts = list_alerts(facts)
     content = make_page(facts, alerts).encode()
     with replace_file(path) as temporary:
@@ -191,10 +196,14 @@ def _make_facts(facts: Facts) -> Html:
     told: list[tuple[str, Child]] = [
         ("bars", f"{table.rows:,} of {write_interval(settings.interval)}"),
         *((f"windows of {stage}", f"{count:,}") for stage, count in windows.items()),
-        ("input", f"{shape.lookback:,} bars of {settings.n_features} features"),
+        (
+            "input",
+            f"{write_count(shape.lookback, 'bar')} of "
+            f"{write_count(settings.n_features, 'feature')}",
+        ),
         (
             "target",
-            f"{type(settings.target).__name__}, {shape.horizon} bar{'s' * (shape.horizon > 1)}",
+            f"{type(settings.target).__name__}, {write_count(shape.horizon, 'bar')}",
         ),
     ]
     return element(

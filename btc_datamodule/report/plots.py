@@ -19,6 +19,9 @@ WIDTH, HEIGHT = 1000.0, 300.0
 SCREEN, PHONE = 62.0, 34.0
 """Letters beside each other, at least, that a picture has room for."""
 
+LETTERS = 8
+"""Of a mark beside a picture, that there is room for; for longer ones room is made."""
+
 EDGE = 0.1
 """Share of the width within which a mark may stand to the right of where it is."""
 
@@ -187,6 +190,9 @@ class Plot:
         at = [each for each in at if -0.001 <= each[0] <= 1.001]
         up = [(float(self.place_y(tick.at)) / HEIGHT, tick.text) for tick in y_ticks]
         up = [each for each in up if -0.001 <= each[0] <= 1.001]
+        longest = (
+            0 if {"names", "bare"} & {*class_.split()} else max((len(t) for _, t in up), default=0)
+        )
         grid = "".join(f"M0 {_write(HEIGHT * y)}H{WIDTH:g}" for y, _ in up)
         drawing = element(
             "svg",
@@ -200,7 +206,12 @@ class Plot:
         return element(
             "div",
             element("div", y_title, class_="y-title") if y_title else None,
-            element("div", [_place_y_tick(*each) for each in up], class_="y-ticks"),
+            element(
+                "div",
+                [_place_y_tick(*each) for each in up],
+                class_="y-ticks",
+                style=f"min-width:{0.6 * longest + 0.8:.1f}em" if longest > LETTERS else None,
+            ),
             element("div", drawing, over, class_="area"),
             element(
                 "div",

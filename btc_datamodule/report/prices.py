@@ -106,8 +106,8 @@ def _list_marks(facts: Facts) -> list[Place]:
     ]
     for first, last in sorted(facts.outages, key=lambda span: (span[0] - span[1], span[0]))[:10]:
         found.append((f"outage of {write_length(last - first)} begins", first))
-    spread = np.linspace(start, end, 12)[1:-1].astype(np.int64).tolist()
-    return found + [("along the way", at) for at in spread]
+    spread = np.linspace(0, table.rows, 12)[1:-1].astype(np.int64) * int(table.interval) + start
+    return found + [("along the way", at) for at in spread.tolist()]
 
 
 def _label(facts: Facts) -> str:

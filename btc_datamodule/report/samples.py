@@ -15,6 +15,7 @@ from btc_datamodule.report.ticks import (
     Tick,
     list_numbers,
     list_times,
+    write_count,
     write_length,
     write_number,
     write_time,
@@ -67,8 +68,9 @@ def make_samples(facts: Facts) -> Html:
 def _explain(facts: Facts) -> str:
     shape, settings = facts.stages.settings.shape, facts.stages.settings
     told = (
-        f"{shape.lookback} input bars, of which the last is the origin; the forecast is made at "
-        f"its close. x is scaled ({settings.scaling}), and 0 where not observed."
+        f"{write_count(shape.lookback, 'input bar')}, of which the last is the origin; the "
+        f"forecast is made at its close. x is scaled ({settings.scaling}), and 0 where not "
+        "observed."
     )
     if not facts.has_transform:
         return told
@@ -131,7 +133,7 @@ def _draw_inputs(window: Window, facts: Facts) -> Html:
     palette = [*spread([each.light for each in SCALE], SHADES), UNOBSERVED]
     plot = Plot((0, bars), (count, 0), "x, a row for each feature and a column for each bar")
     plot.add_image(make_url(cells, palette), (0, lookback))
-    ends = [Tick(0.5, f"{lookback - 1} bars before"), Tick(lookback - 0.5, "origin")]
+    ends = [Tick(0.5, f"{write_count(lookback - 1, 'bar')} before"), Tick(lookback - 0.5, "origin")]
     rows = [Tick(number + 0.5, name) for number, name in enumerate(names)]
     shades = [palette[0], palette[SHADES // 2], palette[SHADES - 1], UNOBSERVED]
     words = (f"-{WIDEST:g} or less", "0", f"{WIDEST:g} or more", "not observed")
@@ -152,7 +154,9 @@ def _draw_inputs(window: Window, facts: Facts) -> Html:
             style=f"--rows:{height}px",
             class_="inputs",
         ),
-        element("p", f"And {more:,} features more.", class_="dim") if more > 0 else None,
+        element("p", f"And {write_count(more, 'feature')} more.", class_="dim")
+        if more > 0
+        else None,
     )
 
 
@@ -188,7 +192,9 @@ def _list_targets(window: Window, facts: Facts) -> Html:
         "article",
         element("h3", "y"),
         table(["", "as given", "in its unit"], rows),
-        element("p", f"And {more:,} numbers more.", class_="dim") if more > 0 else None,
+        element("p", f"And {write_count(more, 'number')} more.", class_="dim")
+        if more > 0
+        else None,
         class_="card",
     )
 

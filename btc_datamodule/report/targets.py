@@ -7,14 +7,20 @@ from btc_datamodule.report.facts import Facts
 from btc_datamodule.report.features import make_stage_legend
 from btc_datamodule.report.html import Html, element, table
 from btc_datamodule.report.plots import Plot
-from btc_datamodule.report.ticks import list_numbers, write_number, write_share, write_time
+from btc_datamodule.report.ticks import (
+    list_numbers,
+    write_count,
+    write_number,
+    write_share,
+    write_time,
+)
 
 
 def make_targets(facts: Facts) -> Html:
     """The section."""
     labels, shape = facts.labels, facts.stages.settings.shape
-    bars = f"{shape.horizon} bar{'s' * (shape.horizon > 1)} ahead"
-    gap = f", {shape.gap} bars after the origin" if shape.gap else ""
+    bars = f"{write_count(shape.horizon, 'bar')} ahead"
+    gap = f" after a gap of {write_count(shape.gap, 'bar')}" if shape.gap else ""
     every = max((each.every for each in labels.stages), default=1)
     return element(
         "section",
@@ -58,7 +64,7 @@ def _draw_classes(labels: Labels) -> Html:
 
 
 def _make_values(labels: Labels) -> Html:
-    head = ["stage", "windows", "mean", "deviation", "below the picture", "above it"]
+    head = ["stage", "windows", "mean", "deviation", "values below the picture", "above it"]
     rows = [
         [
             each.stage,

@@ -20,6 +20,10 @@ MONTHS = (1, 2, 3, 6, 12, 24, 60, 120)
 MONTH = 30.5 * DAY
 
 
+MOST_PLACES, SMALL = 5, 1e-3
+"""Decimals beyond which marks of numbers below this are written with a power of ten."""
+
+
 class Tick(NamedTuple):
     """A mark of an axis: where it is, and what stands there."""
 
@@ -57,15 +61,24 @@ def _list_months(span: Span, months: int) -> Iterator[Tick]:
 
 
 def list_numbers(low: float, high: float, most: int = 5) -> list[Tick]:
-    """Marks at 1, 2 or 5 times a power of ten."""
+    """Marks at 1, 2 or 5 times a power of ten, about ``most``, and no fewer than three or that."""
     if not low < high:
         return [Tick(low, write_number(low))]
     raw = (high - low) / max(1, most)
     power = 10.0 ** math.floor(math.log10(raw))
-    step = next(each * power for each in (1, 2, 5, 10) if each * power >= raw * 0.999)
-    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    factors = (10, 5, 2, 1, 0.5, 0.2)
+    for factor in factors[max(k for k in range(4) if factors[k] * power >= raw * 0.999) :]:
+        step = factor * power
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first + 1 >= min(3, most):
+            break
+    places = [k * step + 0.0 for k in range(first, last + 1)]
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
-    return [Tick(k * step, f"{k * step + 0.0:,.{digits}f}") for k in range(first, last + 1)]
+    largest = max(map(abs, places), default=0.0)
+    if digits > MOST_PLACES and 0 < largest < SMALL:
+        digits = max(0, digits + math.floor(math.log10(largest) + 1e-9))
+        return [Tick(at, write_power(at, digits)) for at in places]
+    return [Tick(at, f"{at:,.{digits}f}") for at in places]
 
 
 def list_prices(low: float, high: float, most: int = 5) -> list[Tick]:
@@ -88,7 +101,19 @@ def write_number(value: float, digits: int = 4) -> str:
         return "-"
     if value == 0 or 1e-4 <= abs(value) < 1000:
         return f"{value:.{digits}g}"
-    return f"{value:,.0f}" if 1 <= abs(value) < 1e15 else f"{value:.{digits - 1}e}"
+    return f"{value:,.0f}" if 1 <= abs(value) < 1e15 else write_power(value, digits - 1)
+
+
+def write_power(value: float, digits: int) -> str:
+    """``1.5e-9``: a number times a power of ten, to so many decimals or fewer; 0 as such."""
+    factor, _, power = f"{value:.{digits}e}".partition("e")
+    factor = factor.rstrip("0").rstrip(".") if "." in factor else factor
+    return f"{factor}e{int(power)}" if value else "0"
+
+
+def write_count(number: int, what: str) -> str:
+    """``1 bar``, ``1,200 bars``."""
+    return f"{number:,} {what}{'s' if number != 1 else ''}"
 
 
 def write_share(share: float) -> str:

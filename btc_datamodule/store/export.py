@@ -33,8 +33,7 @@ def export_candles(
         ConfigError: if the name ends in something else, or cannot be written.
         StoreError: if the candle file is missing or damaged.
     """
-    path = Path(output)
-    check_output(path, SUFFIXES)
+    path = check_output(output, SUFFIXES)
     with CandleReader(candle_path) as reader:
         candles = reader.slice(*span)
     if interval is not None:
@@ -59,8 +58,7 @@ def export_records(record_path: Path, span: Span, output: str | Path) -> Path:
     """
     import polars as pl
 
-    path = Path(output)
-    check_output(path, SUFFIXES)
+    path = check_output(output, SUFFIXES)
     with RecordReader(record_path) as reader:
         columns = reader.slice(*span).columns
     frame = pl.DataFrame({name: pl.Series(values) for name, values in columns.items()})

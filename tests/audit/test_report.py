@@ -16,6 +16,8 @@ from btc_datamodule.audit.others import vary_candles
 from btc_datamodule.cli.commands import main
 from btc_datamodule.errors import BTCDataError
 from btc_datamodule.features.varying import change_bars
+from btc_datamodule.overview.identity import identify
+from btc_datamodule.stages import Stages
 from btc_datamodule.windows.dataset import Batch
 from tests.audit.planted.inside import scaler_sees_everything
 from tests.audit.planted.leak import (
@@ -98,6 +100,7 @@ def test_chance_that_no_seed_decides_is_told_from_a_leak(tmp_path: Path) -> None
     dm.prepare_data()
     found = dm.audit()
     assert "comes out different each time, whatever the seed" in str(found)
+    assert found.data == identify(Stages.open(dm.settings))
 
 
 def test_the_random_numbers_of_a_user_go_on_as_if_there_had_been_no_audit(tmp_path: Path) -> None:

@@ -1,15 +1,18 @@
 """Windows of a batch."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars as pl
 import pytest
 import torch
 
-from btc_datamodule import ConfigError
+from btc_datamodule import ConfigError, Feature
 from btc_datamodule.pictures.batch import plot_batch
+from tests.factories import make_datamodule
 from tests.pictures.conftest import Make
-from tests.pictures.words import SIZES, assert_readable, make_figure, words_of
+from tests.pictures.words import SIZES, assert_readable, list_texts, make_figure, words_of
 
 
 @pytest.mark.parametrize(
@@ -79,3 +82,37 @@ def test_a_single_sample_is_a_batch_of_one(make: Make) -> None:
 def test_what_is_no_batch_is_told(make: Make, wrong: Any) -> None:
     with pytest.raises(ConfigError, match="batch"):
         plot_batch(make("once").stages, wrong, make_figure())
+
+
+def test_dollars_in_names_are_no_formula(tmp_path: Path) -> None:
+    names = ("$x_{$", "$a$", "_$b^$", "$", "c", "d", "e", "f")
+    features = [Feature(each, lookback=1, compute=pl.col("close")) for each in names]
+    dm = make_datamodule(tmp_path, features=features)
+    for count in (8, 2):
+        own = dm if count == 8 else make_datamodule(tmp_path, features=features[:2])
+        figure = own.plot_batch(fig=make_figure(SIZES[1]))
+        assert "$x_{$" in words_of(figure)
+        assert not any(
+            text.get_parse_math() for text in list_texts(figure) if "$" in text.get_text()
+        )
+        figure = own.plot_features(fig=make_figure(SIZES[1]))
+        assert "$x_{$" in words_of(figure)
+
+
+def test_a_part_of_a_figure_is_drawn_into(make: Make) -> None:
+    dm = make("once")
+    figure = make_figure((12, 8))
+    parts = figure.subfigures(2, 2).ravel()
+    assert dm.plot_batch(fig=parts[0]) is figure
+    assert dm.plot_features(fig=parts[1]) is figure
+    assert dm.plot_timeline(parts[2].add_subplot()) is figure
+    assert all(part.axes for part in parts[:3])
+    assert not parts[3].axes
+    assert len(parts[0].axes) == 4
+    assert_readable(figure)
+
+
+def test_a_batch_without_windows_is_refused(make: Make) -> None:
+    dm = make("once")
+    with pytest.raises(ConfigError, match="batch has no window"):
+        dm.plot_batch(dm.dataset("test")[[]])

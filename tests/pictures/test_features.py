@@ -1,5 +1,6 @@
 """Distributions of features."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,9 +9,9 @@ from matplotlib.patches import StepPatch
 
 from btc_datamodule import ConfigError
 from btc_datamodule.overview.distributions import measure_distributions
-from btc_datamodule.pictures.features import plot_features
+from btc_datamodule.pictures.features import _draw, plot_features
 from tests.pictures.conftest import Make
-from tests.pictures.words import SIZES, assert_readable, make_figure, words_of
+from tests.pictures.words import SIZES, assert_readable, make_axes, make_figure, words_of
 
 
 @pytest.mark.parametrize(
@@ -44,3 +45,12 @@ def test_what_has_no_room_is_counted_and_can_be_chosen(make: Make) -> None:
     for wrong in (["nothing"], []):
         with pytest.raises(ConfigError, match=r"features is .*: choose from log_return"):
             plot_features(dm.stages, wrong, make_figure())
+
+
+def test_it_is_said_of_which_stage_values_are_missing(make: Make) -> None:
+    dm = make("once")
+    [found] = measure_distributions(dm.stages, ["log_return"])
+    changed = replace(found, missing={"train": 0.0, "val": 0.0123, "test": 1.0})
+    axes = make_axes()
+    _draw(axes, changed)
+    assert "missing 1.23% of val, 100% of test" in axes.get_title()

@@ -9,6 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.overview.colours import PRICE
 from btc_datamodule.overview.spans import widen_spans
 from btc_datamodule.pictures import figures
@@ -17,7 +18,10 @@ from btc_datamodule.pictures.figures import (
     Picture,
     PriceLocator,
     choose_axes,
+    choose_figure,
     draw_spans,
+    get_size,
+    measure,
     pick,
     show_prices,
     to_days,
@@ -54,6 +58,27 @@ def test_axes_that_are_given_are_drawn_into_whatever_they_lie_in() -> None:
     assert choose_axes(inner, 4, 3) == (figure, inner)
 
 
+def test_what_is_no_plain_axes_and_no_figure_is_refused() -> None:
+    figure = Figure()
+    solid: Any = figure.add_subplot(projection="3d")
+    for wrong in (figure, np.array([figure.add_subplot()]), solid, "ax"):
+        with pytest.raises(ConfigError, match=r"ax is of type .*: give plain axes"):
+            choose_axes(wrong, 4, 3)  # type: ignore[arg-type]
+    others: tuple[Any, ...] = (solid, 3, "fig")
+    for other in others:
+        with pytest.raises(ConfigError, match=r"fig is of type .*: give a figure"):
+            choose_figure(other, 4, 3)
+
+
+def test_the_size_of_a_part_of_a_figure_is_its_own() -> None:
+    figure = make_figure((12, 6))
+    parts: Any = figure.subfigures(1, 3)
+    assert choose_figure(parts[1], 4, 3) is parts[1]
+    np.testing.assert_allclose(get_size(parts[1]), (4, 6))
+    axes = parts[1].add_axes((0.25, 0.5, 0.5, 0.5))
+    np.testing.assert_allclose((measure(axes), measure(axes, tall=True)), (2, 3))
+
+
 def test_a_figure_makes_room_for_its_words_unless_its_owner_has_laid_it_out() -> None:
     plain, laid = Figure(), Figure()
     laid.subplots_adjust(left=0.3)
@@ -67,10 +92,18 @@ def test_a_figure_makes_room_for_its_words_unless_its_owner_has_laid_it_out() ->
     ("price", "text"),
     [
         (10_000, "$10,000"),
-        (65_432.1, "$65,432"),
+        (65_432.1, "$65,432.1"),
         (1250, "$1,250"),
+        (1250.5, "$1,250.5"),
         (12.5, "$12.5"),
         (0.06, "$0.06"),
+        (0.1 + 0.2, "$0.3"),
+        (0.00012, "$0.00012"),
+        (0.00002, "$2e-5"),
+        (6.95e-9, "$6.95e-9"),
+        (10e-9, "$1e-8"),
+        (1.2e9, "$1,200,000,000"),
+        (0.0, "$0"),
     ],
 )
 def test_prices_are_written_as_people_write_them(price: float, text: str) -> None:

@@ -84,3 +84,16 @@ def test_a_file_of_forecasts_is_one_more_way(tmp_path: Path) -> None:
     hostile = {"_$\\frac$": pl.DataFrame(frame), "$a$": pl.DataFrame(frame)}
     said = words_of(dm.plot_forecasts(hostile, "val", fig=make_figure()))
     assert "_$\\frac$" in said  # and no formula, nor left out
+
+
+def test_of_quantiles_the_median_is_drawn(forecast: Any) -> None:
+    dm, given = forecast
+    if dm.n_classes is not None:
+        pytest.skip("classes have no quantiles")
+    truth = given["right"]["forecast"]
+    spread = np.stack([truth - 0.01, truth, truth + 0.01], axis=-1)
+    three = {"three": {"origin_time": given["right"]["origin_time"], "forecast": spread}}
+    for manner in ({"quantiles": [0.1, 0.5, 0.9]}, {"draws": True}):
+        figure: Any = dm.plot_forecasts(three, fig=make_figure(), **manner)
+        drawn = {line.get_label(): np.asarray(line.get_ydata()) for line in figure.axes[0].lines}
+        np.testing.assert_allclose(drawn["three"], drawn["what came"])

@@ -26,8 +26,10 @@ def make_axes(size: tuple[float, float] = SIZES[0]) -> Any:
 def list_texts(figure: Any) -> list[Text]:
     """All words that are shown, once the figure is laid out."""
     figure.draw_without_rendering()
-    found = [*figure.texts]
-    found += [text for legend in figure.legends for text in legend.get_texts()]
+    parts = [figure, *figure.subfigs]
+    found = [text for part in parts for text in part.texts]
+    found += [part._suptitle for part in parts if part._suptitle not in (None, *part.texts)]
+    found += [text for part in parts for each in part.legends for text in each.get_texts()]
     for axes in figure.axes:
         titles = [axes.title, axes._left_title, axes._right_title]
         found += [*titles, *axes.texts, axes.xaxis.label, axes.yaxis.label]

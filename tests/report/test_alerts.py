@@ -10,7 +10,7 @@ from btc_datamodule.audit.report import Audit, Finding
 from btc_datamodule.candles.gaps import Stretch
 from btc_datamodule.overview.distributions import Distribution
 from btc_datamodule.overview.labels import Labels, Targets
-from btc_datamodule.report.alerts import Alert, give_verdict, grade_feature, list_alerts
+from btc_datamodule.report.alerts import REASONS, Alert, give_verdict, grade_feature, list_alerts
 from btc_datamodule.report.facts import Facts
 
 HELD = Finding("inputs end at the origin", True, "all")
@@ -78,21 +78,31 @@ def test_features_that_lack_values_drift_or_never_change_are_named(facts: Facts)
         make_feature(name="gone", missing={"train": 0.0, "test": 1.0}),
         make_feature(name="rare", missing={"train": 0.2, "test": 0.01}),
         make_feature(name="moves", drift={"val": 0.1, "test": 0.9}),
-        make_feature(name="still", deviation={"train": 0.0}),
+        make_feature(name="still", deviation={"train": 0.0}, drift={"test": 2.0}),
     )
     assert tell(replace(facts, features=features), "features") == [
         "bad: gone has no value at all in test",
         "warn: Features with missing values: rare (20.0 % of train)",
         "warn: Features that never change in train: still",
         "warn: Features that drift away from train (stability index of 0.25 or more): "
-        "moves (0.90 in test)",
+        "still (2.00 in test), moves (0.90 in test)",
     ]
-    assert [grade_feature(each) for each in features[:4]] == [
+    assert [grade_feature(each) for each in features] == [
         ("good", ""),
         ("bad", "no value"),
         ("warn", "missing"),
         ("warn", "drifts"),
+        ("warn", "never changes, drifts"),
     ]
+
+
+def test_the_flag_of_bars_without_a_value_is_no_feature_that_was_asked_for(facts: Facts) -> None:
+    flag = make_feature(name="undefined", deviation={"train": 0.0}, drift={"test": 2.0})
+    found = replace(facts, features=(make_feature(), flag))
+    assert len(tell(found, "features")) == 2
+    settings = replace(facts.stages.settings, undefined="flag")
+    stages = replace(facts.stages, settings=settings)
+    assert tell(replace(found, stages=stages), "features") == []
 
 
 def test_classes_that_differ_or_that_train_lacks_are_told(facts: Facts) -> None:
@@ -119,6 +129,21 @@ def test_few_windows_and_those_left_out_are_told(facts: Facts) -> None:
     row = next(row for row in facts.counts if row["stage"] == "train")
     assert f"{row['history']:,} because too little comes before them" in train
     assert f" of {row['eligible'] + sum(_list_dropped(row))} bars" in train
+
+
+def test_every_reason_and_one_of_a_thing_are_told_in_words(facts: Facts) -> None:
+    row = dict(facts.counts[0]) | dict.fromkeys(REASONS, 1) | {"eligible": 92, "end": 2}
+    told = tell(replace(facts, counts=(row,)), "windows")
+    (train,) = [each for each in told if each.startswith("note: train: 9 of 101 bars")]
+    for words in REASONS.values():
+        assert words in train
+    assert "no candle at their origin, or a series beside the candles is not known" in train
+    assert " more" not in train
+    few = replace(facts.labels, stages=(make_targets("test", [1]),))
+    assert any(
+        each.startswith("warn: test has 1 window:")
+        for each in tell(replace(facts, labels=few), "windows")
+    )
 
 
 def _list_dropped(row: object) -> list[int]:

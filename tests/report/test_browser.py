@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import parse_instant
+from btc_datamodule.report import page as page_module
 from tests.report.conftest import HOSTILE
 
 if TYPE_CHECKING:
@@ -127,6 +128,24 @@ def test_zoom_goes_from_all_down_to_single_bars_and_back(opened: "Chrome") -> No
     assert count_near(inner, "#009e73") + count_near(inner, "#d55e00") > 1000  # candles
     press(opened, "all")
     assert get_view(opened) == (first, last)
+
+
+@pytest.mark.parametrize(
+    ("prices", "texts"),
+    [
+        ([6.95e-9, 7e-9, 7.05e-9], ["6.95e-9", "7e-9", "7.05e-9"]),
+        ([1e-5, 3e-5, 1e-4], ["1e-5", "3e-5", "0.0001"]),
+        ([0.058, 0.06], ["0.058", "0.06"]),
+        ([9320, 9340, 10_000], ["9,320", "9,340", "10,000"]),
+        ([1e9, 1.000002e9], ["1,000,000,000", "1,000,002,000"]),
+    ],
+)
+def test_marks_of_prices_of_any_size_can_be_told_apart(
+    opened: "Chrome", prices: list[float], texts: list[str]
+) -> None:
+    script = (Path(page_module.__file__).parent / "assets" / "page.js").read_text()
+    own = script[script.index("  const writePrice =") : script.index("  // Marks of the price")]
+    assert opened.execute_script(f"{own} return writePrices(arguments[0])", prices) == texts
 
 
 def test_dragging_zooms_a_double_click_shows_all_and_the_pointer_reads_prices(

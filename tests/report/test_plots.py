@@ -81,3 +81,10 @@ def test_hatching_is_made_where_it_is_used() -> None:
     plot = Plot((0, 10), (0, 1), "p")
     plot.add_hatch("purge", rising=False)
     assert 'id="hatch-purge"' in plot.parts[0]
+
+
+def test_long_words_beside_a_picture_have_room() -> None:
+    plot = Plot((0, 1), (0, 1e10), "all")
+    assert "min-width:8.6em" in plot.render(y_ticks=[Tick(1e9, "1,000,000,000")])
+    assert "min-width" not in plot.render(y_ticks=[Tick(1e3, "1,000")])
+    assert "min-width" not in plot.render(y_ticks=[Tick(1e9, "1,000,000,000")], class_="names")

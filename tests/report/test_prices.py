@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.report.facts import Facts
-from btc_datamodule.report.prices import NONE, STEPS, make_prices
+from btc_datamodule.report.prices import NONE, STEPS, _list_marks, make_prices
 
 
 def read(html: str) -> Any:
@@ -55,3 +55,10 @@ def test_the_stages_and_outages_are_as_they_are(facts: Facts) -> None:
     assert html.count("<option") == len(data["places"]) + 1
     for what in ("test begins", "the last bars", "outage of"):
         assert what in html
+
+
+def test_places_to_go_to_are_bars(facts: Facts) -> None:
+    first, interval = facts.stages.table.first, int(facts.stages.table.interval)
+    marks = _list_marks(facts)
+    assert {"along the way", "the last bars"} <= {label for label, _ in marks}
+    assert {(at - first) % interval for _, at in marks} == {0}

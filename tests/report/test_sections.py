@@ -12,7 +12,7 @@ from PIL import Image
 from btc_datamodule import BTCDataModule, CombinatorialPurged, Direction, Simulator
 from btc_datamodule.report.calendar import make_holes
 from btc_datamodule.report.facts import Facts, gather_facts
-from btc_datamodule.report.features import MOST_CARDS, make_features
+from btc_datamodule.report.features import MOST_CARDS, choose_cards, make_features
 from btc_datamodule.report.folds import make_folds, make_windows
 from btc_datamodule.report.foot import make_audit, make_provenance
 from btc_datamodule.report.targets import make_targets
@@ -60,6 +60,27 @@ def test_every_feature_has_a_card_up_to_a_limit(facts: Facts) -> None:
     made = make_features(many)
     assert made.count("<article") == MOST_CARDS
     assert f"And {60 - MOST_CARDS} more" in made
+
+
+def test_of_too_many_features_the_worst_have_a_card(facts: Facts) -> None:
+    plain = replace(facts.features[0], drift={"test": 0.0}, missing={"train": 0.0})
+    named = [replace(plain, name=f"plain{number}") for number in range(60)]
+    named += [replace(plain, name=f"far{drift}", drift={"test": drift}) for drift in (1.0, 3.0)]
+    named += [replace(plain, name="gone", missing={"test": 1.0})]
+    chosen = [each.name for each in choose_cards(replace(facts, features=tuple(named)))]
+    assert chosen[:4] == ["gone", "far3.0", "far1.0", "plain0"]
+    assert len(chosen) == MOST_CARDS
+    few = tuple(named[-5:])
+    assert choose_cards(replace(facts, features=few)) == [*few]
+
+
+def test_holes_say_what_is_made_of_them(facts: Facts) -> None:
+    made = make_holes(facts)
+    assert "The first 3 bars of a hole are taken as time without trades" in made
+    outages = f"{len(facts.outages)} outage{'s' * (len(facts.outages) != 1)}"
+    assert f"of what comes after, {outages}, no price is known." in made
+    one = make_holes(replace(facts, outages=facts.outages[:1]))
+    assert "of what comes after, 1 outage, no price" in one
 
 
 def test_the_map_marks_the_fold_in_use_and_tells_paths(tmp_path: Path, facts: Facts) -> None:

@@ -1,5 +1,7 @@
 """Marks of axes, and how numbers are written."""
 
+from itertools import product
+
 import pytest
 
 from btc_datamodule.candles.timeline import parse_instant
@@ -44,9 +46,27 @@ def test_marks_lie_inside_and_are_not_too_many() -> None:
 
 def test_marks_of_numbers_are_ones_twos_and_fives() -> None:
     assert [tick.text for tick in list_numbers(0, 1)] == ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]
-    assert [tick.text for tick in list_numbers(-3000, 8000)] == ["0", "5,000"]
+    assert [tick.text for tick in list_numbers(-3000, 6500)] == [
+        *("-2,000", "0", "2,000", "4,000", "6,000")
+    ]
     assert [tick.text for tick in list_numbers(-0.011, 0.012, 4)] == ["-0.01", "0.00", "0.01"]
     assert [tick.at for tick in list_numbers(5, 5)] == [5]
+
+
+@pytest.mark.parametrize("most", [3, 4, 5, 6])
+def test_a_scale_has_three_marks_or_more(most: int) -> None:
+    lows, highs, sizes = (0, -0.3, -1, -8, 0.9), (1.01, 1.5, 1.99, 2.4, 4.9, 9.99), (1e-9, 1, 1000)
+    for low, high, size in product(lows, highs, sizes):
+        ticks = list_numbers(low * size, high * size, most)
+        assert 3 <= len(ticks) <= 2 * most + 1
+        assert len({tick.text for tick in ticks}) == len(ticks)
+
+
+def test_marks_of_small_numbers_have_the_digits_that_tell_them_apart() -> None:
+    small = [tick.text for tick in list_numbers(6.9e-9, 7.12e-9)]
+    assert small == ["6.9e-9", "6.95e-9", "7e-9", "7.05e-9", "7.1e-9"]
+    assert [t.text for t in list_numbers(-2e-6, 4e-6, 3)] == ["-2e-6", "0", "2e-6", "4e-6"]
+    assert [t.text for t in list_prices(1e-9, 1e-6)] == ["1e-9", "1e-8", "1e-7", "1e-6"]
 
 
 def test_marks_of_prices_are_powers_of_ten_where_these_are_enough() -> None:
@@ -61,7 +81,9 @@ def test_marks_of_prices_are_powers_of_ten_where_these_are_enough() -> None:
     [
         (0, "0"),
         (0.000123456, "0.0001235"),
-        (0.00001234, "1.234e-05"),
+        (0.00001234, "1.234e-5"),
+        (7e-9, "7e-9"),
+        (1e20, "1e20"),
         (12.3456, "12.35"),
         (1234.5, "1,234"),
         (-65432.1, "-65,432"),

@@ -46,9 +46,23 @@
     }
     return `${+seconds.toPrecision(3)} s`;
   };
-  const writePrice = (price) => {
-    const digits = price >= 1000 ? 0 : price >= 10 ? 2 : 4;
-    return price.toLocaleString("en-US", { minimumFractionDigits: 0, maximumFractionDigits: digits });
+  // A price to so many significant digits, by default four or, of one of 1 and more, five.
+  const writePrice = (price, digits = price >= 1 ? 5 : 4) => {
+    const size = Math.floor(Math.log10(price));
+    if (price && (size < -4 || size >= 12)) {
+      return price.toExponential(digits - 1).replace(/\.?0*e/, "e").replace("e+", "e");
+    }
+    const places = Math.min(20, Math.max(0, digits - 1 - size));
+    return price.toLocaleString("en-US", { minimumFractionDigits: 0, maximumFractionDigits: places });
+  };
+  // Prices beside each other, to as many digits as tell them apart.
+  const writePrices = (prices) => {
+    for (let digits = 2; digits < 12; digits++) {
+      const texts = prices.map((each) => writePrice(each, digits));
+      const same = (each, i) => Math.abs(Number(texts[i].replaceAll(",", "")) / each - 1) < 1e-6;
+      if (prices.every(same)) return texts;
+    }
+    return prices.map((each) => writePrice(each, 12));
   };
 
   // Marks of the price axis, whose places are logarithms: round prices.
@@ -297,9 +311,9 @@
         { ...axis, space: 70, values: listDates() },
         {
           ...axis,
-          size: 64,
+          size: (_, texts) => Math.max(64, 24 + 7 * Math.max(...(texts ?? []).map((each) => each.length))),
           splits: (u, _, low, high) => listPrices(low, high, u.height < 350 ? 4 : 6),
-          values: (_, splits) => splits.map((each) => writePrice(Math.exp(each))),
+          values: (_, splits) => writePrices(splits.map(Math.exp)),
         },
       ],
       series: [{}, hidden, hidden, { ...hidden, auto: false }, { ...hidden, auto: false }],
