@@ -8,13 +8,12 @@ the first rank chooses, and the others open the same.
 import itertools
 import time
 
-import torch
 from lightning.pytorch import Trainer
 
 from btc_datamodule.errors import BTCDataError
 from btc_datamodule.opening import Choice, find_table
 from btc_datamodule.settings import Settings
-from btc_datamodule.training.internals import is_at_work
+from btc_datamodule.training.internals import find_store, is_at_work
 
 ASKED_SECONDS = 0.02
 """How often a rank looks whether the first one has chosen."""
@@ -52,15 +51,11 @@ def agree_on_table(
 def _pass_on(trainer: Trainer, word: str) -> str:
     """A word of the first rank, on all ranks; the first one does not wait for the others.
 
-    So a rank that is late keeps none but itself. Relies on ``_get_default_store`` of torch, which
-    is no public name; where it is not there all wait for each other.
+    So a rank that is late keeps none but itself. Where there is no store all wait for each other.
     """
-    group = torch.distributed
-    has_store = group.is_available() and group.is_initialized()
-    find_store = getattr(group.distributed_c10d, "_get_default_store", None) if has_store else None
-    if find_store is None:
-        return trainer.strategy.broadcast(word)
     store, turn = find_store(), f"btc_datamodule/feature file/{next(_turns)}"
+    if store is None:
+        return trainer.strategy.broadcast(word)
     if trainer.is_global_zero:
         store.set(turn, word)
         return word

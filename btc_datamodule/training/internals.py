@@ -1,6 +1,6 @@
-"""Every part of Lightning that it does not promise to keep, each behind one function.
+"""Every part of Lightning, and of torch, that it does not promise to keep: a function for each.
 
-No other module of the package touches a private name of Lightning, or an attribute of its loops.
+No other module of the package touches a private name of these, or an attribute of loops.
 Each function says what it relies on, in Lightning 2.6.6, and what breaks without it;
 ``tests/training/test_internals.py`` tries each alone on a real Trainer, so that another version of
 Lightning is answered by the name of the function to look at.
@@ -15,6 +15,7 @@ import warnings
 from types import FrameType
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loops.evaluation_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
@@ -37,6 +38,18 @@ def get_callbacks(trainer: Trainer) -> list[Callback]:
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return callbacks
+
+
+def find_store() -> Any:
+    """The store of the process group, which all ranks read and write; None where there is none.
+
+    Relies on ``torch.distributed.distributed_c10d._get_default_store``. Without it ranks wait for
+    each other where one could tell the others.
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return None
+    find = getattr(torch.distributed.distributed_c10d, "_get_default_store", None)
+    return find() if find else None
 
 
 def is_fitting(trainer: Trainer) -> bool:

@@ -177,8 +177,7 @@ class DeviceGather:
 
 def _bring_targets(windows: WindowDataset, device: torch.device) -> Tensor | None:
     """The targets of some windows on a device; None, with a warning, if they do not fit there."""
-    asked = copy(windows)
-    asked.ahead_bytes, asked._views = 0, None  # no inputs are asked of it: it needs none scaled
+    asked = windows.without_inputs()
     parts = (asked.gather_outputs(origins)[0] for origins in asked.stream_origins())
     first = next(parts, None)
     if first is None:

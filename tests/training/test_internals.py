@@ -20,6 +20,8 @@ from lightning.pytorch.callbacks import OnExceptionCheckpoint
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import CombinedLoader
 from torch import Tensor, nn
+from torch._C._distributed_c10d import HashStore
+from torch.distributed import destroy_process_group, init_process_group
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.utils.data import DataLoader
 
@@ -147,6 +149,20 @@ def is_overfitting(folder: Path) -> None:
     assert not internals.is_overfitting(runner)
     assert fit(folder, "on_train_start", internals.is_overfitting) == [False]
     assert not internals.is_overfitting(None)
+
+
+@check
+def find_store(folder: Path) -> None:
+    assert internals.find_store() is None
+    init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
+    try:
+        store = internals.find_store()
+        assert store is not None
+        assert not store.check(["word"])
+        store.set("word", "said")
+        assert store.get("word") == b"said"
+    finally:
+        destroy_process_group()
 
 
 @check
