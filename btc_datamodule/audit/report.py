@@ -137,7 +137,7 @@ def audit(
     key = settings.recipe.compute_key(settings.read_candle_header())
     with ExitStack() as stack:
         try:
-            build(settings.candle_path, settings.recipe)
+            build(settings.candle_path, settings.recipe, recheck=False)
             used = Stages.open(settings, fitted, verified_key=key)  # it is checked in detail below
             used.check(serve(used).batch_size)
             pieces = list(_open_pieces(used, serve, stack))

@@ -238,7 +238,7 @@ def open_twin(
             write_series(here.candle_path, candles, source=source.name, series=source.series)
             write_beside(here, series)
             # Not Stages.open, which would find that the train rows are not those fitted on.
-            table = Table.open(build(here.candle_path, here.recipe, check=False))
+            table = Table.open(build(here.candle_path, here.recipe, check=False, recheck=False))
         stages = Stages(here, table, fit(here, table) if fitted is None else fitted)
         yield Twin(stages, serve(stages))
 

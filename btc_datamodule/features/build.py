@@ -41,7 +41,7 @@ from btc_datamodule.store.series_file import Header, read_digest
 KEPT_SECONDS = 86_400
 
 
-def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
+def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: bool = True) -> Path:
     """Build the feature file of a recipe unless it is there; give the path of the file.
 
     Feature files that were made from candles as they no longer are, and that no process of this
@@ -51,9 +51,10 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
     Args:
         candle_path: the candle file.
         recipe: what to make of it.
-        check: whether to check each feature for look-ahead, and of a file that is there whether
-            it still computes what is stored; False only for features that are being checked by
-            other means.
+        check: whether to check each feature for look-ahead; False only for features that are
+            being checked by other means.
+        recheck: whether to look, if there is a file, that features still compute what is stored;
+            False only for who does so by other means.
 
     Raises:
         LookAheadError: if a feature breaks its law on the real rows.
@@ -70,7 +71,7 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True) -> Path:
         key = recipe.compute_key(reader.header, digests)
         path = locate_table(candle_path, key)
         if _is_whole(path, key):  # which needs no lock, nor permission to write
-            if check:
+            if recheck:
                 check_reuse(Table.open(path), reader, beside, recipe)
             return path
         if not os.access(path.parent, os.W_OK):
