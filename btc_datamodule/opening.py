@@ -12,6 +12,7 @@ from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import NotPreparedError, StoreError
 from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.settings import Settings
+from btc_datamodule.store.series_file import Header
 
 
 class Choice(NamedTuple):
@@ -33,7 +34,10 @@ def find_table(settings: Settings) -> Choice:
         NotPreparedError: if the candle file or the feature file is not there.
         StoreError: if the candle file is damaged.
     """
-    header = settings.read_candle_header()
+    return _find_table(settings, settings.read_candle_header())
+
+
+def _find_table(settings: Settings, header: Header) -> Choice:
     path = locate_table(settings.candle_path, settings.recipe.compute_key(header))
     if not path.exists():
         raise NotPreparedError(
@@ -55,13 +59,14 @@ def open_table(settings: Settings, chosen: Choice | None = None) -> Table:
         NotPreparedError: if the candle file or the feature file is not there.
         StoreError: if a file is damaged, or another one has this name.
     """
-    path, candles = chosen or find_table(settings)
+    header = settings.read_candle_header()
+    path, candles = chosen or _find_table(settings, header)
     if not path.exists():
         raise NotPreparedError(
             f"there is no {path}, which the first rank has opened: give all nodes one `data_dir`, "
             "or the same `end`, so that they prepare the same"
         )
-    table, recipe, header = Table.open(path), settings.recipe, settings.read_candle_header()
+    table, recipe = Table.open(path), settings.recipe
     if candles == header.digest:
         fits = recipe.describes(table, header)
     else:

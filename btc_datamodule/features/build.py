@@ -70,9 +70,10 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
         digests = [each.header.digest for each in beside]
         key = recipe.compute_key(reader.header, digests)
         path = locate_table(candle_path, key)
-        if _is_whole(path, key):  # which needs no lock, nor permission to write
+        table = _open_whole(path, key)
+        if table is not None:  # which needs no lock, nor permission to write
             if recheck:
-                check_reuse(Table.open(path), reader, beside, recipe)
+                check_reuse(table, reader, beside, recipe)
             return path
         if not os.access(path.parent, os.W_OK):
             raise StoreError(
@@ -84,27 +85,28 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
             with explain_write_errors(path):
                 for leftover in list_leftovers(path.parent, f"features-{'[0-9a-f]' * 16}.h5"):
                     leftover.unlink()  # of a process that was killed: the lock is held
-            if not _is_whole(path, key):  # who held the lock may have built it
+            if _open_whole(path, key) is None:  # who held the lock may have built it
                 _check_columns(recipe, reader, beside)
                 _remove_stale(candle_path, reader.header)
                 _write(path, reader, beside, recipe, key, check=check)
     return path
 
 
-def _is_whole(path: Path, key: str) -> bool:
-    """Whether ``path`` is a feature file that can be opened and has the key.
+def _open_whole(path: Path, key: str) -> Table | None:
+    """The feature file at ``path``; None unless it can be opened and has the key.
 
     Raises:
         UnreadableError: if that cannot be told now.
     """
     if not path.exists():
-        return False
+        return None
     try:
-        return Table.open(path).key == key
+        table = Table.open(path)
     except UnreadableError:
         raise
     except StoreError:
-        return False
+        return None
+    return table if table.key == key else None
 
 
 def _check_columns(

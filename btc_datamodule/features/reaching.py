@@ -63,8 +63,7 @@ def is_own_class(kind: type) -> bool:
     for member in vars(kind).values():
         if isinstance(member, types.FunctionType) and member.__module__ == kind.__module__:
             return is_own_file(member.__code__.co_filename)
-    spec_less = kind.__module__ == "__main__"
-    return spec_less or is_own_file(_find_file(kind.__module__))
+    return kind.__module__ == "__main__" or is_own_file(_find_file(kind.__module__))
 
 
 @functools.cache

@@ -106,11 +106,7 @@ def build_pyramid(
         whole_bars: up to how many bars all are there one by one.
         piece_bars: bars of a piece.
     """
-    each = -(-table.rows // points)
-    edges = np.arange(0, table.rows, each)
-    low = np.fmin.reduceat(table.array("low"), edges)
-    high = np.fmax.reduceat(table.array("high"), edges)
-    finest = Level(table.first, each * table.interval, low, high)
+    finest = measure_level(table, points)
     if table.rows <= whole_bars:
         return Pyramid(finest, (read_piece(table, "all bars", table.first, table.rows),))
     pieces: list[Piece] = []
@@ -119,6 +115,15 @@ def build_pyramid(
         if not any(_shows(piece, table.find_time(row)) for piece in pieces):
             pieces.append(read_piece(table, label, at, piece_bars))
     return Pyramid(finest, tuple(sorted(pieces, key=lambda piece: (piece.first, piece.label))))
+
+
+def measure_level(table: Table, points: int) -> Level:
+    """The lows and highs of a feature file's bars in at most so many stretches."""
+    each = -(-table.rows // points)
+    edges = np.arange(0, table.rows, each)
+    low = np.fmin.reduceat(table.array("low"), edges)
+    high = np.fmax.reduceat(table.array("high"), edges)
+    return Level(table.first, each * table.interval, low, high)
 
 
 def read_piece(table: Table, label: str, at: int, bars: int) -> Piece:

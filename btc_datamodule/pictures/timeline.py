@@ -1,6 +1,5 @@
 """The timeline: prices, whose stage each time is, what is left out of it, and all outages."""
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,6 +19,7 @@ from btc_datamodule.overview.colours import (
     Colour,
 )
 from btc_datamodule.overview.market import name_market, title_of
+from btc_datamodule.overview.pyramid import measure_level
 from btc_datamodule.overview.spans import Ribbon, list_outages, list_ribbons
 from btc_datamodule.pictures.figures import (
     Numbers,
@@ -100,14 +100,10 @@ def _draw_prices(axes: Axes, table: Table) -> tuple[float, float]:
 
 def _measure_range(table: Table) -> tuple[Numbers, Numbers, Numbers]:
     """Lowest low and highest high of stretches from each of the times on; NaN in outages."""
-    rows = np.unique(np.linspace(0, table.rows, min(STRETCHES, table.rows) + 1).astype(np.int64))
-    low, high = np.full((2, len(rows)), np.nan)
-    for place, (start, end) in enumerate(pairwise(rows.tolist())):
-        low[place] = np.fmin.reduce(table.read("low", slice(start, end)))
-        high[place] = np.fmax.reduce(table.read("high", slice(start, end)))
-    low[-1], high[-1] = low[-2], high[-2]
-    edges: Numbers = table.first + rows.astype(np.float64) * int(table.interval)
-    return edges, low, high
+    level = measure_level(table, STRETCHES)
+    begins = level.first + level.seconds * np.arange(len(level.low), dtype=np.float64)
+    low, high = (np.append(each, each[-1]) for each in (level.low, level.high))
+    return np.append(begins, table.span[1]), low, high
 
 
 def _draw_stages(axes: Axes, stages: Stages, ribbons: list[Ribbon]) -> list[Artist]:
