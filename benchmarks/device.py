@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 from contenders import FEATURES, datamodule
-from timing import machine, ratio
+from timing import choose_device, machine, ratio
 from torch import Tensor
 from training import delivered, each_second, per_second
 
@@ -81,8 +81,7 @@ def main() -> None:
     parser.add_argument("--data-dir", help="keep the files here (default: a temporary folder)")
     options = parser.parse_args()
 
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = torch.device(options.device or found or "cpu")
+    device = choose_device(options.device)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     print(machine())
     card = torch.cuda.get_device_name(device) if device.type == "cuda" else device

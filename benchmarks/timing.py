@@ -71,6 +71,12 @@ def ratio(over: Sequence[float], under: Sequence[float]) -> float:
     return statistics.median(a / b for a, b in zip(over, under, strict=True))
 
 
+def choose_device(named: str | None) -> torch.device:
+    """A device by its name; without one an accelerator, if there is one, else the CPU."""
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return torch.device(named or found or "cpu")
+
+
 def machine() -> str:
     """The facts that figures depend on."""
     model = platform.processor() or platform.machine()

@@ -34,7 +34,7 @@ from typing import Any
 
 import torch
 from contenders import FEATURES, datamodule, epochs
-from timing import machine, ratio
+from timing import choose_device, machine, ratio
 from torch import nn
 
 from btc_datamodule import Batch, BTCDataModule
@@ -130,8 +130,7 @@ def main() -> None:
     parser.add_argument("--data-dir", help="keep the files here (default: a temporary folder)")
     options = parser.parse_args()
 
-    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    device = torch.device(options.device or found or "cpu")
+    device = choose_device(options.device)
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     print(machine())
     print(

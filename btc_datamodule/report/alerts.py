@@ -128,11 +128,10 @@ def _watch_forecasts(facts: Facts) -> Iterator[Alert]:
         if verdict is None:
             yield Alert("warn", f"Forecast {name}: too few samples to test it", "forecasts")
         elif not verdict.is_better:
-            word = "worse" if verdict.difference.low > 0 else "no better"
             yield Alert(
                 "warn",
-                f"Forecast {name} is {word} than {verdict.baseline!r}, the best baseline, on "
-                f"{score.stage} (p = {verdict.test.p_value:.2g})",
+                f"Forecast {name} is {verdict.word} than {verdict.baseline!r}, the best baseline, "
+                f"on {score.stage} (p = {verdict.test.p_value:.2g})",
                 "forecasts",
             )
 

@@ -94,9 +94,7 @@ def _make_verdicts(
                     verdict.difference.high,
                 )
             )
-            grade, word = ("good", "better") if verdict.is_better else ("warn", "no better")
-            if verdict.difference.low > 0:
-                word = "worse"
+            grade, word = "good" if verdict.is_better else "warn", verdict.word
             told = (
                 f" than {verdict.baseline!r}, the best baseline: {loss} {middle} % "
                 f"({score.level:.0%} interval {low} to {high} %), p = {verdict.test.p_value:.2g}"

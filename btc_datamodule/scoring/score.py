@@ -57,6 +57,13 @@ class Verdict(NamedTuple):
         """Whether the whole interval says that the forecast has the smaller loss."""
         return self.difference.high < 0
 
+    @property
+    def word(self) -> str:
+        """What the interval says of the forecast: "better", "worse" or "no better"."""
+        if self.is_better:
+            return "better"
+        return "worse" if self.difference.low > 0 else "no better"
+
 
 @dataclass(frozen=True, eq=False)
 class Score:

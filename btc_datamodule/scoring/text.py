@@ -95,13 +95,12 @@ def _tell_verdicts(score: Score, *, of_spreads: bool = False) -> str:
             continue
         base = float(losses[verdict.baseline].mean())
         value, low, high = verdict.difference
-        word = "better" if verdict.is_better else "worse" if low > 0 else "no better"
         unit = " %" if base else ""  # of a baseline without any loss there is no share
         value, low, high = (100 * each / base if base else each for each in (value, low, high))
         side = "below" if value < 0 else "above"
         where = f"{abs(value):.3g}{unit} {side}" if value else "the same"
         lines.append(
-            f"{escape(name)} is {word} than {verdict.baseline!r}, the best baseline: its "
+            f"{escape(name)} is {verdict.word} than {verdict.baseline!r}, the best baseline: its "
             f"{loss} is {where} ({100 * score.level:.4g} % interval {low:+.3g} to {high:+.3g}"
             f"{unit}, p = {verdict.test.p_value:.2g})"
         )
