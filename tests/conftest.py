@@ -1,6 +1,8 @@
 """Fixtures that more than one test module needs."""
 
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 # Its log handlers take hold of stderr when it is imported: that must not be one test's capture.
@@ -23,3 +25,11 @@ def real_data() -> Path:
     if not (folder / "MANIFEST.md").is_file():
         pytest.skip(f"no real candle files in {folder}: set BTC_DATAMODULE_REAL_DATA")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    """Leave no figure of pyplot open: others would see it, and its memory stays."""
+    yield
+    if "matplotlib.pyplot" in sys.modules:
+        sys.modules["matplotlib.pyplot"].close("all")

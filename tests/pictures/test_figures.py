@@ -39,6 +39,7 @@ def test_a_figure_shows_once_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch
     assert "matplotlib.pyplot" not in sys.modules
     import matplotlib.pyplot as plt
 
+    before = plt.get_fignums()
     known, _ = choose_axes(None, 4, 3)
     assert not isinstance(known, Picture)
     assert plt.figure(known.number) is known
@@ -48,7 +49,7 @@ def test_a_figure_shows_once_wherever_it_is_made(monkeypatch: pytest.MonkeyPatch
         None, 4, 3
     )  # which shows all figures of pyplot, and the value of a cell
     assert isinstance(inline, Picture)
-    assert plt.get_fignums() == []
+    assert plt.get_fignums() == before
 
 
 def test_axes_that_are_given_are_drawn_into_whatever_they_lie_in() -> None:
