@@ -10,11 +10,27 @@ import lightning.pytorch
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.marks import split_cases
+
 assert lightning.pytorch
 
 # How long an example takes says how busy the machine is, and nothing of the package.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Let a run have some cases of each test instead of all."""
+    parser.addoption("--cases", type=int, help="at most so many cases of each test function")
+
+
+@pytest.hookimpl(trylast=True)  # of those that the markers leave
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave cases out as ``--cases`` says."""
+    most = config.getoption("--cases")
+    if most is not None:
+        items[:], left_out = split_cases(items, most)
+        config.hook.pytest_deselected(items=left_out)
 
 
 @pytest.fixture(scope="session")
