@@ -4,6 +4,7 @@ Reads every byte that can be read through the package. ``btc-datamodule verify``
 found; an empty list means that nothing is wrong.
 """
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -46,8 +47,8 @@ def verify_candles(path: Path) -> list[str]:
     """What is wrong with a candle file.
 
     Checked are: chunk checksums, schema, the candle contract (finite, low <= open, close <= high,
-    on the grid, in order, each once), the number of rows, the content digest, and that every
-    candle lies in a span that was asked for.
+    on the grid, in order, each once), the number of rows, the content digest, that every candle
+    lies in a span that was asked for, and that none of these ends in the future.
     """
     return _verify(path, CANDLES)
 
@@ -96,6 +97,12 @@ def _verify(path: Path, form: Form) -> list[str]:
             if list(header.covered) != covered:
                 problems.append(
                     f"{path}: the covered spans overlap or are out of order: {advise_repair(path)}"
+                )
+            if covered and covered[-1][1] > time.time():
+                problems.append(
+                    f"{path}: it says to be complete until {format_instant(covered[-1][1])}, which "
+                    "is yet to come: set the clock of this machine, or if it is right now and was "
+                    f"fast before, {advise_repair(path)}"
                 )
             if outside:
                 problems.append(

@@ -129,6 +129,19 @@ def test_candles_outside_the_spans_asked_for_are_counted(folder: Path) -> None:
     assert "10 candles lie outside the spans asked for" in problem
 
 
+def test_a_file_that_is_complete_until_a_time_to_come_is_found(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a clock that was fast once leaves behind."""
+    path = folder / "candles.h5"
+    until = read_header(path).covered[-1][1]
+    monkeypatch.setattr("btc_datamodule.audit.verify.time.time", lambda: until)
+    assert verify_candles(path) == []
+    monkeypatch.setattr("btc_datamodule.audit.verify.time.time", lambda: until - 1)
+    (problem,) = verify_candles(path)
+    assert "which is yet to come: set the clock of this machine" in problem
+
+
 def test_an_edited_feature_file_can_be_deleted_and_made_again(folder: Path) -> None:
     path = feature_file(folder)
 

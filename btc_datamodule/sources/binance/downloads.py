@@ -108,6 +108,8 @@ class Downloads(Generic[T]):
         self._client = PoliteClient(manners)
         self._reading = Lock()
         self._pool = ThreadPoolExecutor(at_a_time, "binance")
+        self.answered_at = 0.0
+        """Epoch seconds of the latest answer, by the archive's clock."""
 
     def __enter__(self) -> Self:
         return self
@@ -303,6 +305,7 @@ class Downloads(Generic[T]):
     def _get(self, path: str, max_body: int) -> bytes | None:
         """Fetch the bytes at a path of the archive; None if there is no such file."""
         answer: Answer = self._client.get(path, max_body=max_body)
+        self.answered_at = max(self.answered_at, answer.made)
         if answer.status == 404:
             return None
         if answer.status != 200:

@@ -72,6 +72,19 @@ def test_an_older_day_that_is_not_there_is_answered_as_without_candles_and_named
     ]
 
 
+@pytest.mark.parametrize("days_fast", [5, 400])
+def test_days_are_absent_by_the_clock_of_the_archive(days_fast: int) -> None:
+    """A fast clock here does not settle what is not published there yet."""
+    published = TODAY - days_fast * DAY
+    held = bars(published - 4 * DAY, published - DAY)
+    with Exchange(BinanceArchiveAnswers(held)) as exchange:
+        exchange.faults.extend([ex.Dated(days_fast * DAY)] * 3000)
+        blocks = fetch(exchange, (published - 4 * DAY, TODAY))
+    assert_same(candles_in(blocks), held)
+    assert blocks[-1].span[1] == published - DAY
+    assert notes_of(blocks) == []
+
+
 def test_a_run_of_days_without_files_is_one_block_and_one_note(exchange: Exchange) -> None:
     blocks = fetch(exchange, span_of("2019-12-03", "2020-01-02"))  # 29 days before there is one
     assert [block.span for block in blocks] == [
