@@ -83,7 +83,7 @@ def gather_pages(folder: Path) -> None:
         if path.endswith(COPIED):
             shutil.copy(ROOT / path, place)
             continue
-        text, linked = point_links(path, make_page(path, place))
+        text, linked = point_links(path, make_page(path))
         place.write_text(text, encoding="utf-8")
         waiting += sorted(linked - seen)
         seen |= linked
@@ -97,18 +97,19 @@ def place_page(path: str) -> str:
         path = path.removesuffix(".ipynb") + ".md"
     elif not path.endswith((".md", *COPIED)):
         path += ".md"
+    path = path.replace("README.md", "readme.md")  # not the index of its folder
     return path.removeprefix("docs/") if path.startswith("docs/") else f"repository/{path}"
 
 
-def make_page(path: str, place: Path) -> str:
-    """The Markdown that shows a file or folder of the repository; pictures go beside it."""
+def make_page(path: str) -> str:
+    """The Markdown that shows a file or folder of the repository."""
     file = ROOT / path
     if file.is_dir():
         texts = [each for each in sorted(file.iterdir()) if each.suffix in (".md", *LANGUAGES)]
         shown = (show_text(each.relative_to(ROOT).as_posix(), level=2) for each in texts)
         return f"# `{path}`\n\n" + "\n".join(shown)
     if path.endswith(".ipynb"):
-        return render_notebook(file, place)
+        return render_notebook(file)
     if not path.endswith(".md"):
         return show_text(path)
     text = file.read_text(encoding="utf-8")
@@ -163,7 +164,7 @@ def ask(*arguments: str) -> str:
     printed = StringIO()
     with redirect_stdout(printed), suppress(SystemExit):
         run_command(arguments)
-    return printed.getvalue()
+    return printed.getvalue().replace("\b", "")  # jsonargparse takes a space back with one
 
 
 if __name__ == "__main__":

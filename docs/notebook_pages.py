@@ -3,65 +3,49 @@
 import base64
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 ESCAPES = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
-PICTURES = {"image/png": "png", "image/svg+xml": "svg"}
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
-def render_notebook(path: Path, page: Path) -> str:
-    """The Markdown of a notebook; the pictures in it are written beside the page.
-
-    Args:
-        path: the notebook, in version 4 of the format.
-        page: where the page will lie: pictures are its name, a number and their ending.
-    """
-    cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+def render_notebook(path: Path) -> str:
+    """The Markdown of a notebook in version 4 of the format; pictures are in the page itself."""
     parts: list[str] = []
-    pictures = 0
-    for cell in cells:
+    for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
         source = "".join(cell["source"]).strip("\n")
         if cell["cell_type"] == "markdown":
             parts.append(source)
         elif cell["cell_type"] == "code" and source:
             parts.append(fence(source, "python"))
-            for output in cell["outputs"]:
-                kind = next((kind for kind in PICTURES if kind in output.get("data", {})), None)
-                if kind is None:
-                    parts.extend(render_text(output))
-                    continue
-                file = page.with_name(f"{page.stem}_{pictures}.{PICTURES[kind]}")
-                file.write_bytes(read_picture(output["data"][kind], kind))
-                parts.append(f"![What the cell above draws]({file.name})")
-                pictures += 1
+            parts += filter(None, map(render_output, cell["outputs"]))
     return "\n\n".join(parts) + "\n"
 
 
-def read_picture(data: Any, kind: str) -> bytes:
-    """The bytes of a picture, as a file has them."""
-    text = "".join(data)
-    return base64.b64decode(text) if kind == "image/png" else text.encode()
-
-
-def render_text(output: dict[str, Any]) -> Iterator[str]:
-    """What a cell printed, its value, or its error; a live widget leaves nothing."""
-    data = output.get("data", {})
-    if "text/html" in data and WIDGET not in data:
-        lines = "".join(data["text/html"]).splitlines()
-        # A blank line would end the block of HTML.
-        yield "\n".join(['<div class="output">', *filter(str.strip, lines), "</div>"])
-        return
-    if output["output_type"] == "stream":
-        text = "".join(output["text"])
-    elif output["output_type"] == "error":
+def render_output(output: dict[str, Any]) -> str:
+    """What a cell drew, printed or gave, or its error; a live widget leaves nothing."""
+    data = {kind: "".join(text) for kind, text in output.get("data", {}).items()}
+    if WIDGET in data:
+        return ""
+    if "image/png" in data:
+        return draw("image/png", data["image/png"].replace("\n", ""))
+    if "image/svg+xml" in data:
+        return draw("image/svg+xml", base64.b64encode(data["image/svg+xml"].encode()).decode())
+    if "text/html" in data:
+        lines = filter(str.strip, data["text/html"].split("\n"))  # a blank one would end the block
+        return "\n".join(['<div class="output">', *lines, "</div>"])
+    if output["output_type"] == "error":
         text = "\n".join(output["traceback"])
     else:
-        text = "" if WIDGET in data else "".join(data.get("text/plain", ""))
-    if shown := "\n".join(finish_line(line) for line in text.split("\n")).strip("\n"):
-        yield fence(shown, "text")
+        text = data.get("text/plain", "".join(output.get("text", "")))
+    shown = "\n".join(finish_line(line) for line in text.split("\n")).strip("\n")
+    return fence(shown, "text") if shown else ""
+
+
+def draw(kind: str, encoded: str) -> str:
+    """A picture within the page."""
+    return f'<img alt="What the cell above draws" src="data:{kind};base64,{encoded}">'
 
 
 def finish_line(line: str) -> str:
