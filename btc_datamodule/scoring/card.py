@@ -129,13 +129,16 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
         forecasts = [forecasts]
     if isinstance(forecasts, Mapping) and TIME not in forecasts:
         return {
-            str(name): dict(each) if _is_by_fold(each) else {fold: each}
+            str(name): {
+                number: _join_batches(of_fold)
+                for number, of_fold in (each if _is_by_fold(each) else {fold: each}).items()
+            }
             for name, each in forecasts.items()
         }
     if isinstance(forecasts, Mapping) or hasattr(forecasts, "columns"):
         return {"forecast": {fold: forecasts}}
-    if isinstance(forecasts, list) and forecasts and isinstance(forecasts[0], Mapping):
-        return {"forecast": {fold: join_batches(forecasts)}}
+    if _is_batches(forecasts):
+        return {"forecast": {fold: _join_batches(forecasts)}}
     if not _is_texts(forecasts):
         raise ConfigError(
             f"forecasts is {forecasts!r:.80}: give a file that PredictionWriter wrote, a frame, or "
@@ -153,8 +156,15 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
     return found
 
 
-def join_batches(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What ``Trainer.predict`` has returned, one mapping for each batch, as one mapping."""
+def _is_batches(given: Any) -> bool:
+    """Whether something is what ``Trainer.predict`` has returned: a mapping for each batch."""
+    return isinstance(given, list) and bool(given) and isinstance(given[0], Mapping)
+
+
+def _join_batches(batches: Any) -> Any:
+    """What ``Trainer.predict`` has returned as one mapping; anything else as it is."""
+    if not _is_batches(batches):
+        return batches
     names = [*batches[0]]
     if any([*each] != names for each in batches):
         raise ConfigError("forecasts is a list of dicts with different names: give like batches")
