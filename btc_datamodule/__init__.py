@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from btc_datamodule.sources.binance.source import BinanceArchive
     from btc_datamodule.sources.ccxt.source import Ccxt
     from btc_datamodule.sources.coinbase import Coinbase
+    from btc_datamodule.sources.files.frame import CandleFrame
     from btc_datamodule.sources.files.records import Records
     from btc_datamodule.sources.files.source import CandleFile
     from btc_datamodule.sources.records import RecordBlock, RecordSource
@@ -92,6 +93,7 @@ _MODULES = {
     "sources.binance.source": ("BinanceArchive",),
     "sources.ccxt.source": ("Ccxt",),
     "sources.coinbase": ("Coinbase",),
+    "sources.files.frame": ("CandleFrame",),
     "sources.files.records": ("Records",),
     "sources.files.source": ("CandleFile",),
     "sources.records": ("RecordBlock", "RecordSource"),
@@ -130,6 +132,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "BinanceArchive",
     "Ccxt",
     "CandleFile",
+    "CandleFrame",
     "Resampled",
     "Records",
     "RecordSource",

@@ -21,8 +21,9 @@ def check_choices(source: Any) -> None:
         source: with ``columns``, ``product``, ``symbol``, ``time_format``, ``timezone``, ``stamp``,
             ``decimal`` and ``drop_invalid``, see ``CandleFile``.
     """
-    if not isinstance(source.columns, str | Sequence | Mapping | None):
-        raise ConfigError(f"columns is {source.columns!r}: it must be a list or names by names")
+    columns: Any = source.columns
+    if not isinstance(columns, str | Sequence | Mapping | None):
+        raise ConfigError(f"columns is {columns!r}: it must be a list or names by names")
     check_texts(source, ("product", "symbol", "time_format", "timezone"))
     if not isinstance(source.drop_invalid, bool):
         raise ConfigError(f"drop_invalid is {source.drop_invalid!r}: it must be true or false")
