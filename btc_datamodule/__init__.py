@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from btc_datamodule.training.dummy import DummyModule
     from btc_datamodule.training.predictions import PredictionWriter
     from btc_datamodule.training.stop_checkpoint import StopCheckpoint
+    from btc_datamodule.windows.arrays import Arrays
     from btc_datamodule.windows.dataset import Batch, WindowDataset
 
 _MODULES = {
@@ -119,6 +120,7 @@ _MODULES = {
         "Target",
         "TripleBarrier",
     ),
+    "windows.arrays": ("Arrays",),
     "windows.dataset": ("Batch", "WindowDataset"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -164,6 +166,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "RealisedVolatility",
     "Batch",
     "WindowDataset",
+    "Arrays",
     "PredictionWriter",
     "ScoreCard",
     "StopCheckpoint",

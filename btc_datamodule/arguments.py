@@ -20,7 +20,6 @@ from btc_datamodule.settings import KINDS, Settings
 from btc_datamodule.training.batch_size import bound_batch_size
 from btc_datamodule.training.stop_checkpoint import silence_advice
 from btc_datamodule.views import Views
-from btc_datamodule.windows.dataset import Transform
 from btc_datamodule.windows.sending import check_sendable
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ LOGGED_AS = "data/"
 
 class Arguments(Views, LightningDataModule):
     """A LightningDataModule whose windows are decided by ``settings``, once and for all."""
-
-    transform: Transform | None
 
     @property
     def trainer(self) -> Trainer | None:
