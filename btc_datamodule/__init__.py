@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     )
     from btc_datamodule.features.builtin import FEATURES
     from btc_datamodule.features.feature import Feature
+    from btc_datamodule.folds.results import FoldRuns
+    from btc_datamodule.folds.run import run_folds
     from btc_datamodule.scoring.card import ScoreCard
     from btc_datamodule.sources.base import Block, Source
     from btc_datamodule.sources.binance.funding import BinanceFunding
@@ -86,6 +88,8 @@ _MODULES = {
     "features.builtin": ("FEATURES",),
     "features.feature": ("Feature",),
     "training.predictions": ("PredictionWriter",),
+    "folds.results": ("FoldRuns",),
+    "folds.run": ("run_folds",),
     "scoring.card": ("ScoreCard",),
     "sources.base": ("Block", "Source"),
     "sources.binance.funding": ("BinanceFunding",),
@@ -169,6 +173,8 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "Arrays",
     "PredictionWriter",
     "ScoreCard",
+    "run_folds",
+    "FoldRuns",
     "StopCheckpoint",
     "BTCDataError",
     "CandleError",
