@@ -14,7 +14,7 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.forecasts import to_numpy
 from btc_datamodule.evaluation.splits import STAGES, Stage
 from btc_datamodule.public import public
-from btc_datamodule.scoring.forecast_files import TIME, collect
+from btc_datamodule.scoring.forecast_files import TIME, collect, split_folds
 from btc_datamodule.scoring.groups import By, score_groups
 from btc_datamodule.scoring.ledger import Ledger, make_ledger
 from btc_datamodule.scoring.score import Score, score_forecasts
@@ -96,7 +96,10 @@ def make_card(
     own = stages.settings.split.fold
     if own < 0:  # counted from the last
         own += stages.n_folds
-    given = name_forecasts(forecasts, own)
+    given = {
+        name: _split_folds(name, by_fold)
+        for name, by_fold in name_forecasts(forecasts, own).items()
+    }
     wanted = sorted({fold for by_fold in given.values() for fold in by_fold})
     folds = {fold: stages if fold == own else open_fold(stages, fold) for fold in wanted}
     manner = read_manner(quantiles, draws, stages.settings.target)
@@ -153,6 +156,21 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
                 f"and the fold, such as other={path}@{number}"
             )
         found[name][number] = path
+    return found
+
+
+def _split_folds(name: str, by_fold: Mapping[int, Any]) -> dict[int, Any]:
+    """Forecasts by fold, those of a file of several folds by the numbers in it.
+
+    Raises:
+        ConfigError: if there are two of one fold.
+    """
+    found: dict[int, Any] = {}
+    for number, each in by_fold.items():
+        for fold, part in (split_folds(each) or {number: each}).items():
+            if fold in found:
+                raise ConfigError(f"forecasts: there are two of fold {fold} by {name}: give one")
+            found[fold] = part
     return found
 
 
