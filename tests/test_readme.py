@@ -25,7 +25,7 @@ def test_the_python_examples_run_one_after_the_other(
     assert names["candles"].height == 3984  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").rglob("*.md")), ids=lambda page: page.stem)
 def test_the_examples_of_each_page_run_one_after_the_other(
     page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -48,7 +48,7 @@ def test_a_score_looks_as_the_page_on_scores_shows_it(
 def test_examples_of_one_page_do_not_add_to_the_candles_of_another() -> None:
     """Whoever runs one page after another, in one folder, finds what each page says."""
     used: dict[str, str] = {}
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))):
         code = "".join(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
         for simulator in set(re.findall(r"Simulator\([^)]*\)", code)):
             assert used.setdefault(simulator, page.name) == page.name, simulator
