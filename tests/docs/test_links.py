@@ -43,4 +43,5 @@ def test_every_page_has_a_place_in_the_navigation() -> None:
     named = re.findall(r"([\w/]+\.md)$", settings.split("\nnav:\n")[1], re.MULTILINE)
     pages = {page.relative_to(DOCS).with_suffix(".md").as_posix() for page in (*PAGES, *NOTEBOOKS)}
     outside = {f"repository/{name}.md" for name in ("readme", "CHANGELOG", "CONTRIBUTING")}
-    assert sorted(named) == sorted(pages | outside)
+    assert (pages | outside) - set(named) == set(), "without a place in mkdocs.yml"
+    assert set(named) - (pages | outside) == set(), "in mkdocs.yml, but not there"
