@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     )
     from btc_datamodule.features.builtin import FEATURES
     from btc_datamodule.features.feature import Feature
+    from btc_datamodule.folds.results import FoldRuns
+    from btc_datamodule.folds.run import run_folds
     from btc_datamodule.scoring.card import ScoreCard
     from btc_datamodule.sources.base import Block, Source
     from btc_datamodule.sources.binance.funding import BinanceFunding
@@ -50,6 +52,7 @@ if TYPE_CHECKING:
     from btc_datamodule.sources.binance.source import BinanceArchive
     from btc_datamodule.sources.ccxt.source import Ccxt
     from btc_datamodule.sources.coinbase import Coinbase
+    from btc_datamodule.sources.files.frame import CandleFrame
     from btc_datamodule.sources.files.records import Records
     from btc_datamodule.sources.files.source import CandleFile
     from btc_datamodule.sources.records import RecordBlock, RecordSource
@@ -64,6 +67,7 @@ if TYPE_CHECKING:
     from btc_datamodule.training.dummy import DummyModule
     from btc_datamodule.training.predictions import PredictionWriter
     from btc_datamodule.training.stop_checkpoint import StopCheckpoint
+    from btc_datamodule.windows.arrays import Arrays
     from btc_datamodule.windows.dataset import Batch, WindowDataset
 
 _MODULES = {
@@ -84,6 +88,8 @@ _MODULES = {
     "features.builtin": ("FEATURES",),
     "features.feature": ("Feature",),
     "training.predictions": ("PredictionWriter",),
+    "folds.results": ("FoldRuns",),
+    "folds.run": ("run_folds",),
     "scoring.card": ("ScoreCard",),
     "sources.base": ("Block", "Source"),
     "sources.binance.funding": ("BinanceFunding",),
@@ -92,6 +98,7 @@ _MODULES = {
     "sources.binance.source": ("BinanceArchive",),
     "sources.ccxt.source": ("Ccxt",),
     "sources.coinbase": ("Coinbase",),
+    "sources.files.frame": ("CandleFrame",),
     "sources.files.records": ("Records",),
     "sources.files.source": ("CandleFile",),
     "sources.records": ("RecordBlock", "RecordSource"),
@@ -117,6 +124,7 @@ _MODULES = {
         "Target",
         "TripleBarrier",
     ),
+    "windows.arrays": ("Arrays",),
     "windows.dataset": ("Batch", "WindowDataset"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -130,6 +138,7 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "BinanceArchive",
     "Ccxt",
     "CandleFile",
+    "CandleFrame",
     "Resampled",
     "Records",
     "RecordSource",
@@ -161,8 +170,11 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "RealisedVolatility",
     "Batch",
     "WindowDataset",
+    "Arrays",
     "PredictionWriter",
     "ScoreCard",
+    "run_folds",
+    "FoldRuns",
     "StopCheckpoint",
     "BTCDataError",
     "CandleError",

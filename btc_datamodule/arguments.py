@@ -20,7 +20,6 @@ from btc_datamodule.settings import KINDS, Settings
 from btc_datamodule.training.batch_size import bound_batch_size
 from btc_datamodule.training.stop_checkpoint import silence_advice
 from btc_datamodule.views import Views
-from btc_datamodule.windows.dataset import Transform
 from btc_datamodule.windows.sending import check_sendable
 
 if TYPE_CHECKING:
@@ -36,8 +35,6 @@ LOGGED_AS = "data/"
 
 class Arguments(Views, LightningDataModule):
     """A LightningDataModule whose windows are decided by ``settings``, once and for all."""
-
-    transform: Transform | None
 
     @property
     def trainer(self) -> Trainer | None:
@@ -125,7 +122,8 @@ class Arguments(Views, LightningDataModule):
             hparams_file: a YAML file of arguments to take in place of those in the checkpoint.
             weights_only: as ``torch.load`` takes it.
             arguments: go before those in the checkpoint. A Feature around a function or an
-                expression of polars, a lambda and what is made within a function are in none.
+                expression of polars, a frame, a lambda and what is made within a function are in
+                none.
 
         Raises:
             ConfigError: if an argument cannot be made again of what the checkpoint says, or it was
@@ -146,6 +144,11 @@ class Arguments(Views, LightningDataModule):
             if "features" in arguments or not str(error).startswith("unknown feature"):
                 raise
             name, what = "features", f" ({str(error).partition(':')[0]})"
+        except ValueError as error:
+            found = re.search(r"frame is '(<frame of [^']+>)'", str(error))
+            if found is None:
+                raise
+            name, what = "covariates" if "source" in arguments else "source", f" ({found[1]})"
         raise ConfigError(
             f"what the checkpoint says of {name}{what} cannot be made again: give {name}=... to "
             "load_from_checkpoint, as it was given to the datamodule"

@@ -48,7 +48,7 @@ from btc_datamodule.training.internals import get_callbacks, is_fitting, is_over
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stopping import StopTogether
-from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.dataset import Batch
 from btc_datamodule.windows.device import DeviceGather, gather_nested
 from btc_datamodule.windows.loader import StartMethod, make_loader
 from btc_datamodule.windows.sampler import Shuffle
@@ -319,17 +319,6 @@ class BTCDataModule(Arguments):
             self._use(stages)
 
     # For plain PyTorch, and for looking around.
-
-    def dataset(self, stage: Stage) -> WindowDataset:
-        """The windows of a stage: a map-style dataset for any DataLoader.
-
-        Raises:
-            NotPreparedError: before ``setup()``.
-            ConfigError: if there is no such stage.
-        """
-        windows = self.stages.windows(stage)
-        windows.transform, windows.dtype = self.transform, DTYPES[self.dtype]
-        return windows
 
     def audit(self, *, ask_source: bool = True) -> "Audit":
         """Check on these very candles and settings that nothing of the future leaks.

@@ -412,7 +412,7 @@ def _choose_object(name: str, given: Any) -> Any:
     elif name == "source" and (beside := explain_beside(thing)):
         raise ConfigError(f"source is {beside}")
     elif name == "source" and hasattr(thing, "columns"):
-        right = "write the table to a file, such as candles.csv, and give CandleFile('candles.csv')"
+        right = "for a frame of polars or pandas write CandleFrame(frame)"
     else:
         right = f"it must be an object such as {default.__name__}()"
     raise ConfigError(f"{name} is {what}: {right}")

@@ -16,9 +16,13 @@ from btc_datamodule.checks import list_first
 from btc_datamodule.errors import NotPreparedError
 from btc_datamodule.evaluation.splits import STAGES, Stage
 from btc_datamodule.features.layout import FLAG
+from btc_datamodule.options import DTYPES, DType
 from btc_datamodule.pictures.needed import check_matplotlib
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages
+from btc_datamodule.windows.arrays import Arrays
+from btc_datamodule.windows.collecting import MAX_BYTES, collect_arrays
+from btc_datamodule.windows.dataset import Batch, Transform, WindowDataset
 
 if TYPE_CHECKING:
     import polars as pl
@@ -26,7 +30,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
     from btc_datamodule.scoring.card import ScoreCard
-    from btc_datamodule.windows.dataset import Batch
 
 T = TypeVar("T")
 
@@ -49,6 +52,8 @@ class Views:
     """What has settings, and after ``setup`` stages; see the module."""
 
     settings: Settings
+    transform: Transform | None
+    dtype: DType
     _stages: Stages | None = None
 
     def __repr__(self) -> str:
@@ -127,6 +132,38 @@ class Views:
         if self._stages is None:
             raise NotPreparedError("call prepare_data() and setup() first")
         return self._stages
+
+    def dataset(self, stage: Stage) -> WindowDataset:
+        """The windows of a stage: a map-style dataset for any DataLoader.
+
+        Raises:
+            NotPreparedError: before ``setup()``.
+            ConfigError: if there is no such stage.
+        """
+        windows = self.stages.windows(stage)
+        windows.transform, windows.dtype = self.transform, DTYPES[self.dtype]
+        return windows
+
+    def arrays(self, stage: Stage, *, max_bytes: int = MAX_BYTES) -> Arrays:
+        """All samples of a stage as numpy arrays, in order of time: for scikit-learn, LightGBM.
+
+        The values are those of the loaders' batches, scaled, and with ``transform`` applied, block
+        by block on the host; with ``dtype`` bfloat16 they are these, as float32. Of train there are
+        all samples, also those that fill no whole batch.
+
+        Args:
+            stage: train, val, test or predict.
+            max_bytes: what they may take together; more is an error before anything is read.
+
+        Returns:
+            ``x``, ``y``, ``observed`` and ``origin_time``; ``x_table`` is ``x`` with a row for
+            each sample, whose ``columns`` have names.
+
+        Raises:
+            NotPreparedError: before ``setup()``.
+            ConfigError: if there is no such stage, or the arrays would take more.
+        """
+        return collect_arrays(self.dataset(stage), stage, max_bytes)
 
     def describe(self) -> "pl.DataFrame":
         """The stages span by span: how many windows there are, and what was left out and why.
@@ -232,7 +269,7 @@ class Views:
         return plot_folds(self.stages, ax)
 
     def plot_batch(
-        self, batch: "Batch | None" = None, fig: "Figure | SubFigure | None" = None
+        self, batch: Batch | None = None, fig: "Figure | SubFigure | None" = None
     ) -> "Figure":
         """Windows of a batch as a model receives them: inputs, what is not observed, targets.
 

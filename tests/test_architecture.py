@@ -37,6 +37,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("audit",),
     ("report",),
     ("datamodule",),
+    ("folds",),
     ("__init__",),
     ("cli", "testing"),
     ("__main__",),

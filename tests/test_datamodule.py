@@ -430,7 +430,7 @@ def test_too_many_outages_for_the_lookback_name_the_ways_out(tmp_path: Path) -> 
         ({"source": "btc.csv"}, r"source is 'btc.csv': for a file write CandleFile\('btc.csv'\)"),
         (
             {"source": pl.DataFrame({"close": [1.0]})},
-            r"^source is of type polars.DataFrame: write the table to a file, such as candles.csv",
+            r"^source is of type polars.DataFrame: .* write CandleFrame\(frame\)",
         ),
         *(
             ({"source": beside}, rf"^source is {name}, which stands beside candles: give")

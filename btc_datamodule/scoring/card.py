@@ -14,7 +14,7 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.forecasts import to_numpy
 from btc_datamodule.evaluation.splits import STAGES, Stage
 from btc_datamodule.public import public
-from btc_datamodule.scoring.forecast_files import TIME, collect
+from btc_datamodule.scoring.forecast_files import TIME, collect, split_folds
 from btc_datamodule.scoring.groups import By, score_groups
 from btc_datamodule.scoring.ledger import Ledger, make_ledger
 from btc_datamodule.scoring.score import Score, score_forecasts
@@ -96,7 +96,10 @@ def make_card(
     own = stages.settings.split.fold
     if own < 0:  # counted from the last
         own += stages.n_folds
-    given = name_forecasts(forecasts, own)
+    given = {
+        name: _split_folds(name, by_fold)
+        for name, by_fold in name_forecasts(forecasts, own).items()
+    }
     wanted = sorted({fold for by_fold in given.values() for fold in by_fold})
     folds = {fold: stages if fold == own else open_fold(stages, fold) for fold in wanted}
     manner = read_manner(quantiles, draws, stages.settings.target)
@@ -129,13 +132,16 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
         forecasts = [forecasts]
     if isinstance(forecasts, Mapping) and TIME not in forecasts:
         return {
-            str(name): dict(each) if _is_by_fold(each) else {fold: each}
+            str(name): {
+                number: _join_batches(of_fold)
+                for number, of_fold in (each if _is_by_fold(each) else {fold: each}).items()
+            }
             for name, each in forecasts.items()
         }
     if isinstance(forecasts, Mapping) or hasattr(forecasts, "columns"):
         return {"forecast": {fold: forecasts}}
-    if isinstance(forecasts, list) and forecasts and isinstance(forecasts[0], Mapping):
-        return {"forecast": {fold: join_batches(forecasts)}}
+    if _is_batches(forecasts):
+        return {"forecast": {fold: _join_batches(forecasts)}}
     if not _is_texts(forecasts):
         raise ConfigError(
             f"forecasts is {forecasts!r:.80}: give a file that PredictionWriter wrote, a frame, or "
@@ -153,8 +159,30 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
     return found
 
 
-def join_batches(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What ``Trainer.predict`` has returned, one mapping for each batch, as one mapping."""
+def _split_folds(name: str, by_fold: Mapping[int, Any]) -> dict[int, Any]:
+    """Forecasts by fold, those of a file of several folds by the numbers in it.
+
+    Raises:
+        ConfigError: if there are two of one fold.
+    """
+    found: dict[int, Any] = {}
+    for number, each in by_fold.items():
+        for fold, part in (split_folds(each) or {number: each}).items():
+            if fold in found:
+                raise ConfigError(f"forecasts: there are two of fold {fold} by {name}: give one")
+            found[fold] = part
+    return found
+
+
+def _is_batches(given: Any) -> bool:
+    """Whether something is what ``Trainer.predict`` has returned: a mapping for each batch."""
+    return isinstance(given, list) and bool(given) and isinstance(given[0], Mapping)
+
+
+def _join_batches(batches: Any) -> Any:
+    """What ``Trainer.predict`` has returned as one mapping; anything else as it is."""
+    if not _is_batches(batches):
+        return batches
     names = [*batches[0]]
     if any([*each] != names for each in batches):
         raise ConfigError("forecasts is a list of dicts with different names: give like batches")

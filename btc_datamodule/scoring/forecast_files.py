@@ -21,6 +21,9 @@ from btc_datamodule.evaluation.forecasts import PRICES, UNKNOWN_TIME, read_times
 
 TIME = "origin_time"
 
+FOLD = "fold"
+"""A column that says to which fold each forecast belongs, where several are in one file."""
+
 Shape = tuple[int, ...]
 
 ANY = -1
@@ -97,6 +100,39 @@ def read_forecasts(given: Any, shapes: Sequence[Shape], spread: Sequence[Shape] 
         {name: each[order] for name, each in spreads.items()},
         tuple(unused),
     )
+
+
+def split_folds(given: Any) -> dict[int, dict[str, NDArray[Any]]]:
+    """Forecasts of several folds by the number of the fold; {} of what has no column ``fold``.
+
+    Args:
+        given: as of ``read_forecasts``; of files Parquet alone can have that column.
+
+    Raises:
+        ConfigError: if it does not hold whole numbers from 0 up.
+    """
+    if not _has_folds(given):
+        return {}
+    arrays = _read_arrays(given, str(given) if isinstance(given, str | Path) else name_type(given))
+    folds = arrays.pop(FOLD)
+    if folds.dtype.kind not in "iu" or (folds < 0).any():
+        raise ConfigError(f"{FOLD} holds {folds.dtype}: it must hold whole numbers from 0 up")
+    return {
+        int(fold): {name: values[folds == fold] for name, values in arrays.items()}
+        for fold in np.unique(folds)
+    }
+
+
+def _has_folds(given: Any) -> bool:
+    import polars as pl
+
+    if not isinstance(given, str | Path):
+        return FOLD in (given if isinstance(given, Mapping) else getattr(given, "columns", ()))
+    path = Path(given).expanduser()
+    try:
+        return path.suffix == ".parquet" and FOLD in pl.read_parquet_schema(path)
+    except (pl.exceptions.PolarsError, OSError):
+        return False  # it is told when it is read
 
 
 def gather_predictions(

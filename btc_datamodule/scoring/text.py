@@ -78,7 +78,7 @@ def _lay_out_measured(measured: Mapping[str, Measured], line_after: int) -> str:
     rows = [
         [name, *(_format(each.get(what)) for what in columns)] for name, each in measured.items()
     ]
-    return _lay_out(["", *columns], rows, line_after)
+    return lay_out(["", *columns], rows, line_after)
 
 
 def _tell_verdicts(score: Score, *, of_spreads: bool = False) -> str:
@@ -119,7 +119,7 @@ def _tell_money(ledger: Ledger) -> str:
     told = [
         f"Money, {len(ledger.places):,} periods, {ledger.cost:g} basis points a side, "
         f"{ledger.counted_trials} tried: {WHAT_IT_IS}",
-        _lay_out(["", *columns], [*first, *others], line_after=len(first)),
+        lay_out(["", *columns], [*first, *others], line_after=len(first)),
     ]
     if ledger.pauses:
         told.append(
@@ -166,7 +166,7 @@ def tell_groups(frame: "pl.DataFrame") -> str:
             if low is not None:
                 cells[-1] += f" ({_format(low)} to {_format(row[f'{name}_high'])})"
         rows.append(cells)
-    return _lay_out(columns, rows, line_after=len(rows))
+    return lay_out(columns, rows, line_after=len(rows))
 
 
 def _format(value: Any) -> str:
@@ -187,7 +187,7 @@ def _format_money(name: str, value: float) -> str:
     return f"{value:.2f}"
 
 
-def _lay_out(head: Sequence[str], rows: Sequence[Sequence[str]], line_after: int) -> str:
+def lay_out(head: Sequence[str], rows: Sequence[Sequence[str]], line_after: int) -> str:
     """A table of text: the first column to the left, all others to the right."""
     cells = [head, *rows]
     widths = [max(len(row[place]) for row in cells) for place in range(len(head))]

@@ -28,6 +28,7 @@ from btc_datamodule.evaluation.targets import IGNORED, Target, to_numbers
 from btc_datamodule.features.checking import Unread
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
+from btc_datamodule.windows.arrays import Arrays, view_tensor
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.positions import Index, read_positions
@@ -61,6 +62,11 @@ class Batch(NamedTuple):
             for name, value in zip(self._fields, self, strict=True)
         )
         return f"Batch({', '.join(parts)})"
+
+    def numpy(self) -> Arrays:
+        """The same as numpy arrays: views, without a copy, of what lies on the host."""
+        x, y, observed, times = map(view_tensor, self)
+        return Arrays(x, y, observed, times)
 
 
 Transform = Callable[[Batch], Batch]

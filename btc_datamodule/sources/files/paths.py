@@ -41,7 +41,7 @@ class Paths:
             what = f"{path!r:.200}" if plain else f"of type {name_type(path)}"
             raise ConfigError(
                 f"path is {what}: name a file, a folder, a pattern, or several"
-                f"{'' if plain else '; write a table to a file first'}"
+                f"{'' if plain else '; a frame is for CandleFrame'}"
             )
         patterns = tuple(os.fspath(one) for one in listed)
         if not patterns or not all(patterns):

@@ -16,38 +16,38 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from btc_datamodule.candles.series import COLUMNS, REQUIRED
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.progress import show_each
 from btc_datamodule.public import public
-from btc_datamodule.sources.base import Block, Source, StoredSeries, check_path_part
-from btc_datamodule.sources.columns import LAYOUTS, LEFT_OUT
+from btc_datamodule.sources.base import Block, Source, StoredSeries
 from btc_datamodule.sources.files.arrow_tables import ArrowReader
+from btc_datamodule.sources.files.choices import (
+    Columns,
+    check_choices,
+    list_later,
+    make_reading,
+    parse_columns,
+)
 from btc_datamodule.sources.files.joining import join_bars
 from btc_datamodule.sources.files.markets import AbsentSymbolError
-from btc_datamodule.sources.files.naming import TIME_NAMES, ColumnNames
 from btc_datamodule.sources.files.paths import (
     Paths,
     check_texts,
-    check_time_format,
-    check_timezone,
     find_known,
     hash_file,
     list_digests,
 )
 from btc_datamodule.sources.files.tables import HDF5_SUFFIXES, has_suffix, read_tables
-from btc_datamodule.sources.files.values import Bars, Reading, read_bars
+from btc_datamodule.sources.files.values import Bars, read_bars
 
 RULES = 3
 """Of these modules; raised when the same file comes to mean something else, to read it again."""
-
-Columns = str | list[str] | dict[str, str]
 
 
 @public
@@ -97,12 +97,8 @@ class CandleFile(Source):
         several = not isinstance(self.path, str | os.PathLike)  # plain, as a checkpoint keeps it
         object.__setattr__(self, "path", list(paths.patterns) if several else paths.patterns[0])
         object.__setattr__(self, "_paths", paths)
-        if not isinstance(self.columns, str | Sequence | Mapping | None):
-            raise ConfigError(f"columns is {self.columns!r}: it must be a list or names by names")
-        check_texts(self, ("dataset", "product", "symbol", "time_format", "timezone"))
-        if not isinstance(self.drop_invalid, bool):
-            raise ConfigError(f"drop_invalid is {self.drop_invalid!r}: it must be true or false")
-        _parse_columns(self.columns)
+        check_texts(self, ("dataset",))
+        check_choices(self)
         if self.dataset is not None and not any(
             has_suffix(pattern, HDF5_SUFFIXES) or not has_suffix(pattern)
             for pattern in paths.patterns
@@ -110,16 +106,6 @@ class CandleFile(Source):
             raise ConfigError(
                 f"`dataset` {self.dataset!r} is for HDF5 files, and `path` names none: leave it out"
             )
-        if self.product is not None:
-            check_path_part(self.product, "product")
-        if self.stamp not in (None, "open", "close"):
-            raise ConfigError(f"stamp is {self.stamp!r}: choose open or close")
-        if self.decimal not in (None, ".", ","):
-            raise ConfigError(f"decimal is {self.decimal!r}: choose a point or a comma")
-        if self.time_format is not None:
-            check_time_format(self.time_format)
-        if self.timezone is not None:
-            check_timezone(self.timezone)
 
     @property
     def series(self) -> str:
@@ -199,15 +185,7 @@ class CandleFile(Source):
             SourceError: if a file is missing or damaged, or its columns cannot be told.
             CandleError: naming the first row that is no candle.
         """
-        reading = Reading(
-            _parse_columns(self.columns),
-            self.symbol,
-            self.time_format,
-            self.timezone,
-            self.stamp,
-            self.decimal,
-            self.drop_invalid,
-        )
+        reading = make_reading(self)
         files = self._files.find()
         bars: list[Bars] = []
         absent: AbsentSymbolError | None = None
@@ -240,57 +218,6 @@ class CandleFile(Source):
         return paths
 
     def _encode_settings(self, files: list[str]) -> bytes:
-        settings: list[object] = [files, _parse_columns(self.columns), self.dataset]
-        later = ("symbol", "time_format", "timezone", "stamp", "decimal", "drop_invalid")
-        more = {name: getattr(self, name) for name in later if getattr(self, name)}
+        settings: list[object] = [files, parse_columns(self.columns), self.dataset]
+        more = list_later(self)
         return json.dumps([*settings, more] if more else settings).encode()
-
-
-def _parse_columns(columns: Columns | None) -> ColumnNames:
-    """Parse ``columns`` into names in order, or by the file's own; ``LEFT_OUT`` to ignore one."""
-    if columns is None:
-        return None
-    if isinstance(columns, str):
-        if columns not in LAYOUTS:
-            raise ConfigError(
-                f"columns {columns!r} is no known layout: use one of {', '.join(LAYOUTS)}, or a "
-                "list of the names of the columns in order"
-            )
-        return LAYOUTS[columns]
-    if isinstance(columns, Mapping):
-        if not _are_names(columns.values()) and _are_names(columns):
-            columns = {old: new for new, old in columns.items()}
-        pairs = {str(old): _parse_name(new) for old, new in columns.items()}
-        _refuse_repeats(list(pairs.values()))
-        return pairs
-    order = tuple(map(_parse_name, columns))
-    _refuse_repeats(list(order))
-    named = ["open_time" if name in TIME_NAMES else name for name in order]
-    missing = [name for name in REQUIRED if name not in named]
-    if missing:
-        raise ConfigError(f"columns: {', '.join(missing)} is missing from the list")
-    return order
-
-
-def _are_names(names: object) -> bool:
-    """Whether all are names of columns of candles, or stand for none."""
-    known = {*COLUMNS, *TIME_NAMES, "ignore", ""}
-    return isinstance(names, Mapping | type({}.values())) and set(names) <= known
-
-
-def _parse_name(name: str) -> str:
-    """A name in ``columns``; ``ConfigError`` if it is none."""
-    if name in {"", "ignore"}:
-        return LEFT_OUT
-    if name not in COLUMNS and name not in TIME_NAMES:
-        raise ConfigError(
-            f"columns: {name!r} is no column of a candle: use {', '.join(COLUMNS)}, date and time "
-            "for a time in two columns, or 'ignore'"
-        )
-    return name
-
-
-def _refuse_repeats(names: list[str]) -> None:
-    repeated = [name for name in names if name != LEFT_OUT and names.count(name) > 1]
-    if repeated:
-        raise ConfigError(f"columns: {repeated[0]!r} stands there more than once")

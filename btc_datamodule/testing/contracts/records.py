@@ -28,8 +28,6 @@ from btc_datamodule.testing.contracts.values import check_equal, format_span
 class RecordSourceContract(AnswerContract[RecordSource]):
     """Tests of a ``RecordSource``: derive a class named Test..., and say what to test.
 
-    ::
-
         class TestMyFunding(RecordSourceContract):
             span = ("2021-01-01", "2021-02-01")
 

@@ -25,8 +25,6 @@ OWNERS: tuple[Stage, ...] = ("train", "val", "test")
 class SplitContract(ValueContract[Split]):
     """Tests of a ``Split``: derive a class whose name begins with Test, and say what to test.
 
-    ::
-
         class TestMySplit(SplitContract):
             span = ("2020-01-01", "2022-01-01")
 

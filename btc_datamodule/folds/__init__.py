@@ -1,0 +1,1 @@
+"""All folds of a split: each fitted, tested and predicted by itself, joined and scored."""

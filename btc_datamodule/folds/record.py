@@ -1,0 +1,165 @@
+"""What is kept of a fold that was run: what it was made of, and what came of it.
+
+A record says by a digest which settings, rows, model, trainer and seed a fold was run with. A
+fold whose record has another one, or whose forecasts are gone or not those that were written, is
+run again.
+"""
+
+import hashlib
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelSummary, ProgressBar
+from torch import Tensor
+from torch.nn.parameter import is_lazy
+
+from btc_datamodule.datamodule import BTCDataModule
+from btc_datamodule.disk.atomic import replace_file
+from btc_datamodule.errors import ConfigError
+from btc_datamodule.evaluation.fitted import compute_digest
+from btc_datamodule.features.fingerprint import fingerprint
+from btc_datamodule.plain import UNKNOWN, describe, to_plain_function
+from btc_datamodule.training.internals import get_callbacks
+
+RECORD = "fold.json"
+FORECASTS = "forecasts.parquet"
+
+RULES = 1
+"""Of this room; raised when the same settings come to give something else, to run folds again."""
+
+_TRAINING = (
+    *("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time", "precision", "world_size"),
+    *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
+    *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
+    *("val_check_interval", "check_val_every_n_epoch", "overfit_batches", "fast_dev_run"),
+)
+"""Attributes of a Trainer that decide what it makes of a model."""
+
+_LOADING = (
+    *("batch_size", "stride", "eval_stride", "shuffle", "seed", "max_fill", "min_observed"),
+    *("context", "dtype"),
+)
+"""Arguments of a datamodule that decide its batches, beside those that checkpoints compare."""
+
+
+@dataclass(frozen=True)
+class FoldRecord:
+    """A fold that was run.
+
+    Attributes:
+        fold: its number.
+        identity: SHA-256 of all that it is made of.
+        forecasts: SHA-256 of the file of its forecasts; "" while it is being run.
+        checkpoint: which weights were tested: the path of the best checkpoint, or "last".
+        epochs: that the fit took.
+        steps: that the optimizer took.
+        metrics: what the test logged, by name.
+    """
+
+    fold: int
+    identity: str
+    forecasts: str = ""
+    checkpoint: str = ""
+    epochs: int = 0
+    steps: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+
+    def is_finished(self, folder: Path) -> bool:
+        """Whether the forecasts in a folder are those of this record."""
+        path = folder / FORECASTS
+        return bool(self.forecasts) and path.is_file() and hash_file(path) == self.forecasts
+
+    def write(self, folder: Path) -> None:
+        """Write it into the folder of its fold."""
+        with replace_file(folder / RECORD) as path:
+            path.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+
+def read_record(folder: Path) -> FoldRecord | None:
+    """The record in the folder of a fold; None if there is none that can be read."""
+    try:
+        return FoldRecord(**json.loads((folder / RECORD).read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def begin_fold(folder: Path, record: FoldRecord) -> None:
+    """Make an empty folder for a fold, without what an earlier run has left in it.
+
+    Raises:
+        ConfigError: if there is something else in it.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / RECORD).is_file():
+            raise ConfigError(
+                f"out: {folder} has no {RECORD}, so that it is of something else: name another "
+                "folder, or remove that one"
+            )
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record.write(folder)
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def describe_data(dm: BTCDataModule) -> str:
+    """SHA-256 of the settings of a fold, its spans and all rows up to its end."""
+    fold, table = dm.fold, dm.table
+    spans = [fold.spans(stage) for stage in ("train", "val", "test", "predict")]
+    end = min(table.span[1], max(span[1] for span in (*fold.predict, *fold.train, *fold.val)))
+    rows = compute_digest(table, [(0, table.find_row(end))], dm.target.columns)
+    loading = {name: getattr(dm, name) for name in _LOADING}
+    handed = [to_plain_function(dm.transform), _fingerprint(dm.transform), _fingerprint(dm.target)]
+    told = [dm.settings.comparable, loading, handed, spans, rows, dm.stages.fitted.train_digest]
+    return _hash(told)
+
+
+def describe_training(model: LightningModule, trainer: Trainer) -> str:
+    """SHA-256 of the code, arguments and first weights of a model, and of how it is trained."""
+    digest = hashlib.sha256(repr(model).encode())
+    for name, value in _list_tensors(model):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        flat = value.detach().cpu().contiguous().reshape(-1)
+        digest.update(flat.view(torch.uint8).numpy().tobytes())
+    training = {name: describe(getattr(trainer, name, None)) for name in _TRAINING}
+    from lightning.pytorch.cli import SaveConfigCallback
+
+    shown: tuple[type[Callback], ...] = (ProgressBar, ModelSummary, SaveConfigCallback)
+    callbacks = [each for each in get_callbacks(trainer) if not isinstance(each, shown)]
+    told = [
+        digest.hexdigest(),
+        _fingerprint(type(model)),
+        describe(dict(model.hparams)),
+        training,
+        [describe(each) for each in callbacks],
+    ]
+    return _hash(told)
+
+
+def _list_tensors(model: LightningModule) -> Iterator[tuple[str, Tensor]]:
+    """Parameters and buffers that have values: lazy ones get theirs from the first batch."""
+    for name, value in model.state_dict().items():
+        if isinstance(value, Tensor) and not is_lazy(value):
+            yield name, value
+
+
+def _fingerprint(thing: Any) -> str:
+    """What the code of a thing of the user computes; ``UNKNOWN`` where that is not to be told."""
+    try:
+        return fingerprint(thing)
+    except ConfigError:
+        return UNKNOWN
+
+
+def _hash(told: list[Any]) -> str:
+    return hashlib.sha256(json.dumps([RULES, *told], default=str).encode()).hexdigest()

@@ -1,0 +1,289 @@
+"""``run_folds``: a model of its own fitted, tested and predicted for each fold of a split.
+
+What a fold gives depends on the settings, the candles up to its end, the model and ``seed`` alone:
+the same bits whichever folds are run, in whatever order. Nothing goes from one fold to the next:
+datamodule, model and trainer are made anew for each. A fold that is finished is not run again by
+a later run with the same settings; one that was stopped is begun anew.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
+from lightning.pytorch.utilities.model_helpers import is_overridden
+
+from btc_datamodule.checks import check_whole_number, name_type
+from btc_datamodule.datamodule import BTCDataModule
+from btc_datamodule.errors import BTCDataError, ConfigError, NotPreparedError, retell
+from btc_datamodule.escaping import escape
+from btc_datamodule.evaluation.splits import Fold
+from btc_datamodule.folds.record import (
+    FORECASTS,
+    FoldRecord,
+    begin_fold,
+    describe_data,
+    describe_training,
+    hash_file,
+    read_record,
+)
+from btc_datamodule.folds.results import FoldRuns, join_forecasts
+from btc_datamodule.public import public
+from btc_datamodule.training.internals import get_callbacks
+from btc_datamodule.training.predictions import PredictionWriter
+
+MakeModel = Callable[[BTCDataModule], LightningModule]
+MakeTrainer = Callable[[Path], Trainer]
+
+
+@public
+def run_folds(
+    dm: BTCDataModule,
+    make_model: MakeModel,
+    make_trainer: MakeTrainer,
+    *,
+    out: str | Path = "folds",
+    folds: Sequence[int] | None = None,
+    seed: int | None = None,
+    prices: bool = False,
+    quantiles: Sequence[float] | None = None,
+    draws: bool = False,
+) -> FoldRuns:
+    """Fit, test and predict each fold of a split, join the forecasts, and score them.
+
+    Each fold has a folder ``out``/fold_NNN with its forecasts, what its trainer keeps and a record
+    of what it was made of. The best checkpoint of the fit is what is tested and predicted, if the
+    trainer keeps one, and else the model as the fit has left it. Predicted is every origin
+    whose target begins in test (``predict_dataloader``). With scipy all forecasts are scored.
+
+    Works with any number of ranks that the trainer starts, or that torchrun starts: all of them
+    call this function; rank 0 joins and scores. Strategies that start ranks by ``spawn`` are not
+    supported.
+
+    Args:
+        dm: the data, with a split of several folds; it need not be prepared.
+        make_model: makes a new model each time, after ``make_trainer``, given the datamodule of
+            the fold. Its ``predict_step`` gives what ``PredictionWriter`` takes.
+        make_trainer: makes a new Trainer, given the folder of the fold, which is meant for
+            its ``default_root_dir``.
+        out: folder of all folds; made if it is not there.
+        folds: numbers of those to run; None for all.
+        seed: random numbers of fold k begin at ``seed + k``; None for ``dm.seed``.
+        prices: see ``PredictionWriter``.
+        quantiles: levels of forecasts that are quantiles; see ``BTCDataModule.score``.
+        draws: whether forecasts are draws; likewise.
+
+    Returns:
+        The records of all folds, the file of their forecasts, ``out``/forecasts.parquet, and the
+        score. It prints as text.
+
+    Raises:
+        ConfigError: if the split has one fold, a fold is not there or has a stage without windows
+            (before any is run), a model, trainer or part of one comes twice, or ``out`` holds
+            something else.
+    """
+    whole = _prepare(dm)
+    numbers = _choose_folds(folds, whole.n_folds)
+    first = check_whole_number("seed", dm.seed if seed is None else seed)
+    out = _make_folder(out)
+    spans, data = _survey(whole, numbers)
+    fresh, records, kept = _Fresh(), dict[int, FoldRecord](), list[int]()
+    trainer: Trainer | None = None
+    for number in numbers:
+        folder = out / f"fold_{number:03d}"
+        one = _open_fold(whole, number)
+        seed_everything((first + number) % 2**32, workers=True, verbose=False)
+        trainer = fresh.check(make_trainer(folder), Trainer, "make_trainer")
+        _refuse_trainer(trainer)
+        model = fresh.check(make_model(one), LightningModule, "make_model")
+        made_of = [data[number], describe_training(model, trainer), str(first), str(prices)]
+        identity = "-".join(each[:16] for each in made_of)
+        known = read_record(folder)
+        if known is not None and known.identity == identity and known.is_finished(folder):
+            records[number] = known
+            kept.append(number)
+            continue
+        rank_zero_info(f"fold {number} of {whole.n_folds}: {escape(str(folder))}")
+        begun = FoldRecord(number, identity)
+        if not _get_rank():
+            begin_fold(folder, begun)
+        records[number] = _run_fold(one, model, trainer, folder, begun, prices)
+    output = out / FORECASTS
+    if not _get_rank():
+        join_forecasts({number: out / f"fold_{number:03d}" for number in numbers}, output)
+    if trainer is not None:
+        trainer.strategy.barrier("run_folds: joined")
+    found = FoldRuns(output, whole.split, spans, records, tuple(kept))
+    return found if _get_rank() else _score(whole, found, quantiles, draws)
+
+
+def _prepare(dm: BTCDataModule) -> BTCDataModule:
+    """The datamodule with its files open.
+
+    Raises:
+        ConfigError: if its split has one fold.
+    """
+    try:
+        dm.split.with_fold(0)
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error}: fit it with a Trainer, or set `split` to one of several folds, such as "
+            "WalkForward"
+        ) from None
+    if not _get_rank():
+        dm.prepare_data()
+    try:
+        dm.setup()
+    except NotPreparedError:  # rank 0 has not waited for this one, nor this one for it
+        dm.prepare_data()
+        dm.setup()
+    return dm
+
+
+def _choose_folds(given: Sequence[int] | None, count: int) -> list[int]:
+    """The numbers of the folds to run, each once, in order."""
+    if given is None:
+        return list(range(count))
+    if isinstance(given, str) or not isinstance(given, Sequence) or not given:
+        raise ConfigError(f"folds is {given!r:.80}: give a list of numbers, such as [0, 2]")
+    for number in given:
+        if check_whole_number("a number in folds", number, 0) >= count:
+            raise ConfigError(f"folds names {number}: there are {count}, 0 to {count - 1}")
+    return sorted(set(map(int, given)))
+
+
+def _make_folder(given: Any) -> Path:
+    if not isinstance(given, str | Path) or not str(given):
+        raise ConfigError(f"out is {given!r:.80}: give the path of a folder")
+    path = Path(given).expanduser().absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"out: {path} cannot be made ({error.strerror})") from None
+    return path
+
+
+def _open_fold(whole: BTCDataModule, number: int) -> BTCDataModule:
+    """A datamodule of a fold, of the candles as they are stored now: none is asked for in between.
+
+    Otherwise an open `end` would give each fold other candles.
+    """
+    one = whole.with_fold(number)
+    one.offline, one.refresh = True, False
+    return one
+
+
+def _survey(whole: BTCDataModule, numbers: Sequence[int]) -> tuple[dict[int, Fold], dict[int, str]]:
+    """The spans of each fold, and what tells its data from others'; all are opened once.
+
+    Raises:
+        ConfigError: naming the first fold that has a stage without windows.
+    """
+    spans: dict[int, Fold] = {}
+    data: dict[int, str] = {}
+    for number in numbers:
+        one = _open_fold(whole, number)
+        try:
+            one.setup()
+        except BTCDataError as error:
+            raise retell(error, f"fold {number}: {error}") from error
+        spans[number], data[number] = one.fold, describe_data(one)
+    return spans, data
+
+
+def _run_fold(
+    one: BTCDataModule,
+    model: LightningModule,
+    trainer: Trainer,
+    folder: Path,
+    record: FoldRecord,
+    prices: bool,
+) -> FoldRecord:
+    """Fit, test and predict one fold, and keep a record of it."""
+    trainer.fit(model, datamodule=one)
+    epochs, steps = trainer.current_epoch, trainer.global_step
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
+    metrics: dict[str, float] = {}
+    if is_overridden("test_step", model):
+        found = trainer.test(
+            model, datamodule=one, ckpt_path=best, weights_only=False, verbose=False
+        )
+        metrics = {name: float(value) for each in found for name, value in each.items()}
+    get_callbacks(trainer).append(PredictionWriter(str(folder / FORECASTS), prices))
+    trainer.predict(
+        model, datamodule=one, ckpt_path=best, weights_only=False, return_predictions=False
+    )
+    if _get_rank():
+        return record
+    done = FoldRecord(
+        record.fold,
+        record.identity,
+        hash_file(folder / FORECASTS),
+        best or "last",
+        epochs,
+        steps,
+        metrics,
+    )
+    done.write(folder)
+    return done
+
+
+def _get_rank() -> int:
+    """The rank of this process, as Lightning knows it, with a Trainer or without."""
+    return int(getattr(rank_zero_only, "rank", 0))
+
+
+def _refuse_trainer(trainer: Trainer) -> None:
+    """Raise ``ConfigError`` for a Trainer that would write forecasts of its own."""
+    if any(isinstance(each, PredictionWriter) for each in get_callbacks(trainer)):
+        raise ConfigError(
+            "make_trainer gave a Trainer with a PredictionWriter: leave it out, run_folds writes "
+            "the forecasts of each fold"
+        )
+
+
+class _Fresh:
+    """Sees that what is made for one fold was not made for another."""
+
+    def __init__(self) -> None:
+        self._seen: dict[int, weakref.ref[Any]] = {}
+
+    def check(self, made: Any, kind: type[Any], maker: str) -> Any:
+        """What was made.
+
+        Raises:
+            ConfigError: if it is none of ``kind``, or it or a part of it was made before.
+        """
+        if not isinstance(made, kind):
+            raise ConfigError(
+                f"{maker} gave {name_type(made)}: it must return a new {kind.__name__} each time"
+            )
+        parts = [made, *(made.parameters() if isinstance(made, LightningModule) else ())]
+        for part in parts:
+            ref = self._seen.get(id(part))
+            if ref is not None and ref() is part:
+                what = "the same object" if part is made else "parameters of the same model"
+                raise ConfigError(
+                    f"{maker} gave {what} for two folds, so that one would begin with what another "
+                    f"has learned: make a new {kind.__name__} in it each time"
+                )
+        self._seen |= {id(part): weakref.ref(part) for part in parts}
+        return made
+
+
+def _score(
+    whole: BTCDataModule, found: FoldRuns, quantiles: Sequence[float] | None, draws: bool
+) -> FoldRuns:
+    """The same with a score, or with a note on why there is none: the forecasts are there."""
+    if find_spec("scipy") is None:
+        note = 'not scored: scores need scipy: pip install "btc_datamodule[score]", then '
+        return replace(found, notes=(f"{note}dm.score({str(found.forecasts)!r})",))
+    try:
+        card = whole.score(found.forecasts, quantiles=quantiles, draws=draws)
+    except ConfigError as error:
+        return replace(found, notes=(f"not scored: {error}",))
+    return replace(found, card=card)
