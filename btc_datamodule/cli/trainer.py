@@ -98,7 +98,7 @@ def run_trainer(arguments: list[str] | None) -> None:
             given = self.config[self.config.subcommand].model.get("init_args") or {}
             return given.get("n_classes") if found is None else found
 
-    import_classes()
+    import_classes(with_trainer=True)
     try:
         CLI(
             LightningModule,
