@@ -5,7 +5,7 @@ what a Trainer needs. Commands that have no Trainer are done with this much, and
 Lightning to be imported, which takes longer than all of their work.
 """
 
-import sys
+import logging
 from collections.abc import Callable, Sequence
 from inspect import signature
 from pathlib import Path
@@ -33,6 +33,8 @@ from btc_datamodule.views import Views
 from btc_datamodule.windows.dataset import Batch, WindowDataset
 from btc_datamodule.windows.sampler import Shuffle
 from btc_datamodule.windows.sending import StartMethod
+
+log = logging.getLogger("btc_datamodule")
 
 
 class Data(Views):
@@ -214,7 +216,7 @@ class Data(Views):
 
     def _tell(self, line: str) -> None:
         """Say what was done."""
-        print(line, file=sys.stderr)
+        log.info(line)
 
     def _warn(self, doubt: str) -> None:
         """Say what will hardly do as it says."""

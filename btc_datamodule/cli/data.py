@@ -76,6 +76,12 @@ def _make_parser(command: str, *, asks_help: bool) -> Any:
     return parser
 
 
+def list_options(command: str) -> list[str]:
+    """The options of one of ``DATA_COMMANDS`` but for the settings of the data."""
+    actions = _make_parser(command, asks_help=True)._actions
+    return [option for action in actions for option in action.option_strings if option[:2] == "--"]
+
+
 def _add_options(parser: Any, command: str) -> None:
     """The options that a command has beside the datamodule."""
     if command == "info":

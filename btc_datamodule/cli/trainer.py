@@ -24,8 +24,13 @@ FOUND_BY_TRAINER = ("last", "hpc")
 """Values of ``--ckpt_path`` that are no path."""
 
 
-def run_trainer(arguments: list[str] | None) -> None:
-    """A LightningCLI command; ``None`` stands for the arguments of this process."""
+def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
+    """A LightningCLI command.
+
+    Args:
+        arguments: as typed; None for those of this process.
+        quiet: without a progress bar or a summary of the model.
+    """
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
     from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -74,6 +79,8 @@ def run_trainer(arguments: list[str] | None) -> None:
 
         def instantiate_trainer(self, **arguments: Any) -> Trainer:
             try:
+                if quiet:
+                    arguments |= {"enable_progress_bar": False, "enable_model_summary": False}
                 return super().instantiate_trainer(**arguments)
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
