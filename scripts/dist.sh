@@ -5,7 +5,7 @@ set -euo pipefail
 python=$(realpath -s "${PYTHON:-python3}")
 cd "$(dirname "$0")/.."
 rm -rf dist
-"$python" -m build --no-isolation --outdir dist . > /dev/null
+"$python" -m build --no-isolation --outdir dist . > /dev/null 2>&1
 "$python" -m twine check --strict dist/*
 sha256sum dist/*.tar.gz
 
@@ -15,8 +15,9 @@ wheel=$(realpath dist/*.whl)
 "$python" -m venv "$place/venv"
 site() { "$1" -c 'import sysconfig; print(sysconfig.get_path("purelib"))'; }
 "$place/venv/bin/pip" install -q --no-deps "$wheel"
-# A .pth of its own, whose folder comes after: an editable install beside it does not go before.
-site "$python" > "$(site "$place/venv/bin/python")/dependencies.pth"
+# Its folder comes after the wheel's, and so does an editable install that it may hold.
+echo "import site; site.addsitedir('$(site "$python")')" \
+    > "$(site "$place/venv/bin/python")/dependencies.pth"
 
 cd "$place"
 unset PYTHONPATH
