@@ -53,8 +53,8 @@ def _make_parser(command: str, *, asks_help: bool) -> Any:
         def dump(self, *given: Any, **options: Any) -> str:
             return str(super().dump(*given, **options)).replace(LIGHT, FULL)
 
-        def format_help(self) -> str:
-            return str(super().format_help()).replace(LIGHT, FULL)
+        def format_help(self, *given: Any, **options: Any) -> str:
+            return str(super().format_help(*given, **options)).replace(LIGHT, FULL)
 
     set_loader("light", _load_light, (yaml.YAMLError,))
     parser = Parser(prog=f"btc-datamodule {command}", allow_abbrev=False, parser_mode="light")
