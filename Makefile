@@ -3,7 +3,7 @@ PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help check lint check-code check-format check-types test docs check-docs bench
+.PHONY: help check lint check-code check-format check-types test docs check-docs bench dist
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,3 +32,6 @@ check-docs: ## run the code in README, docs and CONTRIBUTING, and check what the
 
 bench: ## how fast loaders are; other programs and options are in benchmarks/
 	$(PYTHON) benchmarks/loaders.py $(ARGS)
+
+dist: ## build wheel and sdist into dist/, check them, and fit with the wheel in a new environment
+	PYTHON=$(PYTHON) bash scripts/dist.sh

@@ -15,11 +15,11 @@ from typing import IO, TYPE_CHECKING, Any, Self
 
 from lightning.pytorch import LightningDataModule, Trainer
 
+from btc_datamodule.data import Data
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.settings import KINDS, Settings
 from btc_datamodule.training.batch_size import bound_batch_size
 from btc_datamodule.training.stop_checkpoint import silence_advice
-from btc_datamodule.views import Views
 from btc_datamodule.windows.sending import check_sendable
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ LOGGED_AS = "data/"
 """What stands before the name of an argument in a logger."""
 
 
-class Arguments(Views, LightningDataModule):
+class Arguments(Data, LightningDataModule):
     """A LightningDataModule whose windows are decided by ``settings``, once and for all."""
 
     @property

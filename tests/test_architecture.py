@@ -33,6 +33,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("overview",),
     ("pictures",),
     ("views",),
+    ("data",),
     ("arguments",),
     ("audit",),
     ("report",),

@@ -6,14 +6,20 @@ data alone and take the same YAML; what concerns the trainer or the model in it 
 """
 
 import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from btc_datamodule.cli.completion import write_completion
 from btc_datamodule.cli.data import DATA_COMMANDS, run_on_data
+from btc_datamodule.cli.manner import Manner, hint_next, set_manner, take_manner
 from btc_datamodule.cli.messages import explain_error, suggest_name
-from btc_datamodule.cli.parsing import complain, fail
+from btc_datamodule.cli.new import write_project
+from btc_datamodule.cli.parsing import complain, fail, say
 from btc_datamodule.cli.trainer import TRAINER_COMMANDS, run_trainer
 from btc_datamodule.cli.yaml_files import check_files
+
+COMMANDS = (*TRAINER_COMMANDS, *DATA_COMMANDS, "new", "completion")
 
 HELP = """\
 usage: btc-datamodule COMMAND --config FILE.yaml [--KEY VALUE ...]
@@ -21,6 +27,7 @@ usage: btc-datamodule COMMAND --config FILE.yaml [--KEY VALUE ...]
 Bitcoin candles as training windows that never show the future.
 
 commands
+  new        a small project to begin with, that runs as it is: new my_project
   fit        train a model: download what is missing, build the features, run the Trainer
   validate   one pass over the validation windows
   test       one pass over the test windows
@@ -34,10 +41,13 @@ commands
   report     one --output FILE.html that shows it all: prices, holes, features, windows, --forecasts
   export     the candles, or --series NAME of a covariate, as --output FILE.parquet or FILE.csv
   plot       a picture: --kind timeline, holes, folds, batch, features, forecasts (extra: plot)
+  completion a script for a shell to complete all this: completion bash, or zsh
 
 Each value of the YAML can be given on the command line, by its path:
   btc-datamodule fit --config configs/dummy.yaml --trainer.max_epochs 3 --data.lookback 96
   --data.covariates.day Resampled --data.covariates.day.interval 1d --data.features+=day.close
+
+--quiet: errors and the answer alone.  --verbose: what is read and asked, and tracebacks.
 
 All settings of the data:  btc-datamodule prepare --data.help BTCDataModule
 All options of a command:  btc-datamodule fit --help
@@ -51,8 +61,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0; 1 for an error in the data, 2 for a typing error, 130 if it was interrupted, 143 if a
     SIGTERM ended it.
     """
-    given = list(sys.argv[1:] if arguments is None else arguments)
+    manner, given = take_manner(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
+        sys.argv[1:] = given
         sys.path.append(str(Path.cwd()))  # for classes of one's own, as with `python -m`
     command = given[0] if given else "--help"
     if command in ("-h", "--help", "help"):
@@ -63,19 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return 0
+    set_manner(manner)
     try:
-        if command in (*TRAINER_COMMANDS, *DATA_COMMANDS):
-            check_files(given[1:])
-        if command in TRAINER_COMMANDS:
-            run_trainer(given if arguments is not None else None)
-        elif command in DATA_COMMANDS:
-            run_on_data(command, given[1:])
-        else:
-            names = [*TRAINER_COMMANDS, *DATA_COMMANDS]
-            if command.startswith("-"):
-                named = next((each for each in given if each in names), "fit")
-                fail(f"{command} stands before the command: write btc-datamodule {named} {command}")
-            fail(f"unknown command {command!r}{suggest_name(command, names)}")
+        _run(command, given, None if arguments is None else given, manner)
     except KeyboardInterrupt:
         print(
             "btc-datamodule: interrupted: what came is kept, run it again to go on", file=sys.stderr
@@ -85,6 +86,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         told = explain_error(error)
         if told is None:
             raise
+        if manner is Manner.VERBOSE:
+            traceback.print_exc()
         complain(told)
         return 1
+    if manner is not Manner.QUIET:
+        hint_next(command, given[1:])
     return 0
+
+
+def _run(command: str, given: list[str], typed: list[str] | None, manner: Manner) -> None:
+    """Run a command; ``typed`` is None where the arguments are those of this process."""
+    if command in (*TRAINER_COMMANDS, *DATA_COMMANDS):
+        check_files(given[1:])
+    if command in TRAINER_COMMANDS:
+        run_trainer(typed, quiet=manner is Manner.QUIET)
+    elif command in DATA_COMMANDS:
+        run_on_data(command, given[1:])
+    elif command == "new":
+        say(write_project(given[1:]))
+    elif command == "completion":
+        print(write_completion(given[1:], COMMANDS), end="")
+    else:
+        if command.startswith("-"):
+            named = next((each for each in given if each in COMMANDS), "fit")
+            fail(f"{command} stands before the command: write btc-datamodule {named} {command}")
+        fail(f"unknown command {command!r}{suggest_name(command, COMMANDS)}")

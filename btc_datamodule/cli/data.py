@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NoReturn
 
+import yaml
+
 from btc_datamodule.cli.messages import TOP_KEYS, explain_message, suggest_name
 from btc_datamodule.cli.parsing import complain, fail, import_classes, restore_nulls, say
 from btc_datamodule.disk.atomic import check_output
@@ -14,6 +16,10 @@ from btc_datamodule.errors import AuditError, ConfigError, NotPreparedError, Sto
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
     from btc_datamodule.scoring.card import ScoreCard
+
+FULL, LIGHT = "btc_datamodule.BTCDataModule", "btc_datamodule.data.Data"
+NAMES = (FULL, "btc_datamodule.datamodule.BTCDataModule", "BTCDataModule")
+"""How a ``BTCDataModule`` may be named."""
 
 OUTPUTS = {"export": "candles.parquet", "plot": "candles.png", "report": "report.html"}
 """Commands that write a file, and its name where none is given."""
@@ -24,29 +30,60 @@ PICTURES = ("timeline", "holes", "folds", "batch", "features", "forecasts")
 
 def run_on_data(command: str, arguments: list[str]) -> None:
     """Run one of ``DATA_COMMANDS``."""
-    from jsonargparse import ActionConfigFile, ArgumentParser  # type: ignore[attr-defined]
+    parser = _make_parser(command, asks_help=bool({"-h", "--help"} & {*arguments}))
+    config = parser.parse_args([_lighten_argument(each) for each in arguments])
+    if config.data is None:
+        fail("there is no datamodule: give --config FILE.yaml with a `data:` in it")
+    restore_nulls(config.data)
+    if command == "audit" or config.get("audit"):  # which look at what a Trainer is handed
+        config.data.class_path = config.data.class_path.replace(LIGHT, FULL)
+    DATA_COMMANDS[command](parser.instantiate(config).data, config)
 
-    from btc_datamodule.datamodule import BTCDataModule
+
+def _make_parser(command: str, *, asks_help: bool) -> Any:
+    """The parser of a command, which for its help alone need not know the datamodule."""
+    from jsonargparse import ActionConfigFile, ArgumentParser, set_loader  # type: ignore[attr-defined]
 
     class Parser(ArgumentParser):
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
                 super().error(message, ex)
-            fail(explain_message(message))
+            fail(explain_message(message.replace(LIGHT, FULL)))
 
-    import_classes()
-    parser = Parser(prog=f"btc-datamodule {command}", allow_abbrev=False)
+        def dump(self, *given: Any, **options: Any) -> str:
+            return str(super().dump(*given, **options)).replace(LIGHT, FULL)
+
+        def format_help(self, *given: Any, **options: Any) -> str:
+            return str(super().format_help(*given, **options)).replace(LIGHT, FULL)
+
+    set_loader("light", _load_light, (yaml.YAMLError,))
+    parser = Parser(prog=f"btc-datamodule {command}", allow_abbrev=False, parser_mode="light")
     parser.add_argument("-c", "--config", action=ActionConfigFile, help="YAML file")
-    parser.add_argument(
-        "--data",
-        type=BTCDataModule | None,
-        sub_configs=True,
-        help="the datamodule, by class path, or a YAML file with that and `init_args`",
-    )
+    told = "the datamodule, by class path, or a YAML file with that and `init_args`"
+    if asks_help:
+        told += "; all of its settings: --data.help BTCDataModule"
+        parser.add_argument("--data", type=dict | str | None, help=told)
+    else:
+        from btc_datamodule.data import Data
+
+        import_classes(with_trainer=False)
+        parser.add_argument("--data", type=Data | None, sub_configs=True, help=told)
     for key in TOP_KEYS:
         if key != "data":  # a plain dict is neither checked nor instantiated
             kind = Any if key in ("seed_everything", "ckpt_path") else dict | str | None
             parser.add_argument(f"--{key}", type=kind, help="passed over by this command")
+    _add_options(parser, command)
+    return parser
+
+
+def list_options(command: str) -> list[str]:
+    """The options of one of ``DATA_COMMANDS`` but for the settings of the data."""
+    actions = _make_parser(command, asks_help=True)._actions
+    return [option for action in actions for option in action.option_strings if option[:2] == "--"]
+
+
+def _add_options(parser: Any, command: str) -> None:
+    """The options that a command has beside the datamodule."""
     if command == "info":
         parser.add_argument("--provenance", type=bool, default=False, help="name every origin")
     if command == "export":
@@ -93,11 +130,24 @@ def run_on_data(command: str, arguments: list[str]) -> None:
         )
     if command in OUTPUTS:
         parser.add_argument("--output", default=OUTPUTS[command], help="file to write")
-    config = parser.parse_args(arguments)
-    if config.data is None:
-        fail("there is no datamodule: give --config FILE.yaml with a `data:` in it")
-    restore_nulls(config.data)
-    DATA_COMMANDS[command](parser.instantiate(config).data, config)
+
+
+def _load_light(text: str) -> Any:
+    """A YAML text, in which ``Data`` stands for a ``BTCDataModule``."""
+    from jsonargparse import get_loader
+
+    return _lighten(get_loader("yaml")(text))
+
+
+def _lighten(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _lighten(each) for key, each in value.items()}
+    return LIGHT if value in NAMES else value
+
+
+def _lighten_argument(argument: str) -> str:
+    option, equals, value = argument.rpartition("=")
+    return f"{option}{equals}{LIGHT}" if value in NAMES else argument
 
 
 def _prepare(data: "BTCDataModule", _: Any) -> None:

@@ -35,9 +35,8 @@ def explain_error(error: Exception) -> str | None:
         ours = ours.__cause__  # jsonargparse wraps what it meets
     if ours is not None:
         return str(ours)
-    from lightning.fabric.utilities.exceptions import MisconfigurationException
-
-    told = isinstance(error, OSError | UnicodeDecodeError | MisconfigurationException)
+    refused = type(error).__name__ == "MisconfigurationException"  # Lightning's
+    told = refused or isinstance(error, OSError | UnicodeDecodeError)
     if told or (isinstance(error, REFUSALS) and _is_of_trainer_parts(error)):
         return " ".join(str(error).split())
     wraps = str(error).startswith("Does not validate against any")  # so jsonargparse begins

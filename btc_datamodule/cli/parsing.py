@@ -7,12 +7,20 @@ from typing import Any, NoReturn
 from btc_datamodule import __all__ as public_names
 from btc_datamodule.escaping import escape, escape_lines
 
+OF_TRAINER = ("BTCDataModule", "DummyModule", "PredictionWriter", "StopCheckpoint")
+"""Public names that import Lightning."""
 
-def import_classes() -> None:
-    """Import what YAML can name, so that short names work and help lists every class."""
+
+def import_classes(*, with_trainer: bool) -> None:
+    """Import what YAML can name, so that short names work and help lists every class.
+
+    Args:
+        with_trainer: also what a Trainer needs, and with it Lightning.
+    """
     package = import_module("btc_datamodule")
     for name in public_names:
-        getattr(package, name)
+        if with_trainer or name not in OF_TRAINER:
+            getattr(package, name)
 
 
 def say(text: object) -> None:

@@ -24,8 +24,13 @@ FOUND_BY_TRAINER = ("last", "hpc")
 """Values of ``--ckpt_path`` that are no path."""
 
 
-def run_trainer(arguments: list[str] | None) -> None:
-    """A LightningCLI command; ``None`` stands for the arguments of this process."""
+def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
+    """A LightningCLI command.
+
+    Args:
+        arguments: as typed; None for those of this process.
+        quiet: without a progress bar or a summary of the model.
+    """
     from lightning.pytorch import LightningModule, Trainer
     from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
     from lightning.pytorch.utilities import rank_zero_info, rank_zero_warn
@@ -91,6 +96,8 @@ def run_trainer(arguments: list[str] | None) -> None:
 
         def instantiate_trainer(self, **arguments: Any) -> Trainer:
             try:
+                if quiet:
+                    arguments |= {"enable_progress_bar": False, "enable_model_summary": False}
                 return super().instantiate_trainer(**arguments)
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error
@@ -115,7 +122,7 @@ def run_trainer(arguments: list[str] | None) -> None:
             given = self.config[self.config.subcommand].model.get("init_args") or {}
             return given.get("n_classes") if found is None else found
 
-    import_classes()
+    import_classes(with_trainer=True)
     try:
         CLI(
             LightningModule,

@@ -4,6 +4,7 @@ Whether they are there, can be read, and say each thing once. The parser behind 
 name neither the file nor what to change, and takes the last of two values without a word.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +13,8 @@ import yaml
 
 from btc_datamodule.cli.messages import TOP_KEYS
 from btc_datamodule.cli.parsing import fail
+
+log = logging.getLogger("btc_datamodule")
 
 ENDINGS = (".yaml", ".yml", ".json")
 CONFIG = ("-c", "--config")
@@ -70,6 +73,7 @@ def _check_file(option: str, path: Path) -> None:
     except OSError as error:
         fail(f"{path} cannot be read: {error.strerror}")
     try:
+        log.debug("reads: %s", path)
         root = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         fail(_explain(path, error))

@@ -2,11 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from btc_datamodule.audit.report import Audit
 from btc_datamodule.candles.gaps import Stretch, find_suspicious
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.evaluation.splits import Stage
@@ -21,6 +20,9 @@ from btc_datamodule.progress import show_step
 from btc_datamodule.scoring.card import ScoreCard
 from btc_datamodule.stages import Stages
 from btc_datamodule.windows.dataset import Batch
+
+if TYPE_CHECKING:
+    from btc_datamodule.audit.report import Audit
 
 SAMPLES = 6
 """Windows of each stage that are spread evenly over it."""
@@ -73,7 +75,7 @@ class Facts:
     samples: tuple[Sample, ...]
     counts: tuple[Mapping[str, Any], ...]
     doubts: tuple[str, ...]
-    audit: Audit | None
+    audit: "Audit | None"
     card: ScoreCard | None
     has_transform: bool
 
@@ -82,7 +84,7 @@ def gather_facts(
     stages: Stages,
     *,
     transform: Callable[[Batch], Batch] | None = None,
-    audit: Audit | None = None,
+    audit: "Audit | None" = None,
     card: ScoreCard | None = None,
 ) -> Facts:
     """Look at all of a datamodule's data.

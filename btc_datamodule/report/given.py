@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from btc_datamodule.audit.report import Audit
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.overview.identity import OF_A_FOLD, identify, list_differences
 from btc_datamodule.scoring.card import ScoreCard
@@ -13,6 +12,8 @@ def check_audit(stages: Stages, audit: Any) -> None:
     """Raise ``ConfigError`` unless an audit is one, and of these stages; None is none."""
     if audit is None:
         return
+    from btc_datamodule.audit.report import Audit  # which imports Lightning
+
     if not isinstance(audit, Audit):
         raise ConfigError(f"audit is {audit!r:.80}: give what `audit` of the datamodule returned")
     differing = list_differences(audit.data, identify(stages))

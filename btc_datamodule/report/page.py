@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from btc_datamodule.audit.report import Audit
 from btc_datamodule.disk.atomic import check_output, replace_file
 from btc_datamodule.escaping import escape
 from btc_datamodule.overview import colours
@@ -36,6 +35,9 @@ from btc_datamodule.report.ticks import write_count
 from btc_datamodule.scoring.card import ScoreCard
 from btc_datamodule.stages import Stages
 from btc_datamodule.windows.dataset import Batch
+
+if TYPE_CHECKING:
+    from btc_datamodule.audit.report import Audit
 
 MOST_BYTES = 1_000_000
 """Of a page."""
@@ -81,7 +83,7 @@ def write_report(
     path: str | Path,
     *,
     transform: Callable[[Batch], Batch] | None = None,
-    audit: Audit | Callable[[], Audit] | None = None,
+    audit: "Audit | Callable[[], Audit] | None" = None,
     card: ScoreCard | None = None,
 ) -> Written:
     """Write the report of a datamodule's data as one HTML file.

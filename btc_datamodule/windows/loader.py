@@ -10,7 +10,7 @@ of the loader only says in what order, so that another one does not go unnoticed
 """
 
 from collections.abc import Iterator, Sized
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Protocol, cast
 
 import torch
 from lightning.pytorch.utilities import rank_zero_warn
@@ -23,10 +23,8 @@ from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.dataset import Batch, WindowDataset, pass_through
 from btc_datamodule.windows.rebuilt import LoadedWindows, refuse_rebuilt
 from btc_datamodule.windows.sampler import InOrderSampler, Ranks, Shuffle, WindowSampler
-from btc_datamodule.windows.sending import check_sendable
+from btc_datamodule.windows.sending import StartMethod, check_sendable
 from btc_datamodule.windows.starts import StartsDataset
-
-StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
 class Progress(Protocol):

@@ -9,9 +9,11 @@ import multiprocessing
 import pickle
 import sys
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from btc_datamodule.errors import ConfigError, get_first_line
+
+StartMethod = Literal["fork", "spawn", "forkserver"]
 
 
 def check_sendable(parts: Mapping[str, Any], start_method: str | None, otherwise: str) -> None:

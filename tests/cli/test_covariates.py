@@ -13,7 +13,6 @@ import pytest
 import yaml
 
 from btc_datamodule import (
-    BTCDataModule,
     Resampled,
     SimulatedFunding,
     SimulatedOpenInterest,
@@ -26,6 +25,7 @@ from btc_datamodule.candles.records import concatenate as join_records
 from btc_datamodule.candles.series import Candles, concatenate
 from btc_datamodule.candles.timeline import Span, parse_instant
 from btc_datamodule.cli.commands import main
+from btc_datamodule.data import Data
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange, first_found
 
@@ -350,15 +350,15 @@ def test_what_is_printed_as_a_config_is_one(capsys: pytest.CaptureFixture[str]) 
     assert again == read_config(capsys, "prepare", "--config", "good.yaml")
 
 
-def made_by(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> BTCDataModule:
+def made_by(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Data:
     """The datamodule that a command makes."""
-    made: list[BTCDataModule] = []
+    made: list[Data] = []
 
-    def keep(dm: BTCDataModule) -> None:
+    def keep(dm: Data) -> None:
         made.append(dm)
 
-    monkeypatch.setattr(BTCDataModule, "prepare_data", keep)
-    monkeypatch.setattr(BTCDataModule, "setup", lambda _: None)
+    monkeypatch.setattr(Data, "prepare_data", keep)
+    monkeypatch.setattr(Data, "setup", lambda _: None)
     assert main(["prepare", *arguments]) == 0
     return made[0]
 
@@ -577,10 +577,8 @@ def test_the_config_with_covariates_goes_the_whole_way(
         assert main([command, "--config", "covariates.yaml", *arguments]) == 0
         return capsys.readouterr().out
 
-    said: list[str] = []
-    monkeypatch.setattr("btc_datamodule.datamodule.rank_zero_info", said.append)
-    run("prepare")
-    told = "\n".join(said)
+    assert main(["prepare", "--config", "covariates.yaml"]) == 0
+    told = capsys.readouterr().err
     for name in ("candles", "eth", "funding", "oi", "premium"):
         assert re.search(rf"^{name}: +/.*\.h5 \([\d,]+ (bars|records), ", told, re.M), name
     asked = [request.path for request in archive.requests]

@@ -15,8 +15,8 @@ from torch.utils.data import DataLoader
 from btc_datamodule import Batch, BTCDataModule, Simulator
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
-from btc_datamodule.windows.loader import StartMethod
 from btc_datamodule.windows.sampler import WindowSampler
+from btc_datamodule.windows.sending import StartMethod
 from tests.factories import make_datamodule
 
 START_METHODS = get_args(StartMethod)
