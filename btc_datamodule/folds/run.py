@@ -60,9 +60,8 @@ def run_folds(
     trainer keeps one, and else the model as the fit has left it. Predicted is every origin
     whose target begins in test (``predict_dataloader``). With scipy all forecasts are scored.
 
-    Works with any number of ranks that the trainer starts, or that torchrun starts: all of them
-    call this function; rank 0 joins and scores. Strategies that start ranks by ``spawn`` are not
-    supported.
+    With ``strategy="ddp"`` all ranks call this function, and rank 0 joins and scores. Strategies
+    that start ranks by spawn or fork are not supported.
 
     Args:
         dm: the data, with a split of several folds; it need not be prepared.
