@@ -34,7 +34,7 @@ class RecordSourceContract(AnswerContract[RecordSource]):
             def make(self):
                 return MyFunding("BTCUSDT")
 
-    Class attributes:
+    Attributes:
         span: from the first time asked for to the instant past the last, ISO 8601, UTC, or epoch
             seconds; in the past, and on the grid of records that follow one.
         records: those that it must answer ``span`` with; None where they are not known.

@@ -30,7 +30,7 @@ class SourceContract(AnswerContract[Source]):
             def make(self):
                 return MySource("BTC-USD")
 
-    Class attributes:
+    Attributes:
         interval: bar length, such as "1h", or in seconds.
         span: from the first instant asked for to the one past the last, ISO 8601, UTC, or epoch
             seconds; on the interval's grid, in the past, with at least four bars in it.

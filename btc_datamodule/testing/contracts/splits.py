@@ -31,7 +31,7 @@ class SplitContract(ValueContract[Split]):
             def make(self):
                 return MySplit(months=3)
 
-    Class attributes:
+    Attributes:
         interval: bar length, such as "1h", or in seconds.
         span: from the first bar's opening to the last bar's close, ISO 8601, UTC, or epoch
             seconds; on the interval's grid, long enough for at least one fold.

@@ -24,7 +24,7 @@ class TargetContract(ValueContract[Target]):
             def make(self):
                 return MyTarget(threshold=0.01)
 
-    Class attributes:
+    Attributes:
         horizons: numbers of target bars to try.
     """
 
