@@ -19,7 +19,10 @@ from btc_datamodule.cli.parsing import complain, fail, say
 from btc_datamodule.cli.trainer import TRAINER_COMMANDS, run_trainer
 from btc_datamodule.cli.yaml_files import check_files
 
-COMMANDS = (*TRAINER_COMMANDS, *DATA_COMMANDS, "new", "completion")
+USAGES = {"new": "FOLDER", "completion": "bash|zsh"}
+"""Commands without options, and what each is given."""
+
+COMMANDS = (*TRAINER_COMMANDS, *DATA_COMMANDS, *USAGES)
 
 HELP = """\
 usage: btc-datamodule COMMAND --config FILE.yaml [--KEY VALUE ...]
@@ -103,6 +106,9 @@ def _run(command: str, given: list[str], typed: list[str] | None, manner: Manner
         run_trainer(typed, quiet=manner is Manner.QUIET)
     elif command in DATA_COMMANDS:
         run_on_data(command, given[1:])
+    elif command in USAGES and given[1:2] in (["-h"], ["--help"]):
+        print(f"usage: btc-datamodule {command} {USAGES[command]}")
+        sys.exit()
     elif command == "new":
         say(write_project(given[1:]))
     elif command == "completion":

@@ -56,6 +56,16 @@ def test_a_new_project_ignores_what_it_makes_and_says_how_to_go_on(project: Path
     assert set(commands) < set(COMMANDS)
 
 
+@pytest.mark.parametrize("command", ["new", "completion"])
+def test_a_command_without_options_has_a_help(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([command, "--help"])
+    assert not ended.value.code
+    assert capsys.readouterr().out.startswith(f"usage: btc-datamodule {command} ")
+
+
 def test_a_project_overwrites_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "mine").mkdir()
     told = error_of(capsys, 2, ["new", str(tmp_path / "mine")])
