@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WalkForward,
     )
     from btc_datamodule.evaluation.targets import (
+        ClosePath,
         CumulativeReturn,
         Direction,
         LogReturn,
@@ -64,6 +65,7 @@ if TYPE_CHECKING:
     from btc_datamodule.training.dummy import DummyModule
     from btc_datamodule.training.predictions import PredictionWriter
     from btc_datamodule.training.stop_checkpoint import StopCheckpoint
+    from btc_datamodule.windows.adapters import to_chronos2, to_hf
     from btc_datamodule.windows.dataset import Batch, WindowDataset
 
 _MODULES = {
@@ -109,6 +111,7 @@ _MODULES = {
     "training.stop_checkpoint": ("StopCheckpoint",),
     "store.candle_file": ("read_candles",),
     "evaluation.targets": (
+        "ClosePath",
         "CumulativeReturn",
         "Direction",
         "LogReturn",
@@ -117,6 +120,7 @@ _MODULES = {
         "Target",
         "TripleBarrier",
     ),
+    "windows.adapters": ("to_chronos2", "to_hf"),
     "windows.dataset": ("Batch", "WindowDataset"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
@@ -156,11 +160,14 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "LogReturn",
     "CumulativeReturn",
     "OHLCPath",
+    "ClosePath",
     "Direction",
     "TripleBarrier",
     "RealisedVolatility",
     "Batch",
     "WindowDataset",
+    "to_hf",
+    "to_chronos2",
     "PredictionWriter",
     "ScoreCard",
     "StopCheckpoint",
