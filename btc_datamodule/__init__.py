@@ -32,6 +32,7 @@ if TYPE_CHECKING:
         WalkForward,
     )
     from btc_datamodule.evaluation.targets import (
+        ClosePath,
         CumulativeReturn,
         Direction,
         LogReturn,
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
     from btc_datamodule.training.dummy import DummyModule
     from btc_datamodule.training.predictions import PredictionWriter
     from btc_datamodule.training.stop_checkpoint import StopCheckpoint
+    from btc_datamodule.windows.adapters import to_chronos2, to_hf
     from btc_datamodule.windows.arrays import Arrays
     from btc_datamodule.windows.dataset import Batch, WindowDataset
 
@@ -116,6 +118,7 @@ _MODULES = {
     "training.stop_checkpoint": ("StopCheckpoint",),
     "store.candle_file": ("read_candles",),
     "evaluation.targets": (
+        "ClosePath",
         "CumulativeReturn",
         "Direction",
         "LogReturn",
@@ -124,6 +127,7 @@ _MODULES = {
         "Target",
         "TripleBarrier",
     ),
+    "windows.adapters": ("to_chronos2", "to_hf"),
     "windows.arrays": ("Arrays",),
     "windows.dataset": ("Batch", "WindowDataset"),
 }
@@ -165,12 +169,15 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "LogReturn",
     "CumulativeReturn",
     "OHLCPath",
+    "ClosePath",
     "Direction",
     "TripleBarrier",
     "RealisedVolatility",
     "Batch",
     "WindowDataset",
     "Arrays",
+    "to_hf",
+    "to_chronos2",
     "PredictionWriter",
     "ScoreCard",
     "run_folds",

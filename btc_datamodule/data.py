@@ -48,8 +48,8 @@ class Data(Views):
         end: instant past the last one; none for up to the latest closed bar.
         features: columns of x: names (see README), expressions such as
             "momentum_10 = close / close.shift(10) - 1", or Feature objects.
-        target: what y is: LogReturn, CumulativeReturn, OHLCPath, Direction, TripleBarrier,
-            RealisedVolatility, or a Target of yours.
+        target: what y is: LogReturn, CumulativeReturn, OHLCPath, ClosePath, Direction,
+            TripleBarrier, RealisedVolatility, or a Target of yours.
         lookback: input bars of a sample (L).
         horizon: target bars of a sample (H).
         gap: bars between the last input bar and the first target bar.

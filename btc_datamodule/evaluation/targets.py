@@ -331,6 +331,29 @@ class OHLCPath(Target):
         return _grow_prices(close, y)
 
 
+@public
+@dataclass(frozen=True)
+class ClosePath(Target):
+    """The closes of the target bars themselves, in the quote currency; (H, 1).
+
+    For models that scale each window by themselves and are given prices as they are, with
+    ``features: ["price = close"]`` and ``scaling: none``. A model that does not should forecast
+    ``LogReturn``: the level of a price says nothing of where it goes.
+    """
+
+    def shape(self, horizon: int) -> tuple[int, ...]:
+        """(H, 1)."""
+        return (horizon, 1)
+
+    def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.floating]:
+        """(B, H, 1); NaN where a close is, and all where that of the reference bar is."""
+        return np.where(np.isnan(bars[:, :1]), np.nan, bars[:, 1:])
+
+    def prices(self, y: NDArray[np.floating], close: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(B, H, 1): they are the prices; NaN where ``close`` is, as of other targets."""
+        return np.where(np.isnan(close).reshape(-1, 1, 1), np.nan, y).astype(np.float64)
+
+
 def check_prices(target: Target) -> None:
     """Raise ``ConfigError`` if no prices can be told from a target."""
     if type(target).prices is Target.prices:

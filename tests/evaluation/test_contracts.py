@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule import (
+    ClosePath,
     CombinatorialPurged,
     CumulativeReturn,
     DateSplit,
@@ -44,6 +45,14 @@ class TestOHLCPath(TargetContract):
 
     def expect_prices(self, bars: NDArray[np.float64], horizon: int) -> NDArray[np.float64]:
         return bars[:, -horizon:, :4]
+
+
+class TestClosePath(TargetContract):
+    def make(self) -> Target:
+        return ClosePath()
+
+    def expect_prices(self, bars: NDArray[np.float64], horizon: int) -> NDArray[np.float64]:
+        return bars[:, -horizon:, 3:4]
 
 
 class TestDirection(TargetContract):

@@ -24,6 +24,7 @@ import btc_datamodule.evaluation.targets
 from btc_datamodule import BTCDataModule, CandleFile, Candles, ConfigError, Target
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.evaluation.targets import (
+    ClosePath,
     CumulativeReturn,
     Direction,
     LogReturn,
@@ -84,6 +85,7 @@ TARGETS: list[Target] = [
     TripleBarrier(),
     TripleBarrier(up=1.3, down=0.7, volatility_bars=3),
     OHLCPath(),
+    ClosePath(),
 ]
 ALL = pytest.mark.parametrize("target", TARGETS, ids=repr)
 
@@ -106,6 +108,16 @@ def test_log_return_is_the_path_of_one_bar_returns() -> None:
     assert y.shape == (2, *LogReturn().shape(2))
     np.testing.assert_allclose(y[0, :, 0], [np.log(1.1), np.log(0.9)])
     np.testing.assert_allclose(y[1, :, 0], [0, np.log(2)])
+
+
+def test_the_path_of_closes_is_the_closes_themselves() -> None:
+    closes = bars([100, 110, 99], [50, np.nan, 100], [np.nan, 7, 8])
+    y = ClosePath()(closes)
+    np.testing.assert_array_equal(y[:, :, 0], [[110, 99], [np.nan, 100], [np.nan] * 2])
+    np.testing.assert_array_equal(ClosePath().prices(y, closes[:, 0, 0]), y)
+    np.testing.assert_array_equal(
+        ClosePath().prices(closes[:, 1:], closes[:, 0, 0])[2], [[np.nan]] * 2
+    )
 
 
 def test_cumulative_return_is_that_from_the_reference_close_to_the_last() -> None:
@@ -271,6 +283,7 @@ def test_prices_gives_back_the_prices_that_a_target_was_made_of(
         (LogReturn(), close, close[:, 1:]),
         (CumulativeReturn(), close, close[:, -1]),
         (OHLCPath(), ohlc, ohlc[:, 1:]),
+        (ClosePath(), close, close[:, 1:]),
     ]
     for target, seen, expected in made:
         prices = target.prices(target(seen).astype(dtype), close[:, 0, 0])
@@ -503,6 +516,8 @@ def expected(target: Target, past: list[Bar], future: list[Bar]) -> list[float]:
             values = [NAN if math.isnan(whole) else math.copysign(1.0, whole)]
         case RealisedVolatility():
             values = [math.sqrt(sum(r * r for r in returns))]
+        case ClosePath():
+            values = [bar[3] for bar in future]
         case OHLCPath():
             values = [log_ratio(price, reference) for bar in future for price in bar]
         case TripleBarrier(up, down, count):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule import (
     BTCDataModule,
+    ClosePath,
     ConfigError,
     CumulativeReturn,
     Direction,
@@ -30,6 +31,7 @@ TARGETS = [
     LogReturn(),
     CumulativeReturn(),
     OHLCPath(),
+    ClosePath(),
     RealisedVolatility(),
     Direction(),
     Direction(classes=True),

@@ -88,8 +88,8 @@ def run_fabric(folder: Path, ranks: int) -> None:
 
 def run_accelerate(folder: Path) -> None:
     """As docs/many_ranks.md says: the loaders are left out of ``prepare``."""
-    from accelerate import Accelerator  # type: ignore[import-not-found]
-    from accelerate.utils import send_to_device  # type: ignore[import-not-found]
+    from accelerate import Accelerator
+    from accelerate.utils import send_to_device
 
     dm = make(folder)
     accelerator = Accelerator(cpu=True)

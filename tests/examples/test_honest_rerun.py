@@ -1,4 +1,4 @@
-"""The examples do what they say."""
+"""The example of a published table does what it says."""
 
 import sys
 from importlib.util import module_from_spec, spec_from_file_location
@@ -13,7 +13,7 @@ from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, Exchange
 
 HOUR = 3600
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
 @pytest.fixture(scope="module")
