@@ -137,8 +137,8 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
         }
     if isinstance(forecasts, Mapping) or hasattr(forecasts, "columns"):
         return {"forecast": {fold: forecasts}}
-    if isinstance(forecasts, list) and forecasts and isinstance(forecasts[0], Mapping):
-        return {"forecast": {fold: join_batches(forecasts)}}
+    if _is_batches(forecasts):
+        return {"forecast": {fold: forecasts}}
     if not _is_texts(forecasts):
         raise ConfigError(
             f"forecasts is {forecasts!r:.80}: give a file that PredictionWriter wrote, a frame, or "
@@ -164,11 +164,17 @@ def _split_folds(name: str, by_fold: Mapping[int, Any]) -> dict[int, Any]:
     """
     found: dict[int, Any] = {}
     for number, each in by_fold.items():
-        for fold, part in (split_folds(each) or {number: each}).items():
+        whole = join_batches(each) if _is_batches(each) else each
+        for fold, part in (split_folds(whole) or {number: whole}).items():
             if fold in found:
                 raise ConfigError(f"forecasts: there are two of fold {fold} by {name}: give one")
             found[fold] = part
     return found
+
+
+def _is_batches(given: Any) -> bool:
+    """Whether this is what ``Trainer.predict`` returns."""
+    return isinstance(given, list) and bool(given) and isinstance(given[0], Mapping)
 
 
 def join_batches(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
