@@ -1,8 +1,8 @@
 """The command line: ``btc-datamodule`` and ``python -m btc_datamodule``.
 
-``fit``, ``validate``, ``test`` and ``predict`` are LightningCLI's, with any LightningModule and
-any BTCDataModule by class path. ``prepare`` and the others after it need the data
-alone and take the same YAML; what concerns the trainer or the model in it is passed over.
+``fit``, ``validate``, ``test``, ``predict`` and ``folds`` are LightningCLI's, with any
+LightningModule and any BTCDataModule by class path. ``prepare`` and the others after it need the
+data alone and take the same YAML; what concerns the trainer or the model in it is passed over.
 """
 
 import sys
@@ -25,6 +25,7 @@ commands
   validate   one pass over the validation windows
   test       one pass over the test windows
   predict    the model's predict_step on every bar from the first test bar on
+  folds      fit, test and predict every fold of the split, join and score the forecasts
   prepare    only download to HDF5 and build the feature file
   info       what is stored: rows, span, holes, outages, covariates, windows of each stage
   verify     read every byte of what is stored, and name what is wrong

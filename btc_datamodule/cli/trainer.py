@@ -1,4 +1,4 @@
-"""``fit``, ``validate``, ``test`` and ``predict``: LightningCLI, with checkpoints that know more.
+"""``fit``, ``test``, ``folds`` and so on: LightningCLI, with checkpoints that know more.
 
 What a checkpoint says of its model goes before what the config says, so that ``--ckpt_path`` is
 all it takes.
@@ -15,7 +15,7 @@ from btc_datamodule.cli.messages import explain_message, import_object
 from btc_datamodule.cli.parsing import fail, import_classes, restore_nulls
 from btc_datamodule.errors import ConfigError
 
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict")
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict", "folds")
 LINKED = ("n_features", "lookback", "horizon", "target_shape")
 """What a model is told of the data, if its ``__init__`` takes it; and ``n_classes``, if it has any.
 """
@@ -44,8 +44,25 @@ def run_trainer(arguments: list[str] | None) -> None:
             if trainer.logger is not None:  # without one it would land in the current folder
                 super().setup(trainer, pl_module, stage)
 
+    trainer_class: type[Trainer] = Trainer
+    runs_folds = (sys.argv[1:] if arguments is None else arguments)[0] == "folds"
+    if runs_folds:
+        from btc_datamodule.cli.folds import FoldTrainer, run_from_config
+
+        trainer_class = FoldTrainer
+
     class CLI(LightningCLI):
+        @staticmethod
+        def subcommands() -> dict[str, set[str]]:
+            added = {"folds": {"model", "datamodule"}} if runs_folds else {}
+            return LightningCLI.subcommands() | added
+
+        def folds(self, model: LightningModule, datamodule: BTCDataModule, **options: Any) -> None:
+            run_from_config(self, datamodule, options)
+
         def _parse_ckpt_path(self) -> None:
+            if runs_folds:
+                return
             config = self.config[self.config.subcommand]
             if config.ckpt_path is None and self.config.subcommand != "fit":
                 rank_zero_info("no --ckpt_path: the model is as its class makes it, not trained")
@@ -103,6 +120,7 @@ def run_trainer(arguments: list[str] | None) -> None:
         CLI(
             LightningModule,
             BTCDataModule,
+            trainer_class=trainer_class,
             subclass_mode_model=True,
             subclass_mode_data=True,
             save_config_callback=SaveConfig,

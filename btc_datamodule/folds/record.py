@@ -132,7 +132,9 @@ def describe_training(model: LightningModule, trainer: Trainer) -> str:
         flat = value.detach().cpu().contiguous().reshape(-1)
         digest.update(flat.view(torch.uint8).numpy().tobytes())
     training = {name: describe(getattr(trainer, name, None)) for name in _TRAINING}
-    shown: tuple[type[Callback], ...] = (ProgressBar, ModelSummary)
+    from lightning.pytorch.cli import SaveConfigCallback
+
+    shown: tuple[type[Callback], ...] = (ProgressBar, ModelSummary, SaveConfigCallback)
     callbacks = [each for each in get_callbacks(trainer) if not isinstance(each, shown)]
     told = [
         digest.hexdigest(),

@@ -66,8 +66,8 @@ def run_folds(
 
     Args:
         dm: the data, with a split of several folds; it need not be prepared.
-        make_model: makes a new model each time, given the datamodule of the fold. Its
-            ``predict_step`` gives what ``PredictionWriter`` takes.
+        make_model: makes a new model each time, after ``make_trainer``, given the datamodule of
+            the fold. Its ``predict_step`` gives what ``PredictionWriter`` takes.
         make_trainer: makes a new Trainer, given the folder of the fold, which is meant for
             its ``default_root_dir``.
         out: folder of all folds; made if it is not there.
@@ -96,9 +96,9 @@ def run_folds(
     for number in numbers:
         folder = out / f"fold_{number:03d}"
         one = _open_fold(whole, number)
+        seed_everything((first + number) % 2**32, workers=True, verbose=False)
         trainer = fresh.check(make_trainer(folder), Trainer, "make_trainer")
         _refuse_trainer(trainer)
-        seed_everything((first + number) % 2**32, workers=True, verbose=False)
         model = fresh.check(make_model(one), LightningModule, "make_model")
         made_of = [data[number], describe_training(model, trainer), str(first), str(prices)]
         identity = "-".join(each[:16] for each in made_of)
@@ -108,13 +108,12 @@ def run_folds(
             kept.append(number)
             continue
         rank_zero_info(f"fold {number} of {whole.n_folds}: {escape(str(folder))}")
-        if trainer.is_global_zero:
-            begin_fold(folder, FoldRecord(number, identity))
-        records[number] = _run_fold(
-            one, model, trainer, folder, FoldRecord(number, identity), prices
-        )
+        begun = FoldRecord(number, identity)
+        if not _get_rank():
+            begin_fold(folder, begun)
+        records[number] = _run_fold(one, model, trainer, folder, begun, prices)
     output = out / FORECASTS
-    if rank_zero_only.rank == 0:
+    if not _get_rank():
         join_forecasts({number: out / f"fold_{number:03d}" for number in numbers}, output)
     if trainer is not None:
         trainer.strategy.barrier("run_folds: joined")

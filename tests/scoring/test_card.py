@@ -61,6 +61,24 @@ def test_folds_are_opened_as_they_are_named(tmp_path: Path) -> None:
         dm.score({"model": {9: given[0]}})
 
 
+def test_a_column_says_to_which_fold_forecasts_belong(tmp_path: Path) -> None:
+    dm = make(tmp_path, split=WalkForward("20d", "5d", "10d"))
+    held = {}
+    for fold in (0, 2):
+        other = dm.with_fold(fold)
+        other.setup()
+        held[fold] = hold(other, list_samples(other.stages, "test").truth)
+    joined = {name: np.concatenate([held[0][name], held[2][name]]) for name in held[0]} | {
+        "fold": np.repeat([0, 2], [len(each["origin_time"]) for each in held.values()])
+    }
+    by_fold = dm.score({"model": held}).by("fold")
+    assert dm.score({"model": joined}).by("fold").equals(by_fold)
+    with pytest.raises(ConfigError, match="there are two of fold 2 by model: give one"):
+        dm.score({"model": {1: joined, 2: held[2]}})
+    with pytest.raises(ConfigError, match="fold holds float64: it must hold whole numbers from 0"):
+        dm.score({"model": joined | {"fold": joined["fold"] / 2}})
+
+
 def test_texts_name_model_and_fold() -> None:
     assert name_forecasts("a/lstm.parquet", 2) == {"lstm": {2: "a/lstm.parquet"}}
     texts = ["x=f0.h5@0", "x=f1.h5@1", "a=b/c.parquet", "d/e=f.parquet"]

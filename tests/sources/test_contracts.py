@@ -9,7 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from btc_datamodule import BinanceArchive, CandleFile, Ccxt, Coinbase, Simulator, Source
+from btc_datamodule import (
+    BinanceArchive,
+    CandleFile,
+    CandleFrame,
+    Ccxt,
+    Coinbase,
+    Simulator,
+    Source,
+)
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.testing import SourceContract
 from btc_datamodule.testing.exchange import BinanceArchiveAnswers, CoinbaseAnswers, Exchange
@@ -105,6 +113,14 @@ class TestCandleFile(SourceContract):
 
     def make(self) -> Source:
         return CandleFile(str(self.path))
+
+
+class TestCandleFrame(SourceContract):
+    span = MONTHS
+    bars = hold(OPTIONAL)
+
+    def make(self) -> Source:
+        return CandleFrame(self.bars.to_polars())
 
 
 class TestCandleFilesTogether(TestCandleFile):
