@@ -1,14 +1,19 @@
 """Fixtures that more than one test module needs."""
 
 import os
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Its log handlers take hold of stderr when it is imported: that must not be one test's capture.
 import lightning.pytorch
 import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
 
 assert lightning.pytorch
 
@@ -33,3 +38,25 @@ def close_figures() -> Iterator[None]:
     yield
     if "matplotlib.pyplot" in sys.modules:
         sys.modules["matplotlib.pyplot"].close("all")
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
+    """Headless Chromium, which says what it logs and asks for."""
+    driver, binary = shutil.which("chromedriver"), shutil.which("chromium")
+    if driver is None or binary is None:
+        pytest.skip("no chromium and chromedriver: Debian's packages chromium and chromium-driver")
+    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    options = webdriver.ChromeOptions()
+    options.binary_location = binary
+    for flag in ("headless=new", "disable-gpu", "disable-dev-shm-usage", "window-size=1200,900"):
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        options.add_argument("--no-sandbox")  # it will not run as root with one
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
+    try:
+        yield chrome
+    finally:
+        chrome.quit()

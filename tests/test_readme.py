@@ -25,36 +25,6 @@ def test_the_python_examples_run_one_after_the_other(
     assert names["candles"].height == 3984  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
-def test_the_examples_of_each_page_run_one_after_the_other(
-    page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    names: dict[str, object] = {"__name__": "example"}
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
-        exec(compile(block, page.name, "exec"), names)
-
-
-def test_a_score_looks_as_the_page_on_scores_shows_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    page = (ROOT / "docs" / "scoring.md").read_text(encoding="utf-8")
-    ((code, shown),) = re.findall(r"```python\n(.*?)```\n\n```text\n(.*?)```", page, re.DOTALL)
-    exec(compile(code, "scoring.md", "exec"), {"__name__": "example"})
-    assert capsys.readouterr().out == shown
-
-
-def test_examples_of_one_page_do_not_add_to_the_candles_of_another() -> None:
-    """Whoever runs one page after another, in one folder, finds what each page says."""
-    used: dict[str, str] = {}
-    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
-        code = "".join(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
-        for simulator in set(re.findall(r"Simulator\([^)]*\)", code)):
-            assert used.setdefault(simulator, page.name) == page.name, simulator
-    assert len(set(used.values())) >= 3
-
-
 def test_the_table_of_settings_names_every_argument_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| ", README, re.MULTILINE))
     parameters = dict(inspect.signature(BTCDataModule.__init__).parameters)

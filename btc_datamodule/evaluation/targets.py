@@ -47,7 +47,7 @@ NEW_IN_0_2 = {"left_out_at": False}
 class Target(ABC):
     """A function of the future window. Subclasses are frozen dataclasses.
 
-    Class attributes:
+    Attributes:
         columns: what it needs of each bar, from ``features.layout.BAR_COLUMNS``.
     """
 

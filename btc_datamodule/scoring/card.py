@@ -132,13 +132,16 @@ def name_forecasts(forecasts: Any, fold: int) -> dict[str, dict[int, Any]]:
         forecasts = [forecasts]
     if isinstance(forecasts, Mapping) and TIME not in forecasts:
         return {
-            str(name): dict(each) if _is_by_fold(each) else {fold: each}
+            str(name): {
+                number: _join_batches(of_fold)
+                for number, of_fold in (each if _is_by_fold(each) else {fold: each}).items()
+            }
             for name, each in forecasts.items()
         }
     if isinstance(forecasts, Mapping) or hasattr(forecasts, "columns"):
         return {"forecast": {fold: forecasts}}
     if _is_batches(forecasts):
-        return {"forecast": {fold: forecasts}}
+        return {"forecast": {fold: _join_batches(forecasts)}}
     if not _is_texts(forecasts):
         raise ConfigError(
             f"forecasts is {forecasts!r:.80}: give a file that PredictionWriter wrote, a frame, or "
@@ -164,8 +167,7 @@ def _split_folds(name: str, by_fold: Mapping[int, Any]) -> dict[int, Any]:
     """
     found: dict[int, Any] = {}
     for number, each in by_fold.items():
-        whole = join_batches(each) if _is_batches(each) else each
-        for fold, part in (split_folds(whole) or {number: whole}).items():
+        for fold, part in (split_folds(each) or {number: each}).items():
             if fold in found:
                 raise ConfigError(f"forecasts: there are two of fold {fold} by {name}: give one")
             found[fold] = part
@@ -173,12 +175,14 @@ def _split_folds(name: str, by_fold: Mapping[int, Any]) -> dict[int, Any]:
 
 
 def _is_batches(given: Any) -> bool:
-    """Whether this is what ``Trainer.predict`` returns."""
+    """Whether something is what ``Trainer.predict`` has returned: a mapping for each batch."""
     return isinstance(given, list) and bool(given) and isinstance(given[0], Mapping)
 
 
-def join_batches(batches: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What ``Trainer.predict`` has returned, one mapping for each batch, as one mapping."""
+def _join_batches(batches: Any) -> Any:
+    """What ``Trainer.predict`` has returned as one mapping; anything else as it is."""
+    if not _is_batches(batches):
+        return batches
     names = [*batches[0]]
     if any([*each] != names for each in batches):
         raise ConfigError("forecasts is a list of dicts with different names: give like batches")

@@ -103,7 +103,7 @@ class Source(ABC):
 
     Subclasses are frozen dataclasses whose fields are what a user can set in YAML.
 
-    Class attributes:
+    Attributes:
         name: folder of the source under ``data_dir``.
         intervals: bar lengths in seconds that it offers; None for any.
         first: epoch seconds before which it has nothing.

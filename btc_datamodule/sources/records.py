@@ -55,7 +55,7 @@ class RecordSource(ABC):
 
     Subclasses are frozen dataclasses whose fields are what a user can set in YAML.
 
-    Class attributes:
+    Attributes:
         name: folder of the source under ``data_dir``.
         first: epoch seconds before which it has nothing.
         covers: seconds before its time that a record tells of: 8 hours for the funding of 8 hours.

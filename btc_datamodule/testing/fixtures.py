@@ -14,7 +14,7 @@ def fake_exchange() -> Iterator[Callable[[Candles], Exchange]]:
     """Start an exchange on 127.0.0.1 that answers as Coinbase does, from given candles.
 
     The fixture is a function from candles to an ``Exchange``. That has its address in ``url``, all
-    that was asked in ``requests``, and in ``faults`` what shall go wrong, one entry a request::
+    that was asked in ``requests``, and in ``faults`` what shall go wrong, one entry a request:
 
         def test_my_client_tries_again(fake_exchange, tmp_path):
             exchange = fake_exchange(my_candles)

@@ -62,7 +62,7 @@ class Prices(Protocol):
 class PredictionWriter(Callback):
     r"""Writes predictions to a Parquet or HDF5 file, keyed by ``origin_time`` and in its order.
 
-    For ``Trainer(callbacks=[...])``, or from the command line::
+    For ``Trainer(callbacks=[...])``, or from the command line:
 
         btc-datamodule predict --config FILE.yaml \
             --trainer.callbacks=btc_datamodule.PredictionWriter \

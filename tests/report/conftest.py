@@ -1,10 +1,6 @@
-"""One small report, shared by the tests of what it is made of; and a browser to open it in."""
+"""One small report, shared by the tests of what it is made of."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -16,9 +12,6 @@ from btc_datamodule.report.facts import Facts, gather_facts
 from btc_datamodule.report.page import make_page
 from btc_datamodule.scoring.card import ScoreCard
 from tests.factories import make_datamodule
-
-if TYPE_CHECKING:
-    from selenium.webdriver import Chrome
 
 HOSTILE = """</script><script>document.title = "taken"</script><img src=x onerror="taken()">"""
 """A name of a model that would like to be more."""
@@ -73,25 +66,3 @@ def report(page: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "report.html"
     path.write_text(page, encoding="utf-8")
     return path
-
-
-@pytest.fixture(scope="package")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator["Chrome"]:
-    """Headless Chromium, which says what it logs and asks for."""
-    driver, binary = shutil.which("chromedriver"), shutil.which("chromium")
-    if driver is None or binary is None:
-        pytest.skip("no chromium and chromedriver: Debian's packages chromium and chromium-driver")
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = binary
-    for flag in ("headless=new", "disable-gpu", "disable-dev-shm-usage", "window-size=1200,900"):
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    if hasattr(os, "geteuid") and os.geteuid() == 0:
-        options.add_argument("--no-sandbox")  # it will not run as root with one
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = webdriver.Chrome(options, webdriver.ChromeService(driver))
-    try:
-        yield chrome
-    finally:
-        chrome.quit()

@@ -1,8 +1,5 @@
 """The report in real headless Chromium: what a person sees and does."""
 
-import base64
-import io
-import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +11,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import parse_instant
 from btc_datamodule.report import page as page_module
+from tests.browser import find, find_all, list_requests, show, take_picture
 from tests.report.conftest import HOSTILE
 
 if TYPE_CHECKING:
@@ -32,14 +30,6 @@ def opened(browser: "Chrome", report: Path) -> "Chrome":
     return browser
 
 
-def show(chrome: "Chrome", *, width: int, scheme: str) -> None:
-    """Set the width of the page, and which theme the system has."""
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    chrome.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-
 @contextmanager
 def without_scripts(chrome: "Chrome") -> Iterator[None]:
     chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
@@ -47,14 +37,6 @@ def without_scripts(chrome: "Chrome") -> Iterator[None]:
         yield
     finally:
         chrome.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
-
-
-def find(chrome: "Chrome", selector: str) -> Any:
-    return chrome.find_element("css selector", selector)
-
-
-def find_all(chrome: "Chrome", selector: str) -> list[Any]:
-    return [*chrome.find_elements("css selector", selector)]
 
 
 def press(chrome: "Chrome", act: str) -> None:
@@ -65,18 +47,6 @@ def get_view(chrome: "Chrome") -> tuple[int, int]:
     """From when to when the chart shows."""
     chart = find(chrome, "#price-chart")
     return int(chart.get_attribute("data-from")), int(chart.get_attribute("data-to"))
-
-
-def take_picture(chrome: "Chrome", selector: str) -> NDArray[np.uint8]:
-    """The pixels of an element, as they are on the screen: (height, width, 3)."""
-    from PIL import Image
-
-    box = find(chrome, selector).rect
-    taken = chrome.execute_cdp_cmd(
-        "Page.captureScreenshot", {"captureBeyondViewport": True, "clip": {**box, "scale": 1}}
-    )
-    picture = Image.open(io.BytesIO(base64.b64decode(taken["data"])))
-    return np.asarray(picture.convert("RGB"))
 
 
 def count_near(picture: NDArray[np.uint8], colour: str) -> int:
@@ -92,12 +62,7 @@ def get_ground(chrome: "Chrome") -> str:
 
 
 def test_it_opens_without_a_word_and_without_a_request(opened: "Chrome", report: Path) -> None:
-    asked = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
-    urls = [
-        each["params"]["request"]["url"]
-        for each in asked
-        if each["method"] == "Network.requestWillBeSent"
-    ]
+    urls = list_requests(opened)
     assert report.as_uri() in urls
     assert [url for url in urls if not url.startswith(("data:", report.as_uri()))] == []
     assert opened.get_log("browser") == []

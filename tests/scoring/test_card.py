@@ -136,8 +136,8 @@ def test_what_predict_returns_is_scored_as_it_is(tmp_path: Path) -> None:
     assert found is not None
     joined = {name: torch.cat([each[name] for each in found]) for name in found[0]}
     assert str(dm.score(found)) == str(dm.score(joined))
-    assert str(dm.score({"mine": found})) == str(dm.score({"mine": joined}))
-    assert str(dm.score({"mine": {0: found}})) == str(dm.score({"mine": joined}))
+    named = str(dm.score({"gru": joined}))
+    assert str(dm.score({"gru": found})) == str(dm.score({"gru": {0: found}})) == named
 
 
 def test_the_last_fold_may_be_counted_from_the_end(tmp_path: Path) -> None:

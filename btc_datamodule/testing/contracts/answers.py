@@ -48,7 +48,7 @@ class Words(NamedTuple):
 class AnswerContract(ValueContract[S]):
     """Tests of what a source answers.
 
-    Class attributes:
+    Attributes:
         span: from the first instant asked for to the one past the last, ISO 8601, UTC, or epoch
             seconds; on the grid of the rows, in the past, with at least four rows in it.
 

@@ -28,15 +28,13 @@ from btc_datamodule.testing.contracts.values import check_equal, format_span
 class RecordSourceContract(AnswerContract[RecordSource]):
     """Tests of a ``RecordSource``: derive a class named Test..., and say what to test.
 
-    ::
-
         class TestMyFunding(RecordSourceContract):
             span = ("2021-01-01", "2021-02-01")
 
             def make(self):
                 return MyFunding("BTCUSDT")
 
-    Class attributes:
+    Attributes:
         span: from the first time asked for to the instant past the last, ISO 8601, UTC, or epoch
             seconds; in the past, and on the grid of records that follow one.
         records: those that it must answer ``span`` with; None where they are not known.

@@ -23,8 +23,6 @@ from btc_datamodule.testing.contracts.values import catch, check_equal, format_s
 class SourceContract(AnswerContract[Source]):
     """Tests of a ``Source``: derive a class whose name begins with Test, and say what to test.
 
-    ::
-
         class TestMySource(SourceContract):
             interval = "1h"
             span = ("2021-01-01", "2021-02-01")
@@ -32,19 +30,19 @@ class SourceContract(AnswerContract[Source]):
             def make(self):
                 return MySource("BTC-USD")
 
-    Class attributes:
+    Attributes:
         interval: bar length, such as "1h", or in seconds.
         span: from the first instant asked for to the one past the last, ISO 8601, UTC, or epoch
             seconds; on the interval's grid, in the past, with at least four bars in it.
         bars: the candles that it must answer ``span`` with; None where they are not known.
         refused: a bar length that it must refuse; None for one that is not in its ``intervals``.
 
-    A source that needs something to ask gets it from a fixture of the class::
+    A source that needs something to ask gets it from a fixture of the class:
 
-            @pytest.fixture(autouse=True)
-            def _exchange(self):
-                with Exchange(CoinbaseAnswers(held)) as self.exchange:
-                    yield
+        @pytest.fixture(autouse=True)
+        def _exchange(self):
+            with Exchange(CoinbaseAnswers(held)) as self.exchange:
+                yield
     """
 
     argument: ClassVar[str] = "source"

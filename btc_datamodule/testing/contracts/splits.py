@@ -25,15 +25,13 @@ OWNERS: tuple[Stage, ...] = ("train", "val", "test")
 class SplitContract(ValueContract[Split]):
     """Tests of a ``Split``: derive a class whose name begins with Test, and say what to test.
 
-    ::
-
         class TestMySplit(SplitContract):
             span = ("2020-01-01", "2022-01-01")
 
             def make(self):
                 return MySplit(months=3)
 
-    Class attributes:
+    Attributes:
         interval: bar length, such as "1h", or in seconds.
         span: from the first bar's opening to the last bar's close, ISO 8601, UTC, or epoch
             seconds; on the interval's grid, long enough for at least one fold.

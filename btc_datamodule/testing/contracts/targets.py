@@ -20,13 +20,11 @@ Floats = NDArray[np.floating]
 class TargetContract(ValueContract[Target]):
     """Tests of a ``Target``: derive a class whose name begins with Test, and say what to test.
 
-    ::
-
         class TestMyTarget(TargetContract):
             def make(self):
                 return MyTarget(threshold=0.01)
 
-    Class attributes:
+    Attributes:
         horizons: numbers of target bars to try.
     """
 

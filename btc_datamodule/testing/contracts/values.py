@@ -24,7 +24,7 @@ E = TypeVar("E", bound=Exception)
 class ValueContract(Generic[V]):
     """Tests of an object that an argument of ``BTCDataModule`` takes.
 
-    Class attributes:
+    Attributes:
         argument: name of the argument.
         kind: the class that the argument's objects belong to.
     """
