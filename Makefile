@@ -3,7 +3,7 @@ PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help check lint check-code check-format check-types test docs check-docs bench dist
+.PHONY: help check lint check-code check-format check-types test docs check-docs notebooks bench dist
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,9 @@ docs: ## build the site of the documentation, offline, into site/
 
 check-docs: ## run the code in README, docs and CONTRIBUTING, and check what they name and link to
 	$(PYTHON) -m pytest -q tests/test_readme.py tests/test_contributing.py tests/docs $(ARGS)
+
+notebooks: ## execute the notebooks of docs and renew their outputs; some: make notebooks ARGS="leaks"
+	$(PYTHON) docs/renew_notebooks.py $(ARGS)
 
 bench: ## how fast loaders are; other programs and options are in benchmarks/
 	$(PYTHON) benchmarks/loaders.py $(ARGS)

@@ -112,6 +112,7 @@ def test_make_lists_its_targets_and_runs_nothing() -> None:
         ("test", "-m pytest -n auto"),
         ("docs", "docs/build.py"),
         ("check-docs", "-m pytest -q tests/test_readme.py tests/test_contributing.py tests/docs"),
+        ("notebooks", "docs/renew_notebooks.py"),
         ("bench", "benchmarks/loaders.py"),
     ],
 )
