@@ -20,8 +20,9 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "docs" / "notebooks"
 BEFORE = """
-import sys
+import sys, warnings
 sys.modules["ipywidgets"] = None  # bars of widgets would be stored as nothing that a page can show
+warnings.filterwarnings("ignore", "IProgress not found")
 from btc_datamodule import progress
 progress.DELAY = 3600.0  # whether a step is shown would depend on the machine
 """
@@ -73,7 +74,11 @@ def execute(path: Path) -> Any:
         (here.parents[1] / "examples").symlink_to(ROOT / "examples")
         paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         client = NotebookClient(
-            notebook, kernel_name="python3", timeout=300, resources={"metadata": {"path": here}}
+            notebook,
+            kernel_name="python3",
+            timeout=300,
+            startup_timeout=300,
+            resources={"metadata": {"path": here}},
         )
         client.execute(env={**os.environ, "PYTHONPATH": paths})
         del notebook.cells[0]
