@@ -26,7 +26,7 @@ def read(path: Path) -> Any:
 
 def split_numbers(outputs: list[dict[str, str]]) -> tuple[str, list[float]]:
     """The words of outputs, and their numbers, which another processor rounds otherwise."""
-    text = json.dumps(outputs, ensure_ascii=False)
+    text = json.dumps(outputs, ensure_ascii=False, sort_keys=True)
     numbers = [float(each) for each in NUMBER.findall(text)]
     return re.sub(r"[\s─]+", " ", NUMBER.sub("#", text)), numbers
 
