@@ -7,7 +7,14 @@ from typing import Any, NoReturn
 from btc_datamodule import __all__ as public_names
 from btc_datamodule.escaping import escape, escape_lines
 
-OF_TRAINER = ("BTCDataModule", "DummyModule", "PredictionWriter", "StopCheckpoint")
+OF_TRAINER = (
+    "BTCDataModule",
+    "DummyModule",
+    "FoldRuns",
+    "PredictionWriter",
+    "StopCheckpoint",
+    "run_folds",
+)
 """Public names that import Lightning."""
 
 
