@@ -121,3 +121,20 @@ def test_make_lists_its_targets_and_runs_nothing() -> None:
 )
 def test_a_target_runs_what_it_says(target: str, command: str) -> None:
     assert command in list_commands(target)
+
+
+def test_a_build_that_fails_says_why(tmp_path: Path) -> None:
+    (tmp_path / "scripts").mkdir()
+    script = shutil.copy(ROOT / "scripts" / "dist.sh", tmp_path / "scripts")
+    python = tmp_path / "python"
+    python.write_text("#!/bin/sh\necho the cause\necho and more of it >&2\nexit 3\n")
+    python.chmod(0o755)
+    result = subprocess.run(
+        ["bash", script],
+        env={**os.environ, "PYTHON": str(python)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 1
+    assert result.stderr == "the cause\nand more of it\n"
