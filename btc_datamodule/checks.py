@@ -79,3 +79,13 @@ def check_choice(name: str, value: Any, choices: tuple[str | None, ...]) -> None
     if value not in choices:
         offered = ", ".join(map(str, choices))
         raise ConfigError(f"{name} is {value!r}: choose one of {offered}")
+
+
+def format_size(size: int) -> str:
+    """A number of bytes for people: 512 bytes, 64 MiB, 7.5 TiB."""
+    amount, unit = float(size), "bytes"
+    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        if amount < 1024:
+            break
+        amount, unit = amount / 1024, larger
+    return f"{amount:.3g} {unit}"

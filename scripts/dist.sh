@@ -5,7 +5,7 @@ set -euo pipefail
 python=$(realpath -s "${PYTHON:-python3}")
 cd "$(dirname "$0")/.."
 rm -rf dist
-"$python" -m build --no-isolation --outdir dist . > /dev/null 2>&1
+told=$("$python" -m build --no-isolation --outdir dist . 2>&1) || { echo "$told" >&2; exit 1; }
 "$python" -m twine check --strict dist/*
 sha256sum dist/*.tar.gz
 

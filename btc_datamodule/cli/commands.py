@@ -15,7 +15,7 @@ from btc_datamodule.cli.data import DATA_COMMANDS, run_on_data
 from btc_datamodule.cli.manner import Manner, hint_next, set_manner, take_manner
 from btc_datamodule.cli.messages import explain_error, suggest_name
 from btc_datamodule.cli.new import write_project
-from btc_datamodule.cli.parsing import complain, fail, say
+from btc_datamodule.cli.parsing import complain, drop_answer, fail, say
 from btc_datamodule.cli.trainer import TRAINER_COMMANDS, run_trainer
 from btc_datamodule.cli.yaml_files import check_files
 
@@ -61,31 +61,28 @@ The YAML a command sees:   btc-datamodule fit --config FILE.yaml --print_config
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; give the exit status.
 
-    0; 1 for an error in the data, 2 for a typing error, 130 if it was interrupted, 143 if a
-    SIGTERM ended it.
+    0; 1 for an error in the data, 2 for a typing error, 130 if it was interrupted, 141 if nobody
+    reads the answer any more, 143 if a SIGTERM ended it.
     """
     manner, given = take_manner(sys.argv[1:] if arguments is None else arguments)
     if arguments is None:
         sys.argv[1:] = given
         sys.path.append(str(Path.cwd()))  # for classes of one's own, as with `python -m`
     command = given[0] if given else "--help"
-    if command in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    if command == "--version":
-        from btc_datamodule import __version__
-
-        print(__version__)
-        return 0
     set_manner(manner)
     try:
-        _run(command, given, None if arguments is None else given, manner)
+        try:
+            _run(command, given, None if arguments is None else given, manner)
+        finally:
+            sys.stdout.flush()  # an answer that finds no room, or no reader, is told of here
     except KeyboardInterrupt:
         print(
             "btc-datamodule: interrupted: what came is kept, run it again to go on", file=sys.stderr
         )
         return 130
     except Exception as error:
+        if isinstance(error, OSError) and drop_answer() and isinstance(error, BrokenPipeError):
+            return 141  # as of a SIGPIPE, of which shells say nothing: `... | head -1`
         told = explain_error(error)
         if told is None:
             raise
@@ -102,7 +99,13 @@ def _run(command: str, given: list[str], typed: list[str] | None, manner: Manner
     """Run a command; ``typed`` is None where the arguments are those of this process."""
     if command in (*TRAINER_COMMANDS, *DATA_COMMANDS):
         check_files(given[1:])
-    if command in TRAINER_COMMANDS:
+    if command in ("-h", "--help", "help"):
+        print(HELP, end="")
+    elif command == "--version":
+        from btc_datamodule import __version__
+
+        print(__version__)
+    elif command in TRAINER_COMMANDS:
         run_trainer(typed, quiet=manner is Manner.QUIET)
     elif command in DATA_COMMANDS:
         run_on_data(command, given[1:])

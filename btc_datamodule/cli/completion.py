@@ -5,14 +5,14 @@ import all that could be named there would take seconds.
 """
 
 from collections.abc import Sequence
-from inspect import signature
 
-from btc_datamodule.cli.data import DATA_COMMANDS, list_options
+from btc_datamodule.cli.data import DATA_COMMANDS, list_words
+from btc_datamodule.cli.manner import MANNERS
+from btc_datamodule.cli.messages import suggest_name
 from btc_datamodule.cli.parsing import fail
-from btc_datamodule.cli.trainer import TRAINER_COMMANDS
+from btc_datamodule.cli.trainer import TRAINER_COMMANDS, list_trainer_words
 
 SHELLS = ("bash", "zsh")
-ALL = ("--quiet", "--verbose", "--help")
 
 SCRIPT = """\
 _btc_datamodule() {{
@@ -34,8 +34,11 @@ def write_completion(arguments: Sequence[str], commands: Sequence[str]) -> str:
         arguments: the name of the shell, alone.
         commands: all that there are.
     """
-    if len(arguments) != 1 or arguments[0] not in SHELLS:
+    if len(arguments) != 1:
         fail(f"give a shell, one of {', '.join(SHELLS)}: btc-datamodule completion bash")
+    if arguments[0] not in SHELLS:
+        others = suggest_name(arguments[0], SHELLS, "There are")
+        fail(f"there is no script for {arguments[0]!r}{others}")
     cases = "\n".join(
         f'        *:{command}) words="{" ".join(_list_words(command))}" ;;' for command in commands
     )
@@ -45,16 +48,12 @@ def write_completion(arguments: Sequence[str], commands: Sequence[str]) -> str:
 
 
 def _list_words(command: str) -> list[str]:
-    from btc_datamodule.data import ARGUMENTS
-
     if command == "completion":
         return list(SHELLS)
-    if command not in (*TRAINER_COMMANDS, *DATA_COMMANDS):
-        return list(ALL)
-    words = [*ALL, *(f"--data.{name}" for name in ARGUMENTS)]
     if command in DATA_COMMANDS:
-        return [*words, *list_options(command)]
-    from lightning.pytorch import Trainer
+        return list_words(command)
+    if command in TRAINER_COMMANDS:
+        from btc_datamodule.cli.folds import FoldTrainer
 
-    trainer = [f"--trainer.{name}" for name in signature(Trainer).parameters]
-    return [*words, "--config", "--model", "--ckpt_path", "--print_config", *trainer]
+        return list_trainer_words(command, FoldTrainer)
+    return [*MANNERS, "--help"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import yaml
 
+from btc_datamodule.cli.manner import MANNERS
 from btc_datamodule.cli.messages import TOP_KEYS, explain_message, suggest_name
 from btc_datamodule.cli.parsing import complain, fail, import_classes, restore_nulls, say
 from btc_datamodule.disk.atomic import check_output
@@ -48,7 +49,7 @@ def _make_parser(command: str, *, asks_help: bool) -> Any:
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
                 super().error(message, ex)
-            fail(explain_message(message.replace(LIGHT, FULL)))
+            fail(explain_message(message.replace(LIGHT, FULL), list_words(command)))
 
         def dump(self, *given: Any, **options: Any) -> str:
             return str(super().dump(*given, **options)).replace(LIGHT, FULL)
@@ -80,6 +81,13 @@ def list_options(command: str) -> list[str]:
     """The options of one of ``DATA_COMMANDS`` but for the settings of the data."""
     actions = _make_parser(command, asks_help=True)._actions
     return [option for action in actions for option in action.option_strings if option[:2] == "--"]
+
+
+def list_words(command: str) -> list[str]:
+    """All that one of ``DATA_COMMANDS`` may be given, with the settings of the data."""
+    from btc_datamodule.data import ARGUMENTS
+
+    return [*MANNERS, *list_options(command), *(f"--data.{name}" for name in ARGUMENTS)]
 
 
 def _add_options(parser: Any, command: str) -> None:

@@ -39,6 +39,10 @@ class Manner(Enum):
     VERBOSE = "--verbose"
 
 
+MANNERS = tuple(manner.value for manner in Manner if manner.value)
+"""The options that ask for one."""
+
+
 class _ToStderr(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         print(record.getMessage(), file=sys.stderr)
@@ -49,8 +53,8 @@ _HANDLER = _ToStderr()
 
 def take_manner(arguments: Sequence[str]) -> tuple[Manner, list[str]]:
     """The manner that is asked for, the last one of several, and the other arguments."""
-    asked = [Manner(each) for each in arguments if each in ("--quiet", "--verbose")]
-    others = [each for each in arguments if each not in ("--quiet", "--verbose")]
+    asked = [Manner(each) for each in arguments if each in MANNERS]
+    others = [each for each in arguments if each not in MANNERS]
     return asked[-1] if asked else Manner.USUAL, others
 
 

@@ -2,10 +2,10 @@
 
 import re
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from importlib import import_module
-from inspect import isclass, signature
+from inspect import isabstract, isclass, signature
 from traceback import walk_tb
 from typing import Any
 
@@ -69,12 +69,31 @@ TRAINER_PARTS = tuple(
 )
 
 
-def explain_message(message: str) -> str:
-    """What jsonargparse says of a wrong setting, as one line that lists what would be right."""
+def explain_message(message: str, options: Sequence[str]) -> str:
+    """What jsonargparse says of a wrong setting, as one line that lists what would be right.
+
+    Args:
+        message: of the parser.
+        options: all of the command, such as ``--output`` and ``--data.lookback``.
+    """
     told_of_covariates = explain_covariates(message)
     if told_of_covariates is not None:
         return told_of_covariates
+    unknown = re.match(r"unrecognized arguments: (--?[A-Za-z][^\s=]*)", message)
+    if unknown and not unknown[1].startswith("--trainer."):
+        return _explain_unknown(unknown[1], options)
     return _explain_by_rules(message)
+
+
+def _explain_unknown(given: str, options: Sequence[str]) -> str:
+    """What to say of an option that a command has not; it may be a setting without its path."""
+    short = sorted(options, key=lambda option: option.count("."), reverse=True)
+    meant = {option[2:].rpartition(".")[2]: option for option in short}  # those of one word win
+    name, dot, rest = given.lstrip("-").partition(".")
+    close = get_close_matches(name.replace("-", "_"), meant, n=1)
+    guess = f": did you mean {meant[close[0]]}{dot}{rest}?" if close else "."
+    have = ", ".join(option for option in options if "." not in option)
+    return f"there is no option {given}{guess} There are: {have}, and --data.KEY for the settings"
 
 
 def _explain_by_rules(message: str) -> str:
@@ -228,6 +247,10 @@ def _explain_value(key: str, due: str, value: str) -> str:
             f"features is {value!r}: give a list of names, or lines with a name, such as "
             f'[{lone}, "momentum_10 = close / close.shift(10) - 1"]'
         )
+    if key == "folds":
+        return f"folds is {value!r}: give numbers, such as [0, 2], or leave it out for all folds"
+    if due == "<class 'str'>" and re.fullmatch(r"-?[\d.]+", value):
+        return f"{key} is {value!r}, a number: write it in quotes (YAML reads 1:00 as 60)"
     if re.search(r"\b(Sequence|list)\b", due):
         return f"{key} is {value!r}: give a list, such as [{value}]"
     choices = re.fullmatch(r"(?:typing\.)?Literal\[(.+)\]", due)
@@ -285,7 +308,7 @@ RULES: tuple[tuple[str, Callable[..., str]], ...] = (
     ),
     (r"accept option '([^']+)'", _explain_key),
     (r"^Option '([^']+)' is not accepted", _explain_key),
-    (r"^unrecognized.*: --(\S+)", _explain_key),
+    (r"^unrecognized arguments: --([^\s=]+)", _explain_key),
     (r"^unrecognized arguments: (\S+)", _explain_stray),
     (r"^argument (?:-\w/)?(--\S+): expected one argument", _explain_valueless),
     (
@@ -339,7 +362,7 @@ def _list_kinds(base_path: str) -> list[str]:
     return [
         key
         for key, value in found.items()
-        if isclass(value) and issubclass(value, base) and value is not base
+        if isclass(value) and issubclass(value, base) and not isabstract(value)
     ]
 
 

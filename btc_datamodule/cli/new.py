@@ -26,6 +26,8 @@ def write_project(arguments: list[str]) -> Path:
     """
     if len(arguments) != 1 or arguments[0].startswith("-"):
         fail("give the folder to write, alone: btc-datamodule new my_project")
+    if not arguments[0].strip():
+        fail("the name of the folder is empty: btc-datamodule new my_project")
     folder, templates = Path(arguments[0]), files("btc_datamodule.cli") / "project"
     try:
         folder.mkdir(parents=True)

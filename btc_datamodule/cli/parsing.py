@@ -1,5 +1,6 @@
 """What all commands share in reading what a person typed."""
 
+import os
 import sys
 from importlib import import_module
 from typing import Any, NoReturn
@@ -7,7 +8,14 @@ from typing import Any, NoReturn
 from btc_datamodule import __all__ as public_names
 from btc_datamodule.escaping import escape, escape_lines
 
-OF_TRAINER = ("BTCDataModule", "DummyModule", "PredictionWriter", "StopCheckpoint")
+OF_TRAINER = (
+    "BTCDataModule",
+    "DummyModule",
+    "FoldRuns",
+    "PredictionWriter",
+    "StopCheckpoint",
+    "run_folds",
+)
 """Public names that import Lightning."""
 
 
@@ -26,6 +34,16 @@ def import_classes(*, with_trainer: bool) -> None:
 def say(text: object) -> None:
     """Print an answer, what others wrote in it escaped."""
     print(escape_lines(str(text)))
+
+
+def drop_answer() -> bool:
+    """Whether stdout can take no more; what it has not taken is dropped then, without a word."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
 
 
 def complain(message: str) -> None:

@@ -51,10 +51,13 @@ def write_picture(
 
     kinds = sorted(FigureCanvasAgg.get_supported_filetypes())
     path = check_output(path, [f".{each}" for each in kinds])
-    if bool(forecasts) != (kind == "forecasts"):
+    if kind == "forecasts" and not forecasts:
         raise ConfigError(
-            "give --forecasts, files that PredictionWriter wrote, and --kind forecasts"
+            "--kind forecasts has no files: give --forecasts FILE.parquet, as PredictionWriter "
+            "wrote it"
         )
+    if forecasts and kind != "forecasts":
+        raise ConfigError(f"--kind {kind} takes no --forecasts: give --kind forecasts")
     data.setup()
     if kind == "forecasts":
         figure = data.plot_forecasts(list(forecasts), stage, quantiles=quantiles, draws=draws)

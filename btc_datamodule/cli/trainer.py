@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from zipfile import is_zipfile
 
-from btc_datamodule.cli.messages import explain_message, import_object
+from btc_datamodule.cli.manner import MANNERS
+from btc_datamodule.cli.messages import TOP_KEYS, explain_message, import_object
 from btc_datamodule.cli.parsing import fail, import_classes, restore_nulls
 from btc_datamodule.errors import ConfigError
 
@@ -19,6 +20,9 @@ TRAINER_COMMANDS = ("fit", "validate", "test", "predict", "folds")
 LINKED = ("n_features", "lookback", "horizon", "target_shape")
 """What a model is told of the data, if its ``__init__`` takes it; and ``n_classes``, if it has any.
 """
+
+NO_OPTIONS = ("self", "model", "datamodule", "train_dataloaders", "val_dataloaders", "dataloaders")
+"""Arguments of the Trainer's methods that a command does not take."""
 
 FOUND_BY_TRAINER = ("last", "hpc")
 """Values of ``--ckpt_path`` that are no path."""
@@ -42,7 +46,7 @@ def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
                 super().error(message, ex)
-            fail(explain_message(message))
+            fail(explain_message(message, list_trainer_words(command, trainer_class)))
 
     class SaveConfig(SaveConfigCallback):
         def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -50,7 +54,8 @@ def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
                 super().setup(trainer, pl_module, stage)
 
     trainer_class: type[Trainer] = Trainer
-    runs_folds = (sys.argv[1:] if arguments is None else arguments)[0] == "folds"
+    command = (sys.argv[1:] if arguments is None else arguments)[0]
+    runs_folds = command == "folds"
     if runs_folds:
         from btc_datamodule.cli.folds import FoldTrainer, run_from_config
 
@@ -139,6 +144,23 @@ def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
     except SIGTERMException:
         print("btc-datamodule: ended by a SIGTERM", file=sys.stderr)
         raise SystemExit(143) from None
+
+
+def list_trainer_words(command: str, trainer_class: type) -> list[str]:
+    """All that one of ``TRAINER_COMMANDS`` may be given, but for the settings of a model.
+
+    Args:
+        command: its name.
+        trainer_class: with a method of that name, whose arguments are options.
+    """
+    from btc_datamodule.data import ARGUMENTS
+
+    method = [*signature(getattr(trainer_class, command)).parameters]
+    own = [f"--{name}" for name in method if name not in NO_OPTIONS]
+    settings = [f"--trainer.{name}" for name in [*signature(trainer_class).parameters]]
+    settings += [f"--data.{name}" for name in ARGUMENTS]
+    keys = [f"--{key}" for key in TOP_KEYS if f"--{key}" not in own]
+    return ["--config", *keys, *own, *MANNERS, "--help", "--print_config", *settings]
 
 
 def check_class(path: str, kept: str, given: str) -> None:

@@ -42,6 +42,8 @@ def check_files(arguments: Sequence[str]) -> None:
         arguments: those of a command, as typed.
     """
     for option, value in _list_values(arguments):
+        if option in CONFIG and not value.strip():
+            fail(f"the value of {option} is empty: give a YAML file")
         if "://" in value or value.lstrip().startswith(("{", "[")) or "\n" in value:
             continue  # fetched from elsewhere, or written on the spot
         if option in CONFIG or (option in PARTS and value.endswith(ENDINGS)):

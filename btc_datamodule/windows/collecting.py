@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.checks import check_whole_number
+from btc_datamodule.checks import check_whole_number, format_size
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.windows.arrays import Arrays
 from btc_datamodule.windows.dataset import WindowDataset
@@ -82,8 +82,8 @@ def _check_size(windows: WindowDataset, stage: str, each: int, max_bytes: int) -
         fewer = "" if stage == "predict" else f"raise `{stride}`, "
         bars, features = windows.shape.lookback, len(windows.table.features)
         raise ConfigError(
-            f"the arrays of {stage} would take {size / 2**30:,.2f} GiB ({len(windows):,} samples, "
-            f"{bars} bars of {features} features), more than the {max_bytes / 2**30:,.2f} GiB of "
+            f"the arrays of {stage} would take {format_size(size)} ({len(windows):,} samples, "
+            f"{bars} bars of {features} features), more than the {format_size(max_bytes)} of "
             f"`max_bytes`: {fewer}shorten `lookback`, take fewer features, go through the batches "
             "of a loader by `batch.numpy()`, or raise `max_bytes`"
         )

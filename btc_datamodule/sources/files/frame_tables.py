@@ -40,15 +40,16 @@ class HeldFrame:
         """Hold what a user gave.
 
         Raises:
-            ConfigError: if it is no frame of polars or pandas, or has no columns or rows.
+            ConfigError: if it is no frame of polars or pandas, has no columns or rows, or cannot
+                be collected.
         """
         if isinstance(given, cls):
             return given
         kind = name_type(given)
         if kind == "polars.LazyFrame":
-            given, kind = given.collect(), "polars.DataFrame"
+            given, kind = _collect(given), "polars.DataFrame"
         if kind == "polars.DataFrame":
-            columns = [(name, given[name]) for name in given.columns]
+            columns = [(name, _spell_out(given[name])) for name in given.columns]
         elif kind == "pandas.DataFrame":
             columns = list(_read_pandas(given))
         else:
@@ -87,6 +88,34 @@ class HeldFrame:
     def table(self) -> RawTable:
         """The same, as readers of files give it."""
         return RawTable(self.names, self.frame)
+
+
+def _collect(frame: "pl.LazyFrame") -> "pl.DataFrame":
+    """What a lazy frame comes to.
+
+    Raises:
+        ConfigError: with the first line of whatever its files, columns or functions raise.
+    """
+    import polars as pl
+
+    try:
+        return frame.collect()
+    except (Exception, pl.exceptions.PanicException) as error:  # a panic is no Exception
+        cause = (error.args or ("",))[0]
+        told = next(iter(str(cause).strip("'\n ").splitlines()), "")
+        raise ConfigError(
+            f"frame cannot be collected ({type(error).__name__}: {told:.200}): mend it, or give "
+            "what `frame.collect()` returns"
+        ) from error
+
+
+def _spell_out(series: "pl.Series") -> "pl.Series":
+    """A column of categories as its texts, like pandas' categories; others as they are."""
+    import polars as pl
+
+    if isinstance(series.dtype, pl.Categorical | pl.Enum):
+        return series.cast(pl.String)
+    return series
 
 
 def _list_parts(series: "pl.Series") -> Iterator[Any]:

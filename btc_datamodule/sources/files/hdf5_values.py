@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.checks import format_size
 from btc_datamodule.errors import SourceError
 from btc_datamodule.filters import is_filter_available, load_plugins
 
@@ -73,16 +74,6 @@ class Budget:
 
 class NotPlainError(Exception):
     """A dataset holds something else than numbers and texts; says what."""
-
-
-def format_size(size: int) -> str:
-    """A number of bytes for people: 512 bytes, 64 MiB, 7.5 TiB."""
-    amount, unit = float(size), "bytes"
-    for larger in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        if amount < 1024:
-            break
-        amount, unit = amount / 1024, larger
-    return f"{amount:.3g} {unit}"
 
 
 def get_dtype(node: h5py.Dataset) -> np.dtype[Any] | None:

@@ -370,6 +370,11 @@ def name_column(table: RawTable, place: int) -> str:
     return (table.names[place] if table.names else "") or f"column {place + 1}"
 
 
+def _is_number_text(value: object) -> bool:
+    """Whether something may be a number, however its decimals and thousands are written."""
+    return re.fullmatch(r"[-+]?\d[\d.,' ]*(?:[eE][-+]?\d+)?", str(value)) is not None
+
+
 def _refuse(table: RawTable, missing: list[str], readings: list[list[Name]], where: str) -> None:
     """Raise for columns that are not there, with what would mend it."""
     if table.names is None:
@@ -386,7 +391,8 @@ def _refuse(table: RawTable, missing: list[str], readings: list[list[Name]], whe
                 f"{describe_first_row(table, place)}: say in `columns` which column the time is, "
                 'or how it is written, such as `time_format: "%d/%m/%Y %H:%M"`'
             )
-    numbers = sum(series.dtype.is_numeric() for series in table.frame.get_columns())
+    firsts = [next(iter(each.drop_nulls().head(1)), "") for each in table.frame.get_columns()]
+    numbers = sum(isinstance(each, int | float) or _is_number_text(each) for each in firsts)
     if set(missing) >= {"open", "high", "low"} and "open_time" not in missing and numbers < 4:
         raise SourceError(
             f"{where}: no open, high and low (the file has: {held}): one price a row makes no "

@@ -158,6 +158,59 @@ def test_what_is_no_frame_of_candles_is_named(frame: Any, message: str) -> None:
         CandleFrame(frame)
 
 
+def fail_on_purpose(_: Any) -> Any:
+    raise KeyError("mine")
+
+
+def panic(_: Any) -> Any:
+    raise pl.exceptions.PanicException("the engine gave up")
+
+
+@pytest.mark.filterwarnings("ignore::polars.exceptions.PolarsInefficientMapWarning")
+@pytest.mark.parametrize(
+    ("frame", "cause"),
+    [
+        (pl.scan_csv("no.csv"), "FileNotFoundError: No such file or directory"),
+        (POLARS.lazy().select("nope"), 'ColumnNotFoundError: unable to find column "nope"'),
+        (
+            POLARS.lazy().with_columns(open=pl.lit("x").cast(pl.Float64)),
+            "InvalidOperationError: conversion from `str` to `f64` failed",
+        ),
+        (
+            POLARS.lazy().with_columns(
+                pl.col("open").map_elements(fail_on_purpose, return_dtype=pl.Float64)
+            ),
+            "mine",
+        ),
+        (POLARS.lazy().map_batches(fail_on_purpose), "mine"),
+        (POLARS.lazy().map_batches(panic), "PanicException: the engine gave up"),
+    ],
+    ids=["file", "column", "cast", "function", "batches", "panic"],
+)
+def test_a_lazy_frame_that_cannot_be_collected_is_one_line_with_the_cause(
+    frame: pl.LazyFrame, cause: str
+) -> None:
+    with pytest.raises(ConfigError, match=r"^frame cannot be collected \(") as caught:
+        CandleFrame(frame)
+    assert cause in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pl.Categorical(),
+        pl.Enum(pl.concat(POLARS[name].cast(pl.String) for name in VALUES).unique()),
+    ],
+    ids=["categorical", "enum"],
+)
+def test_categories_of_number_texts_are_read_as_those_texts(kind: Any) -> None:
+    texts = POLARS.with_columns(pl.col(*VALUES).cast(pl.String))
+    block = read(texts.with_columns(pl.col(*VALUES).cast(kind)))
+    assert_same(block.candles, read(texts).candles)
+    assert_same(block.candles, read(POLARS).candles)
+
+
 def test_a_column_that_is_missing_and_a_row_that_is_none_are_named() -> None:
     with pytest.raises(SourceError, match=r"^frame: .*close"):
         read(POLARS.drop("close"))

@@ -80,6 +80,10 @@ def bars_gz() -> bytes:
          "no column low, close (the file has: date, open, high)"),
         ("a.csv", b"zeit,hoch,tief\n2020-01-01,1,1\n",
          "no open, high and low (the file has: zeit, hoch, tief): one price a row makes no candle"),
+        ("a.csv", b"Zeit;Eroeffnung;Spitze;Boden;Schluss\n2020-01-01;7000,1;7001,2;6999,1;7000,5\n",
+         "no column open, high, low, close (the file has: Zeit, Eroeffnung, Spitze, Boden, Schluss)"),
+        ("a.csv", b'Zeit,Preis,Menge,Ort,Markt\n2020-01-01,"7,000.1",2,here,XBTEUR\n',
+         "no open, high and low (the file has: Zeit, Preis, Menge, Ort, Markt): one price a row"),
         ("a.csv", b"1577836800,7000,7000,7000,7000,1\n",
          "no header; the first row is '1577836800,7000.0,7000.0,7000.0,7000.0,1.0', and its rows "
          "do not tell which column is which: set `columns` to the names of its 6 columns in order, "
