@@ -35,7 +35,7 @@ from btc_datamodule.sources.files.times import (
     read_times,
     refuse_text,
 )
-from btc_datamodule.sources.files.volumes import settle_volumes
+from btc_datamodule.sources.files.volumes import describe_unread, settle_volumes
 
 if TYPE_CHECKING:
     import polars as pl
@@ -140,7 +140,7 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         roles, bars, spacing or interval, where,
     )  # fmt: skip
     told, ticks_notes = _refuse_empty_volume(told, frame, table, chosen, where)
-    unread = _describe_unread(told, bars, table, roles, where)
+    unread = describe_unread(told, bars, table, roles, where)
     others = {name: values[place][0][chosen] for name, place in roles.others.items()}
     rounding = _mend_rounding(bars, where)
     decided = (*roles.notes, *times.notes, *stamp_notes)
@@ -347,29 +347,6 @@ def _refuse_empty_volume(
         f'(`columns: {{"{name_column(table, place)}": volume}}` takes the ticks for it)'
     )
     return {}, (note,)
-
-
-def _describe_unread(
-    told: dict[str, NDArray[np.float64]],
-    bars: dict[str, NDArray[np.float64]],
-    table: RawTable,
-    roles: Roles,
-    where: str,
-) -> tuple[str, ...]:
-    """A note where there is no volume though a column may be one, or one of noughts."""
-    volume = told.get("volume")
-    moving = len(bars["close"]) > 2 and bool((np.diff(bars["close"]) != 0).any())
-    if volume is not None and moving and not np.nan_to_num(volume).any():
-        return (f"{where}: volume is 0 in every row, though prices move: was it recorded?",)
-    used = {*roles.time, *roles.prices.values(), *roles.others.values(), *roles.labels.values()}
-    names = enumerate(table.names or [])
-    left = [name for place, name in names if place not in used and "vol" in name.lower()]
-    if volume is not None or roles.volumes or roles.quotes or not left:
-        return ()
-    return (
-        f"{where}: volume is not known: none of {', '.join(left)} was taken for it "
-        f'(`columns: {{"{left[0]}": volume}}` takes that one)',
-    )
 
 
 def _mend_rounding(bars: dict[str, NDArray[np.float64]], where: str) -> tuple[str, ...]:
