@@ -5,6 +5,7 @@ of candles as they came, in any order, with repeats. What was left out or put ri
 notes.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.series import PRICES
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import CandleError, SourceError
+from btc_datamodule.escaping import escape
 from btc_datamodule.sources.columns import normalise
 from btc_datamodule.sources.files.markets import choose_series
 from btc_datamodule.sources.files.naming import (
@@ -39,6 +41,8 @@ from btc_datamodule.sources.files.volumes import describe_unread, settle_volumes
 
 if TYPE_CHECKING:
     import polars as pl
+
+log = logging.getLogger(__name__)
 
 ROUNDING = 1e-6
 """The share of a price by which a high may lie below open or close, as some files round."""
@@ -120,6 +124,7 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         time_format=reading.time_format,
         timezone=reading.timezone,
     )
+    log.debug("reads: %s", _describe_reading(table, roles, reading, where))
     frame = table.frame
     numbers = np.arange(frame.height, dtype=np.int64) + table.first_row
     kept, market = choose_series(frame, table, roles, reading.symbol, where)
@@ -153,6 +158,24 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         market,
         where,
     )
+
+
+def _describe_reading(table: RawTable, roles: Roles, reading: Reading, where: str) -> str:
+    """A line on what is taken for what."""
+    places: dict[str, tuple[int, ...]] = {
+        "open_time": roles.time,
+        **{name: (place,) for name, place in (roles.prices | roles.others).items()},
+        "volume": roles.volumes,
+        "quote_volume": roles.quotes,
+    }
+    told = [
+        f"{name} from {' or '.join(name_column(table, place) for place in found)}"
+        for name, found in places.items()
+        if found
+    ]
+    parted = f", parted by {table.separator!r}" if table.separator else ""
+    zone = f"times that name no zone are in {reading.timezone or 'UTC'}"
+    return escape(f"{where}: {table.frame.height:,} rows{parted}; {', '.join(told)}; {zone}")
 
 
 class _Rows(NamedTuple):
