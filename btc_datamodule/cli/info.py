@@ -181,12 +181,13 @@ def _describe_suspicious(path: Path) -> list[str]:
     if not found:
         return []
     absent = sum(stretch.absent for stretch in found)
+    cause = "outages, or answers that were cut"
     advice = "`refresh: true` asks the source again, and adds what it has"
     if header.revision:  # a file is read whole: asking again brings the same
-        advice = "what was read has it so"
+        cause, advice = "outages, or rows that the file lacks", "what was read has it so"
     return [
-        f"suspicious {len(found):,} stretches, {absent:,} bars absent though the bars around are "
-        "there: outages, or answers that were cut",
+        f"suspicious {len(found):,} stretch{'es' * (len(found) > 1)}, {absent:,} "
+        f"bar{'s' * (absent > 1)} absent though the bars around are there: {cause}",
         *(f"          {stretch.describe()}" for stretch in found[:SUSPICIOUS_SHOWN]),
         *(
             [f"          and {len(found) - SUSPICIOUS_SHOWN:,} more"]

@@ -31,6 +31,10 @@ NEEDED = {
 """What a command is given beside the config."""
 
 
+OF_LIGHTNING = r"`isinstance\(treespec, LeafSpec\)` is deprecated"
+"""What torch warns of in each fit, and only Lightning can change."""
+
+
 class Manner(Enum):
     """How much is said."""
 
@@ -66,6 +70,7 @@ def set_manner(manner: Manner) -> None:
     if manner is Manner.VERBOSE:
         asked.setLevel(logging.INFO)  # a line for each request
         asked.addHandler(_HANDLER)
+    warnings.filterwarnings("ignore", OF_LIGHTNING, FutureWarning)
     if manner is Manner.QUIET:
         logging.disable(logging.WARNING)
         warnings.simplefilter("ignore")

@@ -36,6 +36,11 @@ from btc_datamodule.public import public
 from btc_datamodule.training.internals import get_callbacks
 from btc_datamodule.training.predictions import PredictionWriter
 
+APART = (
+    "losses of folds are each in units of their own train span (`target_scaling`), and not to be "
+    "compared: compare the score"
+)
+
 MakeModel = Callable[[BTCDataModule], LightningModule]
 MakeTrainer = Callable[[Path], Trainer]
 
@@ -116,7 +121,8 @@ def run_folds(
         join_forecasts({number: out / f"fold_{number:03d}" for number in numbers}, output)
     if trainer is not None:
         trainer.strategy.barrier("run_folds: joined")
-    found = FoldRuns(output, whole.split, spans, records, tuple(kept))
+    notes = (APART,) if whole.settings.target_scaling != "none" and len(records) > 1 else ()
+    found = FoldRuns(output, whole.split, spans, records, tuple(kept), notes=notes)
     return found if _get_rank() else _score(whole, found, quantiles, draws)
 
 
@@ -279,10 +285,11 @@ def _score(
 ) -> FoldRuns:
     """The same with a score, or with a note on why there is none: the forecasts are there."""
     if find_spec("scipy") is None:
-        note = 'not scored: scores need scipy: pip install "btc_datamodule[score]", then '
-        return replace(found, notes=(f"{note}dm.score({str(found.forecasts)!r})",))
+        note = "not scored: scores need scipy: pip install scipy, then "
+        note += f"dm.score({str(found.forecasts)!r})"
+        return replace(found, notes=(*found.notes, note))
     try:
         card = whole.score(found.forecasts, quantiles=quantiles, draws=draws)
     except ConfigError as error:
-        return replace(found, notes=(f"not scored: {error}",))
+        return replace(found, notes=(*found.notes, f"not scored: {error}"))
     return replace(found, card=card)

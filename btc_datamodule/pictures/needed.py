@@ -8,4 +8,4 @@ from btc_datamodule.errors import ConfigError
 def check_matplotlib() -> None:
     """Raise ``ConfigError`` unless matplotlib is installed."""
     if find_spec("matplotlib") is None:
-        raise ConfigError('pictures need matplotlib: pip install "btc_datamodule[plot]"')
+        raise ConfigError("pictures need matplotlib: pip install matplotlib")

@@ -87,7 +87,7 @@ def make_card(
 ) -> ScoreCard:
     """Score forecasts; see ``BTCDataModule.score``."""
     if find_spec("scipy") is None:
-        raise ConfigError('scores need scipy: pip install "btc_datamodule[score]"')
+        raise ConfigError("scores need scipy: pip install scipy")
     if stage not in STAGES or stage == "predict":
         raise ConfigError(f"stage is {stage!r}: choose one of train, val, test")
     check_whole_number("seed", seed, 0)

@@ -79,8 +79,8 @@ def make_part(
     """
     times = reduce(np.intersect1d, [each.origin_time for each in given.values()])
     notes = [
-        f"{name}: {len(each.origin_time) - len(times):,} forecasts of fold {fold} are of origins "
-        "that others lack"
+        f"{name}: forecasts of fold {fold} of origins that others lack: "
+        f"{len(each.origin_time) - len(times):,}"
         for name, each in given.items()
         if len(each.origin_time) > len(times)
     ]
@@ -90,17 +90,17 @@ def make_part(
     if not len(samples):
         raise _explain_none(fold, stages, stage, given, times)
     if outside:
-        notes.append(f"{outside:,} forecasts of fold {fold} have no target known in {stage}")
+        notes.append(f"forecasts of fold {fold} without a target known in {stage}: {outside:,}")
     forecasts, spreads = _gather(stages, samples, given, manner)
     known = np.all([mark_known(each) for each in (*forecasts.values(), *spreads.values())], axis=0)
     if not known.all():
-        notes.append(f"{int((~known).sum()):,} forecasts of fold {fold} are no numbers")
+        notes.append(f"forecasts of fold {fold} that are no numbers: {int((~known).sum()):,}")
     if find_kind(stages.settings.target) == "volatility":
         moved = np.all(samples.truth > 0, axis=tuple(range(1, samples.truth.ndim)))
         if not moved[known].all():
             notes.append(
-                f"{int((~moved[known]).sum()):,} samples of fold {fold} are left out: nothing "
-                "moved in them, and QLIKE can tell nothing of a volatility of 0"
+                f"samples of fold {fold} left out, as nothing moved in them and QLIKE can tell "
+                f"nothing of a volatility of 0: {int((~moved[known]).sum()):,}"
             )
         known &= moved
     if not known.any():

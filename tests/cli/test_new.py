@@ -130,6 +130,25 @@ def test_verbose_shows_what_is_read_and_where_an_error_comes_from(project: Path)
     assert lines[-1].startswith("btc-datamodule: error: ")
 
 
+def test_verbose_shows_which_columns_of_a_file_were_taken_and_info_how_few_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [f"{1_577_836_800 + 3600 * hour};1;2;1;2" for hour in range(2400) if hour // 60 != 17]
+    Path("mine.csv").write_text("\n".join(["Date;Opening;High;Low;Last", *rows]))
+    where = ["--data.source", "CandleFile", "--data.source.path", "mine.csv"]
+    assert main(["prepare", *where, "--data.features", "[log_return]", "--verbose"]) == 0
+    assert (
+        "reads: mine.csv: 2,340 rows, parted by ';'; open_time from Date, open from Opening, high "
+        "from High, low from Low, close from Last; times that name no zone are in UTC\n"
+    ) in capsys.readouterr().err
+    assert main(["info", *where, "--data.features", "[log_return]"]) == 0
+    assert (
+        "suspicious 1 stretch, 60 bars absent though the bars around are there: outages, or rows "
+        "that the file lacks\n"
+    ) in capsys.readouterr().out
+
+
 def test_a_person_at_a_terminal_is_told_the_next_command_without_colours(project: Path) -> None:
     ours, theirs = pty.openpty()
     command = [sys.executable, "-m", "btc_datamodule", "prepare", "-c", "config.yaml", *TINY]

@@ -95,7 +95,7 @@ def test_without_scipy_it_says_what_to_install(
 ) -> None:
     monkeypatch.setattr("btc_datamodule.scoring.card.find_spec", lambda name: None)
     told = error_of(capsys, 1, ["score", *WHERE, "--forecasts", "model.parquet"])
-    assert told == 'scores need scipy: pip install "btc_datamodule[score]"'
+    assert told == "scores need scipy: pip install scipy"
 
 
 def test_without_forecasts_it_says_what_to_give(capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,7 +37,7 @@ def test_a_notebook_runs_and_says_what_is_stored_in_it(
 ) -> None:
     for module in ("nbclient", "ipykernel"):
         if find_spec(module) is None:
-            pytest.skip(f'{module} is not installed: pip install "btc_datamodule[docs]"')
+            pytest.skip(f"{module} is not installed: pip install {module}")
     import nbformat
 
     real = (Path(os.environ.get("BTC_DATAMODULE_REAL_DATA", "")) / REAL).is_file()

@@ -18,7 +18,7 @@ from btc_datamodule import BTCDataModule
 from btc_datamodule.cli import main
 from tests.docs.pages import DOCS, PAGES, ROOT, Block, list_commands, name_page, read_blocks
 
-TYPED_OUT = (DOCS / "tutorial.md",)
+TYPED_OUT = (DOCS / "tutorial.md", DOCS / "howto" / "own_csv.md")
 """Pages whose commands are run as well."""
 
 SHORTER = [f"--trainer.{name}=1" for name in ("max_epochs", "limit_train_batches")]

@@ -98,6 +98,7 @@ def test_they_print_as_a_table_and_a_score(whole: FoldRuns) -> None:
     assert text.startswith("fold")
     assert text.splitlines()[0].split() == ["fold", "test", "epochs", "steps", "test_loss"]
     assert "test, fold 0, 1, 2, 3: " in text
+    assert "in units of their own train span" in text
     assert text.endswith(f"forecasts: {whole.forecasts}")
     assert whole.metrics.columns == ["fold", "test", "epochs", "steps", "checkpoint", "test_loss"]
     assert whole.metrics["epochs"].to_list() == [2, 2, 2, 2]
@@ -273,7 +274,7 @@ def test_what_cannot_be_scored_is_kept_and_said(
         make_data(folder), lambda dm: Silent(), keep_none, out=folder / "silent", folds=[1]
     )
     assert found.kept == (1,)
-    assert 'scores need scipy: pip install "btc_datamodule[score]", then dm.score(' in str(found)
+    assert "scores need scipy: pip install scipy, then dm.score(" in str(found)
 
 
 # --- what will not do -----------------------------------------------------------------------------

@@ -139,8 +139,8 @@ def test_a_volatility_of_nothing_is_left_out_and_one_below_it_told(tmp_path: Pat
     assert len(score.truth) == len(truth) - 16
     assert np.isfinite(score.losses["m"]).all()
     assert score.notes == (
-        "16 samples of fold 0 are left out: nothing moved in them, and QLIKE can tell nothing of a "
-        "volatility of 0",
+        "samples of fold 0 left out, as nothing moved in them and QLIKE can tell nothing of a "
+        "volatility of 0: 16",
         "m: 3 forecasts of a volatility are 0 or less, which QLIKE takes for 1e-12",
     )
 

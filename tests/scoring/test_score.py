@@ -142,8 +142,8 @@ def test_only_what_lies_in_the_stage_counts(tmp_path: Path) -> None:
     found = score_forecasts({0: dm.stages}, {"model": {0: values}})
     assert len(found.truth) == len(test) - 3
     assert found.notes == (
-        f"{len(train):,} forecasts of fold 0 have no target known in test",
-        "3 forecasts of fold 0 are no numbers",
+        f"forecasts of fold 0 without a target known in test: {len(train):,}",
+        "forecasts of fold 0 that are no numbers: 3",
     )
     with pytest.raises(ConfigError, match="has a target that is known in test of fold 0"):
         score_forecasts({0: dm.stages}, {"model": {0: hold(dm, train.truth, "train")}})
@@ -156,7 +156,7 @@ def test_models_are_scored_on_the_samples_that_all_have(tmp_path: Path) -> None:
     part = {name: values[5:] for name, values in whole.items()}
     found = score_forecasts({0: dm.stages}, {"a": {0: whole}, "b": {0: part}})
     assert len(found.truth) == len(truth) - 5
-    assert found.notes == ("a: 5 forecasts of fold 0 are of origins that others lack",)
+    assert found.notes == ("a: forecasts of fold 0 of origins that others lack: 5",)
 
 
 def test_folds_of_a_walk_are_one_score(tmp_path: Path) -> None:

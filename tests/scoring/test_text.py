@@ -51,4 +51,4 @@ def test_several_models_and_what_is_left_out(tmp_path: Path) -> None:
     found = score_forecasts({0: dm.stages}, given)
     told = tell_score(found, make_ledger(found, cost=5))
     assert "Probability of backtest overfitting among the forecasts: " in told
-    assert told.endswith("note: b: 2 forecasts of fold 0 are of origins that others lack")
+    assert told.endswith("note: b: forecasts of fold 0 of origins that others lack: 2")

@@ -5,6 +5,7 @@ of candles as they came, in any order, with repeats. What was left out or put ri
 notes.
 """
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from btc_datamodule.candles.series import PRICES
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.errors import CandleError, SourceError
+from btc_datamodule.escaping import escape
 from btc_datamodule.sources.columns import normalise
 from btc_datamodule.sources.files.markets import choose_series
 from btc_datamodule.sources.files.naming import (
@@ -35,10 +37,12 @@ from btc_datamodule.sources.files.times import (
     read_times,
     refuse_text,
 )
-from btc_datamodule.sources.files.volumes import settle_volumes
+from btc_datamodule.sources.files.volumes import describe_unread, settle_volumes
 
 if TYPE_CHECKING:
     import polars as pl
+
+log = logging.getLogger(__name__)
 
 ROUNDING = 1e-6
 """The share of a price by which a high may lie below open or close, as some files round."""
@@ -120,6 +124,7 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         time_format=reading.time_format,
         timezone=reading.timezone,
     )
+    log.debug("reads: %s", _describe_reading(table, roles, reading, where))
     frame = table.frame
     numbers = np.arange(frame.height, dtype=np.int64) + table.first_row
     kept, market = choose_series(frame, table, roles, reading.symbol, where)
@@ -140,7 +145,7 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         roles, bars, spacing or interval, where,
     )  # fmt: skip
     told, ticks_notes = _refuse_empty_volume(told, frame, table, chosen, where)
-    unread = _describe_unread(told, bars, table, roles, where)
+    unread = describe_unread(told, bars, table, roles, where)
     others = {name: values[place][0][chosen] for name, place in roles.others.items()}
     rounding = _mend_rounding(bars, where)
     decided = (*roles.notes, *times.notes, *stamp_notes)
@@ -153,6 +158,24 @@ def read_bars(table: RawTable, reading: Reading, interval: int, end: int, where:
         market,
         where,
     )
+
+
+def _describe_reading(table: RawTable, roles: Roles, reading: Reading, where: str) -> str:
+    """A line on what is taken for what."""
+    places: dict[str, tuple[int, ...]] = {
+        "open_time": roles.time,
+        **{name: (place,) for name, place in (roles.prices | roles.others).items()},
+        "volume": roles.volumes,
+        "quote_volume": roles.quotes,
+    }
+    told = [
+        f"{name} from {' or '.join(name_column(table, place) for place in found)}"
+        for name, found in places.items()
+        if found
+    ]
+    parted = f", parted by {table.separator!r}" if table.separator else ""
+    zone = f"times that name no zone are in {reading.timezone or 'UTC'}"
+    return escape(f"{where}: {table.frame.height:,} rows{parted}; {', '.join(told)}; {zone}")
 
 
 class _Rows(NamedTuple):
@@ -347,29 +370,6 @@ def _refuse_empty_volume(
         f'(`columns: {{"{name_column(table, place)}": volume}}` takes the ticks for it)'
     )
     return {}, (note,)
-
-
-def _describe_unread(
-    told: dict[str, NDArray[np.float64]],
-    bars: dict[str, NDArray[np.float64]],
-    table: RawTable,
-    roles: Roles,
-    where: str,
-) -> tuple[str, ...]:
-    """A note where there is no volume though a column may be one, or one of noughts."""
-    volume = told.get("volume")
-    moving = len(bars["close"]) > 2 and bool((np.diff(bars["close"]) != 0).any())
-    if volume is not None and moving and not np.nan_to_num(volume).any():
-        return (f"{where}: volume is 0 in every row, though prices move: was it recorded?",)
-    used = {*roles.time, *roles.prices.values(), *roles.others.values(), *roles.labels.values()}
-    names = enumerate(table.names or [])
-    left = [name for place, name in names if place not in used and "vol" in name.lower()]
-    if volume is not None or roles.volumes or roles.quotes or not left:
-        return ()
-    return (
-        f"{where}: volume is not known: none of {', '.join(left)} was taken for it "
-        f'(`columns: {{"{left[0]}": volume}}` takes that one)',
-    )
 
 
 def _mend_rounding(bars: dict[str, NDArray[np.float64]], where: str) -> tuple[str, ...]:

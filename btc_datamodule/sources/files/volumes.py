@@ -16,6 +16,7 @@ from btc_datamodule.candles.series import PRICES
 from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.columns import normalise
 from btc_datamodule.sources.files.naming import Roles
+from btc_datamodule.sources.files.raw import RawTable
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -105,6 +106,29 @@ def settle_volumes(
         else:
             raise SourceError(_describe_contradiction(first, found, names, bars, where))
     return _order(best, found, names, roles, where)
+
+
+def describe_unread(
+    told: dict[str, Floats],
+    bars: dict[str, Floats],
+    table: RawTable,
+    roles: Roles,
+    where: str,
+) -> tuple[str, ...]:
+    """A note where there is no volume though a column may be one, or one of noughts."""
+    volume = told.get("volume")
+    moving = len(bars["close"]) > 2 and bool((np.diff(bars["close"]) != 0).any())
+    if volume is not None and moving and not np.nan_to_num(volume).any():
+        return (f"{where}: volume is 0 in every row, though prices move: was it recorded?",)
+    used = {*roles.time, *roles.prices.values(), *roles.others.values(), *roles.labels.values()}
+    names = enumerate(table.names or [])
+    left = [name for place, name in names if place not in used and "vol" in name.lower()]
+    if volume is not None or roles.volumes or roles.quotes or not left:
+        return ()
+    return (
+        f"{where}: volume is not known: none of {', '.join(left)} was taken for it "
+        f'(`columns: {{"{left[0]}": volume}}` takes that one)',
+    )
 
 
 def _settle_one(
