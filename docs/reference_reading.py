@@ -10,7 +10,10 @@ import griffe
 SOURCES = ("btc_datamodule.sources.base.Source", "btc_datamodule.sources.records.RecordSource")
 """Their pages tell what every source does."""
 
-OF_SOURCES = ("blocks", "check_interval", "hurry", "manners", "recognise", "find_missing")
+OF_SOURCES = (
+    *("blocks", "check_interval", "find_missing", "hurry", "list_intervals", "manners"),
+    *("recognise", "revision", "series"),
+)
 """What the datamodule calls of a source, and a user never."""
 
 
