@@ -41,7 +41,7 @@ SETTINGS = re.compile(r"^## What the YAML can say\n(.*?)(?=^## )", re.MULTILINE 
 SETTINGS_HERE = "<!-- what the README says of the settings, by docs/build.py -->"
 COMMANDS_HERE = "<!-- the options of each command, by docs/build.py -->"
 PASSED_OVER = re.compile(
-    r"passed over by this command|^  --trainer\.|^  --\S+\.help |^  --(optimizer|lr_scheduler) | --> "
+    r"passed over by this command|^  --(trainer\.|\S+\.help |optimizer |lr_scheduler )| --> "
 )
 """Options that are not listed: docs/reference/commands.md tells of them."""
 LANGUAGES = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".toml": "toml", ".sh": "sh"}

@@ -18,8 +18,8 @@ from btc_datamodule.checks import unwrap
 from btc_datamodule.errors import ConfigError
 
 Instant = str | int | float | date | np.integer | np.datetime64
-"""What a user may give as an instant: an ISO 8601 text, UTC if it names no offset; a date or time of
-any library, such as a ``datetime`` or a pandas ``Timestamp``; or epoch seconds. On a whole second."""
+"""What a user may give as an instant, on a whole second: an ISO 8601 text, UTC if it names no
+offset; a date or time of any library, such as a pandas ``Timestamp``; or epoch seconds."""
 
 Span = tuple[int, int]
 """The first instant and the one past the last, in epoch seconds, UTC."""
