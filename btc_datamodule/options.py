@@ -16,6 +16,7 @@ from btc_datamodule.settings import KINDS, Settings
 from btc_datamodule.sources.resampled import Resampled
 
 DType = Literal["float32", "bfloat16"]
+"""The type of ``x``."""
 
 DTYPES: dict[DType, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 """The types that ``x`` may have, by the name of ``dtype``."""

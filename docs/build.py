@@ -21,19 +21,30 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import redirect_stdout, suppress
+from importlib import import_module
 from io import StringIO
 from pathlib import Path
+from types import ModuleType
 
 from notebook_pages import render_notebook
 
 ROOT = Path(__file__).resolve().parents[1]
 COPIED = (".png", ".svg", ".css")
-PROJECT_PAGES = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md")
+PROJECT_PAGES = (
+    *("README.md", "CHANGELOG.md", "CONTRIBUTING.md"),
+    *("SECURITY.md", "CITATION.cff", "LICENSE"),
+)
 LINK = re.compile(r"(?<=\]\()(?!\w+:|#)([^)\s#]+)(?=[)#])")
+NAMED = re.compile(r"^ +- (?:.+: )?([\w/.-]+\.md)$", re.MULTILINE)
 FENCED = re.compile(r"(^ *(```+)[^`]*?^ *\2$)", re.MULTILINE)
+SETTINGS = re.compile(r"^## What the YAML can say\n(.*?)(?=^## )", re.MULTILINE | re.DOTALL)
+SETTINGS_HERE = "<!-- what the README says of the settings, by docs/build.py -->"
 COMMANDS_HERE = "<!-- the options of each command, by docs/build.py -->"
-PASSED_OVER = re.compile(r"passed over by this command|^  --trainer\.|^  --\S+\.help ")
-LANGUAGES = {".py": "python", ".yaml": "yaml", ".toml": "toml", ".sh": "sh"}
+PASSED_OVER = re.compile(
+    r"passed over by this command|^  --(trainer\.|\S+\.help |optimizer |lr_scheduler )| --> "
+)
+"""Options that are not listed: docs/reference/commands.md tells of them."""
+LANGUAGES = {".py": "python", ".yaml": "yaml", ".cff": "yaml", ".toml": "toml", ".sh": "sh"}
 
 
 def main() -> int:
@@ -47,9 +58,11 @@ def main() -> int:
     shutil.rmtree(output, ignore_errors=True)
     os.environ["COLUMNS"] = "90"  # of the options of commands
     gather_pages(pages / "docs")
+    check_navigation(pages / "docs")
     shutil.copy(ROOT / "mkdocs.yml", pages)
     # The reference is read from this checkout, whatever else is installed.
-    paths = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    here = (str(ROOT), str(ROOT / "docs"), os.environ.get("PYTHONPATH"))
+    paths = os.pathsep.join(filter(None, here))
     built = subprocess.run(
         [sys.executable, "-m", "zensical", "build", "--strict"],
         cwd=pages,
@@ -58,7 +71,7 @@ def main() -> int:
     )
     if built.returncode == 0:
         shutil.move(pages / "site", output)
-        print(f"{output / 'index.html'}: open it, or python -m http.server -d {output}")
+        print(f"To read it at http://localhost:8000: python -m http.server -d {output}")
     return built.returncode
 
 
@@ -89,6 +102,18 @@ def gather_pages(folder: Path) -> None:
         seen |= linked
 
 
+def check_navigation(folder: Path) -> None:
+    """Refuse a page of mkdocs.yml that was not gathered: the generator would pass over it.
+
+    Raises:
+        SystemExit: it names every such page.
+    """
+    settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = NAMED.findall(settings.split("\nnav:\n")[1])
+    if absent := [page for page in named if not (folder / page).is_file()]:
+        sys.exit(f"mkdocs.yml: nav names {', '.join(absent)}, which is not there")
+
+
 def place_page(path: str) -> str:
     """Where a file of the repository stands among the pages of the site."""
     if (ROOT / path).is_dir():
@@ -113,7 +138,17 @@ def make_page(path: str) -> str:
     if not path.endswith(".md"):
         return show_text(path)
     text = file.read_text(encoding="utf-8")
+    if SETTINGS_HERE in text:
+        text = text.replace(SETTINGS_HERE, show_settings(posixpath.dirname(path)))
     return text.replace(COMMANDS_HERE, "\n".join(list_options())) if COMMANDS_HERE in text else text
+
+
+def show_settings(folder: str) -> str:
+    """What the README says of the settings, with its links as a page in this folder has them."""
+    found = SETTINGS.search((ROOT / "README.md").read_text(encoding="utf-8"))
+    if found is None:
+        sys.exit("README.md: has no section with the settings")
+    return LINK.sub(lambda link: posixpath.relpath(link[1], folder), found[1].strip())
 
 
 def show_text(path: str, level: int = 1) -> str:
@@ -159,12 +194,25 @@ def list_options() -> Iterator[str]:
 
 def ask(*arguments: str) -> str:
     """What the command line prints."""
-    from btc_datamodule.cli import main as run_command
-
+    run_command = import_here("btc_datamodule.cli").main
     printed = StringIO()
     with redirect_stdout(printed), suppress(SystemExit):
         run_command(arguments)
     return printed.getvalue().replace("\b", "")  # jsonargparse takes a space back with one
+
+
+def import_here(name: str) -> ModuleType:
+    """A module of the package in this checkout, whatever else is installed.
+
+    Raises:
+        SystemExit: if another copy has been imported before.
+    """
+    if str(ROOT) not in sys.path[:1]:
+        sys.path.insert(0, str(ROOT))
+    module = import_module(name)
+    if not Path(str(module.__file__)).is_relative_to(ROOT):
+        sys.exit(f"{module.__file__} is not of {ROOT}: run this by itself, outside of a program")
+    return module
 
 
 if __name__ == "__main__":

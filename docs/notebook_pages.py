@@ -45,7 +45,8 @@ def render_output(output: dict[str, Any]) -> str:
 
 def draw(kind: str, encoded: str) -> str:
     """A picture within the page."""
-    return f'<img alt="What the cell above draws" src="data:{kind};base64,{encoded}">'
+    picture = f'<img alt="What the cell above draws" src="data:{kind};base64,{encoded}">'
+    return f'<div class="output">{picture}</div>'
 
 
 def finish_line(line: str) -> str:

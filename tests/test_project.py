@@ -51,7 +51,7 @@ def test_every_url_begins_with_that_of_the_repository() -> None:
 
 def test_the_changelog_has_the_form_that_it_names() -> None:
     text = (ROOT / "CHANGELOG.md").read_text("utf-8")
-    assert re.findall(r"^## (.+)$", text, re.M) == ["[Unreleased]", "[0.1.0]"]
+    assert re.findall(r"^## (.+)$", text, re.M) == ["Unreleased", "0.1.0"]
     kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
     assert set(re.findall(r"^### (.+)$", text, re.M)) <= kinds
     assert f"To be {btc_datamodule.__version__}." in text

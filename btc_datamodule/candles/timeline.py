@@ -18,10 +18,11 @@ from btc_datamodule.checks import unwrap
 from btc_datamodule.errors import ConfigError
 
 Instant = str | int | float | date | np.integer | np.datetime64
-"""What a user may give as an instant: see ``parse_instant``. A ``date`` may be a ``datetime``, a
-pandas ``Timestamp`` is one."""
+"""What a user may give as an instant, on a whole second: an ISO 8601 text, UTC if it names no
+offset; a date or time of any library, such as a pandas ``Timestamp``; or epoch seconds."""
 
 Span = tuple[int, int]
+"""The first instant and the one past the last, in epoch seconds, UTC."""
 
 LONGEST_DURATION = 1_000_000 * 86_400
 

@@ -31,6 +31,9 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.moments import Moments
 
 Scaling = Literal["train", "robust", "window", "none"]
+"""Scaling of x: mean and deviation of the train rows, their median and quartiles, each sample by
+itself, or none."""
+
 SCALINGS: tuple[Scaling, ...] = get_args(Scaling)
 
 WINDOW_FLOOR = 0.01

@@ -177,7 +177,7 @@ class FractionSplit(Split):
 @public
 @dataclass(frozen=True)
 class DateSplit(Split):
-    """Train, then validation, then test, by date: ISO 8601, UTC, or see ``parse_instant``.
+    """Train, then validation, then test, by date: ISO 8601, UTC, or another ``Instant``.
 
     Attributes:
         val: first instant of validation: train is all before it.

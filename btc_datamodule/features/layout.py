@@ -91,8 +91,8 @@ FLAG = "undefined"
 """Last column of ``x`` where undefined features are observed: 1 in rows that have one, else 0."""
 
 MaskOf = Literal["bar", "feature"]
-MASKS: tuple[MaskOf, ...] = get_args(MaskOf)
 """Whether bars are observed as a whole, or each feature by itself."""
+MASKS: tuple[MaskOf, ...] = get_args(MaskOf)
 
 BESIDE_BYTES = 1 << 26
 """What a file may hold beside its arrays, with as much again as these."""

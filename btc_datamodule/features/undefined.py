@@ -30,6 +30,8 @@ from btc_datamodule.features.moments import select_counted
 from btc_datamodule.features.table import Table
 
 Undefined = Literal["drop", "flag", "fail"]
+"""What becomes of a known bar for which a feature has no value: not observed; 0 in its place and a
+column that says so; or an error."""
 
 
 KEEP = (

@@ -43,6 +43,7 @@ from btc_datamodule.sources.base import Block, Source, check_path_part
 from btc_datamodule.sources.counted import Floats, draw_noise, draw_student, draw_uniform
 
 Coin = Literal["BTC", "ETH"]
+"""What a simulated series looks like."""
 
 DAY = 86400
 HOUR = 3600

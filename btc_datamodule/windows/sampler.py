@@ -26,6 +26,8 @@ from btc_datamodule.windows.blocks import (
 from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE, permute_run
 
 Shuffle = Literal["full", "block", "none"]
+"""Order of train windows: random, anew each epoch; so too, within a million windows at a time, for
+files larger than memory; or by time."""
 
 Positions = NDArray[np.int64] | BatchRequest
 """A batch to gather: its positions, and with the order ``block`` what to read meanwhile."""

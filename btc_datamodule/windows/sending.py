@@ -14,6 +14,7 @@ from typing import Any, Literal
 from btc_datamodule.errors import ConfigError, get_first_line
 
 StartMethod = Literal["fork", "spawn", "forkserver"]
+"""How the processes that load batches start."""
 
 
 def check_sendable(parts: Mapping[str, Any], start_method: str | None, otherwise: str) -> None:

@@ -54,7 +54,8 @@ def test_a_table_or_picture_is_shown_in_place_of_its_text_and_a_widget_not_at_al
     page = render(build, tmp_path / "a.ipynb", *outputs)
     table, picture = page.strip().split("\n\n")
     assert table == '<div class="output">\n<b>2</b>\n<i>3</i>\n</div>'
-    assert picture.endswith('src="data:image/png;base64,QUJD">')
+    assert picture.startswith('<div class="output"><img ')
+    assert picture.endswith('src="data:image/png;base64,QUJD"></div>')
 
 
 def test_an_error_is_shown_by_its_traceback(build: ModuleType, tmp_path: Path) -> None:
@@ -88,3 +89,37 @@ def test_a_file_is_shown_as_code_and_a_folder_as_its_files(build: ModuleType) ->
     assert folder.startswith("# `examples/honest_rerun`\n\n## `")
     assert "## `rerun.py`\n\n`````python\n" in folder
     assert build.place_page("examples/honest_rerun") == "repository/examples/honest_rerun/index.md"
+
+
+def test_a_page_of_the_navigation_that_is_not_there_ends_the_build(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    nav = "nav:\n  - Start: index.md\n  - About:\n      - howto/a-b.md\n      - C: D.cff.md\n"
+    (tmp_path / "mkdocs.yml").write_text(f"site_name: x.md\n{nav}", encoding="utf-8")
+    for page in ("index.md", "D.cff.md"):
+        (tmp_path / page).write_text("# One\n", encoding="utf-8")
+    with pytest.raises(
+        SystemExit, match=r"^mkdocs.yml: nav names howto/a-b.md, which is not there"
+    ):
+        build.check_navigation(tmp_path)
+    (tmp_path / "howto").mkdir()
+    (tmp_path / "howto" / "a-b.md").write_text("# One\n", encoding="utf-8")
+    build.check_navigation(tmp_path)
+
+
+def test_another_copy_of_the_package_ends_the_build(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert build.import_here("btc_datamodule").__name__ == "btc_datamodule"
+    monkeypatch.setattr(build, "ROOT", tmp_path)
+    with pytest.raises(SystemExit, match=r"btc_datamodule/__init__.py is not of "):
+        build.import_here("btc_datamodule")
+
+
+def test_the_page_of_the_settings_is_that_section_of_the_readme(build: ModuleType) -> None:
+    page = build.make_page("docs/reference/settings.md")
+    assert "\n| `lookback` | 48 | " in page
+    assert "(../files.md)" in page
+    assert "(../../configs/covariates.yaml)" in page
+    assert "## " not in page

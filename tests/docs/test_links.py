@@ -40,8 +40,9 @@ def test_links_and_headings_are_found() -> None:
 
 def test_every_page_has_a_place_in_the_navigation() -> None:
     settings = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    named = re.findall(r"([\w/]+\.md)$", settings.split("\nnav:\n")[1], re.MULTILINE)
+    named = re.findall(r"([\w/.]+\.md)$", settings.split("\nnav:\n")[1], re.MULTILINE)
     pages = {page.relative_to(DOCS).with_suffix(".md").as_posix() for page in (*PAGES, *NOTEBOOKS)}
-    outside = {f"repository/{name}.md" for name in ("readme", "CHANGELOG", "CONTRIBUTING")}
+    project = ("CHANGELOG", "CONTRIBUTING", "SECURITY", "CITATION.cff", "LICENSE")
+    outside = {f"repository/{name}.md" for name in project}
     assert (pages | outside) - set(named) == set(), "without a place in mkdocs.yml"
     assert set(named) - (pages | outside) == set(), "in mkdocs.yml, but not there"

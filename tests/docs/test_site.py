@@ -1,5 +1,6 @@
 """The site as it is built, in real headless Chromium: what a reader sees and does."""
 
+import inspect
 import os
 import re
 import subprocess
@@ -7,7 +8,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from html import unescape
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from threading import Thread
@@ -137,6 +140,58 @@ def test_a_name_in_the_reference_leads_to_what_it_names(opened: "Chrome", addres
     assert "btc_datamodule.Source" in find(opened, ":target").text
 
 
+def test_every_public_class_and_function_is_described(site: Path) -> None:
+    index = (DOCS / "reference" / "index.md").read_text(encoding="utf-8")
+    pages: dict[str, str] = {}
+    for page, name in re.findall(r"\]\((\w+)\.md#([\w.]+)\)", index):
+        module, own = name.rsplit(".", 1)
+        thing = getattr(import_module(module), own)
+        if not (inspect.isclass(thing) or inspect.isroutine(thing)):
+            continue
+        if page not in pages:
+            built = site / "reference" / page / "index.html"
+            pages[page] = read_text(built.read_text(encoding="utf-8"))
+        first = (inspect.getdoc(thing) or "").split("\n\n")[0].replace("`", "")
+        assert " ".join(first.split()) in pages[page], name
+    assert "bars between the last input bar and the first target bar." in pages["datamodule"]
+
+
+def test_sources_are_shown_without_what_only_the_datamodule_calls(site: Path) -> None:
+    page = (site / "reference" / "sources" / "index.html").read_text(encoding="utf-8")
+    shown = set(re.findall(r'id="btc_datamodule\.(\w+\.\w+)"', page))
+    assert {
+        each for each in shown if re.search(r"\.(blocks|hurry|manners|check_interval)$", each)
+    } == {
+        *("Source.blocks", "Source.hurry", "Source.check_interval"),
+        *("RecordSource.blocks", "RecordSource.hurry"),
+    }
+
+
+def read_text(page: str) -> str:
+    """The words of a page of HTML."""
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", page)).split())
+
+
+def test_code_of_the_start_is_seen_whole_and_what_is_printed_is_no_box(opened: "Chrome") -> None:
+    show(opened, width=1280, scheme="light")
+    script = "return [...document.querySelectorAll('pre code')].map(each => each.%s)"
+    wide = opened.execute_script(script % "scrollWidth - each.clientWidth")
+    assert wide == [0] * len(wide) != []
+    ground = "return getComputedStyle(document.querySelector('%s pre > code')).backgroundColor"
+    printed = opened.execute_script(ground % ".language-text")
+    assert printed != opened.execute_script(ground % ".language-python")
+
+
+def test_a_picture_is_dark_in_the_dark_and_leads_to_itself_in_full(opened: "Chrome") -> None:
+    light = take_picture(opened, "article img").mean()
+    show(opened, width=1400, scheme="dark")
+    assert light > 200
+    wait_for(lambda: take_picture(opened, "article img").mean() < 100)
+    opened.get(find(opened, "article a:has(> img)").get_attribute("href"))
+    assert opened.current_url.endswith("/pictures.png")
+    assert find(opened, "img").get_property("naturalWidth") > 800
+
+
 def test_the_page_of_commands_has_every_command_and_its_options(
     site: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -147,6 +202,7 @@ def test_the_page_of_commands_has_every_command_and_its_options(
     assert re.findall(r'<h2 id="([\w-]+)">', page) == commands
     assert "--forecasts FORECASTS" in page
     assert "--ckpt_path CKPT_PATH" in page
+    assert not re.search(r"_choose_|lr_scheduler\.\w+LR\b|--&gt;", page)
 
 
 def test_what_lies_outside_of_the_pages_is_a_page_when_it_is_linked(site: Path) -> None:
