@@ -11,12 +11,15 @@ named, so that nothing is taken for the same that may have changed.
 import hashlib
 import logging
 import types
+import weakref
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
+from fsspec import AbstractFileSystem
 from lightning.pytorch import Trainer
 from torch.nn.parameter import is_lazy
+from torch.utils.hooks import RemovableHandle
 
 from btc_datamodule.datamodule import BTCDataModule
 from btc_datamodule.errors import ConfigError
@@ -33,6 +36,9 @@ MOST, DEEPEST = 200_000, 150
 """Parts of an object, and levels of parts, that are looked at; what comes after is not told."""
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
+
+_BY_KIND = (logging.Logger, Trainer, RemovableHandle, AbstractFileSystem)
+"""Hold what is of the process, such as counts and its number, and decide no forecast."""
 
 
 class Identity(NamedTuple):
@@ -77,20 +83,21 @@ class _Walk:
         self._known[id(thing)] = len(self._known), thing
         if isinstance(thing, set | frozenset):  # whose order says nothing
             digest.update(b"".join(sorted(self._digest_alone(part, path) for part in thing)))
-            return digest.digest()
-        if len(self._known) > MOST or len(path) > DEEPEST:
+        elif len(self._known) > MOST or len(path) > DEEPEST:
             self.is_cut = True
-            return digest.digest()
-        parts = _list_parts(thing)
-        if parts is None:
-            named = [name for name in path if name]
-            self.unknown.append(
-                f"{'.'.join(named[-3:])}: {type(thing).__name__}".removeprefix(": ")
-            )
-            return digest.digest()
-        for name, part in parts:
-            digest.update(self.digest(part, (*path, name)))
+        else:
+            for name, part in self._list_parts(thing, path):
+                digest.update(self.digest(part, (*path, name)))
         return digest.digest()
+
+    def _list_parts(self, thing: Any, path: tuple[str, ...]) -> list[tuple[str, Any]]:
+        """The parts of a thing, each with the name that it has there."""
+        try:
+            return list(_name_parts(thing))
+        except Exception:  # whatever a class raises that cannot be pickled, or looked at
+            where = ".".join([name for name in path if name][-3:])
+            self.unknown.append(f"{where}: {type(thing).__name__}".removeprefix(": "))
+            return []
 
     def _digest_alone(self, part: Any, path: tuple[str, ...]) -> bytes:
         """Digest of a part of something without order: what came before it does not count."""
@@ -117,24 +124,15 @@ class _Walk:
         return hashlib.sha256(repr(kind).encode()).digest()
 
 
-def _list_parts(thing: Any) -> list[tuple[str, Any]] | None:
-    """The parts of a thing, each with the name that it has there; None if they are not to be told.
-
-    Text, a number and the like are parts of themselves; every other thing has parts of its own.
-    """
-    try:
-        return list(_name_parts(thing))
-    except Exception:  # whatever a class raises that cannot be pickled, or looked at
-        return None
-
-
 def _name_parts(thing: Any) -> Iterator[tuple[str, Any]]:
     if isinstance(thing, torch.Tensor):
         yield from _unname(_list_tensor(thing))
     elif isinstance(thing, BTCDataModule):  # whose rows and settings are told beside
         yield "settings", thing.settings.comparable
-    elif isinstance(thing, logging.Logger | Trainer):
-        yield "name", getattr(thing, "name", "")
+    elif isinstance(thing, weakref.ref):
+        yield "", thing()
+    elif isinstance(thing, _BY_KIND):
+        yield "", getattr(thing, "name", "")
     elif isinstance(thing, type):
         yield from _unname(find_parts(thing) if is_own_class(thing) else _list_library_class(thing))
     elif isinstance(thing, types.FunctionType) and not is_own_file(thing.__code__.co_filename):
@@ -163,7 +161,9 @@ def _list_held(thing: Any) -> Iterator[tuple[str, Any]]:
         yield from _unname(find_parts(thing))
         return
     held = getattr(thing, "__dict__", {})
-    yield from held.items()
+    for name, value in held.items():
+        is_hooks = isinstance(thing, torch.nn.Module) and "_hooks" in name
+        yield name, [*value.values()] if is_hooks and isinstance(value, dict) else value
     reduced = thing.__reduce_ex__(4)
     if isinstance(reduced, str):
         yield "", reduced
@@ -193,7 +193,6 @@ def _list_library_class(kind: type) -> Iterator[Any]:
     yield from (kind.__module__, kind.__qualname__, hash_source(kind), kind.__bases__)
     for name, member in vars(kind).items():
         code = getattr(member, "__code__", None)
-        if type(member) in _PLAIN and not name.startswith("__"):
-            yield name, member
-        elif code is not None and is_own_file(code.co_filename):
+        is_plain = type(member) in _PLAIN and not name.startswith("_")
+        if is_plain or (code is not None and is_own_file(code.co_filename)):
             yield name, member

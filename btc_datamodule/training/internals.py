@@ -42,10 +42,10 @@ def get_callbacks(trainer: Trainer) -> list[Callback]:
 
 
 def starts_ranks_in_call(trainer: Trainer) -> bool:
-    """Whether each fit, test or prediction starts ranks of its own, by spawn or fork, and ends them.
+    """Whether each fit, test or prediction starts ranks by spawn or fork, and ends them again.
 
     Relies on ``strategy.launcher`` and on ``_MultiProcessingLauncher``, that of ``ddp_spawn``,
-    ``ddp_fork`` and ``ddp_notebook``. Without it ``run_folds`` would be asked for what it cannot do.
+    ``ddp_fork`` and ``ddp_notebook``. Without it ``run_folds`` would lose what a fit has learned.
     """
     return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
 
