@@ -4,6 +4,7 @@ What a checkpoint says of its model goes before what the config says, so that ``
 all it takes.
 """
 
+import re
 import sys
 from argparse import Namespace
 from inspect import signature
@@ -46,6 +47,11 @@ def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
                 super().error(message, ex)
+            if runs_folds and re.search(r"\bckpt_path\b", message):
+                fail(
+                    "folds takes no ckpt_path: each fold begins with a new model, and finished "
+                    "folds are kept in --out; leave it out"
+                )
             fail(explain_message(message, list_trainer_words(command, trainer_class)))
 
     class SaveConfig(SaveConfigCallback):

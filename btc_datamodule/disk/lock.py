@@ -31,24 +31,32 @@ PAUSE_SECONDS = 0.05
 """Between two attempts to get the lock."""
 
 
+class LockedError(StoreError):
+    """Another process held a lock for as long as one was to wait for it."""
+
+
 @contextmanager
-def hold_lock(path: Path, timeout: float = math.inf) -> Iterator[None]:
+def hold_lock(
+    path: Path, timeout: float = math.inf, *, setting: str = "data_dir"
+) -> Iterator[None]:
     """Hold a lock, with a note beside it of who holds it for those who wait.
 
     Args:
         path: the lock file, such as ``candles.lock``; the note is ``candles.holder``. The folder
             that it lies in is made if need be.
         timeout: seconds to wait for the process that holds it.
+        setting: the argument that says where the folder is.
 
     Raises:
         ConfigError: if the folder cannot be made.
-        StoreError: if the lock was not to be had in time, or the lock file cannot be written.
+        LockedError: if the lock was not to be had in time.
+        StoreError: if the lock file cannot be written.
     """
     lock = FileLock(path)
     note = path.with_suffix(".holder")
     made: list[Path] = []
     try:
-        _acquire(lock, path, note, timeout, made)
+        _acquire(lock, note, timeout, made, setting)
         since = format_instant(int(time.time()))
         with suppress(OSError):  # a courtesy, for which a full disk may have no room
             note.unlink(missing_ok=True)  # of a process that was killed
@@ -67,10 +75,11 @@ def hold_lock(path: Path, timeout: float = math.inf) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _acquire(lock: FileLock, path: Path, note: Path, timeout: float, made: list[Path]) -> None:
+def _acquire(lock: FileLock, note: Path, timeout: float, made: list[Path], setting: str) -> None:
     """Take the lock; what folders were made for it is added to ``made``, outermost first."""
     started, told = time.monotonic(), False
-    while not _try_once(lock, path, made):
+    path = Path(lock.lock_file)
+    while not _try_once(lock, path, made, setting):
         waited = time.monotonic() - started
         if waited > min(timeout, PATIENCE_SECONDS) and not told:
             told = True
@@ -79,16 +88,16 @@ def _acquire(lock: FileLock, path: Path, note: Path, timeout: float, made: list[
                     "waiting for %s, which holds %s", _read_holder(note), escape(str(path))
                 )
         if waited > timeout:
-            raise StoreError(
+            raise LockedError(
                 f"{path} has been held for {timeout:.0f} s by {_read_holder(note)}: wait for "
                 "that process, or stop it"
             )
         time.sleep(PAUSE_SECONDS)
 
 
-def _try_once(lock: FileLock, path: Path, made: list[Path]) -> bool:
+def _try_once(lock: FileLock, path: Path, made: list[Path], setting: str) -> bool:
     """Whether the lock could be had at once, on the file that lies at ``path`` now."""
-    _make_folders(path.parent, made)
+    _make_folders(path.parent, made, setting)
     try:
         with explain_write_errors(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o666))
@@ -116,7 +125,7 @@ def _refuse(path: Path, what: str) -> StoreError:
     )
 
 
-def _make_folders(folder: Path, made: list[Path]) -> None:
+def _make_folders(folder: Path, made: list[Path], setting: str) -> None:
     """Make a folder and those that it lies in; the new ones are added to ``made``."""
     absent: list[Path] = []
     while not os.path.exists(folder):  # noqa: PTH110 (which is False too where one may not look)
@@ -132,7 +141,7 @@ def _make_folders(folder: Path, made: list[Path]) -> None:
             if isinstance(error, FileExistsError) and not is_other:
                 continue  # another process has just made it, and may remove it again
             raise ConfigError(
-                f"the folder {absent[0]} cannot be made ({error.strerror}): change `data_dir`"
+                f"the folder {absent[0]} cannot be made ({error.strerror}): change `{setting}`"
             ) from None
         if each not in made:
             made.append(each)

@@ -8,7 +8,6 @@ run again.
 import hashlib
 import json
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,21 +15,20 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelSummary, ProgressBar
-from torch import Tensor
-from torch.nn.parameter import is_lazy
 
 from btc_datamodule.datamodule import BTCDataModule
 from btc_datamodule.disk.atomic import replace_file
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.fitted import compute_digest
 from btc_datamodule.features.fingerprint import fingerprint
+from btc_datamodule.folds.identity import Identity, identify
 from btc_datamodule.plain import UNKNOWN, describe, to_plain_function
 from btc_datamodule.training.internals import get_callbacks
 
 RECORD = "fold.json"
 FORECASTS = "forecasts.parquet"
 
-RULES = 1
+RULES = 2
 """Of this room; raised when the same settings come to give something else, to run folds again."""
 
 _TRAINING = (
@@ -38,6 +36,7 @@ _TRAINING = (
     *("accumulate_grad_batches", "gradient_clip_val", "gradient_clip_algorithm"),
     *("limit_train_batches", "limit_val_batches", "limit_test_batches", "limit_predict_batches"),
     *("val_check_interval", "check_val_every_n_epoch", "overfit_batches", "fast_dev_run"),
+    *("num_sanity_val_steps", "reload_dataloaders_every_n_epochs", "barebones"),
 )
 """Attributes of a Trainer that decide what it makes of a model."""
 
@@ -54,7 +53,7 @@ class FoldRecord:
 
     Attributes:
         fold: its number.
-        identity: SHA-256 of all that it is made of.
+        identity: SHA-256 of all that it is made of; "" if a part cannot be told from others.
         forecasts: SHA-256 of the file of its forecasts; "" while it is being run.
         checkpoint: which weights were tested: the path of the best checkpoint, or "last".
         epochs: that the fit took.
@@ -124,33 +123,17 @@ def describe_data(dm: BTCDataModule) -> str:
     return _hash(told)
 
 
-def describe_training(model: LightningModule, trainer: Trainer) -> str:
-    """SHA-256 of the code, arguments and first weights of a model, and of how it is trained."""
-    digest = hashlib.sha256(repr(model).encode())
-    for name, value in _list_tensors(model):
-        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-        flat = value.detach().cpu().contiguous().reshape(-1)
-        digest.update(flat.view(torch.uint8).numpy().tobytes())
-    training = {name: describe(getattr(trainer, name, None)) for name in _TRAINING}
+def identify_training(model: LightningModule, trainer: Trainer) -> Identity:
+    """The code, values and first weights of a model, and how it is trained."""
     from lightning.pytorch.cli import SaveConfigCallback
 
     shown: tuple[type[Callback], ...] = (ProgressBar, ModelSummary, SaveConfigCallback)
     callbacks = [each for each in get_callbacks(trainer) if not isinstance(each, shown)]
-    told = [
-        digest.hexdigest(),
-        _fingerprint(type(model)),
-        describe(dict(model.hparams)),
-        training,
-        [describe(each) for each in callbacks],
-    ]
-    return _hash(told)
-
-
-def _list_tensors(model: LightningModule) -> Iterator[tuple[str, Tensor]]:
-    """Parameters and buffers that have values: lazy ones get theirs from the first batch."""
-    for name, value in model.state_dict().items():
-        if isinstance(value, Tensor) and not is_lazy(value):
-            yield name, value
+    arguments = {name: describe(getattr(trainer, name, None)) for name in _TRAINING}
+    by_type = [type(each) for each in (trainer, trainer.strategy, trainer.accelerator)]
+    exact = [torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()]
+    made_of = {"model": model, "callbacks": callbacks, "precision": trainer.precision_plugin}
+    return identify([RULES, made_of, arguments, by_type, exact])
 
 
 def _fingerprint(thing: Any) -> str:

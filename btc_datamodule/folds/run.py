@@ -7,7 +7,8 @@ a later run with the same settings; one that was stopped is begun anew.
 """
 
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,8 +18,9 @@ from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
-from btc_datamodule.checks import check_whole_number, name_type
+from btc_datamodule.checks import check_whole_number, list_first, name_type
 from btc_datamodule.datamodule import BTCDataModule
+from btc_datamodule.disk.lock import PATIENCE_SECONDS, LockedError, hold_lock
 from btc_datamodule.errors import BTCDataError, ConfigError, NotPreparedError, retell
 from btc_datamodule.escaping import escape
 from btc_datamodule.evaluation.splits import Fold
@@ -27,13 +29,13 @@ from btc_datamodule.folds.record import (
     FoldRecord,
     begin_fold,
     describe_data,
-    describe_training,
     hash_file,
+    identify_training,
     read_record,
 )
 from btc_datamodule.folds.results import FoldRuns, join_forecasts
 from btc_datamodule.public import public
-from btc_datamodule.training.internals import get_callbacks
+from btc_datamodule.training.internals import get_callbacks, starts_ranks_in_call
 from btc_datamodule.training.predictions import PredictionWriter
 
 APART = (
@@ -43,6 +45,9 @@ APART = (
 
 MakeModel = Callable[[BTCDataModule], LightningModule]
 MakeTrainer = Callable[[Path], Trainer]
+
+LOCK = "folds.lock"
+"""In ``out``, held by the run that uses it."""
 
 
 @public
@@ -66,7 +71,7 @@ def run_folds(
     whose target begins in test (``predict_dataloader``). With scipy all forecasts are scored.
 
     With ``strategy="ddp"`` all ranks call this function, and rank 0 joins and scores. Strategies
-    that start ranks by spawn or fork are not supported.
+    that start ranks by spawn or fork are refused.
 
     Args:
         dm: the data, with a split of several folds; it need not be prepared.
@@ -74,56 +79,96 @@ def run_folds(
             the fold. Its ``predict_step`` gives what ``PredictionWriter`` takes.
         make_trainer: makes a new Trainer, given the folder of the fold, which is meant for
             its ``default_root_dir``.
-        out: folder of all folds; made if it is not there.
-        folds: numbers of those to run; None for all.
+        out: folder of all folds; made if it is not there, and of one run at a time. In it
+            ``forecasts.parquet`` is replaced, and the whole folder of a fold that is run; what
+            else lies there is left alone.
+        folds: numbers of those to run, in any order, each run once; None for all. Others that
+            ``out`` has finished with the same settings are joined with them.
         seed: random numbers of fold k begin at ``seed + k``; None for ``dm.seed``.
         prices: see ``PredictionWriter``.
         quantiles: levels of forecasts that are quantiles; see ``BTCDataModule.score``.
         draws: whether forecasts are draws; likewise.
 
     Returns:
-        The records of all folds, the file of their forecasts, ``out``/forecasts.parquet, and the
-        score. It prints as text.
+        The records of all folds that are finished with these settings, the file of their
+        forecasts, ``out``/forecasts.parquet, and the score. It prints as text.
 
     Raises:
         ConfigError: if the split has one fold, a fold is not there or has a stage without windows
-            (before any is run), a model, trainer or part of one comes twice, or ``out`` holds
-            something else.
+            (before any is run), a model, trainer or part of one comes twice, the strategy will not
+            do, another run is using ``out``, or a fold's folder there has no record of a fold.
     """
     whole = _prepare(dm)
     numbers = _choose_folds(folds, whole.n_folds)
     first = check_whole_number("seed", dm.seed if seed is None else seed)
-    out = _make_folder(out)
-    spans, data = _survey(whole, numbers)
+    out = _check_folder(out)
+    with _hold_folder(out):
+        found = _run_chosen(whole, numbers, make_model, make_trainer, out, first, prices)
+        return found if _get_rank() else _score(whole, found, quantiles, draws)
+
+
+def _run_chosen(
+    whole: BTCDataModule,
+    numbers: Sequence[int],
+    make_model: MakeModel,
+    make_trainer: MakeTrainer,
+    out: Path,
+    first: int,
+    prices: bool,
+) -> FoldRuns:
+    """Run those of some folds that are not finished, and join all that are."""
+    folders = {number: out / f"fold_{number:03d}" for number in range(whole.n_folds)}
+    spans, data = _survey(whole, numbers, folders)
     fresh, records, kept = _Fresh(), dict[int, FoldRecord](), list[int]()
+    untold: dict[str, None] = {}
     trainer: Trainer | None = None
-    for number in numbers:
-        folder = out / f"fold_{number:03d}"
+    for number in spans:
+        folder = folders[number]
         one = _open_fold(whole, number)
         seed_everything((first + number) % 2**32, workers=True, verbose=False)
         trainer = fresh.check(make_trainer(folder), Trainer, "make_trainer")
         _refuse_trainer(trainer)
         model = fresh.check(make_model(one), LightningModule, "make_model")
-        made_of = [data[number], describe_training(model, trainer), str(first), str(prices)]
-        identity = "-".join(each[:16] for each in made_of)
+        trained = identify_training(model, trainer)
+        untold |= dict.fromkeys(trained.unknown)
+        made_of = [data[number], trained.digest, str(first), str(prices)]
+        identity = "" if trained.unknown else "-".join(each[:16] for each in made_of)
         known = read_record(folder)
-        if known is not None and known.identity == identity and known.is_finished(folder):
+        if identity and known and known.identity == identity and known.is_finished(folder):
             records[number] = known
             kept.append(number)
-            continue
-        rank_zero_info(f"fold {number} of {whole.n_folds}: {escape(str(folder))}")
-        begun = FoldRecord(number, identity)
-        if not _get_rank():
-            begin_fold(folder, begun)
-        records[number] = _run_fold(one, model, trainer, folder, begun, prices)
+        elif number in numbers:
+            rank_zero_info(f"fold {number} of {whole.n_folds}: {escape(str(folder))}")
+            begun = FoldRecord(number, identity)
+            if not _get_rank():
+                begin_fold(folder, begun)
+            records[number] = _run_fold(one, model, trainer, folder, begun, prices)
     output = out / FORECASTS
     if not _get_rank():
-        join_forecasts({number: out / f"fold_{number:03d}" for number in numbers}, output)
+        join_forecasts({number: folders[number] for number in records}, output)
     if trainer is not None:
         trainer.strategy.barrier("run_folds: joined")
-    notes = (APART,) if whole.settings.target_scaling != "none" and len(records) > 1 else ()
-    found = FoldRuns(output, whole.split, spans, records, tuple(kept), notes=notes)
-    return found if _get_rank() else _score(whole, found, quantiles, draws)
+    notes = _list_notes(list(records), whole.n_folds, list(untold))
+    if whole.settings.target_scaling != "none" and len(records) > 1:
+        notes += (APART,)
+    return FoldRuns(output, whole.split, spans, records, tuple(kept), notes=notes)
+
+
+def _list_notes(joined: Sequence[int], count: int, untold: Sequence[str]) -> tuple[str, ...]:
+    """What a person should know of the joined file, and of what is run again each time."""
+    notes = []
+    if len(joined) < count:
+        rest = list_first([str(each) for each in range(count) if each not in joined])
+        notes.append(
+            f"the forecasts are of {len(joined)} of {count} folds: not finished with these "
+            f"settings: fold {rest}"
+        )
+    if untold:
+        notes.append(
+            "every fold is run again each time, as a part of model or trainer cannot be told from "
+            f"another of its kind: {list_first(untold)}"
+        )
+    return tuple(notes)
 
 
 def _prepare(dm: BTCDataModule) -> BTCDataModule:
@@ -161,15 +206,28 @@ def _choose_folds(given: Sequence[int] | None, count: int) -> list[int]:
     return sorted(set(map(int, given)))
 
 
-def _make_folder(given: Any) -> Path:
+def _check_folder(given: Any) -> Path:
     if not isinstance(given, str | Path) or not str(given):
         raise ConfigError(f"out is {given!r:.80}: give the path of a folder")
-    path = Path(given).expanduser().absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"out: {path} cannot be made ({error.strerror})") from None
-    return path
+    return Path(given).expanduser().absolute()
+
+
+@contextmanager
+def _hold_folder(out: Path) -> Iterator[None]:
+    """Let no other run use a folder; the ranks of this one use it by leave of rank 0.
+
+    Raises:
+        ConfigError: if another run uses it, or it cannot be made.
+    """
+    with ExitStack() as stack:
+        if not _get_rank():
+            try:
+                stack.enter_context(hold_lock(out / LOCK, PATIENCE_SECONDS, setting="out"))
+            except LockedError as error:
+                raise ConfigError(
+                    f"another run is using `out`: {error}, or give this one another `out`"
+                ) from None
+        yield
 
 
 def _open_fold(whole: BTCDataModule, number: int) -> BTCDataModule:
@@ -182,19 +240,28 @@ def _open_fold(whole: BTCDataModule, number: int) -> BTCDataModule:
     return one
 
 
-def _survey(whole: BTCDataModule, numbers: Sequence[int]) -> tuple[dict[int, Fold], dict[int, str]]:
+def _survey(
+    whole: BTCDataModule, numbers: Sequence[int], folders: Mapping[int, Path]
+) -> tuple[dict[int, Fold], dict[int, str]]:
     """The spans of each fold, and what tells its data from others'; all are opened once.
 
+    Those asked for, and those that an earlier run has finished: in order.
+
     Raises:
-        ConfigError: naming the first fold that has a stage without windows.
+        ConfigError: naming the first fold asked for that has a stage without windows.
     """
     spans: dict[int, Fold] = {}
     data: dict[int, str] = {}
-    for number in numbers:
+    for number, folder in folders.items():
+        known = read_record(folder)
+        if number not in numbers and not (known and known.is_finished(folder)):
+            continue
         one = _open_fold(whole, number)
         try:
             one.setup()
         except BTCDataError as error:
+            if number not in numbers:  # finished, but with other settings
+                continue
             raise retell(error, f"fold {number}: {error}") from error
         spans[number], data[number] = one.fold, describe_data(one)
     return spans, data
@@ -243,7 +310,13 @@ def _get_rank() -> int:
 
 
 def _refuse_trainer(trainer: Trainer) -> None:
-    """Raise ``ConfigError`` for a Trainer that would write forecasts of its own."""
+    """Raise ``ConfigError`` for a Trainer whose strategy or callbacks will not do."""
+    if starts_ranks_in_call(trainer):
+        raise ConfigError(
+            "make_trainer gave a Trainer whose strategy starts its ranks by spawn or fork, and a "
+            'fit in them is lost here: take strategy="ddp" (in a script), or devices=1 with '
+            'strategy="auto"'
+        )
     if any(isinstance(each, PredictionWriter) for each in get_callbacks(trainer)):
         raise ConfigError(
             "make_trainer gave a Trainer with a PredictionWriter: leave it out, run_folds writes "

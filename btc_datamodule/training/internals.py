@@ -19,6 +19,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loops.evaluation_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.trainer.connectors.checkpoint_connector import _CheckpointConnector
 from lightning.pytorch.trainer.connectors.signal_connector import _SignalConnector
 from lightning.pytorch.trainer.states import TrainerFn, TrainerStatus
@@ -38,6 +39,15 @@ def get_callbacks(trainer: Trainer) -> list[Callback]:
     """
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return callbacks
+
+
+def starts_ranks_in_call(trainer: Trainer) -> bool:
+    """Whether each fit, test or prediction starts ranks by spawn or fork, and ends them again.
+
+    Relies on ``strategy.launcher`` and on ``_MultiProcessingLauncher``, that of ``ddp_spawn``,
+    ``ddp_fork`` and ``ddp_notebook``. Without it ``run_folds`` would lose what a fit has learned.
+    """
+    return isinstance(trainer.strategy.launcher, _MultiProcessingLauncher)
 
 
 def find_store() -> Any:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from btc_datamodule import (
     PredictionWriter,
     run_folds,
 )
+from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.folds import run as run_module
 from btc_datamodule.folds.record import read_record
 from btc_datamodule.folds.results import FoldRuns
@@ -225,6 +227,41 @@ def test_a_fold_is_run_again_where_anything_that_it_is_made_of_has_changed(
     assert start(make=make_stop) == [0]
 
 
+class Locked(DummyModule):
+    """Holds what cannot be told from another of its kind."""
+
+    def __init__(self, *sizes: Any) -> None:
+        super().__init__(*sizes)
+        self.gate = threading.Lock()
+
+
+def test_a_fold_of_a_model_that_cannot_be_told_from_another_is_run_again(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran = count_fits(monkeypatch)
+    for _ in range(2):
+        found = run_folds(
+            make_data(folder),
+            lambda dm: Locked(dm.n_features, dm.lookback, dm.horizon, dm.target_shape),
+            keep_none,
+            out=folder / "locked",
+            folds=[0],
+        )
+    assert (ran, found.kept) == ([0, 0], ())
+    assert "told from another of its kind: model.gate: lock" in str(found)
+
+
+def test_one_run_at_a_time_uses_a_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run_module, "PATIENCE_SECONDS", 0.0)
+    out = folder / "held"
+    said = (
+        rf"^another run is using `out`: {out}/folds\.lock has been held .* by process {os.getpid()}"
+    )
+    with hold_lock(out / "folds.lock"), pytest.raises(ConfigError, match=said):
+        run(folder, name="held")
+    assert not out.exists()
+
+
 # --- several paths, few folds ---------------------------------------------------------------------
 
 
@@ -238,9 +275,26 @@ def test_folds_of_a_combinatorial_split_are_scored_by_path(tmp_path: Path) -> No
     joined = pl.read_parquet(found.forecasts)
     assert joined["origin_time"].is_duplicated().any()
     assert not joined.select("fold", "origin_time").is_duplicated().any()
-    part = run_folds(dm, make_model, keep_none, out=tmp_path / "out", folds=[0, 2])
-    assert (part.kept, part.has_paths) == ((0, 2), False)
+    part = run_folds(dm, make_model, keep_none, out=tmp_path / "part", folds=[2, 0, 2])
+    assert (list(part.records), part.has_paths) == ([0, 2], False)
     assert pl.read_parquet(part.forecasts)["fold"].unique().sort().to_list() == [0, 2]
+    told = "note: the forecasts are of 2 of 3 folds: not finished with these settings: fold 1"
+    assert told in str(part)
+
+
+def test_a_fold_run_by_itself_is_joined_with_those_that_are_finished(tmp_path: Path) -> None:
+    def start(folds: list[int], **settings: Any) -> FoldRuns:
+        dm = make_data(tmp_path, split=CombinatorialPurged(3, 2), **settings)
+        return run_folds(dm, make_model, keep_none, out=tmp_path / "out", folds=folds)
+
+    assert start([0]).notes != ()
+    both = start([1])
+    assert (list(both.records), both.kept) == ([0, 1], (0,))
+    assert read(both, 0).height
+    assert read(both, 1).height
+    other = start([1], stride=2)
+    assert (list(other.records), other.kept) == ([1], ())
+    assert "of 1 of 3 folds: not finished with these settings: fold 0, 2" in str(other)
 
 
 class Silent(LightningModule):
@@ -301,10 +355,16 @@ def test_what_will_not_do_is_said_before_anything_is_run(folder: Path) -> None:
         start(make=lambda dm: [])
     with pytest.raises(ConfigError, match="make_trainer gave a Trainer with a PredictionWriter"):
         start(trainer=lambda where: make_trainer(where, PredictionWriter("x.parquet")))
+    for strategy in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
+        with pytest.raises(ConfigError, match="strategy starts its ranks by spawn or fork, and a"):
+            start(trainer=lambda where, name=strategy: make_trainer(where, strategy=name))
     with pytest.raises(ConfigError, match="out is 3: give the path of a folder"):
         start(out=3)
-    assert read_record(folder / "no" / "fold_000") is None
-    (folder / "no" / "fold_000").mkdir()
+    (folder / "file").write_text("mine")
+    with pytest.raises(ConfigError, match=r"file cannot be made \(File exists\): change `out`"):
+        start(out=folder / "file")
+    assert not (folder / "no").exists()
+    (folder / "no" / "fold_000").mkdir(parents=True)
     (folder / "no" / "fold_000" / "notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"fold_000 has no fold\.json, so that it is of"):
         start()
