@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
 from lightning.pytorch.utilities.model_helpers import is_overridden
 
@@ -67,7 +68,8 @@ def run_folds(
 
     Each fold has a folder ``out``/fold_NNN with its forecasts, what its trainer keeps and a record
     of what it was made of. The best checkpoint of the fit is what is tested and predicted, if the
-    trainer keeps one, and else the model as the fit has left it. Predicted is every origin
+    trainer keeps one, and else the model as the fit has left it; a ``dirpath`` of its own is made
+    one in the folder of the fold. Predicted is every origin
     whose target begins in test (``predict_dataloader``). With scipy all forecasts are scored.
 
     With ``strategy="ddp"`` all ranks call this function, and rank 0 joins and scores. Strategies
@@ -276,6 +278,7 @@ def _run_fold(
     prices: bool,
 ) -> FoldRecord:
     """Fit, test and predict one fold, and keep a record of it."""
+    _keep_checkpoints_in(folder, trainer)
     trainer.fit(model, datamodule=one)
     epochs, steps = trainer.current_epoch, trainer.global_step
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
@@ -302,6 +305,18 @@ def _run_fold(
     )
     done.write(folder)
     return done
+
+
+def _keep_checkpoints_in(folder: Path, trainer: Trainer) -> None:
+    """Let no fold write its checkpoints over those of another."""
+    for callback in get_callbacks(trainer):
+        if not isinstance(callback, ModelCheckpoint) or callback.dirpath is None:
+            continue
+        given = str(callback.dirpath)
+        if "://" in given:
+            callback.dirpath = f"{given.rstrip('/')}/{folder.name}"
+        elif not Path(given).is_relative_to(folder):
+            callback.dirpath = str(folder / Path(given).name)
 
 
 def _get_rank() -> int:

@@ -14,6 +14,7 @@ import polars as pl
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import Tensor
 
 from btc_datamodule import (
@@ -295,6 +296,26 @@ def test_a_fold_run_by_itself_is_joined_with_those_that_are_finished(tmp_path: P
     other = start([1], stride=2)
     assert (list(other.records), other.kept) == ([1], ())
     assert "of 1 of 3 folds: not finished with these settings: fold 0, 2" in str(other)
+
+
+def test_a_folder_of_checkpoints_that_is_the_same_for_all_folds_is_one_in_each(
+    tmp_path: Path,
+) -> None:
+    """As a YAML gives it."""
+
+    def keep_in_one(folder: Path) -> Trainer:
+        checkpoint = ModelCheckpoint(
+            tmp_path / "checkpoints", filename="best", enable_version_counter=False
+        )
+        return make_trainer(folder, checkpoint, max_epochs=1)
+
+    found = run(tmp_path, keep_in_one, folds=[0, 1])
+    for number, record in found.records.items():
+        best = tmp_path / "out" / f"fold_{number:03d}" / "checkpoints" / "best.ckpt"
+        assert record.checkpoint == str(best)
+        assert best.is_file()
+    assert not (tmp_path / "checkpoints").exists()
+    assert run(tmp_path, keep_in_one, folds=[0, 1]).kept == (0, 1)
 
 
 class Silent(LightningModule):
