@@ -128,6 +128,14 @@ def get_callbacks(folder: Path) -> None:
 
 
 @check
+def starts_ranks_in_call(folder: Path) -> None:
+    assert not internals.starts_ranks_in_call(trainer(folder))
+    for name in ("ddp_spawn", "ddp_fork", "ddp_notebook"):
+        assert internals.starts_ranks_in_call(trainer(folder, strategy=name))
+    assert not internals.starts_ranks_in_call(trainer(folder, strategy="ddp"))
+
+
+@check
 def is_at_work(folder: Path) -> None:
     runner = trainer(folder)
     assert not internals.is_at_work(runner)
