@@ -30,7 +30,7 @@ class FoldTrainer(Trainer):
             model: made anew for each fold.
             datamodule: with a split of several folds.
             out: folder of all folds; what is finished in it is not run again.
-            folds: numbers of those to run, such as [0, 2]; none for all.
+            folds: numbers of those to run, such as [0, 2]; none for all. Finished ones are joined.
             prices: also write the prices that forecasts stand for.
             quantiles: levels that forecasts have a number for.
             draws: forecasts are draws of a distribution.

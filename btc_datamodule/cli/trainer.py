@@ -4,7 +4,6 @@ What a checkpoint says of its model goes before what the config says, so that ``
 all it takes.
 """
 
-import re
 import sys
 from argparse import Namespace
 from inspect import signature
@@ -47,12 +46,13 @@ def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
         def error(self, message: str, ex: Exception | None = None) -> NoReturn:
             if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
                 super().error(message, ex)
-            if runs_folds and re.search(r"\bckpt_path\b", message):
-                fail(
+            told = explain_message(message, list_trainer_words(command, trainer_class))
+            if runs_folds and told.startswith("there is no key 'ckpt_path"):
+                told = (
                     "folds takes no ckpt_path: each fold begins with a new model, and finished "
                     "folds are kept in --out; leave it out"
                 )
-            fail(explain_message(message, list_trainer_words(command, trainer_class)))
+            fail(told)
 
     class SaveConfig(SaveConfigCallback):
         def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

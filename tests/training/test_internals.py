@@ -128,6 +128,13 @@ def get_callbacks(folder: Path) -> None:
 
 
 @check
+def starts_ranks_in_call(folder: Path) -> None:
+    given = ("auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook")
+    found = [internals.starts_ranks_in_call(trainer(folder, strategy=each)) for each in given]
+    assert found == [False, False, True, True, True]
+
+
+@check
 def is_at_work(folder: Path) -> None:
     runner = trainer(folder)
     assert not internals.is_at_work(runner)
@@ -525,18 +532,11 @@ ROOT = Path(btc_datamodule.__file__).parent
 LOOPS = {"fit_loop", "validate_loop", "epoch_loop", "val_loop", "epoch_progress", "batch_progress"}
 """Attributes without an underscore of which Lightning says nothing."""
 NAMED_TUPLES = {"_replace", "_asdict", "_fields", "_make"}
-PUBLIC = {
-    "lightning.pytorch",
-    "lightning.pytorch.callbacks",
-    "lightning.pytorch.cli",
-    "lightning.pytorch.strategies",
-    "lightning.pytorch.utilities",
-    "lightning.fabric.utilities",
+PUBLIC = {"lightning.fabric.utilities", "lightning.pytorch"} | {
+    f"lightning.pytorch.{each}" for each in ("callbacks", "cli", "strategies", "utilities")
 }
-DEEP = {  # names that are no public ones, but by which alone an error or a state can be known
-    ("cli", "SIGTERMException"),
-    ("cli", "MisconfigurationException"),
-}
+DEEP = {("cli", "SIGTERMException"), ("cli", "MisconfigurationException")}
+"""Names that are no public ones, but by which alone an error or a state can be known."""
 
 
 def sources() -> Iterator[tuple[str, ast.Module]]:
