@@ -15,7 +15,7 @@ from btc_datamodule.cli.data import DATA_COMMANDS, run_on_data
 from btc_datamodule.cli.manner import Manner, hint_next, set_manner, take_manner
 from btc_datamodule.cli.messages import explain_error, suggest_name
 from btc_datamodule.cli.new import write_project
-from btc_datamodule.cli.parsing import complain, drop_answer, fail, say
+from btc_datamodule.cli.parsing import complain, drop_answer, fail, is_unread, say
 from btc_datamodule.cli.trainer import TRAINER_COMMANDS, run_trainer
 from btc_datamodule.cli.yaml_files import check_files
 
@@ -81,7 +81,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 130
     except Exception as error:
-        if isinstance(error, OSError) and drop_answer() and isinstance(error, BrokenPipeError):
+        unread = isinstance(error, BrokenPipeError) and is_unread()
+        drop_answer()
+        if unread:
             return 141  # as of a SIGPIPE, of which shells say nothing: `... | head -1`
         told = explain_error(error)
         if told is None:

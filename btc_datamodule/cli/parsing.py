@@ -1,6 +1,7 @@
 """What all commands share in reading what a person typed."""
 
 import os
+import select
 import sys
 from importlib import import_module
 from typing import Any, NoReturn
@@ -36,14 +37,19 @@ def say(text: object) -> None:
     print(escape_lines(str(text)))
 
 
-def drop_answer() -> bool:
-    """Whether stdout can take no more; what it has not taken is dropped then, without a word."""
+def is_unread() -> bool:
+    """Whether stdout is a pipe whose reader has gone."""
+    poll = select.poll()
+    poll.register(sys.__stdout__ or 1, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def drop_answer() -> None:
+    """Drop what stdout does not take, about which Python would complain as it ends."""
     try:
         sys.stdout.flush()
     except OSError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
 
 
 def complain(message: str) -> None:

@@ -197,6 +197,34 @@ MISTAKES = {
         "No module named 'my_net'): is my_net.py in the folder where",
         only="fit",
     ),
+    "an own option with a slip": Mistake(
+        f"{GOOD} --outptu=x.csv",
+        2,
+        "no option --outptu: did you mean --output? There are: ",
+        only="export",
+    ),
+    "an option of folds with a slip": Mistake(
+        f"{GOOD} --outt x", 2, "no option --outt: did you mean --out?", only="folds"
+    ),
+    "a setting without its path": Mistake(
+        f"{GOOD} --lookback 3", 2, "--lookback: did you mean --data.lookback?"
+    ),
+    "the config with a slip": Mistake("--confg good.yaml", 2, "did you mean --config?"),
+    "the manner with a slip": Mistake(f"{GOOD} --qiet", 2, "did you mean --quiet?"),
+    "all for the folds": Mistake(
+        f"{GOOD} --folds all", 2, "or leave it out for all folds", only="folds"
+    ),
+    "an empty config": Mistake("--config=", 2, "the value of --config is empty"),
+    "no datamodule": Mistake("--data Foo", 2, "data is 'Foo'. There are: BTCDataModule"),
+    "minutes that YAML counts": Mistake(
+        "--config bad.yaml",
+        2,
+        "interval is '60', a number: write it in quotes (YAML reads 1:00 as 60)",
+        TEXT.replace("interval: 1h", "interval: 1:00"),
+    ),
+    "a picture of no forecasts": Mistake(
+        f"{GOOD} --kind forecasts", 1, "--kind forecasts has no files: give", only="plot"
+    ),
     # values
     "a text for a number": Mistake(
         f"{GOOD} --data.lookback long", 2, "lookback is 'long': it must be of type int"

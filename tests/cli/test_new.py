@@ -170,3 +170,36 @@ def test_a_script_is_not_told_what_comes_next(project: Path) -> None:
     result = run(project, "prepare", "-c", "config.yaml", *TINY)
     assert "candles:" in result.stderr
     assert "next:" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+def test_an_answer_that_nobody_reads_ends_without_a_word(buffered: bool) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    environment = {**os.environ, "PYTHONUNBUFFERED": "" if buffered else "1"}
+    for arguments in (["--help"], ["info", "--help"]):
+        result = subprocess.run(
+            [sys.executable, "-m", "btc_datamodule", *arguments],
+            env=environment,
+            stdout=write,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        assert (result.returncode, result.stderr) == (141, "")
+    with Path("/dev/full").open("w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "btc_datamodule", "--help"],
+            env=environment,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    told = "btc-datamodule: error: [Errno 28] No space left on device\n"
+    assert (result.returncode, result.stderr) == (1, told)
+
+
+def test_a_shell_or_a_folder_that_is_none_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'bsh': did you mean 'bash'?" in error_of(capsys, 2, ["completion", "bsh"])
+    assert "folder is empty" in error_of(capsys, 2, ["new", ""])

@@ -134,8 +134,8 @@ def test_arrays_that_take_too_much_are_refused_before_anything_is_read(
     assert dm.arrays("train", max_bytes=size).x.shape == arrays.x.shape
     monkeypatch.setattr("btc_datamodule.windows.dataset.WindowDataset.__getitem__", None)
     message = (
-        rf"^the arrays of train would take [\d.]+ KiB \({len(arrays)} samples, 12 bars of 3 features"
-        r"\), more than the [\d.]+ KiB of `max_bytes`: raise `stride`, shorten `lookback`"
+        rf"^the arrays of train would take [\d.]+ KiB \({len(arrays)} samples, 12 bars of 3 "
+        r"features\), more than the [\d.]+ KiB of `max_bytes`: raise `stride`, shorten `lookback`"
     )
     with pytest.raises(ConfigError, match=message):
         dm.arrays("train", max_bytes=size - 1)
