@@ -123,8 +123,8 @@ def _tell_money(ledger: Ledger) -> str:
     ]
     if ledger.pauses:
         told.append(
-            f"{ledger.pauses:,} of the periods begin some time after the one before ends: in "
-            "between nothing is held, but by who buys and holds"
+            "periods that begin some time after the one before ends, in between which only buying "
+            f"and holding holds anything: {ledger.pauses:,}"
         )
     return "\n".join([*told, *_tell_overfitting(ledger)])
 

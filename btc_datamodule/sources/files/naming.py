@@ -202,7 +202,7 @@ def _place_mapping(table: RawTable, columns: Mapping[str, str], where: str) -> d
             said[alike[0]] = new
         else:
             raise SourceError(
-                f"{where}: `columns` names {old!r}, which the file has not: it has "
+                f"{where}: `columns` names {old!r}, which the file does not have: it has "
                 f"{', '.join(names)}"
             )
     return said

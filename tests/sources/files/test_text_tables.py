@@ -159,5 +159,7 @@ def test_columns_must_fit_the_file_and_overrule_its_header(tmp_path: Path) -> No
     names = {"a": "open_time", "close": "high", "high": "low", "low": "close", "b": "volume"}
     expect_bars(read(path, columns=names).candles)
     expect_bars(read(path, columns={new: old for old, new in names.items()}).candles)
-    with pytest.raises(SourceError, match="`columns` names 'c', which the file has not: it has a,"):
+    with pytest.raises(
+        SourceError, match="`columns` names 'c', which the file does not have: it has a,"
+    ):
         read(path, columns={"c": "volume"})
