@@ -211,7 +211,10 @@ def _choose_folds(given: Sequence[int] | None, count: int) -> list[int]:
 def _check_folder(given: Any) -> Path:
     if not isinstance(given, str | Path) or not str(given):
         raise ConfigError(f"out is {given!r:.80}: give the path of a folder")
-    return Path(given).expanduser().absolute()
+    path = Path(given).expanduser().absolute()
+    if path.exists() and not path.is_dir():
+        raise ConfigError(f"out: {path} is no folder: give the path of one, or of a new one")
+    return path
 
 
 @contextmanager
