@@ -46,11 +46,6 @@ def write_picture(
             are forecasts and another kind, or the other way round.
         StoreError: if the file cannot be written.
     """
-    check_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-
-    kinds = sorted(FigureCanvasAgg.get_supported_filetypes())
-    path = check_output(path, [f".{each}" for each in kinds])
     if kind == "forecasts" and not forecasts:
         raise ConfigError(
             "--kind forecasts has no files: give --forecasts FILE.parquet, as PredictionWriter "
@@ -58,6 +53,11 @@ def write_picture(
         )
     if forecasts and kind != "forecasts":
         raise ConfigError(f"--kind {kind} takes no --forecasts: give --kind forecasts")
+    check_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    kinds = sorted(FigureCanvasAgg.get_supported_filetypes())
+    path = check_output(path, [f".{each}" for each in kinds])
     data.setup()
     if kind == "forecasts":
         figure = data.plot_forecasts(list(forecasts), stage, quantiles=quantiles, draws=draws)
