@@ -237,6 +237,11 @@ class BTCDataModule(Arguments):  # noqa: D101
         super()._use(stages)
         self._device_gather = None
 
+    def _use_alone(self, stages: Stages) -> None:
+        """The same for a twin, which may have stages without windows, and prepares nothing."""
+        self._use(stages)
+        self._is_twin, self._prepared = True, None
+
     def _keep_arguments(self) -> None:
         self.save_hyperparameters(list_hyperparameters(self._given, self.settings))
 
@@ -251,8 +256,7 @@ class BTCDataModule(Arguments):  # noqa: D101
         other = copy(self if fitted is None else fitted)
         other.settings, other.trainer = stages.settings, None
         other.num_workers, other.pin_memory = 0, False
-        other._use(stages)
-        other._is_twin, other._prepared = True, None
+        other._use_alone(stages)
         if fitted is None and type(self).setup is not BTCDataModule.setup:
             other.setup()
         return other

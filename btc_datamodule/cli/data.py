@@ -1,5 +1,6 @@
 """``prepare`` and the other commands that need the datamodule alone, built from the same YAML."""
 
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -79,8 +80,8 @@ def _make_parser(command: str, *, asks_help: bool) -> Any:
 
 def list_options(command: str) -> list[str]:
     """The options of one of ``DATA_COMMANDS`` but for the settings of the data."""
-    actions = _make_parser(command, asks_help=True)._actions
-    return [option for action in actions for option in action.option_strings if option[:2] == "--"]
+    shown = _make_parser(command, asks_help=True).format_help()
+    return list(dict.fromkeys(re.findall(r"(?<![\w-])--[a-z]\w*(?:\.\w+)*", shown)))
 
 
 def list_words(command: str) -> list[str]:

@@ -17,7 +17,6 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_info, rank_zero_only
-from lightning.pytorch.utilities.model_helpers import is_overridden
 
 from btc_datamodule.checks import check_whole_number, list_first, name_type
 from btc_datamodule.datamodule import BTCDataModule
@@ -286,7 +285,7 @@ def _run_fold(
     epochs, steps = trainer.current_epoch, trainer.global_step
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or None
     metrics: dict[str, float] = {}
-    if is_overridden("test_step", model):
+    if type(model).test_step is not LightningModule.test_step:
         found = trainer.test(
             model, datamodule=one, ckpt_path=best, weights_only=False, verbose=False
         )
