@@ -38,7 +38,8 @@ def test_a_new_project_fits_predicts_and_scores_and_quiet_leaves_the_answer(proj
     fitted = run(project, "fit", *config, "--quiet")
     assert (fitted.stdout, fitted.stderr) == ("", "")
     checkpoint = ["--ckpt_path", "checkpoints/model.ckpt", "--return_predictions=false"]
-    run(project, "predict", *config, *checkpoint)
+    predicted = run(project, "predict", *config, *checkpoint)
+    assert "LeafSpec" not in predicted.stderr
     scored = run(
         project, "score", *config[:2], *TINY[2:], "--quiet", "--forecasts", "forecasts.parquet"
     )
