@@ -185,7 +185,7 @@ def _list_tensor(tensor: torch.Tensor) -> Iterator[Any]:
         raise ConfigError("a sparse or quantized tensor cannot be told from another")
     yield tuple(tensor.shape)
     flat = tensor.detach().cpu().contiguous().reshape(-1)
-    yield hashlib.sha256(flat.view(torch.uint8).numpy()).digest()
+    yield hashlib.sha256(flat.view(torch.uint8).numpy().data).digest()
 
 
 def _list_library_class(kind: type) -> Iterator[Any]:
