@@ -16,7 +16,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import torch
-from fsspec import AbstractFileSystem
 from lightning.pytorch import Trainer
 from torch.nn.parameter import is_lazy
 from torch.utils.hooks import RemovableHandle
@@ -37,7 +36,7 @@ MOST, DEEPEST = 200_000, 150
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented))
 
-_BY_KIND = (logging.Logger, Trainer, RemovableHandle, AbstractFileSystem)
+_BY_KIND = (logging.Logger, Trainer, RemovableHandle)
 """Hold what is of the process, such as counts and its number, and decide no forecast."""
 
 
@@ -131,7 +130,7 @@ def _name_parts(thing: Any) -> Iterator[tuple[str, Any]]:
         yield "settings", thing.settings.comparable
     elif isinstance(thing, weakref.ref):
         yield "", thing()
-    elif isinstance(thing, _BY_KIND):
+    elif isinstance(thing, _BY_KIND) or _is_file_system(thing):
         yield "", getattr(thing, "name", "")
     elif isinstance(thing, type):
         yield from _unname(find_parts(thing) if is_own_class(thing) else _list_library_class(thing))
@@ -146,6 +145,11 @@ def _name_parts(thing: Any) -> Iterator[tuple[str, Any]]:
             yield key if isinstance(key, str) else "", value
     else:
         yield from _list_held(thing)
+
+
+def _is_file_system(thing: Any) -> bool:
+    """Whether it is one of fsspec, by which callbacks of Lightning write."""
+    return any(kind.__module__.partition(".")[0] == "fsspec" for kind in type(thing).__mro__)
 
 
 def _unname(parts: Iterable[Any]) -> Iterator[tuple[str, Any]]:
