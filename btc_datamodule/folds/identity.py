@@ -149,7 +149,7 @@ def _name_parts(thing: Any) -> Iterator[tuple[str, Any]]:
 
 def _is_file_system(thing: Any) -> bool:
     """Whether it is one of fsspec, by which callbacks of Lightning write."""
-    return any(kind.__module__.partition(".")[0] == "fsspec" for kind in type(thing).__mro__)
+    return any(str(each.__module__).partition(".")[0] == "fsspec" for each in type(thing).__mro__)
 
 
 def _unname(parts: Iterable[Any]) -> Iterator[tuple[str, Any]]:
