@@ -250,7 +250,9 @@ def _explain_value(key: str, due: str, value: str) -> str:
     if key == "folds":
         return f"folds is {value!r}: give numbers, such as [0, 2], or leave it out for all folds"
     if due == "<class 'str'>" and re.fullmatch(r"-?[\d.]+", value):
-        return f"{key} is {value!r}, a number: write it in quotes (YAML reads 1:00 as 60)"
+        is_length = key.rpartition(".")[2] == "interval"
+        right = "give it with its unit, such as 1h" if is_length else "write it in quotes"
+        return f"{key} is {value!r}, a number: {right} (YAML reads 1:00 as 60)"
     if re.search(r"\b(Sequence|list)\b", due):
         return f"{key} is {value!r}: give a list, such as [{value}]"
     choices = re.fullmatch(r"(?:typing\.)?Literal\[(.+)\]", due)

@@ -47,7 +47,7 @@ def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
             if not self.exit_on_error:  # one of the parsers inside, whose errors are collected
                 super().error(message, ex)
             told = explain_message(message, list_trainer_words(command, trainer_class))
-            if runs_folds and told.startswith("there is no key 'ckpt_path"):
+            if runs_folds and re.match(r"there is no (key '|option --)ckpt_path", told):
                 told = (
                     "folds takes no ckpt_path: each fold begins with a new model, and finished "
                     "folds are kept in --out; leave it out"

@@ -172,7 +172,7 @@ MISTAKES: dict[str, tuple[str, int, str]] = {
     "an interval without a unit": (
         "{h: {class_path: Resampled, init_args: {interval: 1}}}",
         2,
-        "covariate 'h': interval is '1': it must be of type str",
+        "covariate 'h': interval is '1', a number: give it with its unit",
     ),
     "an argument that is needed": (
         "{h: Resampled}",

@@ -36,7 +36,7 @@ def test_every_fold_is_run_scored_and_not_run_again(
     assert error_of(capsys, 1, ["folds", *WHERE, *SHORT, *one]) == (
         "folds names 2: there are 2, 0 to 1"
     )
-    assert error_of(capsys, 1, ["folds", *WHERE, "--ckpt_path", "x"]) == (
+    assert error_of(capsys, 2, ["folds", *WHERE, "--ckpt_path", "x"]) == (
         "folds takes no ckpt_path: each fold begins with a new model, and finished folds are kept "
         "in --out; leave it out"
     )

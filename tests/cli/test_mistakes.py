@@ -219,7 +219,7 @@ MISTAKES = {
     "minutes that YAML counts": Mistake(
         "--config bad.yaml",
         2,
-        "interval is '60', a number: write it in quotes (YAML reads 1:00 as 60)",
+        "interval is '60', a number: give it with its unit, such as 1h (YAML reads 1:00 as 60)",
         TEXT.replace("interval: 1h", "interval: 1:00"),
     ),
     "a picture of no forecasts": Mistake(
