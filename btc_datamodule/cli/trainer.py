@@ -4,6 +4,7 @@ What a checkpoint says of its model goes before what the config says, so that ``
 all it takes.
 """
 
+import re
 import sys
 from argparse import Namespace
 from inspect import signature
