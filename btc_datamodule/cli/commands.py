@@ -12,7 +12,7 @@ from pathlib import Path
 
 from btc_datamodule.cli.completion import write_completion
 from btc_datamodule.cli.data import DATA_COMMANDS, run_on_data
-from btc_datamodule.cli.manner import Manner, hint_next, set_manner, take_manner
+from btc_datamodule.cli.manner import Manner, hint_next, hold_manner, take_manner
 from btc_datamodule.cli.messages import explain_error, suggest_name
 from btc_datamodule.cli.new import write_project
 from btc_datamodule.cli.parsing import complain, drop_answer, fail, is_unread, say
@@ -69,10 +69,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.argv[1:] = given
         sys.path.append(str(Path.cwd()))  # for classes of one's own, as with `python -m`
     command = given[0] if given else "--help"
-    set_manner(manner)
+    with hold_manner(manner):
+        return _answer(command, given, None if arguments is None else given, manner)
+
+
+def _answer(command: str, given: list[str], typed: list[str] | None, manner: Manner) -> int:
+    """Run a command, and say in one line what went wrong; ``typed`` as of ``_run``."""
     try:
         try:
-            _run(command, given, None if arguments is None else given, manner)
+            _run(command, given, typed, manner)
         finally:
             sys.stdout.flush()  # an answer that finds no room, or no reader, is told of here
     except KeyboardInterrupt:

@@ -8,7 +8,8 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from enum import Enum
 from itertools import pairwise
 
@@ -62,19 +63,32 @@ def take_manner(arguments: Sequence[str]) -> tuple[Manner, list[str]]:
     return asked[-1] if asked else Manner.USUAL, others
 
 
-def set_manner(manner: Manner) -> None:
-    """Say as much from here on: notes and warnings, not if quiet; what is asked, if verbose."""
+@contextmanager
+def hold_manner(manner: Manner) -> Iterator[None]:
+    """Say as much inside: notes and warnings, not if quiet; what is asked, if verbose."""
     ours, asked = logging.getLogger("btc_datamodule"), logging.getLogger("httpx")
-    ours.setLevel(logging.DEBUG if manner is Manner.VERBOSE else logging.INFO)
-    ours.addHandler(_HANDLER)
-    if manner is Manner.VERBOSE:
-        asked.setLevel(logging.INFO)  # a line for each request
-        asked.addHandler(_HANDLER)
-    warnings.filterwarnings("ignore", OF_LIGHTNING, FutureWarning)
-    if manner is Manner.QUIET:
-        logging.disable(logging.WARNING)
-        warnings.simplefilter("ignore")
-        os.environ["TQDM_DISABLE"] = "1"
+    levels, silenced = (ours.level, asked.level), logging.root.manager.disable
+    bars = os.environ.get("TQDM_DISABLE")
+    with warnings.catch_warnings():
+        ours.setLevel(logging.DEBUG if manner is Manner.VERBOSE else logging.INFO)
+        ours.addHandler(_HANDLER)
+        if manner is Manner.VERBOSE:
+            asked.setLevel(logging.INFO)  # a line for each request
+            asked.addHandler(_HANDLER)
+        warnings.filterwarnings("ignore", OF_LIGHTNING, FutureWarning)
+        if manner is Manner.QUIET:
+            logging.disable(logging.WARNING)
+            warnings.simplefilter("ignore")
+            os.environ["TQDM_DISABLE"] = "1"
+        try:
+            yield
+        finally:
+            for log, level in zip((ours, asked), levels, strict=True):
+                log.setLevel(level)
+                log.removeHandler(_HANDLER)
+            logging.disable(silenced)
+            if bars is None:
+                os.environ.pop("TQDM_DISABLE", None)
 
 
 def hint_next(command: str, arguments: Sequence[str]) -> None:
