@@ -219,10 +219,10 @@ def test_a_pipe_in_the_place_of_a_file_is_refused_and_not_waited_for(tmp_path: P
 
 
 def test_an_honest_series_of_flat_prices_that_packs_a_thousandfold_is_read(tmp_path: Path) -> None:
-    times = T0 + HOUR * np.arange(400_000)
-    flat = candles_of(times)
+    times = T0 + 60 * np.arange(400_000)
+    flat = candles_of(times, 60)
     columns = {name: np.full(len(times), 7000.0) for name in flat.columns}
-    whole = type(flat)(HOUR, {**columns, "open_time": times, "volume": np.zeros(len(times))})
+    whole = type(flat)(60, {**columns, "open_time": times, "volume": np.zeros(len(times))})
     path = write(tmp_path / "candles.h5", whole, covered=[whole.span])
     assert path.stat().st_size < whole.open_time.nbytes * 6 / 50
     assert_same(read_candles(path), whole)
