@@ -16,13 +16,13 @@ from btc_datamodule.candles.timeline import Instant
 from btc_datamodule.checks import unwrap
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.scaling import Scaling
-from btc_datamodule.evaluation.splits import Split, Stage
+from btc_datamodule.evaluation.splits import Split
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.opening import Choice
-from btc_datamodule.options import DTYPES, DType, check_options, list_doubts
+from btc_datamodule.options import DType, check_options, list_doubts
 from btc_datamodule.preparing import SIMULATES, prepare
 from btc_datamodule.settings import Settings
 from btc_datamodule.sources.base import Source
@@ -30,7 +30,7 @@ from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled
 from btc_datamodule.stages import Stages
 from btc_datamodule.views import Views
-from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.dataset import Batch
 from btc_datamodule.windows.sampler import Shuffle
 from btc_datamodule.windows.sending import StartMethod
 
@@ -183,17 +183,6 @@ class Data(Views):
             ConfigError: if a stage would be left without windows.
         """
         self._open(self._prepared, self.batch_size)
-
-    def dataset(self, stage: Stage) -> WindowDataset:
-        """The windows of a stage: a map-style dataset for any DataLoader.
-
-        Raises:
-            NotPreparedError: before ``setup()``.
-            ConfigError: if there is no such stage.
-        """
-        windows = self.stages.windows(stage)
-        windows.transform, windows.dtype = self.transform, DTYPES[self.dtype]
-        return windows
 
     def _open(self, table: Choice | None, batch: int) -> None:
         """Serve the stages of a feature file from here on, of which one batch must have so many."""

@@ -87,8 +87,9 @@ def hold_manner(manner: Manner) -> Iterator[None]:
                 log.setLevel(level)
                 log.removeHandler(_HANDLER)
             logging.disable(silenced)
-            if bars is None:
-                os.environ.pop("TQDM_DISABLE", None)
+            os.environ.pop("TQDM_DISABLE", None)
+            if bars is not None:
+                os.environ["TQDM_DISABLE"] = bars
 
 
 def hint_next(command: str, arguments: Sequence[str]) -> None:
