@@ -10,7 +10,6 @@ import json
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -20,15 +19,14 @@ from btc_datamodule.datamodule import BTCDataModule
 from btc_datamodule.disk.atomic import replace_file
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.fitted import compute_digest
-from btc_datamodule.features.fingerprint import fingerprint
 from btc_datamodule.folds.identity import Identity, identify
-from btc_datamodule.plain import UNKNOWN, describe, to_plain_function
+from btc_datamodule.plain import describe
 from btc_datamodule.training.internals import get_callbacks
 
 RECORD = "fold.json"
 FORECASTS = "forecasts.parquet"
 
-RULES = 2
+RULES = 3
 """Of this room; raised when the same settings come to give something else, to run folds again."""
 
 _TRAINING = (
@@ -112,19 +110,24 @@ def hash_file(path: Path) -> str:
 
 
 def describe_data(dm: BTCDataModule) -> str:
-    """SHA-256 of the settings of a fold, its spans and all rows up to its end."""
+    """SHA-256 of the settings of a fold, its spans and all rows up to its end.
+
+    Transform and target are told by ``identify_training``.
+    """
     fold, table = dm.fold, dm.table
     spans = [fold.spans(stage) for stage in ("train", "val", "test", "predict")]
     end = min(table.span[1], max(span[1] for span in (*fold.predict, *fold.train, *fold.val)))
     rows = compute_digest(table, [(0, table.find_row(end))], dm.target.columns)
     loading = {name: getattr(dm, name) for name in _LOADING}
-    handed = [to_plain_function(dm.transform), _fingerprint(dm.transform), _fingerprint(dm.target)]
-    told = [dm.settings.comparable, loading, handed, spans, rows, dm.stages.fitted.train_digest]
-    return _hash(told)
+    told = [RULES, dm.settings.comparable, loading, spans, rows, dm.stages.fitted.train_digest]
+    return hashlib.sha256(json.dumps(told, default=str).encode()).hexdigest()
 
 
-def identify_training(model: LightningModule, trainer: Trainer) -> Identity:
-    """The code, values and first weights of a model, and how it is trained."""
+def identify_training(model: LightningModule, trainer: Trainer, dm: BTCDataModule) -> Identity:
+    """The code, values and first weights of a model, how it is trained, and on what of the user's.
+
+    That is the transform and the target of the datamodule; the rest of it ``describe_data`` tells.
+    """
     from lightning.pytorch.cli import SaveConfigCallback
 
     shown: tuple[type[Callback], ...] = (ProgressBar, ModelSummary, SaveConfigCallback)
@@ -132,17 +135,11 @@ def identify_training(model: LightningModule, trainer: Trainer) -> Identity:
     arguments = {name: describe(getattr(trainer, name, None)) for name in _TRAINING}
     by_type = [type(each) for each in (trainer, trainer.strategy, trainer.accelerator)]
     exact = [torch.are_deterministic_algorithms_enabled(), torch.get_float32_matmul_precision()]
-    made_of = {"model": model, "callbacks": callbacks, "precision": trainer.precision_plugin}
+    made_of = {
+        "model": model,
+        "callbacks": callbacks,
+        "precision": trainer.precision_plugin,
+        "transform": dm.transform,
+        "target": dm.target,
+    }
     return identify([RULES, made_of, arguments, by_type, exact])
-
-
-def _fingerprint(thing: Any) -> str:
-    """What the code of a thing of the user computes; ``UNKNOWN`` where that is not to be told."""
-    try:
-        return fingerprint(thing)
-    except ConfigError:
-        return UNKNOWN
-
-
-def _hash(told: list[Any]) -> str:
-    return hashlib.sha256(json.dumps([RULES, *told], default=str).encode()).hexdigest()

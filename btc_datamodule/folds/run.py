@@ -130,7 +130,7 @@ def _run_chosen(
         trainer = fresh.check(make_trainer(folder), Trainer, "make_trainer")
         _refuse_trainer(trainer)
         model = fresh.check(make_model(one), LightningModule, "make_model")
-        trained = identify_training(model, trainer)
+        trained = identify_training(model, trainer, one)
         untold |= dict.fromkeys(trained.unknown)
         made_of = [data[number], trained.digest, str(first), str(prices)]
         identity = "" if trained.unknown else "-".join(each[:16] for each in made_of)

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from torch import nn
 
-from btc_datamodule import DummyModule, StopCheckpoint
+from btc_datamodule import BTCDataModule, DummyModule, LogReturn, Simulator, StopCheckpoint
 from btc_datamodule.folds.identity import identify
 from btc_datamodule.folds.record import identify_training
 from tests.factories import make_trainer
@@ -27,6 +28,11 @@ def scale_by(factor: float) -> Callable[[Any], Any]:
 class Held:
     def __init__(self, value: Any) -> None:
         self.value = value
+
+
+class ScaledReturn(LogReturn):
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
 
 
 class Watch(Callback):
@@ -86,13 +92,16 @@ def test_what_cannot_be_told_is_named() -> None:
     assert len(identify([Held(deep), deep]).digest) == 64
 
 
-def make_training(folder: Path, **options: Any) -> str:
+def make_training(
+    folder: Path, *, transform: Any = None, target: Any = None, **options: Any
+) -> str:
     torch.manual_seed(0)
     model = DummyModule(3, 4, 1, (1,))
     model.more = nn.ModuleList([nn.LazyLinear(2), nn.BatchNorm1d(2)])
     callbacks = [Watch(), ModelCheckpoint(folder, monitor="val_loss"), StopCheckpoint(str(folder))]
     trainer = make_trainer(folder, *callbacks, **{"max_epochs": 1, **options})
-    digest, unknown = identify_training(model, trainer)
+    dm = BTCDataModule(Simulator(), target=target, transform=transform)
+    digest, unknown = identify_training(model, trainer, dm)
     assert unknown == ()
     return digest
 
@@ -117,3 +126,17 @@ def test_a_training_is_the_same_in_every_process_and_another_with_other_argument
         {"reload_dataloaders_every_n_epochs": 1},
     ):
         assert make_training(folder, **option) != here
+    halved, doubled = (
+        make_training(folder, transform=scale_by(factor), target=ScaledReturn(factor))
+        for factor in (0.5, 2.0)
+    )
+    assert len({here, halved, doubled}) == 3
+
+
+def test_a_transform_that_cannot_be_told_is_named(tmp_path: Path) -> None:
+    transform: Any = partial(max, Held(threading.Lock()))
+    dm = BTCDataModule(Simulator(), transform=transform)
+    model, trainer = DummyModule(3, 4, 1, (1,)), make_trainer(tmp_path, max_epochs=1)
+    assert [each.split(":")[1] for each in identify_training(model, trainer, dm).unknown] == [
+        " lock"
+    ]
