@@ -19,12 +19,13 @@ from btc_datamodule.features.table import Table, is_outdated, list_tables, locat
 from btc_datamodule.progress import show_step
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.forms import CANDLES, RECORDS, Content, Form
+from btc_datamodule.store.parts import list_parts
 from btc_datamodule.store.record_file import RecordHeader
 
 
 def verify_series(candle_path: Path) -> list[str]:
-    """What is wrong with a candle file and the feature files beside it, one sentence each."""
-    problems = verify_candles(candle_path)
+    """What is wrong with a candle file, its parts and its feature files, one sentence each."""
+    problems = _verify_with_parts(candle_path, CANDLES)
     for path in list_tables(candle_path):
         if not is_outdated(path):
             problems += verify_table(path)
@@ -38,8 +39,21 @@ def verify_covariates(settings: Settings) -> list[str]:
         path = covariate.locate(settings.data_dir, settings.candle_path)
         if path not in checked:
             checked.add(path)
-            found = (verify_candles if covariate.beside.is_candles else verify_records)(path)
+            found = _verify_with_parts(path, CANDLES if covariate.beside.is_candles else RECORDS)
             problems += [f"covariate {covariate.name!r}: {problem}" for problem in found]
+    return problems
+
+
+def _verify_with_parts(path: Path, form: Form) -> list[str]:
+    """What is wrong with a file, and with the answers beside it that wait to be merged."""
+    problems = _verify(path, form)
+    try:
+        parts = list_parts(path)
+    except StoreError as error:
+        return [*problems, str(error)]
+    for part in parts:
+        found = _verify(part, form)
+        problems += found if part.exists() else []  # a run that goes on may have merged it
     return problems
 
 

@@ -21,6 +21,9 @@ CONFIG = ("-c", "--config")
 PARTS = tuple(f"--{key}" for key in TOP_KEYS)
 """Options whose value may be a file."""
 
+MOST_NODES = 100_000
+"""Values in a file, each repetition counted."""
+
 ADVICE = (
     ("'\\t' that cannot start", "indent with spaces, there is a tab"),
     ("could not find expected ':'", "write `key: value`, with a space after the colon"),
@@ -89,7 +92,22 @@ def _check_file(option: str, path: Path) -> None:
         fail(
             f"{path} has `{option[2:]}:` in it: give it with --config, or what is under that alone"
         )
+    if _count_nodes(root, {}) > MOST_NODES:
+        fail(
+            f"{path} stands for more than {MOST_NODES:,} values, as its anchors (`&name`) are "
+            "repeated (`*name`) within each other: write out what is meant"
+        )
     _check_keys(path, root, set())
+
+
+def _count_nodes(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for, each alias being what it repeats."""
+    if id(node) not in known:
+        known[id(node)] = 1  # of one that has itself in it
+        inside = node.value if isinstance(node, yaml.CollectionNode) else []
+        parts = [part for item in inside for part in (item if isinstance(item, tuple) else [item])]
+        known[id(node)] += sum(_count_nodes(part, known) for part in parts)
+    return known[id(node)]
 
 
 def _explain(path: Path, error: yaml.MarkedYAMLError) -> str:

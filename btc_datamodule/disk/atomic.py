@@ -44,11 +44,14 @@ def forgo_sync() -> Iterator[None]:
 def replace_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; the file written there is synced and takes the place of ``path``.
 
-    If the body of the ``with`` raises, ``path`` stays as it was and nothing is left behind.
+    Where ``path`` is a link to a file, that file is replaced, and the link stays. If the body of
+    the ``with`` raises, ``path`` stays as it was and nothing is left behind.
 
     Raises:
         StoreError: if the file cannot be written: no room, a read-only disk.
     """
+    if os.path.islink(path) and path.exists():  # noqa: PTH114 (which raises for a link to itself)
+        path = path.resolve()
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with explain_write_errors(path):

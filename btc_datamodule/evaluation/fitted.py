@@ -60,8 +60,7 @@ class Fitted:
             for name, spans in state["fold"].items()
         }
         scaler, target_scaler = (
-            Scaler(kept["method"], tuple(kept["center"]), tuple(kept["scale"]))
-            for kept in (state["scaler"], state["target_scaler"])
+            Scaler.from_state(kept) for kept in (state["scaler"], state["target_scaler"])
         )
         return cls(Fold(**fold), scaler, target_scaler, state["train_digest"])
 

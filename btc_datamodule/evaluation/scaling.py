@@ -16,10 +16,10 @@ Methods:
     none     as it is
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol, get_args, runtime_checkable
+from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
 import torch
@@ -86,6 +86,23 @@ class Scaler:
         if method == "window":
             center = np.zeros(n_features)
         return cls(method, tuple(center.tolist()), tuple(scale.tolist()))
+
+    @classmethod
+    def from_state(cls, kept: Mapping[str, Any]) -> "Scaler":
+        """From what a checkpoint has of one.
+
+        Raises:
+            ConfigError: if it cannot be that of any training: a scale that is not above 0, a
+                centre that is no number, as many of one as of the other.
+        """
+        made = cls(kept["method"], tuple(kept["center"]), tuple(kept["scale"]))
+        sound = np.isfinite([*made.center, *made.scale]).all() and min(made.scale, default=1) > 0
+        if made.method not in SCALINGS or len(made.center) != len(made.scale) or not sound:
+            raise ConfigError(
+                f"the checkpoint has statistics that no training gives ({made!r}): it is damaged; "
+                "take another one, or train again"
+            )
+        return made
 
     def __repr__(self) -> str:
         center, scale = (

@@ -34,7 +34,7 @@ class Parts:
 
     def __init__(self, path: Path, source: AnySource, interval: int | None, revision: str) -> None:
         self.path = path
-        self.folder = path.with_suffix(".parts")
+        self.folder = locate_parts(path)
         self.source = source
         self.form = find_form(source)
         self.interval = interval
@@ -54,12 +54,7 @@ class Parts:
         Raises:
             StoreError: if something else lies where their folder belongs.
         """
-        if os.path.lexists(self.folder) and not self.folder.is_dir():
-            raise StoreError(
-                f"{self.folder} is no folder, and what a source answers is kept in one of that "
-                "name: move it away and run `btc-datamodule prepare` again"
-            )
-        return sorted(file for file in self.folder.glob("*.h5") if _NUMBER.fullmatch(file.stem))
+        return list_parts(self.path)
 
     def read_headers(self) -> dict[Path, Header]:
         """What the parts on disk say of themselves, by their paths.
@@ -135,6 +130,26 @@ class Parts:
         wanted = (self.source.name, self.source.series, self.interval)
         check_identity(file, header, wanted, f"{self.form.row}s", advice="delete it")
         return header
+
+
+def locate_parts(path: Path) -> Path:
+    """The folder of the parts of a candle file, or of a file of records."""
+    return path.with_suffix(".parts")
+
+
+def list_parts(path: Path) -> list[Path]:
+    """The parts of a file on disk, in the order in which they were written.
+
+    Raises:
+        StoreError: if something else lies where their folder belongs.
+    """
+    folder = locate_parts(path)
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise StoreError(
+            f"{folder} is no folder, and what a source answers is kept in one of that name: move "
+            "it away and run `btc-datamodule prepare` again"
+        )
+    return sorted(file for file in folder.glob("*.h5") if _NUMBER.fullmatch(file.stem))
 
 
 def list_leftovers(folder: Path, name: str) -> list[Path]:

@@ -90,6 +90,21 @@ def test_each_flipped_byte_is_found_or_changes_nothing_that_can_be_read(
     assert verify_series(folder / "candles.h5") == []
 
 
+def test_answers_that_wait_to_be_merged_are_looked_at_too(folder: Path) -> None:
+    parts = folder / "candles.parts"
+    parts.mkdir()
+    part = Path(shutil.copy(folder / "candles.h5", parts / "000000.h5"))
+    assert verify_series(folder / "candles.h5") == []
+    with h5py.File(part, "r+") as file:
+        file["candles/close"][7] += 1.0
+    (problem,) = verify_series(folder / "candles.h5")
+    assert problem.startswith(f"{part}: the candles are not those that were written")
+    shutil.rmtree(parts)
+    parts.write_text("no folder")
+    (problem,) = verify_series(folder / "candles.h5")
+    assert f"{parts} is no folder" in problem
+
+
 def edit(path: Path, change: Callable[[Any], None]) -> None:
     with h5py.File(path, "r+") as file:
         change(file)

@@ -90,6 +90,14 @@ MISTAKES = {
         "`data` is there already, in line 11: keep one",
         TEXT + "\ndata: {}\n",
     ),
+    "anchors within anchors": Mistake(
+        "--config bad.yaml",
+        2,
+        "bad.yaml stands for more than 100,000 values, as its anchors (`&name`) are repeated",
+        "a0: &a0 [x]\n"
+        + "".join(f"a{n + 1}: &a{n + 1} [{', '.join([f'*a{n}'] * 9)}]\n" for n in range(30))
+        + TEXT,
+    ),
     "another encoding": Mistake(
         "--config bad.yaml",
         2,

@@ -56,6 +56,25 @@ STAGES: dict[str, tuple[int, str, Callable[[Path], Any]]] = {
 }
 
 
+def test_a_file_that_is_a_link_is_replaced_where_it_lies_and_the_link_stays(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "disk").mkdir()
+    real, link = tmp_path / "disk" / "real.h5", tmp_path / "candles.h5"
+    real.write_text("old")
+    link.symlink_to(real)
+    with replace_file(link) as temporary:
+        assert temporary.parent == real.parent
+        temporary.write_text("new")
+    assert link.is_symlink()
+    assert real.read_text() == "new"
+    link.unlink()
+    link.symlink_to(link.name)  # which leads to itself
+    with replace_file(link) as temporary:
+        temporary.write_text("plain")
+    assert (link.read_text(), link.is_symlink()) == ("plain", False)
+
+
 def without_room(folder: Path, stage: str) -> None:
     """Run in a process of its own, on a file system of its own."""
     leave, file, action = STAGES[stage]

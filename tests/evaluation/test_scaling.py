@@ -161,3 +161,20 @@ def test_of_no_rows_the_statistics_change_nothing() -> None:
         scaler = Scaler.fit(method, lambda: [], 2)
         x = torch.randn(3, 4, 2)
         assert torch.equal(scaler.apply_(x.clone()), x)
+
+
+@pytest.mark.parametrize(
+    ("center", "scale"),
+    [
+        ([0.0], [0.0]),
+        ([0.0], [-1.0]),
+        ([0.0], [float("nan")]),
+        ([float("inf")], [1.0]),
+        ([0.0, 0.0], [1.0]),
+    ],
+)
+def test_statistics_in_a_checkpoint_that_no_training_gives_are_refused(
+    center: list[float], scale: list[float]
+) -> None:
+    with pytest.raises(ConfigError, match=r"statistics that no training gives.*train again"):
+        Scaler.from_state({"method": "train", "center": center, "scale": scale})

@@ -16,6 +16,7 @@ Importing this module is cheap: httpx loads with the first connection.
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, NamedTuple
 
 from btc_datamodule.errors import ConfigError, SourceError
@@ -181,6 +182,8 @@ def _open_client(manners: Manners) -> "httpx.Client":
             follow_redirects=False,
             verify=_load_certificates(outwards),
             trust_env=outwards,
+            # None is kept: whoever answers with ever more of them would make each request larger.
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
         )
     except OSError as error:
         raise ConfigError(

@@ -404,3 +404,12 @@ def test_bytes_come_as_they_are_with_any_status_that_is_an_answer(exchange: Exch
             client.get("c.zip", max_body=1000)
     paths = [request.path for request in exchange.requests]
     assert paths == ["/a.zip", "/a.zip", "/b.zip", "/c.zip"]
+
+
+def test_cookies_of_a_server_are_not_sent_back(exchange: Exchange) -> None:
+    reply = ex.Reply(200, b"[]", {"Set-Cookie": "id=" + "x" * 4000})
+    exchange.faults.extend([ex.Instead(reply)] * 2)
+    with PoliteClient(Manners(exchange.url, 1000)) as client:
+        client.get("/a.zip")
+        client.get("/b.zip")
+    assert [request.headers.get("Cookie") for request in exchange.requests] == [None, None]
