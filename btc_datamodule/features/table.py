@@ -34,6 +34,7 @@ from btc_datamodule.disk.in_use import Identity, use_file
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.cells import Cells
 from btc_datamodule.features.checking import SegmentChecks, Unread
+from btc_datamodule.features.contents import read_contents
 from btc_datamodule.features.grid import find_outages
 from btc_datamodule.features.layout import (
     DTYPES,
@@ -42,7 +43,6 @@ from btc_datamodule.features.layout import (
     MaskOf,
     find_segment,
     hash_array,
-    read_contents,
     shape_array,
     split_segments,
 )
