@@ -197,7 +197,7 @@ def _write(
         show_step("features", grid.rows, " bars") as step,
         replace_hdf5(path) as (file, check_disk),
     ):
-        writer = TableWriter(file, grid.rows)
+        writer = TableWriter(file, grid.rows, grid.holes)
         for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
             found = compute_segment(reader, grid, recipe, joined, rows, check=check)
             writer.write(rows, found.judged, found.columns)
@@ -205,7 +205,7 @@ def _write(
             step.advance(rows.stop - rows.start)
         attributes = _describe(grid, recipe, key, reader.header)
         files = recipe.list_files(path.parent, [each.header.digest for each in beside])
-        writer.finish(grid.holes, {**attributes, "beside": json.dumps(files)})
+        writer.finish({**attributes, "beside": json.dumps(files)})
 
 
 def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str, str | int]:

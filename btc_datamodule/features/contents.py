@@ -20,7 +20,6 @@ from btc_datamodule.disk.hdf5 import advise_repair, find_dataset, read_attribute
 from btc_datamodule.disk.stored import SMALL_BYTES, Stored
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.cells import split_cells, unite_cells
-from btc_datamodule.features.checking import Extent
 from btc_datamodule.features.layout import (
     ATTRIBUTES,
     CELLS,
@@ -35,6 +34,7 @@ from btc_datamodule.features.layout import (
     find_edges,
     shape_array,
 )
+from btc_datamodule.features.rows_file import Arrays, find_arrays, open_rows, read_claim
 
 if TYPE_CHECKING:
     import h5py
@@ -62,7 +62,7 @@ class Contents(NamedTuple):
         beside: path and digest of each file of another series.
         interval: seconds, and the grid.
         edges: (s + 1,) int64, the rows at which segments begin, and the one past the last.
-        extents: where each array of ``DTYPES`` that it has lies.
+        arrays: where those of ``DTYPES`` that it has lie.
         small: the datasets of ``SMALL``, by name.
     """
 
@@ -72,7 +72,7 @@ class Contents(NamedTuple):
     beside: tuple[tuple[str, str], ...]
     interval: Interval
     edges: NDArray[np.int64]
-    extents: dict[str, Extent]
+    arrays: Arrays
     small: dict[str, NDArray[Any]]
 
 
@@ -87,7 +87,7 @@ def read_contents(path: Path, file: "h5py.File") -> Contents:
         raise _refuse(path, f"it has {len(file.attrs)} attributes in place of {len(ATTRIBUTES)}")
     if told["mask"] not in MASKS:
         raise _refuse(path, f"its mask is none of {', '.join(MASKS)}")
-    extents, shape = _find_arrays(path, file, told["mask"])
+    arrays, shape = _find_arrays(path, file, told["mask"])
     last = told["first"] + shape[0] * told["interval"]
     if not (0 < told["interval"] <= LONGEST_DURATION and abs(last) + abs(told["first"]) < LAST):
         raise _refuse(path, f"a grid of {told['interval']} s from {told['first']} on cannot be")
@@ -99,12 +99,15 @@ def read_contents(path: Path, file: "h5py.File") -> Contents:
     if told["flag"] not in (0, 1) or (told["flag"] and features[-1] != FLAG):
         raise _refuse(path, "'flag' disagrees with the rest of it")
     sizes: dict[str, tuple[int, ...]] = dict.fromkeys(SEGMENT_DTYPES, (number, shape[1]))
-    sizes |= {"segment_digest": (number, len(extents), 32), "valued": (shape[1] - told["flag"],)}
+    sizes |= {
+        "segment_digest": (number, len(arrays.extents), 32),
+        "valued": (shape[1] - told["flag"],),
+    }
     small = _read_small(path, file, sizes, shape)
     if told["digest"] != combine_digests(small["segment_digest"], shape, small, told):
         raise _refuse(path, "what it says of itself is not what was written")
     _check_facts(path, told, small, edges)
-    return Contents(told, shape, features, beside, interval, edges, extents, small)
+    return Contents(told, shape, features, beside, interval, edges, arrays, small)
 
 
 def _read_names(path: Path, text: str, number: int) -> tuple[str, ...]:
@@ -127,31 +130,26 @@ def _read_beside(path: Path, text: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, digest) for name, digest in pairs)
 
 
-def _find_arrays(
-    path: Path, file: "h5py.File", mask: str
-) -> tuple[dict[str, Extent], tuple[int, int]]:
-    """Where the arrays of ``DTYPES`` lie, all of them inside the file, and the shape of ``x``."""
-    shape: tuple[int, ...] = find_dataset(path, file, "x").shape or ()
+def _find_arrays(path: Path, file: "h5py.File", mask: str) -> tuple[Arrays, tuple[int, int]]:
+    """Where the arrays of ``DTYPES`` lie, all of them inside a file, and the shape of ``x``."""
+    claim = read_claim(path, file)
+    x = find_dataset(path, file, "x") if claim is None else file["x"]
+    shape: tuple[int, ...] = x.shape or ()
     if len(shape) != 2 or not 0 < shape[0] <= MOST_ROWS or not shape[1]:
         raise _refuse(path, f"'x' is not a contiguous array of rows and features, but {shape}")
-    extents: dict[str, Extent] = {}
-    of_file = path.stat().st_size
-    for name, code in DTYPES.items():
-        if name == REACH and name not in file:
-            continue
-        data, dtype = find_dataset(path, file, name), np.dtype(code)
-        due = shape_array(name, shape, mask)
-        if data.shape != due or data.dtype != dtype or data.chunks is not None:
-            raise _refuse(path, f"{name!r} is not a contiguous {due} array of {dtype.name}")
-        offset, width = data.id.get_offset(), dtype.itemsize * prod(due[1:])
-        if offset is None or offset + shape[0] * width > of_file:
-            raise _refuse(path, f"{name!r} is not in the file as a whole")
-        extents[name] = Extent(int(offset), width)
-    arrays = shape[0] * sum(extent.width for extent in extents.values())
-    beside = of_file - arrays
-    if beside > BESIDE_BYTES + arrays:
+    names = [name for name in DTYPES if name != REACH or name in file]
+    due = {name: shape_array(name, shape, mask)[1:] for name in names}
+    own = 0
+    if claim is None:
+        extents, rows = find_arrays(path, file, names, due)
+        arrays = Arrays(path, None, extents, rows)
+        own = rows * sum(extent.width for extent in extents.values())
+    else:
+        arrays = open_rows(claim, names, due)
+    beside = path.stat().st_size - own
+    if beside > BESIDE_BYTES + own:
         raise _refuse(path, f"it has {beside:,} bytes beside its arrays")
-    return extents, (shape[0], shape[1])
+    return arrays, (shape[0], shape[1])
 
 
 def _read_small(
