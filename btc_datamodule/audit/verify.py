@@ -68,7 +68,7 @@ def _verify(path: Path, form: Form) -> list[str]:
     try:
         with form.open(path) as reader:
             header = reader.header
-            digest = form.make_digest(header)
+            check = reader.make_check()
             covered = unite(header.covered)
             starts, ends = np.array(covered, dtype=np.int64).reshape(-1, 2).T
             outside, longest, last = 0, 0, None
@@ -80,15 +80,15 @@ def _verify(path: Path, form: Form) -> list[str]:
                         f"{path}: {content} are out of order at "
                         f"{format_instant(int(times[0]))}: {advise_repair(path)}"
                     )
-                digest.update(chunk)
+                check.update(chunk)
                 last = tuple(int(key[-1]) for key in keys)
                 longest = max(longest, int((known_at - times).max()))
                 begun, ended = (np.searchsorted(edges, times, "right") for edges in (starts, ends))
                 outside += int((begun == ended).sum())
-            if digest.hexdigest() != header.digest:
-                problems.append(
-                    f"{path}: the {content} are not those that were written: {advise_repair(path)}"
-                )
+            try:
+                check.require()
+            except StoreError as error:
+                problems.append(str(error))
             if isinstance(header, RecordHeader) and header.longest_delay != longest:
                 problems.append(
                     f"{path}: {content} were known up to {longest} seconds after their time, not "

@@ -33,7 +33,6 @@ from btc_datamodule.features.table import Table, list_tables, locate_table
 from btc_datamodule.features.writing import TableWriter
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
-from btc_datamodule.store.forms import CANDLES, RECORDS
 from btc_datamodule.store.parts import list_leftovers
 from btc_datamodule.store.record_file import RecordReader
 from btc_datamodule.store.series_file import Header, read_digest
@@ -164,11 +163,10 @@ def _check_content(reader: CandleReader | RecordReader) -> None:
     Raises:
         StoreError: if it does not hold what was written to it, or is damaged.
     """
-    form = RECORDS if isinstance(reader, RecordReader) else CANDLES
-    digest = form.make_digest(reader.header)
+    check = reader.make_check()
     for chunk in reader.chunks():
-        digest.update(chunk)
-    form.check_digest(reader.path, reader.header, digest)
+        check.update(chunk)
+    check.require()
 
 
 def _write(

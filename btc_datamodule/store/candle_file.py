@@ -4,17 +4,22 @@ Owns what is in ``candles.h5``, its atomic write and its checked read. Receives 
 back ``Candles``; knows nothing of the network or torch. ``update`` tells how a file comes to hold
 the candles of a source, ``series_file`` what it has in common with files of records.
 
-Layout, schema 1::
+Layout, schema 2::
 
     /candles/<column>   (N,) int64 or float64; columns in ``SHUFFLED`` with their bytes shuffled
     /covered            a bar absent in a span there is a hole
     /provenance
+    /segments           (S,) int64: numbers of the segments of the content digest that have bars
+    /digests            (S, C, 32) uint8: the digest of each column in each, as ``digest.Segments``
     attributes          schema, source, series, interval, rows, digest, revision; offset where
                         bars do not open on the usual grid
+
+Schema 1 has another digest and no segments. It is read, and written anew by the next write.
 """
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -22,9 +27,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDigest, find_holes
+from btc_datamodule.candles.digest import (
+    SIZE,
+    ContentDigest,
+    Segments,
+    WholeDigest,
+    number_segment,
+    span_segment,
+)
+from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, find_holes
 from btc_datamodule.candles.timeline import (
     LONGEST_DURATION,
+    TIMES,
     WEEK,
     Interval,
     Span,
@@ -43,11 +57,11 @@ from btc_datamodule.errors import StoreError
 from btc_datamodule.public import public
 from btc_datamodule.store.series_file import (
     CHUNK_ROWS,
+    ContentCheck,
     Header,
     Layout,
     Provenance,
     check_identity,
-    check_rows_digest,
     find_group,
     open_columns,
     read_covered,
@@ -59,7 +73,7 @@ from btc_datamodule.store.series_file import (
 if TYPE_CHECKING:
     import h5py
 
-SCHEMA = 1
+SCHEMA = 2
 
 SHUFFLED = ("open_time", "quote_volume", "trades")
 """Columns whose bytes are shuffled before gzip. Other columns are mostly decimals of few digits,
@@ -67,6 +81,8 @@ whose eight bytes come again as a whole: shuffling these too made files 16 to 32
 (``python benchmarks/ingest.py --compression``)."""
 
 LAYOUT = Layout("candle file", SCHEMA, "candles", "candles", ("open_time",), SHUFFLED)
+
+WHOLE_LAYOUT = replace(LAYOUT, schema=1)
 
 
 class CandleReader:
@@ -81,8 +97,12 @@ class CandleReader:
         self._file = open_hdf5(path)
         try:
             with explain_damage(path):
-                self._columns = _find_columns(path, self._file)
+                layout = _choose_layout(path, self._file)
+                self._columns = _find_columns(path, self._file, layout)
                 self.header = _read_header(path, self._file, self._columns)
+                self.segments = (
+                    _read_segments(path, self._file, self.header) if layout is LAYOUT else None
+                )
         except BaseException:
             self._file.close()
             raise
@@ -126,6 +146,27 @@ class CandleReader:
         start, end = self.header.span
         return list(range(floor_to(start, step), end, step))
 
+    def make_check(self) -> ContentCheck:
+        """A check of its content, to be fed all its candles in order."""
+        kind = ContentDigest if self.segments else WholeDigest
+        return ContentCheck(self.path, LAYOUT, self.header.digest, kind(self.header.interval))
+
+    def digest_before(self, instant: int) -> str:
+        """The digest that the candles which open before an instant have as a file of their own.
+
+        Read are only those of the segment that the instant lies in; of a file of schema 1, all.
+        """
+        interval = self.header.interval
+        digest = ContentDigest(interval)
+        if self.segments is None:
+            for chunk in self.chunks():
+                digest.update(chunk.slice(TIMES[0], instant))
+            return digest.hexdigest()
+        number = number_segment(instant, interval)
+        digest.update(self.slice(span_segment(number, interval)[0], instant))
+        before = self.segments.take_before(number)
+        return before.followed_by(digest.get_segments()).hexdigest()
+
     def _read_rows(self, low: int, high: int) -> Candles:
         return Candles(
             self.header.interval, {name: data[low:high] for name, data in self._columns.items()}
@@ -142,8 +183,7 @@ def read_candles(path: str | Path) -> Candles:
     """
     path = Path(path)
     with CandleReader(path) as reader, explain_damage(path):
-        header, low = reader.header, 0
-        digest = ContentDigest(header.interval)
+        header, low, check = reader.header, 0, reader.make_check()
         columns = {
             name: np.empty(header.rows, LAYOUT.choose_dtype(name)) for name in header.columns
         }
@@ -151,14 +191,9 @@ def read_candles(path: str | Path) -> Candles:
             for name, column in columns.items():
                 column[low : low + len(chunk)] = chunk[name]
             low += len(chunk)
-            digest.update(chunk)
-        check_digest(path, header, digest)
+            check.update(chunk)
+        check.require()
         return Candles(header.interval, columns)
-
-
-def check_digest(path: Path, header: Header, digest: ContentDigest) -> None:
-    """Raise ``StoreError`` unless the digest of all candles of a file is the one it says."""
-    check_rows_digest(path, LAYOUT, header.digest, digest.hexdigest())
 
 
 def read_header(path: Path) -> Header:
@@ -244,17 +279,29 @@ def write_candles(
         covered=covered,
         provenance=provenance,
         compress=compress,
+        others=lambda: _list_arrays(digest.get_segments()),
     )
 
 
-def _find_columns(path: Path, file: "h5py.File") -> dict[str, Stored]:
+def _list_arrays(segments: Segments) -> dict[str, NDArray[Any]]:
+    """The datasets in which segments are stored."""
+    return {"segments": segments.numbers.astype("<i8"), "digests": segments.digests}
+
+
+def _choose_layout(path: Path, file: "h5py.File") -> Layout:
+    """That of schema 1 if the file says so, or else that of today."""
+    says = "schema" in file.attrs and read_attribute(path, file, "schema", int)
+    return WHOLE_LAYOUT if says == WHOLE_LAYOUT.schema else LAYOUT
+
+
+def _find_columns(path: Path, file: "h5py.File", layout: Layout) -> dict[str, Stored]:
     """The columns of an open candle file, all of one length."""
-    group = find_group(path, file, LAYOUT)
+    group = find_group(path, file, layout)
     missing = [name for name in REQUIRED if not is_inside(group, name)]
     if missing:
         raise StoreError(f"{path} lacks the column {', '.join(missing)}: {advise_repair(path)}")
     names = [name for name in COLUMNS if group.id.links.exists(name.encode())]
-    return open_columns(path, file, LAYOUT, names)
+    return open_columns(path, file, layout, names)
 
 
 def _read_header(path: Path, file: "h5py.File", columns: Mapping[str, Stored]) -> Header:
@@ -273,6 +320,28 @@ def _read_header(path: Path, file: "h5py.File", columns: Mapping[str, Stored]) -
         revision=read_attribute(path, file, "revision", str),
         provenance=read_provenance(path, file),
     )
+
+
+def _read_segments(path: Path, file: "h5py.File", header: Header) -> Segments:
+    """The segments of the content digest, of which the digest that the file says is made.
+
+    Raises:
+        StoreError: if it is not.
+    """
+    numbers, digests = Stored(path, file, "segments"), Stored(path, file, "digests")
+    shape = (len(numbers), len(COLUMNS), SIZE)
+    kinds = (numbers.dtype, digests.dtype) == (np.dtype("<i8"), np.dtype("u1"))
+    if numbers.shape[1:] or digests.shape != shape or not kinds:
+        raise StoreError(f"{path}: 'digests' holds no digests: {advise_repair(path)}")
+    segments = Segments(
+        header.interval,
+        np.concatenate([np.zeros(0, np.int64), *numbers.read_small()]),
+        np.concatenate([np.zeros((0, *shape[1:]), np.uint8), *digests.read_small()]),
+    )
+    rising = (np.diff(segments.numbers) > 0).all()
+    if not rising or segments.hexdigest() != header.digest:
+        raise StoreError(f"{path}: its digest is not that of its segments: {advise_repair(path)}")
+    return segments
 
 
 def _read_interval(path: Path, file: "h5py.File", first: int | None) -> Interval:

@@ -88,7 +88,7 @@ class Header:
         rows: number of candles.
         span: from the first bar's opening to the last bar's close; (0, 0) if empty.
         covered: spans that the source has answered for, sorted and disjoint.
-        digest: SHA-256 of the content, see ``candles.series.ContentDigest``.
+        digest: SHA-256 of the content, see ``candles.digest``.
         revision: ``Source.revision`` at the last update, "" if it has none.
         provenance: in order of retrieval.
     """
@@ -149,6 +149,7 @@ def write_columns(
     covered: Iterable[Span],
     provenance: Iterable[Provenance],
     compress: bool,
+    others: Callable[[], Mapping[str, NDArray[Any]]] = dict,
 ) -> None:
     """Write a file atomically.
 
@@ -162,6 +163,7 @@ def write_columns(
         covered: spans answered for.
         provenance: in order of retrieval.
         compress: gzip; without it, faster and larger.
+        others: gives datasets beside the columns, once all chunks are written.
     """
     rows = 0
     with replace_hdf5(path) as (file, check):
@@ -191,7 +193,7 @@ def write_columns(
             raise StoreError(f"{path} cannot be written: {_describe_spans(len(spans))}")
         records = [json.dumps(asdict(record)).encode() for record in provenance]
         texts = np.array(records, dtype=f"S{max([1, *map(len, records)])}")
-        for name, values in (("covered", spans), ("provenance", texts)):
+        for name, values in {"covered": spans, "provenance": texts, **others()}.items():
             shape = (None, *values.shape[1:])
             file.create_dataset(name, data=values, maxshape=shape, chunks=True, fletcher32=True)
         file.attrs.update({"schema": layout.schema, **describe(rows)})
@@ -319,9 +321,42 @@ def check_identity(
         )
 
 
-def check_rows_digest(path: Path, layout: Layout, said: str, digest: str) -> None:
-    """Raise ``StoreError`` unless the digest of all rows of a file is the one it says."""
-    if digest != said:
-        raise StoreError(
-            f"{path}: the {layout.rows} are not those that were written: {advise_repair(path)}"
-        )
+class Digest(Protocol):
+    """A digest of rows that is fed in chunks of any size."""
+
+    def update(self, rows: Any, /) -> None:
+        """Take the next rows in order."""
+        ...
+
+    def hexdigest(self) -> str:
+        """The digest of all rows so far."""
+        ...
+
+
+@dataclass(frozen=True)
+class ContentCheck:
+    """A check that a file holds the rows that were written to it, fed with all of them.
+
+    Attributes:
+        path: the file.
+        layout: of it.
+        said: the digest that the file says it has.
+        digest: of the rows so far.
+    """
+
+    path: Path
+    layout: Layout
+    said: str
+    digest: Digest
+
+    def update(self, rows: Any) -> None:
+        """Take the next rows in order."""
+        self.digest.update(rows)
+
+    def require(self) -> None:
+        """Raise ``StoreError`` unless the digest of all rows is the one that the file says."""
+        if self.digest.hexdigest() != self.said:
+            raise StoreError(
+                f"{self.path}: the {self.layout.rows} are not those that were written: "
+                f"{advise_repair(self.path)}"
+            )
