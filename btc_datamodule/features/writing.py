@@ -4,7 +4,8 @@ What lies where is told in ``layout``, what the rows are made of in ``build``. M
 runs of rows that are noted, not with the rows.
 """
 
-from collections.abc import Iterable, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,16 +13,20 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, find_runs, join_runs
 from btc_datamodule.features.cells import Cells, find_cells, join_cells
+from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.layout import (
     DTYPES,
+    SCHEMA,
     SEGMENT_DTYPES,
     combine_digests,
     hash_array,
     stack_digests,
 )
 from btc_datamodule.features.moments import Moments
+from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
 from btc_datamodule.features.undefined import JudgedRows
+from btc_datamodule.store.series_file import Header
 
 if TYPE_CHECKING:
     import h5py
@@ -177,6 +182,34 @@ def list_arrays(
     given = {"x": judged.x, "observed": judged.observed, **columns}
     return {
         name: given[name].astype(code, copy=False) for name, code in DTYPES.items() if name in given
+    }
+
+
+def describe(
+    grid: Grid, recipe: Recipe, key: str, header: Header, files: Sequence[Sequence[str]]
+) -> dict[str, str | int]:
+    """The attributes of a feature file, without its digest.
+
+    Args:
+        grid: of its rows.
+        recipe: what they are made by.
+        key: of the content.
+        header: of the candle file.
+        files: path and digest of each file of another series.
+    """
+    return {
+        "schema": SCHEMA,
+        "key": key,
+        "candles": header.digest,
+        "first": grid.first,
+        "interval": int(grid.interval),
+        "features": json.dumps(recipe.columns),
+        "warm_up": recipe.warm_up,
+        "present": grid.present,
+        "max_fill": grid.max_fill,
+        "mask": recipe.mask,
+        "flag": int(recipe.flag),
+        "beside": json.dumps(files),
     }
 
 
