@@ -24,9 +24,10 @@ from btc_datamodule.features.layout import BAR_COLUMNS, split_segments
 from btc_datamodule.features.predecessor import find_predecessor
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.reuse import check_reuse
+from btc_datamodule.features.rows_file import list_claims
 from btc_datamodule.features.segment import compute_segment
 from btc_datamodule.features.stale import remove_leftovers, remove_stale
-from btc_datamodule.features.table import Table, locate_table
+from btc_datamodule.features.table import Table, list_tables, locate_table
 from btc_datamodule.features.writing import TableWriter, describe
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
@@ -80,8 +81,11 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
                 _check_columns(recipe, reader, beside)
                 # Found, and so in use, before anything is removed.
                 before = None if beside else find_predecessor(candle_path, reader, recipe)
-                remove_stale(candle_path, reader.header)
-                if before is None or not grow(path, key, before, reader, recipe, check=check):
+                claims = list_claims(list_tables(candle_path))
+                remove_stale(candle_path, reader.header, claims)
+                if before is None or not grow(
+                    path, key, before, reader, recipe, claims, check=check
+                ):
                     _write(path, reader, beside, recipe, key, check=check)
     return path
 

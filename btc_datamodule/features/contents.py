@@ -132,12 +132,12 @@ def _read_beside(path: Path, text: str) -> tuple[tuple[str, str], ...]:
 
 def _find_arrays(path: Path, file: "h5py.File", mask: str) -> tuple[Arrays, tuple[int, int]]:
     """Where the arrays of ``DTYPES`` lie, all of them inside a file, and the shape of ``x``."""
-    claim = read_claim(path, file)
+    names = [name for name in DTYPES if name != REACH or name in file]
+    claim = read_claim(path, file, names)
     x = find_dataset(path, file, "x") if claim is None else file["x"]
     shape: tuple[int, ...] = x.shape or ()
     if len(shape) != 2 or not 0 < shape[0] <= MOST_ROWS or not shape[1]:
         raise _refuse(path, f"'x' is not a contiguous array of rows and features, but {shape}")
-    names = [name for name in DTYPES if name != REACH or name in file]
     due = {name: shape_array(name, shape, mask)[1:] for name in names}
     own = 0
     if claim is None:

@@ -9,7 +9,7 @@ A process that is killed leaves rows that no head claims: the next one writes ov
 """
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -34,13 +34,12 @@ from btc_datamodule.features.rows_file import (
     Claim,
     add_rows,
     count_room,
-    list_claims,
     make_rows_file,
     open_rows,
     write_virtual,
 )
 from btc_datamodule.features.segment import compute_segment
-from btc_datamodule.features.table import Table, list_tables
+from btc_datamodule.features.table import Table
 from btc_datamodule.features.undefined import JudgedRows
 from btc_datamodule.features.writing import Account, describe, list_arrays
 from btc_datamodule.progress import show_step
@@ -139,7 +138,14 @@ class Growth:
 
 
 def grow(
-    path: Path, key: str, table: Table, reader: CandleReader, recipe: Recipe, *, check: bool
+    path: Path,
+    key: str,
+    table: Table,
+    reader: CandleReader,
+    recipe: Recipe,
+    claims: Sequence[Claim] | None,
+    *,
+    check: bool,
 ) -> bool:
     """Make a feature file of an earlier one and of the candles since.
 
@@ -149,6 +155,7 @@ def grow(
         table: the earlier one, see ``predecessor``.
         reader: the candle file.
         recipe: of features of the candles alone.
+        claims: of all feature files here; None if they cannot all be told.
         check: whether to check features for look-ahead on the new rows.
 
     Returns:
@@ -169,7 +176,7 @@ def grow(
         first = next(pieces)  # those after it have no rows that are there already
     except UnlikeRowsError:
         return False
-    arrays = _find_room(path, table, grid.rows)
+    arrays = _find_room(path, table, grid.rows, claims)
     account = Account(grid.holes, table, growth.segments)
     with show_step("features", grid.rows - table.rows, " bars") as step, add_rows(arrays) as write:
         for piece in chain([first], pieces):
@@ -226,7 +233,7 @@ def _check_content(reader: CandleReader, since: int) -> None:
         )
 
 
-def _find_room(path: Path, table: Table, rows: int) -> Arrays:
+def _find_room(path: Path, table: Table, rows: int, claims: Sequence[Claim] | None) -> Arrays:
     """The rows file with the rows of a table, and room for more.
 
     That of the table, if it has as much and no other head claims more of it, or else a new one.
@@ -235,11 +242,11 @@ def _find_room(path: Path, table: Table, rows: int) -> Arrays:
         path: of the feature file that is to be made.
         table: whose rows come first.
         rows: how many there are to be.
+        claims: see ``grow``.
     """
     due = {name: shape[1:] for name, shape in _list_shapes(table, 0).items()}
     file = table.checks.path
     if file != table.path:
-        claims = list_claims(list_tables(path))
         arrays = open_rows(Claim(table.path, file, table.rows), due, due)
         newest = claims is not None and table.rows == max(
             claim.rows for claim in claims if claim.file == file

@@ -32,7 +32,7 @@ from btc_datamodule.disk.hdf5 import (
 from btc_datamodule.disk.in_use import UsedFile, use_file
 from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.features.checking import Extent
-from btc_datamodule.features.layout import DTYPES, REACH
+from btc_datamodule.features.layout import DTYPES
 
 if TYPE_CHECKING:
     import h5py
@@ -79,8 +79,13 @@ class Arrays(NamedTuple):
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read_claim(path: Path, file: "h5py.File") -> Claim | None:
+def read_claim(path: Path, file: "h5py.File", names: Iterable[str] = ("x",)) -> Claim | None:
     """What an open feature file claims of a rows file; None if its arrays are its own.
+
+    Args:
+        path: the feature file.
+        file: opened.
+        names: of the arrays that are looked at; they must agree.
 
     Raises:
         StoreError: if its arrays are virtual, and not as those of a head are.
@@ -90,7 +95,6 @@ def read_claim(path: Path, file: "h5py.File") -> Claim | None:
     x = file["x"] if is_inside(file, "x") else None
     if not isinstance(x, h5py.Dataset) or not x.is_virtual:
         return None
-    names = [name for name in DTYPES if name != REACH or name in file]
     found = {_read_source(path, file, name) for name in names}
     if len(found) > 1:
         raise _refuse(path, "its arrays lie in several files, or are of several lengths")

@@ -7,13 +7,14 @@ who holds the lock of feature files may do so.
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from btc_datamodule.disk.hdf5 import explain_damage, open_hdf5, read_attribute
 from btc_datamodule.disk.in_use import claim_unused
 from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.features.layout import SCHEMA
-from btc_datamodule.features.rows_file import Claim, list_claims, list_rows_files
+from btc_datamodule.features.rows_file import Claim, list_rows_files
 from btc_datamodule.features.table import Table, list_tables
 from btc_datamodule.store.parts import list_leftovers
 from btc_datamodule.store.series_file import Header, read_digest
@@ -33,16 +34,21 @@ def remove_leftovers(folder: Path) -> None:
             leftover.unlink()
 
 
-def remove_stale(candle_path: Path, header: Header) -> None:
+def remove_stale(candle_path: Path, header: Header, claims: Sequence[Claim] | None) -> None:
     """Remove feature files of candles as they no longer are, which nobody uses.
 
     The head that claims most of a rows file goes last, so that what is claimed never becomes less:
     somebody of whom this machine does not know may read it.
+
+    Args:
+        candle_path: the candle file.
+        header: of it.
+        claims: of all feature files beside it; None if they cannot all be told.
     """
-    tables = [path for path in list_tables(candle_path) if os.path.isfile(path)]  # noqa: PTH113
-    claims = list_claims(tables)  # isfile, which is False for any link to nowhere
     grown, newest = _sort_claims(claims or [])
-    for path in tables:
+    for path in list_tables(candle_path):
+        if not os.path.isfile(path):  # noqa: PTH113 (which is False for any link to nowhere)
+            continue
         kept = GROWN_SECONDS if path in grown else KEPT_SECONDS
         old = time.time() - path.stat().st_atime >= kept
         if old and path not in newest and _is_stale(path, header):
@@ -54,7 +60,7 @@ def remove_stale(candle_path: Path, header: Header) -> None:
                 _remove_unused(path)
 
 
-def _sort_claims(claims: list[Claim]) -> tuple[set[Path], set[Path]]:
+def _sort_claims(claims: Sequence[Claim]) -> tuple[set[Path], set[Path]]:
     """Heads of whose rows another one has more, and the others of rows files of several heads."""
     most: dict[Path, int] = {}
     for claim in claims:
