@@ -41,7 +41,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("made", RECIPES.values(), ids=RECIPES)
 def test_what_has_grown_is_what_is_built(tmp_path: Path, made: Recipe) -> None:
-    replay = Replay(tmp_path, market(380), made)
+    replay = Replay(tmp_path, market(260), made)
     grown = []
     for rows in lumps(len(replay.candles), seed=len(made.features)):
         table = replay.take(rows)
@@ -52,7 +52,7 @@ def test_what_has_grown_is_what_is_built(tmp_path: Path, made: Recipe) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bars", "every"), [(110, 20), pytest.param(10_000, 250, marks=pytest.mark.stress)]
+    ("bars", "every"), [(70, 20), pytest.param(10_000, 250, marks=pytest.mark.stress)]
 )
 def test_bar_by_bar_it_is_what_is_built_and_takes_no_more_of_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bars: int, every: int
