@@ -82,8 +82,13 @@ class Replay:
     def take(self, rows: int) -> Table:
         """The feature file of the first bars."""
         with forgo_sync():
-            write(self.path, self.cut(rows), compress=False)
+            self.write(rows)
             return Table.open(build(self.path, self.recipe, check=self.check))
+
+    def write(self, rows: int) -> None:
+        """Write the candle file of the first bars."""
+        bars = self.cut(rows)
+        write(self.path, bars, covered=[bars.span], compress=False)
 
     def cut(self, rows: int) -> Candles:
         return self.candles.slice(T0, int(self.candles.open_time[rows - 1]) + HOUR)

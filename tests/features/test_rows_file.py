@@ -20,14 +20,12 @@ from btc_datamodule.features.table import Table
 from tests.features.replay import (
     Replay,
     assert_equal,
-    is_grown,
     list_all,
     market,
     remove_at_once,
     shrink,
 )
 from tests.features.tables import recipe
-from tests.helpers import write
 
 FORKED = mp.get_context("forkserver")
 FORKED.set_forkserver_preload(["tests.features.test_rows_file", "polars", "h5py", "tqdm"])
@@ -83,7 +81,7 @@ def test_whoever_is_killed_while_a_table_grows_leaves_no_trace(
     tables = [replay.take(rows) for rows in ((60, 61) if grown else (60,))]
     before = list_all(tables[-1])
     folder, built = replay.path.parent, replay.rebuild(64)
-    write(replay.path, replay.cut(64), compress=False)
+    replay.write(64)
     codes = []
     for step in range(0, 1000, 2 if grown else 5):
         again = Replay(tmp_path / f"killed_{step}", replay.candles, replay.recipe)
@@ -109,7 +107,7 @@ def test_whoever_is_killed_while_a_table_grows_leaves_no_trace(
 def test_two_that_grow_a_table_at_once_make_one(replay: Replay) -> None:
     replay.take(60)
     replay.take(61)
-    write(replay.path, replay.cut(70), compress=False)
+    replay.write(70)
     processes = [FORKED.Process(target=build_there, args=(replay.path,)) for _ in range(3)]
     for process in processes:
         process.start()
@@ -142,9 +140,7 @@ def test_damage_in_the_rows_is_named_and_the_advice_works(replay: Replay, head: 
     with pytest.raises(StoreError, match=r"rows\.h5 does not exist"):
         Table.open(head.path)
     del head
-    table = replay.take(75)
-    assert not is_grown(table)
-    assert_equal(table, replay.rebuild(75))
+    assert_equal(replay.take(75), replay.rebuild(75))
 
 
 def test_rows_that_are_damaged_are_not_grown_from(replay: Replay, head: Table) -> None:
@@ -186,7 +182,7 @@ def test_a_full_disk_leaves_the_table_that_there_was(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        write(replay.path, replay.cut(76), compress=False)
+        replay.write(76)
         patch.setattr(os, "pwrite", full)
         with pytest.raises(StoreError, match=r"rows\.h5 cannot be written \(No space left"):
             build(replay.path, replay.recipe)
@@ -324,8 +320,7 @@ def test_what_most_claims_of_a_rows_file_goes_last(
     replay.take(60)
     older, newest = replay.take(61), replay.take(62).path
     remove_at_once(monkeypatch)
-    other = Replay(replay.path.parent, market(140), recipe("log_range"))
-    write(replay.path, market(140), compress=False)
+    other = Replay(replay.path.parent, replay.candles, recipe("log_range"))
     other.take(100)
     assert newest.exists(), "an older one is in use"
     del older
