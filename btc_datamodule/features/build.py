@@ -33,9 +33,10 @@ from btc_datamodule.features.table import Table, list_tables, locate_table
 from btc_datamodule.features.writing import TableWriter
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.forms import read_digest
 from btc_datamodule.store.parts import list_leftovers
 from btc_datamodule.store.record_file import RecordReader
-from btc_datamodule.store.series_file import Header, read_digest
+from btc_datamodule.store.series_file import Header
 
 KEPT_SECONDS = 86_400
 
