@@ -55,6 +55,11 @@ class Segments:
         count = int(np.searchsorted(self.numbers, number))
         return Segments(self.interval, self.numbers[:count], self.digests[:count])
 
+    def take_from(self, number: int) -> "Segments":
+        """Those of this number and larger ones."""
+        count = int(np.searchsorted(self.numbers, number))
+        return Segments(self.interval, self.numbers[count:], self.digests[count:])
+
     def followed_by(self, later: "Segments") -> "Segments":
         """These up to where others begin, and the others."""
         if not len(later.numbers):
@@ -65,14 +70,6 @@ class Segments:
             np.concatenate([kept.numbers, later.numbers]),
             np.concatenate([kept.digests, later.digests]),
         )
-
-    def find_differing(self, others: "Segments") -> list[int]:
-        """The numbers of segments that others do not have, or have with another digest."""
-        ours, theirs = (
-            dict(zip(each.numbers.tolist(), map(bytes, each.digests), strict=True))
-            for each in (self, others)
-        )
-        return [n for n in sorted({*ours, *theirs}) if ours.get(n) != theirs.get(n)]
 
 
 def number_segment(instant: int, interval: int) -> int:

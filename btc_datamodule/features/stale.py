@@ -16,8 +16,9 @@ from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.features.layout import SCHEMA
 from btc_datamodule.features.rows_file import Claim, list_rows_files
 from btc_datamodule.features.table import Table, list_tables
+from btc_datamodule.store.forms import read_digest
 from btc_datamodule.store.parts import list_leftovers
-from btc_datamodule.store.series_file import Header, read_digest
+from btc_datamodule.store.series_file import Header
 
 KEPT_SECONDS = 86_400
 """For how long a feature file stays that nobody opens."""

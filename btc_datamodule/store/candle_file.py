@@ -14,79 +14,45 @@ Layout, schema 2::
     attributes          schema, source, series, interval, rows, digest, revision; offset where
                         bars do not open on the usual grid
 
-Schema 1 has another digest and no segments. It is read, and written anew by the next write.
+Schema 1 has another digest and no segments. It is read, and written anew by the next write. A
+large file may have a *tail*: a file of the same layout beside it, see ``tail``.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.digest import (
-    SIZE,
-    ContentDigest,
-    Segments,
-    WholeDigest,
-    number_segment,
-    span_segment,
-)
-from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, find_holes
-from btc_datamodule.candles.timeline import (
-    LONGEST_DURATION,
-    TIMES,
-    WEEK,
-    Interval,
-    Span,
-    floor_to,
-    get_offset,
-)
-from btc_datamodule.disk.hdf5 import (
-    advise_repair,
-    explain_damage,
-    is_inside,
-    open_hdf5,
-    read_attribute,
-)
-from btc_datamodule.disk.stored import Stored
-from btc_datamodule.errors import StoreError
+from btc_datamodule.candles.digest import ContentDigest, number_segment, span_segment
+from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, concatenate, find_holes
+from btc_datamodule.candles.timeline import TIMES, Span, floor_to
+from btc_datamodule.disk.hdf5 import explain_damage
 from btc_datamodule.public import public
+from btc_datamodule.store.candle_layout import LAYOUT, describe_series, list_arrays
 from btc_datamodule.store.series_file import (
     CHUNK_ROWS,
+    HDF5_CHUNK_ROWS,
+    Check,
     ContentCheck,
     Header,
-    Layout,
     Provenance,
     check_identity,
-    find_group,
-    open_columns,
-    read_covered,
-    read_ends,
-    read_provenance,
     write_columns,
 )
-
-if TYPE_CHECKING:
-    import h5py
-
-SCHEMA = 2
-
-SHUFFLED = ("open_time", "quote_volume", "trades")
-"""Columns whose bytes are shuffled before gzip. Other columns are mostly decimals of few digits,
-whose eight bytes come again as a whole: shuffling these too made files 16 to 32 % larger
-(``python benchmarks/ingest.py --compression``)."""
-
-LAYOUT = Layout("candle file", SCHEMA, "candles", "candles", ("open_time",), SHUFFLED)
-
-WHOLE_LAYOUT = replace(LAYOUT, schema=1)
+from btc_datamodule.store.tail import open_files
 
 
 class CandleReader:
-    """An open candle file, read in chunks. Use as a context manager.
+    """A candle file and its tail, open, and read as one in chunks. Use as a context manager.
+
+    Attributes:
+        path: the candle file.
+        files: it and, if it has one, its tail.
+        header: of all of it.
+        segments: of the content digest; None of a file of schema 1.
 
     Raises:
         StoreError: if the file is missing, is not HDF5, or is not a candle file of this schema.
@@ -94,18 +60,20 @@ class CandleReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open_hdf5(path)
-        try:
-            with explain_damage(path):
-                layout = _choose_layout(path, self._file)
-                self._columns = _find_columns(path, self._file, layout)
-                self.header = _read_header(path, self._file, self._columns)
-                self.segments = (
-                    _read_segments(path, self._file, self.header) if layout is LAYOUT else None
-                )
-        except BaseException:
-            self._file.close()
-            raise
+        base, tail = open_files(path)
+        self.files = [base] if tail is None else [base, tail]
+        self.header = base.header
+        self.segments = base.segments
+        if tail is not None:
+            last = tail if tail.rows else base
+            self.header = replace(
+                tail.header,
+                rows=base.rows + tail.rows,
+                span=(base.header.span[0], last.header.span[1]),
+            )
+            assert base.segments is not None
+            assert tail.segments is not None
+            self.segments = base.segments.followed_by(tail.segments)
 
     def __enter__(self) -> "CandleReader":
         return self
@@ -116,28 +84,27 @@ class CandleReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        for file in self.files:
+            file.close()
 
     def slice(self, start: int, end: int) -> Candles:
         """The candles that open in [start, end)."""
-        with explain_damage(self.path):
-            low, high = (bisect_left(self._columns["open_time"], when) for when in (start, end))
-            return self._read_rows(low, high)
+        low, high = (sum(file.find(when) for file in self.files) for when in (start, end))
+        return self._read_rows(low, high)
 
     def chunks(self) -> Iterator[Candles]:
         """All candles in order of time, ``CHUNK_ROWS`` at a time."""
         for low in range(0, self.header.rows, CHUNK_ROWS):
-            with explain_damage(self.path):
-                yield self._read_rows(low, min(low + CHUNK_ROWS, self.header.rows))
+            yield self._read_rows(low, min(low + CHUNK_ROWS, self.header.rows))
 
     def holes(self) -> NDArray[np.int64]:
         """(n, 2) int64: the absent runs between first and last bar, as ``Candles.holes``."""
         found, last = [np.zeros((0, 2), dtype=np.int64)], np.zeros(0, dtype=np.int64)
-        for low in range(0, self.header.rows, CHUNK_ROWS):
-            with explain_damage(self.path):
-                times = self._columns["open_time"][low : low + CHUNK_ROWS]
-            found.append(find_holes(np.concatenate([last, times]), self.header.interval))
-            last = times[-1:]
+        for file in self.files:
+            for low in range(0, file.rows, CHUNK_ROWS):
+                times = file.read_times(low, min(low + CHUNK_ROWS, file.rows))
+                found.append(find_holes(np.concatenate([last, times]), self.header.interval))
+                last = times[-1:]
         return np.concatenate(found)
 
     def marks(self) -> list[int]:
@@ -146,10 +113,13 @@ class CandleReader:
         start, end = self.header.span
         return list(range(floor_to(start, step), end, step))
 
-    def make_check(self) -> ContentCheck:
+    def make_check(self) -> Check:
         """A check of its content, to be fed all its candles in order."""
-        kind = ContentDigest if self.segments else WholeDigest
-        return ContentCheck(self.path, LAYOUT, self.header.digest, kind(self.header.interval))
+        base, *tails = self.files
+        if not tails or not tails[0].rows:
+            return base.make_check()
+        (tail,) = tails
+        return PairCheck(base.make_check(), tail.make_check(), tail.header)
 
     def digest_before(self, instant: int) -> str:
         """The digest that the candles which open before an instant have as a file of their own.
@@ -168,9 +138,32 @@ class CandleReader:
         return before.followed_by(digest.get_segments()).hexdigest()
 
     def _read_rows(self, low: int, high: int) -> Candles:
-        return Candles(
-            self.header.interval, {name: data[low:high] for name, data in self._columns.items()}
-        )
+        found, before = list[Candles](), 0
+        for file in self.files:
+            rows = (min(max(0, row - before), file.rows) for row in (low, high))
+            found.append(file.read_rows(*rows))
+            before += file.rows
+        parts = [part for part in found if len(part)] or found[:1]
+        return concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+class PairCheck:
+    """A check that a file and its tail hold what was written to them; the file is checked first."""
+
+    def __init__(self, base: ContentCheck, tail: ContentCheck, header: Header) -> None:
+        self._base, self._tail, self._start = base, tail, header.span[0]
+        number = number_segment(self._start, header.interval)
+        self._shared = span_segment(number, header.interval)[0]
+
+    def update(self, candles: Candles) -> None:
+        """Take the next candles in order of time."""
+        self._base.update(candles.slice(TIMES[0], self._start))
+        self._tail.update(candles.slice(self._shared, TIMES[1]))
+
+    def require(self) -> None:
+        """Raise ``StoreError``, naming the file, unless both have the digests that they say."""
+        self._base.require()
+        self._tail.require()
 
 
 @public
@@ -220,6 +213,7 @@ def write_series(path: Path, candles: Candles, *, source: str, series: str) -> N
         revision="",
         provenance=[],
         compress=False,
+        most_rows=len(candles),
     )
 
 
@@ -235,6 +229,7 @@ def write_candles(
     revision: str,
     provenance: Iterable[Provenance],
     compress: bool = True,
+    most_rows: int = HDF5_CHUNK_ROWS,
 ) -> None:
     """Write a candle file atomically.
 
@@ -249,6 +244,7 @@ def write_candles(
         revision: "" for none.
         provenance: in order of retrieval.
         compress: gzip; without it, faster and larger.
+        most_rows: of all chunks together, if that is known to be few.
     """
     wanted = set(columns)
     digest = ContentDigest(interval)
@@ -257,98 +253,17 @@ def write_candles(
         digest.update(chunk)
         return chunk
 
-    def describe(rows: int) -> dict[str, Any]:
-        attributes = {
-            "source": source,
-            "series": series,
-            "interval": int(interval),
-            "rows": rows,
-            "digest": digest.hexdigest(),
-            "revision": revision,
-        }
-        if get_offset(interval) != get_offset(int(interval)):
-            return attributes | {"offset": get_offset(interval)}
-        return attributes
-
     write_columns(
         path,
         LAYOUT,
         [name for name in COLUMNS if name in REQUIRED or name in wanted],
         map(take, chunks),
-        describe,
+        lambda rows: describe_series(
+            source, series, interval, rows=rows, digest=digest.hexdigest(), revision=revision
+        ),
         covered=covered,
         provenance=provenance,
         compress=compress,
-        others=lambda: _list_arrays(digest.get_segments()),
+        most_rows=most_rows,
+        others=lambda: list_arrays(digest.get_segments()),
     )
-
-
-def _list_arrays(segments: Segments) -> dict[str, NDArray[Any]]:
-    """The datasets in which segments are stored."""
-    return {"segments": segments.numbers.astype("<i8"), "digests": segments.digests}
-
-
-def _choose_layout(path: Path, file: "h5py.File") -> Layout:
-    """That of schema 1 if the file says so, or else that of today."""
-    says = "schema" in file.attrs and read_attribute(path, file, "schema", int)
-    return WHOLE_LAYOUT if says == WHOLE_LAYOUT.schema else LAYOUT
-
-
-def _find_columns(path: Path, file: "h5py.File", layout: Layout) -> dict[str, Stored]:
-    """The columns of an open candle file, all of one length."""
-    group = find_group(path, file, layout)
-    missing = [name for name in REQUIRED if not is_inside(group, name)]
-    if missing:
-        raise StoreError(f"{path} lacks the column {', '.join(missing)}: {advise_repair(path)}")
-    names = [name for name in COLUMNS if group.id.links.exists(name.encode())]
-    return open_columns(path, file, layout, names)
-
-
-def _read_header(path: Path, file: "h5py.File", columns: Mapping[str, Stored]) -> Header:
-    rows = len(columns["open_time"])
-    first, last = read_ends(path, LAYOUT, columns["open_time"])
-    interval = _read_interval(path, file, first if rows else None)
-    return Header(
-        source=read_attribute(path, file, "source", str),
-        series=read_attribute(path, file, "series", str),
-        interval=interval,
-        columns=tuple(columns),
-        rows=rows,
-        span=(first, last + interval) if rows else (0, 0),
-        covered=read_covered(path, file),
-        digest=read_attribute(path, file, "digest", str),
-        revision=read_attribute(path, file, "revision", str),
-        provenance=read_provenance(path, file),
-    )
-
-
-def _read_segments(path: Path, file: "h5py.File", header: Header) -> Segments:
-    """The segments of the content digest, of which the digest that the file says is made.
-
-    Raises:
-        StoreError: if it is not.
-    """
-    numbers, digests = Stored(path, file, "segments"), Stored(path, file, "digests")
-    shape = (len(numbers), len(COLUMNS), SIZE)
-    kinds = (numbers.dtype, digests.dtype) == (np.dtype("<i8"), np.dtype("u1"))
-    if numbers.shape[1:] or digests.shape != shape or not kinds:
-        raise StoreError(f"{path}: 'digests' holds no digests: {advise_repair(path)}")
-    segments = Segments(
-        header.interval,
-        np.concatenate([np.zeros(0, np.int64), *numbers.read_small()]),
-        np.concatenate([np.zeros((0, *shape[1:]), np.uint8), *digests.read_small()]),
-    )
-    rising = (np.diff(segments.numbers) > 0).all()
-    if not rising or segments.hexdigest() != header.digest:
-        raise StoreError(f"{path}: its digest is not that of its segments: {advise_repair(path)}")
-    return segments
-
-
-def _read_interval(path: Path, file: "h5py.File", first: int | None) -> Interval:
-    """The interval with its grid; the weeks of version 0.1 began on Thursdays, and say nothing."""
-    seconds: int = read_attribute(path, file, "interval", int)
-    if not 1 <= seconds <= LONGEST_DURATION:
-        raise StoreError(f"{path}: interval is {seconds}: {advise_repair(path)}")
-    if "offset" in file.attrs:
-        return Interval(seconds, read_attribute(path, file, "offset", int))
-    return Interval(seconds, first if seconds % WEEK == 0 else None)

@@ -17,6 +17,7 @@ from btc_datamodule.candles import records, series
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_instant
+from btc_datamodule.disk.hdf5 import explain_damage, open_hdf5, read_attribute
 from btc_datamodule.errors import RecordError, SourceError
 from btc_datamodule.sources.answering import list_answers
 from btc_datamodule.sources.base import Block, Source
@@ -34,6 +35,7 @@ from btc_datamodule.store.record_file import (
     read_record_header,
     write_records,
 )
+from btc_datamodule.store.tail import locate_tail
 
 AnySource = Source | RecordSource
 AnyBlock = Block | RecordBlock
@@ -76,6 +78,15 @@ class Form:
 def find_form(source: AnySource) -> Form:
     """The form of what a source answers with."""
     return RECORDS if isinstance(source, RecordSource) else CANDLES
+
+
+def read_digest(path: Path) -> str:
+    """The digest that a file of candles, with its tail, or of records says it has."""
+    if locate_tail(path).exists():
+        return read_header(path).digest
+    with open_hdf5(path) as file, explain_damage(path):
+        digest: str = read_attribute(path, file, "digest", str)
+    return digest
 
 
 def _ask_for_candles(

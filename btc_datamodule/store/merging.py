@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import Span, format_instant, unite
 from btc_datamodule.store.forms import Content, Form
-from btc_datamodule.store.series_file import ContentCheck, Header, Provenance
+from btc_datamodule.store.series_file import Check, Header, Provenance
 
 
 class Merge:
@@ -34,7 +34,7 @@ class Merge:
         self.files = parts if stored is None else [stored, *parts]
         self.headers: list[Header] = []
         self.refresh = refresh
-        self._checks: list[ContentCheck] = []
+        self._checks: list[Check] = []
         marks: set[int] = set()
         for file in self.files:
             with form.open(file) as reader:

@@ -38,6 +38,7 @@ from btc_datamodule.disk.stored import Stored
 from btc_datamodule.errors import StoreError
 from btc_datamodule.store.series_file import (
     CHUNK_ROWS,
+    HDF5_CHUNK_ROWS,
     ContentCheck,
     Header,
     Layout,
@@ -199,6 +200,7 @@ def write_record_set(
         revision="",
         provenance=[],
         compress=False,
+        most_rows=len(records),
     )
 
 
@@ -215,6 +217,7 @@ def write_records(
     provenance: Iterable[Provenance],
     pending: int = 0,
     compress: bool = True,
+    most_rows: int = HDF5_CHUNK_ROWS,
 ) -> None:
     """Write a file of records atomically.
 
@@ -230,6 +233,7 @@ def write_records(
         provenance: in order of retrieval.
         pending: see ``RecordHeader``.
         compress: gzip; without it, faster and larger.
+        most_rows: of all chunks together, if that is known to be few.
 
     Raises:
         StoreError: if a column cannot be called so, or the file cannot be written.
@@ -272,6 +276,7 @@ def write_records(
         covered=covered,
         provenance=provenance,
         compress=compress,
+        most_rows=most_rows,
     )
 
 

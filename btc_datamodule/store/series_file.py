@@ -34,9 +34,7 @@ from btc_datamodule.candles.timeline import (
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
     check_schema,
-    explain_damage,
     is_inside,
-    open_hdf5,
     read_attribute,
     replace_hdf5,
 )
@@ -150,6 +148,7 @@ def write_columns(
     provenance: Iterable[Provenance],
     compress: bool,
     others: Callable[[], Mapping[str, NDArray[Any]]] = dict,
+    most_rows: int = HDF5_CHUNK_ROWS,
 ) -> None:
     """Write a file atomically.
 
@@ -164,6 +163,8 @@ def write_columns(
         provenance: in order of retrieval.
         compress: gzip; without it, faster and larger.
         others: gives datasets beside the columns, once all chunks are written.
+        most_rows: of all chunks together; a chunk of HDF5 that is not compressed takes its whole
+            size on disk, however few rows it has.
     """
     rows = 0
     with replace_hdf5(path) as (file, check):
@@ -173,7 +174,7 @@ def write_columns(
                 name,
                 shape=(0,),
                 maxshape=(None,),
-                chunks=(HDF5_CHUNK_ROWS,),
+                chunks=(min(max(most_rows, 1), HDF5_CHUNK_ROWS),),
                 dtype=layout.choose_dtype(name),
                 shuffle=compress and name in layout.shuffled,
                 compression="gzip" if compress else None,
@@ -287,13 +288,6 @@ def read_provenance(path: Path, file: "h5py.File") -> tuple[Provenance, ...]:
     return tuple(records)
 
 
-def read_digest(path: Path) -> str:
-    """The digest that a file of candles or of records says it has."""
-    with open_hdf5(path) as file, explain_damage(path):
-        digest: str = read_attribute(path, file, "digest", str)
-    return digest
-
-
 def check_identity(
     path: Path,
     header: Header,
@@ -330,6 +324,18 @@ class Digest(Protocol):
 
     def hexdigest(self) -> str:
         """The digest of all rows so far."""
+        ...
+
+
+class Check(Protocol):
+    """A check of the content of a file, fed with all its rows in order."""
+
+    def update(self, rows: Any, /) -> None:
+        """Take the next rows in order."""
+        ...
+
+    def require(self) -> None:
+        """Raise ``StoreError`` unless the rows are those that were written."""
         ...
 
 

@@ -19,13 +19,12 @@ from btc_datamodule.candles.series import COLUMNS, OPTIONAL, REQUIRED, Candles
 from btc_datamodule.candles.timeline import Interval
 from btc_datamodule.errors import StoreError
 from btc_datamodule.store.candle_file import (
-    SCHEMA,
-    SHUFFLED,
     CandleReader,
     read_candles,
     read_header,
     write_candles,
 )
+from btc_datamodule.store.candle_layout import SCHEMA, SHUFFLED
 from btc_datamodule.store.series_file import CHUNK_ROWS, Header, Provenance
 from tests.factories import HOUR, T0, candles_of
 from tests.helpers import assert_same, digest_of, write
