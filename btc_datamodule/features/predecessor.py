@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
+from btc_datamodule.disk.in_use import leave_unused
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.layout import SCHEMA
 from btc_datamodule.features.recipe import Recipe
@@ -61,7 +62,7 @@ def _find_written(path: Path) -> int:
 def _read_end(path: Path, recipe: Recipe) -> int | None:
     """The close of the last row of a feature file; None if it is not of the recipe's columns."""
     try:
-        with open_hdf5(path) as file, explain_damage(path):
+        with leave_unused(path), open_hdf5(path) as file, explain_damage(path):
             check_schema(path, file, SCHEMA, "feature file")
             if read_attribute(path, file, "features", str) != json.dumps(recipe.columns):
                 return None

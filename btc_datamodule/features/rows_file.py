@@ -29,7 +29,7 @@ from btc_datamodule.disk.hdf5 import (
     open_hdf5,
     replace_hdf5,
 )
-from btc_datamodule.disk.in_use import UsedFile, use_file
+from btc_datamodule.disk.in_use import UsedFile, leave_unused, use_file
 from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.features.checking import Extent
 from btc_datamodule.features.layout import DTYPES
@@ -174,7 +174,7 @@ def list_claims(heads: Iterable[Path]) -> list[Claim] | None:
     claims = []
     for path in heads:
         try:
-            with open_hdf5(path) as file, explain_damage(path):
+            with leave_unused(path), open_hdf5(path) as file, explain_damage(path):
                 claim = read_claim(path, file)
         except UnreadableError:
             return None
