@@ -118,10 +118,15 @@ class Growth:
             first: the first new one.
             again: how many rows before that are computed too, and compared.
         """
-        given = self.reader, self.grid, self.recipe, join_series((), (), 0)
-        if self.check:
-            compute_segment(*given, slice(first, rows.stop), check=True)
-        judged, columns = compute_segment(*given, slice(first - again, rows.stop))
+        judged, columns = compute_segment(
+            self.reader,
+            self.grid,
+            self.recipe,
+            join_series((), (), self.table.span[1]),
+            slice(first - again, rows.stop),
+            check=self.check,
+            since=first,
+        )
         found = list_arrays(judged, columns)
         for name, values in found.items():
             if values[:again].tobytes() != self._read(name, first - again, first).tobytes():

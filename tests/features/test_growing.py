@@ -205,6 +205,22 @@ def test_a_feature_that_looks_ahead_on_new_rows_is_refused(tmp_path: Path) -> No
     assert [*replay.list_names("*.tmp")] == []
 
 
+def test_a_running_sum_is_checked_beside_the_spread_of_a_whole_segment(tmp_path: Path) -> None:
+    def deviation(bars: pl.DataFrame) -> pl.Series:
+        return bars["close"].rolling_var(3)
+
+    bars = candles_of(np.ones(150, dtype=bool))
+    flat = bars["close"].copy()
+    flat[85:] = flat[85]
+    level = {"close": flat, "high": np.maximum(bars["high"], flat)}
+    bars = changed(bars, **level, low=np.minimum(bars["low"], flat))
+    made = recipe(Feature("deviation", 3, deviation))
+    replay = Replay(tmp_path, bars, made, check=True)
+    replay.take(84)
+    for rows in (86, 90, 91):
+        assert_equal(replay.take(rows), replay.rebuild(rows))
+
+
 def test_what_grows_computes_new_rows_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
