@@ -55,7 +55,8 @@ import pandas as pd
 import polars as pl
 
 from btc_datamodule import CandleFile, Simulator, read_candles
-from btc_datamodule.candles.series import Candles, ContentDigest, concatenate, make_empty, merge
+from btc_datamodule.candles.digest import ContentDigest
+from btc_datamodule.candles.series import Candles, concatenate, make_empty, merge
 from btc_datamodule.candles.timeline import parse_instant, parse_interval
 from btc_datamodule.sources.files import source as files
 from btc_datamodule.store.candle_file import CandleReader, write_candles

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
-from btc_datamodule.candles.series import Candles, ContentDigest
+from btc_datamodule.candles.digest import ContentDigest
+from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.store.candle_file import write_candles
 from btc_datamodule.store.series_file import Provenance

@@ -4,7 +4,6 @@ Owns what a candle is. Receives numpy columns, gives back checked ones. Knows no
 networks or torch. A ``Candles`` that exists is valid: constructing one checks it.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -282,34 +281,6 @@ def join_bars(short: Candles, interval: int) -> tuple[Candles, NDArray[np.int64]
 def make_empty(interval: int) -> Candles:
     """A series without bars."""
     return trust(interval, convert_columns({name: [] for name in REQUIRED}, "candles"))
-
-
-class ContentDigest:
-    """SHA-256 of candle values, fed in chunks, independent of their sizes and of compression."""
-
-    def __init__(self, interval: int) -> None:
-        self._interval = interval
-        self._columns = {name: hashlib.sha256() for name in COLUMNS}
-        self._known = dict.fromkeys(OPTIONAL[1:], False)  # of a series without volume: NaN
-
-    def update(self, candles: Candles) -> None:
-        """Take the next bars in order of time."""
-        for name, digest in self._columns.items():
-            values = candles[name]
-            if name in self._known:
-                self._known[name] |= bool(np.isfinite(values).any())
-            if name != "open_time":  # equal values have equal bytes: one zero, one NaN
-                values = np.where(np.isnan(values), np.nan, values) + 0.0
-            little = values.astype("<i8" if name == "open_time" else "<f8")
-            digest.update(np.ascontiguousarray(little).tobytes())
-
-    def hexdigest(self) -> str:
-        """The digest of all bars so far; a column that is NaN throughout counts as absent."""
-        whole = hashlib.sha256(f"{self._interval}".encode())
-        for name, digest in self._columns.items():
-            if self._known.get(name, True):
-                whole.update(f"{name}:{digest.hexdigest()}".encode())
-        return whole.hexdigest()
 
 
 def convert_columns(columns: Mapping[str, Any], where: str) -> dict[str, NDArray[Any]]:

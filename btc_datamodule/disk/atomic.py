@@ -2,14 +2,15 @@
 
 A write makes a new file beside the old one, syncs it and renames it over: a reader sees the old
 content or the new, never a half. What the system says of a disk that is full, read-only or broken
-becomes one ``StoreError``, and leaves what was stored as it was.
+becomes one ``StoreError``, and leaves what was stored as it was. ``write_in_place`` adds to a file
+what nothing refers to before such a write.
 """
 
 import errno
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
@@ -64,6 +65,35 @@ def replace_file(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a disk that has become read-only keeps it
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def write_in_place(path: Path) -> Iterator[Callable[[int, bytes], None]]:
+    """Give a function that writes bytes into a file, at an offset that nobody reads yet.
+
+    At the end of the ``with`` they are on disk. The file's time of writing stays as it is: of what
+    others read nothing has changed.
+
+    Raises:
+        StoreError: if the file cannot be written.
+    """
+    with explain_write_errors(path):
+        file = os.open(path, os.O_WRONLY | getattr(os, "O_CLOEXEC", 0))
+        try:
+
+            def write(offset: int, data: bytes) -> None:
+                found, left = os.fstat(file), memoryview(data)
+                while left:
+                    done = os.pwrite(file, left, offset)
+                    left, offset = left[done:], offset + done
+                with suppress(PermissionError):  # of another user's file: they check it again
+                    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+            yield write
+            if _lasting.get():
+                os.fsync(file)
+        finally:
+            os.close(file)
 
 
 def check_room(path: Path, size: int) -> None:

@@ -91,6 +91,18 @@ def use_file(path: Path) -> UsedFile | None:
 
 
 @contextmanager
+def leave_unused(path: Path) -> Iterator[None]:
+    """Look into a file meanwhile without using it: its time of last access stays."""
+    before = path.stat() if path.is_file() else None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # on a read-only share nothing is ever removed either
+            if before is not None and path.stat().st_atime_ns != before.st_atime_ns:
+                os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+@contextmanager
 def claim_unused(path: Path) -> Iterator[bool]:
     """Say whether no process of this machine uses a file, and let none begin to meanwhile."""
     if fcntl is None:

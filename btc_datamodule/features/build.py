@@ -5,9 +5,7 @@ so a file with the right name has the right content. Memory does not depend on t
 history. Every feature is checked for look-ahead on real rows on the way.
 """
 
-import json
 import os
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,38 +13,33 @@ from pathlib import Path
 from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.disk.atomic import check_room, explain_write_errors
 from btc_datamodule.disk.hdf5 import (
-    explain_damage,
-    open_hdf5,
-    read_attribute,
     replace_hdf5,
 )
-from btc_datamodule.disk.in_use import claim_unused
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError, UnreadableError
 from btc_datamodule.features.grid import Grid
+from btc_datamodule.features.growing import grow
 from btc_datamodule.features.joined import join_series
-from btc_datamodule.features.layout import BAR_COLUMNS, SCHEMA, split_segments
+from btc_datamodule.features.layout import BAR_COLUMNS, split_segments
+from btc_datamodule.features.predecessor import find_predecessor
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.reuse import check_reuse
+from btc_datamodule.features.rows_file import list_claims
 from btc_datamodule.features.segment import compute_segment
+from btc_datamodule.features.stale import remove_leftovers, remove_stale
 from btc_datamodule.features.table import Table, list_tables, locate_table
-from btc_datamodule.features.writing import TableWriter
+from btc_datamodule.features.writing import TableWriter, describe
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
-from btc_datamodule.store.forms import CANDLES, RECORDS
-from btc_datamodule.store.parts import list_leftovers
 from btc_datamodule.store.record_file import RecordReader
-from btc_datamodule.store.series_file import Header, read_digest
-
-KEPT_SECONDS = 86_400
 
 
 def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: bool = True) -> Path:
     """Build the feature file of a recipe unless it is there; give the path of the file.
 
-    Feature files that were made from candles as they no longer are, and that no process of this
-    machine uses and nobody has opened for ``KEPT_SECONDS``, are removed: a series that is updated
-    for months must not fill the disk.
+    Where there is one of the candles as they were before the newest came, it is grown (``growing``)
+    instead. Files that are of no use any more are removed (``stale``): a series that is updated for
+    months must not fill the disk.
 
     Args:
         candle_path: the candle file.
@@ -83,12 +76,17 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
             )
         with hold_lock(candle_path.with_name("features.lock")):
             with explain_write_errors(path):
-                for leftover in list_leftovers(path.parent, f"features-{'[0-9a-f]' * 16}.h5"):
-                    leftover.unlink()  # of a process that was killed: the lock is held
+                remove_leftovers(path.parent)
             if _open_whole(path, key) is None:  # who held the lock may have built it
                 _check_columns(recipe, reader, beside)
-                _remove_stale(candle_path, reader.header)
-                _write(path, reader, beside, recipe, key, check=check)
+                # Found, and so in use, before anything is removed.
+                before = None if beside else find_predecessor(candle_path, reader, recipe)
+                claims = list_claims(list_tables(candle_path))
+                remove_stale(candle_path, reader.header, claims)
+                if before is None or not grow(
+                    path, key, before, reader, recipe, claims, check=check
+                ):
+                    _write(path, reader, beside, recipe, key, check=check)
     return path
 
 
@@ -129,46 +127,16 @@ def _check_columns(
                 )
 
 
-def _remove_stale(candle_path: Path, header: Header) -> None:
-    """Remove feature files of candles as they no longer are, which nobody uses."""
-    for path in list_tables(candle_path):
-        if not os.path.isfile(path):  # noqa: PTH113 (which is False for any link to nowhere)
-            continue
-        if time.time() - path.stat().st_atime >= KEPT_SECONDS and _is_stale(path, header):
-            with claim_unused(path) as unused:
-                if unused:
-                    path.unlink()
-
-
-def _is_stale(path: Path, header: Header) -> bool:
-    """Whether a feature file is damaged, or of another schema, other candles or other series."""
-    try:
-        with open_hdf5(path) as file, explain_damage(path):
-            if read_attribute(path, file, "schema", int) != SCHEMA:
-                return True
-            if read_attribute(path, file, "candles", str) != header.digest:
-                return True
-        return any(
-            read_digest((path.parent / name).resolve()) != digest
-            for name, digest in Table.open(path).beside
-        )
-    except UnreadableError:
-        return False
-    except StoreError:
-        return True
-
-
 def _check_content(reader: CandleReader | RecordReader) -> None:
     """Read a file once, a chunk at a time, and compare its content with its digest.
 
     Raises:
         StoreError: if it does not hold what was written to it, or is damaged.
     """
-    form = RECORDS if isinstance(reader, RecordReader) else CANDLES
-    digest = form.make_digest(reader.header)
+    check = reader.make_check()
     for chunk in reader.chunks():
-        digest.update(chunk)
-    form.check_digest(reader.path, reader.header, digest)
+        check.update(chunk)
+    check.require()
 
 
 def _write(
@@ -197,29 +165,11 @@ def _write(
         show_step("features", grid.rows, " bars") as step,
         replace_hdf5(path) as (file, check_disk),
     ):
-        writer = TableWriter(file, grid.rows)
+        writer = TableWriter(file, grid.rows, grid.holes)
         for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
             found = compute_segment(reader, grid, recipe, joined, rows, check=check)
             writer.write(rows, found.judged, found.columns)
             check_disk()
             step.advance(rows.stop - rows.start)
-        attributes = _describe(grid, recipe, key, reader.header)
         files = recipe.list_files(path.parent, [each.header.digest for each in beside])
-        writer.finish(grid.holes, {**attributes, "beside": json.dumps(files)})
-
-
-def _describe(grid: Grid, recipe: Recipe, key: str, header: Header) -> dict[str, str | int]:
-    """The attributes of a feature file, without its digest."""
-    return {
-        "schema": SCHEMA,
-        "key": key,
-        "candles": header.digest,
-        "first": grid.first,
-        "interval": int(grid.interval),
-        "features": json.dumps(recipe.columns),
-        "warm_up": recipe.warm_up,
-        "present": grid.present,
-        "max_fill": grid.max_fill,
-        "mask": recipe.mask,
-        "flag": int(recipe.flag),
-    }
+        writer.finish(describe(grid, recipe, key, reader.header, files))

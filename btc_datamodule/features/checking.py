@@ -42,8 +42,8 @@ class SegmentChecks:
     """Which segments of the arrays of a feature file this process has found to be as written.
 
     Attributes:
-        path: the file.
-        used: the file as it was opened; None to open it by its name.
+        path: the file that they lie in.
+        used: that file as it was opened; None to open it by its name.
         identity: of the content that has been checked.
         edges: (s + 1,) int64, the row at which each segment begins, and the one past the last.
         extents: of each array, by name.
@@ -51,6 +51,8 @@ class SegmentChecks:
         first: open time of row 0.
         interval: seconds.
         generation: counts how often the file has changed.
+        head: the feature file, kept in use, where its arrays lie in another file: see
+            ``rows_file``.
     """
 
     path: Path
@@ -62,6 +64,7 @@ class SegmentChecks:
     first: int
     interval: int
     generation: int = 0
+    head: UsedFile | None = None
     fine: NDArray[np.bool_] = field(init=False)
 
     def __post_init__(self) -> None:

@@ -47,6 +47,7 @@ def compute_segment(
     rows: slice,
     *,
     check: bool = False,
+    since: int = 0,
 ) -> Segment:
     """Features and bars of some rows.
 
@@ -57,6 +58,7 @@ def compute_segment(
         joined: the series beside the candles that these name.
         rows: of the grid.
         check: whether to test each feature for look-ahead.
+        since: the first row on which features of the candles are tested.
 
     Raises:
         LookAheadError: if a feature reads other rows than it says, or keeps something.
@@ -82,7 +84,7 @@ def compute_segment(
             values = feature(frame, *frames.frames)
             check_memory(feature, before)
             if check:
-                chosen = choose_rows(grid, early, low, high, values, bars["close"])
+                chosen = choose_rows(grid, early, max(low, since), high, values, bars["close"])
                 check_lookback(feature, frame, values, chosen, frames.frames)
             found = _take_last(values, frames.known, frames.since, feature, high - low)
             known[:, column] &= found.known

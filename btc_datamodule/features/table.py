@@ -30,10 +30,11 @@ from btc_datamodule.candles.runs import Runs, count_rows
 from btc_datamodule.candles.timeline import Interval, Span, format_interval, format_span
 from btc_datamodule.checks import list_first
 from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
-from btc_datamodule.disk.in_use import Identity, use_file
+from btc_datamodule.disk.in_use import Identity, UsedFile, use_file
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.cells import Cells
 from btc_datamodule.features.checking import SegmentChecks, Unread
+from btc_datamodule.features.contents import read_contents
 from btc_datamodule.features.grid import find_outages
 from btc_datamodule.features.layout import (
     DTYPES,
@@ -42,7 +43,6 @@ from btc_datamodule.features.layout import (
     MaskOf,
     find_segment,
     hash_array,
-    read_contents,
     shape_array,
     split_segments,
 )
@@ -134,9 +134,12 @@ class Table:
             if used is not None and not used.is_same(file.id.get_vfd_handle()):
                 return cls.open(path, digest)  # it was replaced just now
             _mark_used(path)
-            identity = Identity.of(path.stat() if used is None else os.fstat(used.descriptor))
+            identity = _identify(path, used)
             check_schema(path, file, SCHEMA, "feature file")
             read = read_contents(path, file)
+        arrays, head = read.arrays, None
+        if arrays.path != path:
+            head, used, identity = used, arrays.used, _identify(arrays.path, arrays.used)
         told, small = read.told, read.small
         if digest not in (None, told["digest"]):
             raise StoreError(
@@ -167,14 +170,15 @@ class Table:
             digests=small["segment_digest"],
             digest=told["digest"],
             checks=SegmentChecks(
-                path,
+                arrays.path,
                 used,
                 identity,
                 read.edges,
-                read.extents,
+                arrays.extents,
                 small["segment_digest"],
                 told["first"],
                 read.interval,
+                head=head,
             ),
         )
 
@@ -344,6 +348,10 @@ def is_outdated(path: Path) -> bool:
     with suppress(StoreError), open_hdf5(path) as file, explain_damage(path):
         return read_attribute(path, file, "schema", int) in range(1, SCHEMA)
     return False
+
+
+def _identify(path: Path, used: UsedFile | None) -> Identity:
+    return Identity.of(path.stat() if used is None else os.fstat(used.descriptor))
 
 
 def _mark_used(path: Path) -> None:

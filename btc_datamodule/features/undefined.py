@@ -58,6 +58,12 @@ class JudgedRows(NamedTuple):
     undefined: Mask
     valued: Mask
 
+    def skip(self, rows: int) -> "JudgedRows":
+        """These without the first of them."""
+        return JudgedRows(
+            self.x[rows:], self.observed[rows:], self.undefined[rows:], self.valued[rows:]
+        )
+
     @property
     def counted(self) -> NDArray[np.float32]:
         """What statistics are of: see ``select_counted``."""

@@ -4,73 +4,55 @@ Owns what is in ``candles.h5``, its atomic write and its checked read. Receives 
 back ``Candles``; knows nothing of the network or torch. ``update`` tells how a file comes to hold
 the candles of a source, ``series_file`` what it has in common with files of records.
 
-Layout, schema 1::
+Layout, schema 2::
 
     /candles/<column>   (N,) int64 or float64; columns in ``SHUFFLED`` with their bytes shuffled
     /covered            a bar absent in a span there is a hole
     /provenance
+    /segments           (S,) int64: numbers of the segments of the content digest that have bars
+    /digests            (S, C, 32) uint8: the digest of each column in each, as ``digest.Segments``
     attributes          schema, source, series, interval, rows, digest, revision; offset where
                         bars do not open on the usual grid
+
+Schema 1 has another digest and no segments. It is read, and written anew by the next write. A
+large file may have a *tail*: a file of the same layout beside it, see ``tail``.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, ContentDigest, find_holes
-from btc_datamodule.candles.timeline import (
-    LONGEST_DURATION,
-    WEEK,
-    Interval,
-    Span,
-    floor_to,
-    get_offset,
-)
-from btc_datamodule.disk.hdf5 import (
-    advise_repair,
-    explain_damage,
-    is_inside,
-    open_hdf5,
-    read_attribute,
-)
-from btc_datamodule.disk.stored import Stored
-from btc_datamodule.errors import StoreError
+from btc_datamodule.candles.digest import ContentDigest, number_segment, span_segment
+from btc_datamodule.candles.series import COLUMNS, REQUIRED, Candles, concatenate, find_holes
+from btc_datamodule.candles.timeline import TIMES, Span, floor_to
+from btc_datamodule.disk.hdf5 import explain_damage
 from btc_datamodule.public import public
+from btc_datamodule.store.candle_layout import LAYOUT, describe_series, list_arrays
 from btc_datamodule.store.series_file import (
     CHUNK_ROWS,
+    HDF5_CHUNK_ROWS,
+    Check,
+    ContentCheck,
     Header,
-    Layout,
     Provenance,
     check_identity,
-    check_rows_digest,
-    find_group,
-    open_columns,
-    read_covered,
-    read_ends,
-    read_provenance,
     write_columns,
 )
-
-if TYPE_CHECKING:
-    import h5py
-
-SCHEMA = 1
-
-SHUFFLED = ("open_time", "quote_volume", "trades")
-"""Columns whose bytes are shuffled before gzip. Other columns are mostly decimals of few digits,
-whose eight bytes come again as a whole: shuffling these too made files 16 to 32 % larger
-(``python benchmarks/ingest.py --compression``)."""
-
-LAYOUT = Layout("candle file", SCHEMA, "candles", "candles", ("open_time",), SHUFFLED)
+from btc_datamodule.store.tail import open_files
 
 
 class CandleReader:
-    """An open candle file, read in chunks. Use as a context manager.
+    """A candle file and its tail, open, and read as one in chunks. Use as a context manager.
+
+    Attributes:
+        path: the candle file.
+        files: it and, if it has one, its tail.
+        header: of all of it.
+        segments: of the content digest; None of a file of schema 1.
 
     Raises:
         StoreError: if the file is missing, is not HDF5, or is not a candle file of this schema.
@@ -78,14 +60,20 @@ class CandleReader:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file = open_hdf5(path)
-        try:
-            with explain_damage(path):
-                self._columns = _find_columns(path, self._file)
-                self.header = _read_header(path, self._file, self._columns)
-        except BaseException:
-            self._file.close()
-            raise
+        base, tail = open_files(path)
+        self.files = [base] if tail is None else [base, tail]
+        self.header = base.header
+        self.segments = base.segments
+        if tail is not None:
+            last = tail if tail.rows else base
+            self.header = replace(
+                tail.header,
+                rows=base.rows + tail.rows,
+                span=(base.header.span[0], last.header.span[1]),
+            )
+            assert base.segments is not None
+            assert tail.segments is not None
+            self.segments = base.segments.followed_by(tail.segments)
 
     def __enter__(self) -> "CandleReader":
         return self
@@ -96,28 +84,27 @@ class CandleReader:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        for file in self.files:
+            file.close()
 
     def slice(self, start: int, end: int) -> Candles:
         """The candles that open in [start, end)."""
-        with explain_damage(self.path):
-            low, high = (bisect_left(self._columns["open_time"], when) for when in (start, end))
-            return self._read_rows(low, high)
+        low, high = (sum(file.find(when) for file in self.files) for when in (start, end))
+        return self._read_rows(low, high)
 
     def chunks(self) -> Iterator[Candles]:
         """All candles in order of time, ``CHUNK_ROWS`` at a time."""
         for low in range(0, self.header.rows, CHUNK_ROWS):
-            with explain_damage(self.path):
-                yield self._read_rows(low, min(low + CHUNK_ROWS, self.header.rows))
+            yield self._read_rows(low, min(low + CHUNK_ROWS, self.header.rows))
 
     def holes(self) -> NDArray[np.int64]:
         """(n, 2) int64: the absent runs between first and last bar, as ``Candles.holes``."""
         found, last = [np.zeros((0, 2), dtype=np.int64)], np.zeros(0, dtype=np.int64)
-        for low in range(0, self.header.rows, CHUNK_ROWS):
-            with explain_damage(self.path):
-                times = self._columns["open_time"][low : low + CHUNK_ROWS]
-            found.append(find_holes(np.concatenate([last, times]), self.header.interval))
-            last = times[-1:]
+        for file in self.files:
+            for low in range(0, file.rows, CHUNK_ROWS):
+                times = file.read_times(low, min(low + CHUNK_ROWS, file.rows))
+                found.append(find_holes(np.concatenate([last, times]), self.header.interval))
+                last = times[-1:]
         return np.concatenate(found)
 
     def marks(self) -> list[int]:
@@ -126,10 +113,57 @@ class CandleReader:
         start, end = self.header.span
         return list(range(floor_to(start, step), end, step))
 
+    def make_check(self) -> Check:
+        """A check of its content, to be fed all its candles in order."""
+        base, *tails = self.files
+        if not tails or not tails[0].rows:
+            return base.make_check()
+        (tail,) = tails
+        return PairCheck(base.make_check(), tail.make_check(), tail.header)
+
+    def digest_before(self, instant: int) -> str:
+        """The digest that the candles which open before an instant have as a file of their own.
+
+        Read are only those of the segment that the instant lies in; of a file of schema 1, all.
+        """
+        interval = self.header.interval
+        digest = ContentDigest(interval)
+        if self.segments is None:
+            for chunk in self.chunks():
+                digest.update(chunk.slice(TIMES[0], instant))
+            return digest.hexdigest()
+        number = number_segment(instant, interval)
+        digest.update(self.slice(span_segment(number, interval)[0], instant))
+        before = self.segments.take_before(number)
+        return before.followed_by(digest.get_segments()).hexdigest()
+
     def _read_rows(self, low: int, high: int) -> Candles:
-        return Candles(
-            self.header.interval, {name: data[low:high] for name, data in self._columns.items()}
-        )
+        found, before = list[Candles](), 0
+        for file in self.files:
+            rows = (min(max(0, row - before), file.rows) for row in (low, high))
+            found.append(file.read_rows(*rows))
+            before += file.rows
+        parts = [part for part in found if len(part)] or found[:1]
+        return concatenate(parts) if len(parts) > 1 else parts[0]
+
+
+class PairCheck:
+    """A check that a file and its tail hold what was written to them; the file is checked first."""
+
+    def __init__(self, base: ContentCheck, tail: ContentCheck, header: Header) -> None:
+        self._base, self._tail, self._start = base, tail, header.span[0]
+        number = number_segment(self._start, header.interval)
+        self._shared = span_segment(number, header.interval)[0]
+
+    def update(self, candles: Candles) -> None:
+        """Take the next candles in order of time."""
+        self._base.update(candles.slice(TIMES[0], self._start))
+        self._tail.update(candles.slice(self._shared, TIMES[1]))
+
+    def require(self) -> None:
+        """Raise ``StoreError``, naming the file, unless both have the digests that they say."""
+        self._base.require()
+        self._tail.require()
 
 
 @public
@@ -142,8 +176,7 @@ def read_candles(path: str | Path) -> Candles:
     """
     path = Path(path)
     with CandleReader(path) as reader, explain_damage(path):
-        header, low = reader.header, 0
-        digest = ContentDigest(header.interval)
+        header, low, check = reader.header, 0, reader.make_check()
         columns = {
             name: np.empty(header.rows, LAYOUT.choose_dtype(name)) for name in header.columns
         }
@@ -151,14 +184,9 @@ def read_candles(path: str | Path) -> Candles:
             for name, column in columns.items():
                 column[low : low + len(chunk)] = chunk[name]
             low += len(chunk)
-            digest.update(chunk)
-        check_digest(path, header, digest)
+            check.update(chunk)
+        check.require()
         return Candles(header.interval, columns)
-
-
-def check_digest(path: Path, header: Header, digest: ContentDigest) -> None:
-    """Raise ``StoreError`` unless the digest of all candles of a file is the one it says."""
-    check_rows_digest(path, LAYOUT, header.digest, digest.hexdigest())
 
 
 def read_header(path: Path) -> Header:
@@ -185,6 +213,7 @@ def write_series(path: Path, candles: Candles, *, source: str, series: str) -> N
         revision="",
         provenance=[],
         compress=False,
+        most_rows=len(candles),
     )
 
 
@@ -200,6 +229,7 @@ def write_candles(
     revision: str,
     provenance: Iterable[Provenance],
     compress: bool = True,
+    most_rows: int = HDF5_CHUNK_ROWS,
 ) -> None:
     """Write a candle file atomically.
 
@@ -214,6 +244,7 @@ def write_candles(
         revision: "" for none.
         provenance: in order of retrieval.
         compress: gzip; without it, faster and larger.
+        most_rows: of all chunks together, if that is known to be few.
     """
     wanted = set(columns)
     digest = ContentDigest(interval)
@@ -222,64 +253,17 @@ def write_candles(
         digest.update(chunk)
         return chunk
 
-    def describe(rows: int) -> dict[str, Any]:
-        attributes = {
-            "source": source,
-            "series": series,
-            "interval": int(interval),
-            "rows": rows,
-            "digest": digest.hexdigest(),
-            "revision": revision,
-        }
-        if get_offset(interval) != get_offset(int(interval)):
-            return attributes | {"offset": get_offset(interval)}
-        return attributes
-
     write_columns(
         path,
         LAYOUT,
         [name for name in COLUMNS if name in REQUIRED or name in wanted],
         map(take, chunks),
-        describe,
+        lambda rows: describe_series(
+            source, series, interval, rows=rows, digest=digest.hexdigest(), revision=revision
+        ),
         covered=covered,
         provenance=provenance,
         compress=compress,
+        most_rows=most_rows,
+        others=lambda: list_arrays(digest.get_segments()),
     )
-
-
-def _find_columns(path: Path, file: "h5py.File") -> dict[str, Stored]:
-    """The columns of an open candle file, all of one length."""
-    group = find_group(path, file, LAYOUT)
-    missing = [name for name in REQUIRED if not is_inside(group, name)]
-    if missing:
-        raise StoreError(f"{path} lacks the column {', '.join(missing)}: {advise_repair(path)}")
-    names = [name for name in COLUMNS if group.id.links.exists(name.encode())]
-    return open_columns(path, file, LAYOUT, names)
-
-
-def _read_header(path: Path, file: "h5py.File", columns: Mapping[str, Stored]) -> Header:
-    rows = len(columns["open_time"])
-    first, last = read_ends(path, LAYOUT, columns["open_time"])
-    interval = _read_interval(path, file, first if rows else None)
-    return Header(
-        source=read_attribute(path, file, "source", str),
-        series=read_attribute(path, file, "series", str),
-        interval=interval,
-        columns=tuple(columns),
-        rows=rows,
-        span=(first, last + interval) if rows else (0, 0),
-        covered=read_covered(path, file),
-        digest=read_attribute(path, file, "digest", str),
-        revision=read_attribute(path, file, "revision", str),
-        provenance=read_provenance(path, file),
-    )
-
-
-def _read_interval(path: Path, file: "h5py.File", first: int | None) -> Interval:
-    """The interval with its grid; the weeks of version 0.1 began on Thursdays, and say nothing."""
-    seconds: int = read_attribute(path, file, "interval", int)
-    if not 1 <= seconds <= LONGEST_DURATION:
-        raise StoreError(f"{path}: interval is {seconds}: {advise_repair(path)}")
-    if "offset" in file.attrs:
-        return Interval(seconds, read_attribute(path, file, "offset", int))
-    return Interval(seconds, first if seconds % WEEK == 0 else None)

@@ -14,9 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.candles import records, series
-from btc_datamodule.candles.records import RecordDigest, RecordSet
-from btc_datamodule.candles.series import Candles, ContentDigest
+from btc_datamodule.candles.records import RecordSet
+from btc_datamodule.candles.series import Candles
 from btc_datamodule.candles.timeline import Span, format_instant
+from btc_datamodule.disk.hdf5 import explain_damage, open_hdf5, read_attribute
 from btc_datamodule.errors import RecordError, SourceError
 from btc_datamodule.sources.answering import list_answers
 from btc_datamodule.sources.base import Block, Source
@@ -24,18 +25,17 @@ from btc_datamodule.sources.records import RecordBlock, RecordSource
 from btc_datamodule.sources.resampling import ask
 from btc_datamodule.store.candle_file import (
     CandleReader,
-    check_digest,
     check_series,
     read_header,
     write_candles,
 )
 from btc_datamodule.store.record_file import (
     RecordReader,
-    check_record_digest,
     check_record_series,
     read_record_header,
     write_records,
 )
+from btc_datamodule.store.tail import locate_tail
 
 AnySource = Source | RecordSource
 AnyBlock = Block | RecordBlock
@@ -53,8 +53,6 @@ class Form:
         read_header: the header of a file, of a path.
         check_series: raises ``StoreError`` unless a header is of a source, series and interval.
         write: as ``write_candles``.
-        make_digest: a digest to be fed, of a header.
-        check_digest: raises ``StoreError`` if a digest is not that of a header, of path and both.
         ask: a source's answers for a span in rows of an interval.
         concatenate: one content of several that follow each other.
         merge: the union of two, and the times of rows that disagree; of two and ``refresh``.
@@ -69,8 +67,6 @@ class Form:
     read_header: Callable[[Path], Any]
     check_series: Callable[..., None]
     write: Callable[..., None]
-    make_digest: Callable[[Any], Any]
-    check_digest: Callable[[Path, Any, Any], None]
     ask: Callable[[Any, int | None, Span], Generator[Any, None, None]]
     concatenate: Callable[[list[Any]], Any]
     merge: Callable[[Any, Any, bool], tuple[Any, NDArray[np.int64]]]
@@ -82,6 +78,15 @@ class Form:
 def find_form(source: AnySource) -> Form:
     """The form of what a source answers with."""
     return RECORDS if isinstance(source, RecordSource) else CANDLES
+
+
+def read_digest(path: Path) -> str:
+    """The digest that a file of candles, with its tail, or of records says it has."""
+    if locate_tail(path).exists():
+        return read_header(path).digest
+    with open_hdf5(path) as file, explain_damage(path):
+        digest: str = read_attribute(path, file, "digest", str)
+    return digest
 
 
 def _ask_for_candles(
@@ -136,8 +141,6 @@ CANDLES = Form(
     read_header=read_header,
     check_series=check_series,
     write=write_candles,
-    make_digest=lambda header: ContentDigest(header.interval),
-    check_digest=check_digest,
     ask=_ask_for_candles,
     concatenate=series.concatenate,
     merge=series.merge,
@@ -153,8 +156,6 @@ RECORDS = Form(
     read_header=read_record_header,
     check_series=check_record_series,
     write=write_records,
-    make_digest=lambda header: RecordDigest(header.interval or 0, header.values),
-    check_digest=check_record_digest,
     ask=_ask_for_records,
     concatenate=records.concatenate,
     merge=records.merge,

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import Span, format_instant, unite
 from btc_datamodule.store.forms import Content, Form
-from btc_datamodule.store.series_file import Header, Provenance
+from btc_datamodule.store.series_file import Check, Header, Provenance
 
 
 class Merge:
@@ -34,10 +34,12 @@ class Merge:
         self.files = parts if stored is None else [stored, *parts]
         self.headers: list[Header] = []
         self.refresh = refresh
+        self._checks: list[Check] = []
         marks: set[int] = set()
         for file in self.files:
             with form.open(file) as reader:
                 self.headers.append(reader.header)
+                self._checks.append(reader.make_check())
                 marks.update(reader.marks())
         self._marks = sorted(marks)
         self._fetched_anew = [] if stored is None or not refresh else self.headers[1:]
@@ -53,15 +55,14 @@ class Merge:
             StoreError: if a file does not hold the rows that were written to it.
         """
         form = self.form
-        digests = [form.make_digest(header) for header in self.headers]
         ends = [header.span[1] for header in self.headers if header.rows]
         for start, end in pairwise([*self._marks, max(ends, default=0)]):
             found: list[Any] = []
-            for file, header, digest in zip(self.files, self.headers, digests, strict=True):
+            for file, header, check in zip(self.files, self.headers, self._checks, strict=True):
                 if header.rows and header.span[0] < end and start < header.span[1]:
                     with form.open(file) as reader:
                         found.append(reader.slice(start, end))
-                    digest.update(found[-1])
+                    check.update(found[-1])
             if not found:
                 continue
             chunk, *others = found
@@ -73,8 +74,8 @@ class Merge:
             if len(chunk):
                 self.added += len(chunk)
                 yield chunk
-        for file, header, digest in zip(self.files, self.headers, digests, strict=True):
-            form.check_digest(file, header, digest)
+        for check in self._checks:
+            check.require()
 
     def describe(self) -> Iterator[str]:
         """Notes for a person, one sentence each, once ``chunks`` is through."""

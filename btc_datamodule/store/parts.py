@@ -11,6 +11,7 @@ from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.errors import StoreError
 from btc_datamodule.store.forms import AnyBlock, AnySource, find_form
 from btc_datamodule.store.series_file import Header, Provenance, check_identity
+from btc_datamodule.store.tail import list_files
 
 PART_ROWS = 1 << 18
 """Rows that are gathered before they are written as a part."""
@@ -82,7 +83,7 @@ class Parts:
 
         Merged again, they would give the same rows, with their provenance twice.
         """
-        when = self.path.stat().st_mtime_ns
+        when = max(file.stat().st_mtime_ns for file in list_files(self.path))
         for file, header in self.read_headers().items():
             merged = is_covered(header.covered, stored.covered)
             if merged and file.stat().st_mtime_ns < when:
@@ -122,6 +123,7 @@ class Parts:
                 for block in self._blocks
             ],
             compress=False,
+            most_rows=len(content),
         )
         self._blocks = []
 

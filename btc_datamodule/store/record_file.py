@@ -38,11 +38,12 @@ from btc_datamodule.disk.stored import Stored
 from btc_datamodule.errors import StoreError
 from btc_datamodule.store.series_file import (
     CHUNK_ROWS,
+    HDF5_CHUNK_ROWS,
+    ContentCheck,
     Header,
     Layout,
     Provenance,
     check_identity,
-    check_rows_digest,
     find_group,
     open_columns,
     read_covered,
@@ -142,6 +143,12 @@ class RecordReader:
             times = self._columns["time"]
             return [int(times[low]) for low in range(0, self.header.rows, CHUNK_ROWS)]
 
+    def make_check(self) -> ContentCheck:
+        """A check of its content, to be fed all its records in order."""
+        header = self.header
+        digest = RecordDigest(header.interval or 0, header.values)
+        return ContentCheck(self.path, LAYOUT, header.digest, digest)
+
 
 def read_records(path: str | Path) -> RecordSet:
     """All records of a file at once.
@@ -152,8 +159,7 @@ def read_records(path: str | Path) -> RecordSet:
     """
     path = Path(path)
     with RecordReader(path) as reader, explain_damage(path):
-        header, low = reader.header, 0
-        digest = RecordDigest(header.interval or 0, header.values)
+        header, low, check = reader.header, 0, reader.make_check()
         columns = {
             name: np.empty(header.rows, LAYOUT.choose_dtype(name)) for name in header.columns
         }
@@ -161,14 +167,9 @@ def read_records(path: str | Path) -> RecordSet:
             for name, column in columns.items():
                 column[low : low + len(chunk)] = chunk[name]
             low += len(chunk)
-            digest.update(chunk)
-        check_record_digest(path, header, digest)
+            check.update(chunk)
+        check.require()
         return RecordSet(columns)
-
-
-def check_record_digest(path: Path, header: RecordHeader, digest: RecordDigest) -> None:
-    """Raise ``StoreError`` unless the digest of all records of a file is the one it says."""
-    check_rows_digest(path, LAYOUT, header.digest, digest.hexdigest())
 
 
 def read_record_header(path: Path) -> RecordHeader:
@@ -199,6 +200,7 @@ def write_record_set(
         revision="",
         provenance=[],
         compress=False,
+        most_rows=len(records),
     )
 
 
@@ -215,6 +217,7 @@ def write_records(
     provenance: Iterable[Provenance],
     pending: int = 0,
     compress: bool = True,
+    most_rows: int = HDF5_CHUNK_ROWS,
 ) -> None:
     """Write a file of records atomically.
 
@@ -230,6 +233,7 @@ def write_records(
         provenance: in order of retrieval.
         pending: see ``RecordHeader``.
         compress: gzip; without it, faster and larger.
+        most_rows: of all chunks together, if that is known to be few.
 
     Raises:
         StoreError: if a column cannot be called so, or the file cannot be written.
@@ -272,6 +276,7 @@ def write_records(
         covered=covered,
         provenance=provenance,
         compress=compress,
+        most_rows=most_rows,
     )
 
 

@@ -34,9 +34,7 @@ from btc_datamodule.candles.timeline import (
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
     check_schema,
-    explain_damage,
     is_inside,
-    open_hdf5,
     read_attribute,
     replace_hdf5,
 )
@@ -88,7 +86,7 @@ class Header:
         rows: number of candles.
         span: from the first bar's opening to the last bar's close; (0, 0) if empty.
         covered: spans that the source has answered for, sorted and disjoint.
-        digest: SHA-256 of the content, see ``candles.series.ContentDigest``.
+        digest: SHA-256 of the content, see ``candles.digest``.
         revision: ``Source.revision`` at the last update, "" if it has none.
         provenance: in order of retrieval.
     """
@@ -149,6 +147,8 @@ def write_columns(
     covered: Iterable[Span],
     provenance: Iterable[Provenance],
     compress: bool,
+    others: Callable[[], Mapping[str, NDArray[Any]]] = dict,
+    most_rows: int = HDF5_CHUNK_ROWS,
 ) -> None:
     """Write a file atomically.
 
@@ -162,6 +162,9 @@ def write_columns(
         covered: spans answered for.
         provenance: in order of retrieval.
         compress: gzip; without it, faster and larger.
+        others: gives datasets beside the columns, once all chunks are written.
+        most_rows: of all chunks together; a chunk of HDF5 that is not compressed takes its whole
+            size on disk, however few rows it has.
     """
     rows = 0
     with replace_hdf5(path) as (file, check):
@@ -171,7 +174,7 @@ def write_columns(
                 name,
                 shape=(0,),
                 maxshape=(None,),
-                chunks=(HDF5_CHUNK_ROWS,),
+                chunks=(min(max(most_rows, 1), HDF5_CHUNK_ROWS),),
                 dtype=layout.choose_dtype(name),
                 shuffle=compress and name in layout.shuffled,
                 compression="gzip" if compress else None,
@@ -191,7 +194,7 @@ def write_columns(
             raise StoreError(f"{path} cannot be written: {_describe_spans(len(spans))}")
         records = [json.dumps(asdict(record)).encode() for record in provenance]
         texts = np.array(records, dtype=f"S{max([1, *map(len, records)])}")
-        for name, values in (("covered", spans), ("provenance", texts)):
+        for name, values in {"covered": spans, "provenance": texts, **others()}.items():
             shape = (None, *values.shape[1:])
             file.create_dataset(name, data=values, maxshape=shape, chunks=True, fletcher32=True)
         file.attrs.update({"schema": layout.schema, **describe(rows)})
@@ -285,13 +288,6 @@ def read_provenance(path: Path, file: "h5py.File") -> tuple[Provenance, ...]:
     return tuple(records)
 
 
-def read_digest(path: Path) -> str:
-    """The digest that a file of candles or of records says it has."""
-    with open_hdf5(path) as file, explain_damage(path):
-        digest: str = read_attribute(path, file, "digest", str)
-    return digest
-
-
 def check_identity(
     path: Path,
     header: Header,
@@ -319,9 +315,54 @@ def check_identity(
         )
 
 
-def check_rows_digest(path: Path, layout: Layout, said: str, digest: str) -> None:
-    """Raise ``StoreError`` unless the digest of all rows of a file is the one it says."""
-    if digest != said:
-        raise StoreError(
-            f"{path}: the {layout.rows} are not those that were written: {advise_repair(path)}"
-        )
+class Digest(Protocol):
+    """A digest of rows that is fed in chunks of any size."""
+
+    def update(self, rows: Any, /) -> None:
+        """Take the next rows in order."""
+        ...
+
+    def hexdigest(self) -> str:
+        """The digest of all rows so far."""
+        ...
+
+
+class Check(Protocol):
+    """A check of the content of a file, fed with all its rows in order."""
+
+    def update(self, rows: Any, /) -> None:
+        """Take the next rows in order."""
+        ...
+
+    def require(self) -> None:
+        """Raise ``StoreError`` unless the rows are those that were written."""
+        ...
+
+
+@dataclass(frozen=True)
+class ContentCheck:
+    """A check that a file holds the rows that were written to it, fed with all of them.
+
+    Attributes:
+        path: the file.
+        layout: of it.
+        said: the digest that the file says it has.
+        digest: of the rows so far.
+    """
+
+    path: Path
+    layout: Layout
+    said: str
+    digest: Digest
+
+    def update(self, rows: Any) -> None:
+        """Take the next rows in order."""
+        self.digest.update(rows)
+
+    def require(self) -> None:
+        """Raise ``StoreError`` unless the digest of all rows is the one that the file says."""
+        if self.digest.hexdigest() != self.said:
+            raise StoreError(
+                f"{self.path}: the {self.layout.rows} are not those that were written: "
+                f"{advise_repair(self.path)}"
+            )

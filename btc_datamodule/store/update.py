@@ -2,9 +2,9 @@
 
 The one way from a source to ``candles.h5`` and ``records.h5``; what the two do not share stands in
 ``forms``. While a source answers, the answers are kept as small files of their own (*parts*) beside
-the file; at the end the file and its parts are merged in bounded memory into a new one, which
-replaces the old one. A run that was killed leaves its parts, and the next one goes on from them.
-One process at a time does this for a series; the others wait for it.
+the file; at the end the file and its parts become one (``committing``). A run that was killed
+leaves its parts, and the next one goes on from them. One process at a time does this for a series;
+the others wait for it.
 
 Whether there is anything to do is asked first: where there is not, no lock is taken, no permission
 to write is needed and no source is asked. Rows that are missing are *needed*, but for the latest
@@ -16,24 +16,24 @@ A record that is not known yet is no more stored than a bar that is not closed y
 
 import os
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, subtract, unite
+from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, subtract
 from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import AbsentError, BrokenError, ConfigError, SourceError, StoreError
 from btc_datamodule.escaping import escape
-from btc_datamodule.progress import Step, show_step
+from btc_datamodule.progress import show_step
 from btc_datamodule.sources.answering import read_revision
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampling import choose_base
-from btc_datamodule.store.forms import AnyBlock, AnySource, Content, find_form
+from btc_datamodule.store.committing import commit
+from btc_datamodule.store.forms import AnyBlock, AnySource, find_form
 from btc_datamodule.store.locating import describe_origin, is_there, tell_ends
-from btc_datamodule.store.merging import Merge, Replacement, join_provenance
 from btc_datamodule.store.notes import (
     describe_absences,
     describe_beginning,
@@ -51,6 +51,7 @@ from btc_datamodule.store.parts import Parts, list_leftovers
 from btc_datamodule.store.planning import Plan, Wanted, leave_out_late
 from btc_datamodule.store.record_file import RecordHeader
 from btc_datamodule.store.series_file import Header
+from btc_datamodule.store.tail import locate_tail
 
 DAY = 86_400
 
@@ -295,8 +296,9 @@ def _make_plan(parts: Parts, wanted: Wanted) -> Plan:
 def _update_locked(parts: Parts, wanted: Wanted) -> Update:
     path, source, interval = parts.path, parts.source, parts.interval
     with explain_write_errors(path):
-        for leftover in list_leftovers(path.parent, path.name):
-            leftover.unlink()
+        for name in (path.name, locate_tail(path).name):
+            for leftover in list_leftovers(path.parent, name):
+                leftover.unlink()
     if is_there(path):
         parts.discard_merged(parts.form.read_header(path))
     if wanted.whole:  # what an interrupted reading left is read again
@@ -312,7 +314,7 @@ def _update_locked(parts: Parts, wanted: Wanted) -> Update:
     _refuse_nothing(parts, plan)
     added, told = 0, list[str]()
     if parts.list_files() or plan.stored is None or (wanted.whole and plan.missing):
-        added, told = _commit(parts, wanted, heard.late)
+        added, told = commit(parts, wanted, heard.late)
     header: Header = parts.form.read_header(path)
     notes, absent = gather_alike(heard.notes), heard.absent
     if wanted.open_start and header.rows:  # before its first bar a source has no holes
@@ -388,43 +390,3 @@ def _fetch(
             count, received = count + 1, received + block.received
             told = f"{count:,} files, {received / 1e6:,.1f} MB" if received else None
             step.advance((block.span[1] - block.span[0]) // pace, told)
-
-
-def _commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[str]]:
-    """Write a new file of the old one and the parts, or of the parts alone; drop the parts.
-
-    Returns:
-        How many rows were not stored before, and notes.
-    """
-    path, source, form = parts.path, parts.source, parts.form
-    stored, files = path if is_there(path) else None, parts.list_files()
-    merged = (
-        Replacement(form, stored, files)
-        if wanted.whole
-        else Merge(form, stored, files, wanted.refresh)
-    )
-    headers, label = merged.headers, f"{source.name} {source.series}"
-
-    def count_chunks(step: Step) -> Iterator[Content]:
-        for chunk in merged.chunks():
-            yield chunk
-            step.advance(len(chunk))
-
-    total = sum(each.rows for each in headers)
-    with show_step(f"{label}: merging", total, f" {form.row}s") as step:
-        form.write(
-            path,
-            count_chunks(step),
-            source=source.name,
-            series=source.series,
-            interval=parts.interval,
-            columns=dict.fromkeys(name for header in headers for name in header.columns),
-            covered=unite(span for header in headers for span in header.covered),
-            revision=parts.revision,
-            provenance=join_provenance(
-                [record for header in headers for record in header.provenance]
-            ),
-            **({"pending": min(late)} if late else {}),
-        )
-    parts.discard()
-    return merged.added, [f"{label}: {note}" for note in merged.describe()]

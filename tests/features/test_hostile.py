@@ -11,7 +11,7 @@ import pytest
 
 from btc_datamodule import BTCDataModule, StoreError
 from btc_datamodule.audit.verify import verify_table
-from btc_datamodule.features import layout
+from btc_datamodule.features import contents
 from btc_datamodule.features.layout import ATTRIBUTES, BAR_COLUMNS, SMALL, combine_digests
 from btc_datamodule.features.table import Table
 from tests.factories import make_datamodule
@@ -240,8 +240,8 @@ def test_prepare_builds_a_file_again_that_lies(dm: BTCDataModule, what: str) -> 
 def test_small_arrays_that_the_disk_does_not_hold_are_not_read(
     dm: BTCDataModule, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(layout, "SMALL_BYTES", 1 << 12)
-    monkeypatch.setattr(layout, "PACKED", 1)
+    monkeypatch.setattr(contents, "SMALL_BYTES", 1 << 12)
+    monkeypatch.setattr(contents, "PACKED", 1)
     path = find(dm)
     with h5py.File(path, "r+") as file:
         widen(file, 8, 20_000)

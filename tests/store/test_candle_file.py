@@ -19,13 +19,12 @@ from btc_datamodule.candles.series import COLUMNS, OPTIONAL, REQUIRED, Candles
 from btc_datamodule.candles.timeline import Interval
 from btc_datamodule.errors import StoreError
 from btc_datamodule.store.candle_file import (
-    SCHEMA,
-    SHUFFLED,
     CandleReader,
     read_candles,
     read_header,
     write_candles,
 )
+from btc_datamodule.store.candle_layout import SCHEMA, SHUFFLED
 from btc_datamodule.store.series_file import CHUNK_ROWS, Header, Provenance
 from tests.factories import HOUR, T0, candles_of
 from tests.helpers import assert_same, digest_of, write
@@ -151,7 +150,7 @@ def test_every_column_is_compressed_and_checksummed_and_inside_the_file(path: Pa
             "digest": digest_of(series()),
             "revision": "",
         }
-        assert set(file) == {"candles", "covered", "provenance"}
+        assert set(file) == {"candles", "covered", "provenance", "segments", "digests"}
         assert set(file["candles"]) == set(COLUMNS)
         for name in COLUMNS:
             data = file["candles"][name]
@@ -348,8 +347,8 @@ def group(file: h5py.File, _: Path) -> None:
 
 
 SPOILS: dict[str, tuple[Spoil, str]] = {
-    "another schema": (attribute("schema", 99), r"no.* candle file of schema 1 \(it has 99\)"),
-    "no schema": (without_attribute("schema"), r"schema 1 \(it has none\)"),
+    "another schema": (attribute("schema", 99), r"no.* candle file of schema 2 \(it has 99\)"),
+    "no schema": (without_attribute("schema"), r"schema 2 \(it has none\)"),
     "schema of another program": (attribute("schema", "v2.1"), "schema"),
     "schema of many numbers": (attribute("schema", [1, 2]), "schema|damaged"),
     "no candles": (without("candles"), "no group 'candles'"),
@@ -386,7 +385,17 @@ SPOILS: dict[str, tuple[Spoil, str]] = {
     "other rows": (attribute("rows", 100), "does not hold 100 numbers"),
     "unsorted times": (put("open_time", data=series().open_time[::-1]), "damaged"),
     "impossible close": (put("close", data=np.ones(ROWS - 10)), "damaged.*low is above"),
-    "another grid": (attribute("interval", 7), "damaged.*does not open on the 7s grid"),
+    "another grid": (attribute("interval", 7), "digest is not that of its segments"),
+    "another digest": (attribute("digest", "0" * 64), "digest is not that of its segments"),
+    "other digests": (instead("digests", np.ones((1, 9, 32), "u1")), "digest is not that of its"),
+    "fewer digests": (instead("digests", np.ones((1, 8, 32), "u1")), "'digests' holds no digests"),
+    "digests of another type": (
+        instead("digests", np.ones((1, 9, 32), "<f8")),
+        "'digests' holds no digests",
+    ),
+    "no digests": (without("digests"), "no dataset 'digests'"),
+    "another segment": (instead("segments", np.array([5])), "digest is not that of its segments"),
+    "segments in pairs": (instead("segments", np.ones((1, 2), "<i8")), "'digests' holds no dig"),
     "group for close": (group, "'candles/close' is not a dataset"),
     "soft link": (soft_link, "lacks the column close"),
     "external link": (external_link, "lacks the column close"),

@@ -1,0 +1,272 @@
+"""Growing: the feature file of more candles, made of that of the first of them and of new rows.
+
+What it costs is what is new, and the segment that new rows lie in, whose moments and digest are
+made of all its rows. The rows that there are stay where they lie: the new ones are written after
+them into a *rows file* (``rows_file``), and a small feature file, a *head*, says of all of them
+what one that is built says (``build``): every number of it is the same.
+
+A process that is killed leaves rows that no head claims: the next one writes over them.
+"""
+
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.candles.digest import ContentDigest, number_segment, span_segment
+from btc_datamodule.disk.atomic import check_room
+from btc_datamodule.disk.hdf5 import advise_repair, replace_hdf5
+from btc_datamodule.errors import BTCDataError, ConfigError, StoreError
+from btc_datamodule.features.grid import Grid
+from btc_datamodule.features.joined import join_series
+from btc_datamodule.features.layout import find_edges, shape_array, split_segments
+from btc_datamodule.features.moments import select_counted
+from btc_datamodule.features.recipe import Recipe
+from btc_datamodule.features.reuse import is_own
+from btc_datamodule.features.rows_file import (
+    Arrays,
+    Claim,
+    add_rows,
+    count_room,
+    make_rows_file,
+    open_rows,
+    write_virtual,
+)
+from btc_datamodule.features.segment import compute_segment
+from btc_datamodule.features.table import Table
+from btc_datamodule.features.undefined import JudgedRows
+from btc_datamodule.features.writing import Account, describe, list_arrays
+from btc_datamodule.progress import show_step
+from btc_datamodule.store.candle_file import CandleReader
+
+OVERLAP_ROWS = 4
+"""Rows that are there already and are computed again: they must be the same bits."""
+
+
+class UnlikeRowsError(BTCDataError):
+    """Rows that are there are not what is computed now."""
+
+
+class Piece(NamedTuple):
+    """New rows of a segment.
+
+    Attributes:
+        first: number of the first of them.
+        judged: their features.
+        new: their arrays, by name.
+        whole: the arrays of all rows of the segment.
+    """
+
+    first: int
+    judged: JudgedRows
+    new: dict[str, NDArray[Any]]
+    whole: dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """Rows that are to follow those of a feature file.
+
+    Attributes:
+        table: the feature file.
+        grid: of all candles.
+        recipe: of the table.
+        reader: the candle file.
+        check: whether to check features for look-ahead on the new rows.
+    """
+
+    table: Table
+    grid: Grid
+    recipe: Recipe
+    reader: CandleReader
+    check: bool
+
+    @property
+    def segments(self) -> int:
+        """How many segments of the table are whole, so that no new row lies in them."""
+        edges = find_edges(self.grid.first, self.grid.interval, self.grid.rows)
+        return int((edges <= self.table.rows).sum()) - 1
+
+    def compute(self) -> Iterator[Piece]:
+        """The new rows, a segment at a time.
+
+        Raises:
+            UnlikeRowsError: if rows that are there are not what is computed now.
+            StoreError: if they are not what was written.
+        """
+        table, grid = self.table, self.grid
+        start = int(table.checks.edges[self.segments])
+        # Who wrote a function of his own may have it compute other bits in another frame.
+        own = any(map(is_own, self.recipe.features))
+        for rows in split_segments(grid.first, grid.interval, start, grid.rows):
+            known = min(max(table.rows - rows.start, 0), rows.stop - rows.start)
+            begins = rows.start <= table.rows
+            again = known if own and known else min(OVERLAP_ROWS, table.rows) * begins
+            yield self._compute(rows, rows.start + known, again)
+
+    def _compute(self, rows: slice, first: int, again: int) -> Piece:
+        """The new rows of a segment.
+
+        Args:
+            rows: of the segment.
+            first: the first new one.
+            again: how many rows before that are computed too, and compared.
+        """
+        judged, columns = compute_segment(
+            self.reader,
+            self.grid,
+            self.recipe,
+            join_series((), (), self.table.span[1]),
+            slice(first - again, rows.stop),
+            check=self.check,
+            since=first,
+        )
+        found = list_arrays(judged, columns)
+        for name, values in found.items():
+            if values[:again].tobytes() != self._read(name, first - again, first).tobytes():
+                raise UnlikeRowsError(name)
+        new = {name: values[again:] for name, values in found.items()}
+        whole = {
+            name: np.concatenate([self._read(name, rows.start, first), values])
+            for name, values in new.items()
+        }
+        return Piece(first, judged.skip(again), new, whole)
+
+    def _read(self, name: str, low: int, high: int) -> NDArray[Any]:
+        return self.table.read(name, slice(low, high))
+
+
+def grow(
+    path: Path,
+    key: str,
+    table: Table,
+    reader: CandleReader,
+    recipe: Recipe,
+    claims: Sequence[Claim] | None,
+    *,
+    check: bool,
+) -> bool:
+    """Make a feature file of an earlier one and of the candles since.
+
+    Args:
+        path: where it shall be.
+        key: of its content.
+        table: the earlier one, see ``predecessor``.
+        reader: the candle file.
+        recipe: of features of the candles alone.
+        claims: of all feature files here; None if they cannot all be told.
+        check: whether to check features for look-ahead on the new rows.
+
+    Returns:
+        False if it must be built anew: no row is new, or features compute other bits now than
+        those that are there.
+
+    Raises:
+        LookAheadError: if a feature breaks its law on the new rows.
+        StoreError: if a file is damaged, or one cannot be written.
+    """
+    grid = continue_grid(table, reader, recipe)
+    if grid is None:
+        return False
+    _check_content(reader, table.span[1])
+    growth = Growth(table, grid, recipe, reader, check)
+    pieces = growth.compute()
+    try:
+        first = next(pieces)  # those after it have no rows that are there already
+    except UnlikeRowsError:
+        return False
+    arrays = _find_room(path, table, grid.rows, claims)
+    account = Account(grid.holes, table, growth.segments)
+    with show_step("features", grid.rows - table.rows, " bars") as step, add_rows(arrays) as write:
+        for piece in chain([first], pieces):
+            for name, values in piece.new.items():
+                write(name, piece.first, values)
+            account.note(piece.judged, piece.first)
+            seen = piece.whole["observed"].view(np.bool_)
+            counted = select_counted(piece.whole["x"], seen, flagged=recipe.flag)
+            account.add(piece.whole.values(), counted)
+            step.advance(len(piece.new["x"]))
+    shapes = _list_shapes(table, grid.rows)
+    with replace_hdf5(path) as (file, _):
+        write_virtual(file, arrays, shapes)
+        account.write(file, shapes["x"], describe(grid, recipe, key, reader.header, []))
+    return True
+
+
+def continue_grid(table: Table, reader: CandleReader, recipe: Recipe) -> Grid | None:
+    """The grid of a table and of the candles after it; None if there are none in the span."""
+    try:
+        later = Grid.of(reader, (table.span[1], recipe.span[1]), recipe.max_fill)
+    except ConfigError:
+        return None
+    begin = table.find_row(later.first)
+    between = np.array([[table.rows, begin]][: begin - table.rows], dtype=np.int64).reshape(-1, 2)
+    return Grid(
+        first=table.first,
+        interval=table.interval,
+        rows=begin + later.rows,
+        present=table.present + later.present,
+        holes=np.concatenate([table.holes, between, later.holes + begin]),
+        max_fill=recipe.max_fill,
+    )
+
+
+def _check_content(reader: CandleReader, since: int) -> None:
+    """Compare the candles from the segment of an instant on with their digests.
+
+    Raises:
+        StoreError: if they are not what was written.
+    """
+    if reader.segments is None:  # a file of schema 1: ``digest_before`` has read all of it
+        return
+    interval = reader.header.interval
+    first, digest = number_segment(since, interval), ContentDigest(interval)
+    for number in reader.segments.numbers.tolist():
+        if number >= first:
+            digest.update(reader.slice(*span_segment(number, interval)))
+    found = reader.segments.take_before(first).followed_by(digest.get_segments())
+    if found.hexdigest() != reader.header.digest:
+        raise StoreError(
+            f"{reader.path}: the candles are not those that were written: "
+            f"{advise_repair(reader.path)}"
+        )
+
+
+def _find_room(path: Path, table: Table, rows: int, claims: Sequence[Claim] | None) -> Arrays:
+    """The rows file with the rows of a table, and room for more.
+
+    That of the table, if it has as much and no other head claims more of it, or else a new one.
+
+    Args:
+        path: of the feature file that is to be made.
+        table: whose rows come first.
+        rows: how many there are to be.
+        claims: see ``grow``.
+    """
+    due = {name: shape[1:] for name, shape in _list_shapes(table, 0).items()}
+    file = table.checks.path
+    if file != table.path:
+        arrays = open_rows(Claim(table.path, file, table.rows), due, due)
+        newest = claims is not None and table.rows == max(
+            claim.rows for claim in claims if claim.file == file
+        )
+        if newest and arrays.capacity >= rows:
+            return arrays
+    width = sum(extent.width for extent in table.checks.extents.values())
+    check_room(path, rows * width)
+    file = path.with_name(f"features-{secrets.token_hex(8)}.rows.h5")
+    parts = ((part, partial(table.read, rows=part)) for part in table.segments(0, table.rows))
+    make_rows_file(file, _list_shapes(table, count_room(rows)), parts)
+    return open_rows(Claim(path, file, table.rows), due, due)
+
+
+def _list_shapes(table: Table, rows: int) -> dict[str, tuple[int, ...]]:
+    """The shapes that the arrays of a table have with other rows."""
+    shape = rows, len(table.features)
+    return {name: shape_array(name, shape, table.mask) for name in table.checks.extents}

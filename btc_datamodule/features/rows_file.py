@@ -1,0 +1,255 @@
+"""The rows file: the arrays of feature files that grow, with room for rows to come.
+
+``features-<id>.rows.h5`` has the arrays of ``layout.DTYPES``, contiguous, of more rows than there
+are yet. A *head* claims the first T of them: a feature file by its name, and in all that it says of
+itself, whose arrays are virtual datasets over those of the rows file, so that any HDF5 program
+reads them there. ``growing`` writes rows past those that any head claims, and never again once one
+does: whoever reads an older head reads on, undisturbed.
+
+HDF5 writes to a rows file only to make it. What is added later is written past it, to where the
+arrays lie, so that nothing that HDF5 reads of the file changes.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from btc_datamodule.disk.atomic import write_in_place
+from btc_datamodule.disk.hdf5 import (
+    advise_repair,
+    explain_damage,
+    find_dataset,
+    is_inside,
+    open_hdf5,
+    replace_hdf5,
+)
+from btc_datamodule.disk.in_use import UsedFile, leave_unused, use_file
+from btc_datamodule.errors import StoreError, UnreadableError
+from btc_datamodule.features.checking import Extent
+from btc_datamodule.features.layout import DTYPES
+
+if TYPE_CHECKING:
+    import h5py
+
+_NAME = re.compile(r"features-[0-9a-f]{16}\.rows\.h5")
+
+ROOM_ROWS = 1 << 14
+"""Rows that a new rows file has room for at least, beside those that there are."""
+
+ROOM_SHARE = 64
+"""One in so many rows is room for more."""
+
+
+class Claim(NamedTuple):
+    """What a head claims of a rows file.
+
+    Attributes:
+        head: the feature file.
+        file: the rows file.
+        rows: how many of its rows, from the first.
+    """
+
+    head: Path
+    file: Path
+    rows: int
+
+
+class Arrays(NamedTuple):
+    """Where the arrays of a feature file lie.
+
+    Attributes:
+        path: of the file that they are in: the feature file itself, or a rows file.
+        used: that file, kept in use, if it is another one and there are locks.
+        extents: by name.
+        capacity: rows that there is room for.
+    """
+
+    path: Path
+    used: UsedFile | None
+    extents: dict[str, Extent]
+    capacity: int
+
+
+# --- reading --------------------------------------------------------------------------------------
+
+
+def read_claim(path: Path, file: "h5py.File", names: Iterable[str] = ("x",)) -> Claim | None:
+    """What an open feature file claims of a rows file; None if its arrays are its own.
+
+    Args:
+        path: the feature file.
+        file: opened.
+        names: of the arrays that are looked at; they must agree.
+
+    Raises:
+        StoreError: if its arrays are virtual, and not as those of a head are.
+    """
+    import h5py
+
+    x = file["x"] if is_inside(file, "x") else None
+    if not isinstance(x, h5py.Dataset) or not x.is_virtual:
+        return None
+    found = {_read_source(path, file, name) for name in names}
+    if len(found) > 1:
+        raise _refuse(path, "its arrays lie in several files, or are of several lengths")
+    (name, rows), *_ = found
+    return Claim(path, path.with_name(name), rows)
+
+
+def _read_source(path: Path, file: "h5py.File", name: str) -> tuple[str, int]:
+    """The name of the rows file that an array of a head lies in, and how many rows it has."""
+    import h5py
+
+    data = file[name] if is_inside(file, name) else None
+    virtual = isinstance(data, h5py.Dataset) and data.is_virtual
+    if data is not None and virtual and data.id.get_create_plist().get_virtual_count() == 1:
+        (source,) = data.virtual_sources()
+        shape = data.shape or ()
+        from_first = (tuple([0] * len(shape)), tuple(length - 1 for length in shape))
+        whole = all(
+            space.get_select_npoints() == prod(shape) and space.get_select_bounds() == from_first
+            for space in (source.vspace, source.src_space)
+        )
+        if whole and shape and source.dset_name == name and _NAME.fullmatch(source.file_name):
+            return source.file_name, shape[0]
+    raise _refuse(path, f"{name!r} is neither in it nor in a file of rows")
+
+
+def find_arrays(
+    path: Path, file: "h5py.File", names: Iterable[str], due: Mapping[str, tuple[int, ...]]
+) -> tuple[dict[str, Extent], int]:
+    """Where arrays lie in an open file, all of them inside it, and how many rows they have.
+
+    Args:
+        path: the file: a feature file with its own arrays, or a rows file.
+        file: opened.
+        names: of the arrays.
+        due: the shape of each without the rows.
+
+    Raises:
+        StoreError: if one is absent, of another kind, or not all in the file.
+    """
+    of_file = path.stat().st_size
+    extents: dict[str, Extent] = {}
+    lengths = set()
+    for name in names:
+        data, dtype = find_dataset(path, file, name), np.dtype(DTYPES[name])
+        shape = data.shape or (0,)
+        if shape[1:] != due[name] or data.dtype != dtype or data.chunks is not None:
+            raise _refuse(path, f"{name!r} is not a contiguous {due[name]} array of {dtype.name}")
+        offset, width = data.id.get_offset(), dtype.itemsize * prod(shape[1:])
+        if offset is None or offset + shape[0] * width > of_file:
+            raise _refuse(path, f"{name!r} is not in the file as a whole")
+        extents[name] = Extent(int(offset), width)
+        lengths.add(shape[0])
+    if len(lengths) != 1:
+        raise _refuse(path, "its arrays are of several lengths")
+    return extents, lengths.pop()
+
+
+def open_rows(claim: Claim, names: Iterable[str], due: Mapping[str, tuple[int, ...]]) -> Arrays:
+    """The arrays that a head claims rows of; arguments as of ``find_arrays``.
+
+    Raises:
+        StoreError: if the rows file is missing, damaged, or has fewer rows.
+    """
+    path, used = claim.file, use_file(claim.file)
+    with open_hdf5(path) as file, explain_damage(path):
+        if used is not None and not used.is_same(file.id.get_vfd_handle()):
+            raise _refuse(path, "another file has taken its place just now")
+        extents, capacity = find_arrays(path, file, names, due)
+    if capacity < claim.rows:
+        raise _refuse(path, f"it has {capacity:,} rows, and {claim.head} has {claim.rows:,}")
+    return Arrays(path, used, extents, capacity)
+
+
+def list_claims(heads: Iterable[Path]) -> list[Claim] | None:
+    """What some feature files claim of rows files; None if that cannot be told of all of them."""
+    claims = []
+    for path in heads:
+        try:
+            with leave_unused(path), open_hdf5(path) as file, explain_damage(path):
+                claim = read_claim(path, file)
+        except UnreadableError:
+            return None
+        except StoreError:
+            continue
+        if claim is not None:
+            claims.append(claim)
+    return claims
+
+
+def list_rows_files(folder: Path) -> list[Path]:
+    """The rows files in a folder, by their names."""
+    return sorted(path for path in folder.glob("features-*.h5") if _NAME.fullmatch(path.name))
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def count_room(rows: int) -> int:
+    """Rows that a rows file is made for, of so many that there are."""
+    return rows + max(ROOM_ROWS, rows // ROOM_SHARE)
+
+
+def make_rows_file(
+    path: Path, arrays: Mapping[str, tuple[int, ...]], parts: Iterable[tuple[slice, Any]]
+) -> None:
+    """Write a rows file, of which the rows to come take no room on disk yet.
+
+    Args:
+        path: where it shall be.
+        arrays: the shape of each, room included.
+        parts: runs of rows that follow each other, each with what gives an array of it by its name.
+
+    Raises:
+        StoreError: if it cannot be written, or what it is made of is not as it was written.
+    """
+    with replace_hdf5(path) as (file, check_disk):
+        data = {name: file.create_dataset(name, arrays[name], DTYPES[name]) for name in arrays}
+        for rows, read in parts:
+            for name, values in data.items():
+                values[rows] = read(name)
+            check_disk()
+
+
+@contextmanager
+def add_rows(arrays: Arrays) -> Iterator[Callable[[str, int, NDArray[Any]], None]]:
+    """Give a function that writes rows of an array, from one on that nobody claims yet.
+
+    At the end of the ``with`` they are on disk.
+    """
+    with write_in_place(arrays.path) as write:
+
+        def write_rows(name: str, row: int, values: NDArray[Any]) -> None:
+            offset, width = arrays.extents[name]
+            write(offset + row * width, np.ascontiguousarray(values).tobytes())
+
+        yield write_rows
+
+
+def write_virtual(file: "h5py.File", arrays: Arrays, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Write arrays of a head, open to be written: the first rows of those of a rows file.
+
+    Args:
+        file: open, and empty.
+        arrays: of the rows file.
+        shapes: of the arrays of the head, by name.
+    """
+    import h5py
+
+    for name, shape in shapes.items():
+        room = (arrays.capacity, *shape[1:])
+        virtual = h5py.VirtualLayout(shape, DTYPES[name])
+        virtual[:] = h5py.VirtualSource(arrays.path.name, name, room, DTYPES[name])[: shape[0]]
+        file.create_virtual_dataset(name, virtual)
+
+
+def _refuse(path: Path, what: str) -> StoreError:
+    return StoreError(f"{path}: {what}: {advise_repair(path)}")

@@ -1,0 +1,363 @@
+"""Files of rows: killed while they grow, two at once, damaged, lying, and removed in the end."""
+
+import multiprocessing as mp
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+
+from btc_datamodule.audit.verify import verify_series, verify_table
+from btc_datamodule.disk.atomic import write_in_place
+from btc_datamodule.errors import StoreError
+from btc_datamodule.features.build import build
+from btc_datamodule.features.stale import GROWN_SECONDS, KEPT_SECONDS
+from btc_datamodule.features.table import Table
+from tests.features.replay import (
+    Replay,
+    assert_equal,
+    list_all,
+    market,
+    remove_at_once,
+    shrink,
+)
+from tests.features.tables import recipe
+
+FORKED = mp.get_context("forkserver")
+FORKED.set_forkserver_preload(["tests.features.test_rows_file", "polars", "h5py", "tqdm"])
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    shrink(monkeypatch)
+
+
+@pytest.fixture
+def replay(tmp_path: Path) -> Replay:
+    return Replay(tmp_path / "data", market(150), recipe())
+
+
+def unused_for(seconds: float, *paths: Path) -> None:
+    for path in paths:
+        found = path.stat()
+        os.utime(path, (found.st_atime - seconds, found.st_mtime))
+
+
+# --- killed, and two at once ----------------------------------------------------------------------
+
+
+def build_there(path: Path) -> None:
+    shrink(pytest.MonkeyPatch())
+    build(path, recipe(), check=False)
+
+
+def die_at(step: int, path: Path) -> None:
+    """Build until so many calls that write to the disk have been made."""
+    left = [step]
+
+    def count(real: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*given: Any, **named: Any) -> Any:
+            if not left[0]:
+                os._exit(9)
+            left[0] -= 1
+            return real(*given, **named)
+
+        return counted
+
+    for name in ("pwrite", "fsync", "ftruncate"):
+        setattr(os, name, count(getattr(os, name)))
+    Path.replace = count(Path.replace)  # type: ignore[method-assign]
+    build_there(path)
+
+
+@pytest.mark.parametrize("grown", [False, True], ids=["at_first", "later"])
+def test_whoever_is_killed_while_a_table_grows_leaves_no_trace(
+    replay: Replay, tmp_path: Path, grown: bool
+) -> None:
+    tables = [replay.take(rows) for rows in ((60, 61) if grown else (60,))]
+    before = list_all(tables[-1])
+    folder, built = replay.path.parent, replay.rebuild(64)
+    replay.write(64)
+    codes = []
+    for step in range(0, 1000, 3 if grown else 9):
+        again = Replay(tmp_path / f"killed_{step}", replay.candles, replay.recipe)
+        shutil.copytree(folder, again.path.parent, ignore=shutil.ignore_patterns("alone"))
+        process = FORKED.Process(target=die_at, args=(step, again.path))
+        process.start()
+        process.join()
+        codes.append(process.exitcode)
+        assert verify_series(again.path) == []
+        table = Table.open(build(again.path, again.recipe, check=False))
+        assert_equal(table, built)
+        assert not again.list_names("*.tmp")
+        (last,) = (again.path.parent / each.path.name for each in tables[-1:])
+        assert list_all(Table.open(last))["x"].tobytes() == before["x"].tobytes()
+        del table
+        shutil.rmtree(again.path.parent)
+        if not codes[-1]:
+            break
+    assert codes == [9] * (len(codes) - 1) + [0]
+    assert len(codes) > 3
+
+
+def test_two_that_grow_a_table_at_once_make_one(replay: Replay) -> None:
+    replay.take(60)
+    replay.take(61)
+    replay.write(70)
+    processes = [FORKED.Process(target=build_there, args=(replay.path,)) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert_equal(Table.open(build(replay.path, replay.recipe)), replay.rebuild(70))
+    assert len(replay.list_names("*.rows.h5")) == 1
+
+
+# --- damage and lies ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def head(replay: Replay) -> Table:
+    replay.take(60)
+    return replay.take(75)
+
+
+def test_damage_in_the_rows_is_named_and_the_advice_works(replay: Replay, head: Table) -> None:
+    rows, (offset, width) = head.checks.path, head.checks.extents["close"]
+    with write_in_place(rows) as change:
+        change(offset + 70 * width, b"12345678")
+    (problem,) = verify_table(head.path)
+    assert problem.startswith(f"{rows}: 'close' between ")
+    assert "delete it and run `btc-datamodule prepare`" in problem
+    with pytest.raises(StoreError, match=r"rows\.h5: 'close' between"):
+        Table.open(head.path).bars("close")
+    rows.unlink()
+    with pytest.raises(StoreError, match=r"rows\.h5 does not exist"):
+        Table.open(head.path)
+    del head
+    assert_equal(replay.take(75), replay.rebuild(75))
+
+
+def test_rows_that_are_damaged_are_not_grown_from(replay: Replay, head: Table) -> None:
+    offset, width = head.checks.extents["x"]
+    with write_in_place(head.checks.path) as change:
+        change(offset + 73 * width, b"1234")
+    with pytest.raises(StoreError, match=r"rows\.h5: 'x' between"):
+        replay.take(76)
+    head.checks.path.unlink()
+    assert_equal(replay.take(76), replay.rebuild(76))
+
+
+def test_rows_that_nobody_claims_may_be_anything(replay: Replay, head: Table) -> None:
+    offset, width = head.checks.extents["volume"]
+    with write_in_place(head.checks.path) as change:
+        change(offset + head.rows * width, b"left by somebody who was killed.")
+    assert verify_series(replay.path) == []
+    assert_equal(replay.take(76), replay.rebuild(76))
+
+
+def test_what_is_added_changes_no_time_of_writing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"0123456789")
+    unused_for(500, path)
+    before = path.stat()
+    with write_in_place(path) as write_at:
+        write_at(5, b"ab")
+        write_at(12, b"cd")
+    assert path.read_bytes() == b"01234ab789\0\0cd"
+    assert path.stat().st_mtime_ns == before.st_mtime_ns
+
+
+def test_a_full_disk_leaves_the_table_that_there_was(
+    replay: Replay, head: Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = list_all(head)
+
+    def full(*_: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        replay.write(76)
+        patch.setattr(os, "pwrite", full)
+        with pytest.raises(StoreError, match=r"rows\.h5 cannot be written \(No space left"):
+            build(replay.path, replay.recipe)
+    assert verify_series(replay.path) == []
+    assert all(
+        values.tobytes() == before[name].tobytes() for name, values in list_all(head).items()
+    )
+    assert_equal(replay.take(76), replay.rebuild(76))
+
+
+def virtual(
+    name: str, source: str = "", of: str = "", first: int = 0, parts: int = 1
+) -> Callable[[h5py.File], None]:
+    """An array of a head over something else than it should be."""
+
+    def lie(file: h5py.File) -> None:
+        data = file[name]
+        shape, dtype, (real,) = data.shape, data.dtype, data.virtual_sources()
+        room = shape[0] + 50, *shape[1:]
+        taken = h5py.VirtualSource(source or real.file_name, of or name, room, dtype)
+        layout, step = h5py.VirtualLayout(shape, dtype), shape[0] // parts
+        for low in range(0, shape[0], step):
+            high = min(low + step, shape[0])
+            layout[low:high] = taken[first + low : first + high]
+        del file[name]
+        file.create_virtual_dataset(name, layout)
+
+    return lie
+
+
+def plain(file: h5py.File) -> None:
+    shape = file["close"].shape
+    del file["close"]
+    file["close"] = np.zeros(shape)
+
+
+@pytest.mark.parametrize(
+    ("lie", "told"),
+    [
+        (virtual("close", "/etc/passwd"), "'close' is neither in it nor in a file of rows"),
+        (virtual("x", "../features-0123456789abcdef.rows.h5"), "'x' is neither in it"),
+        (virtual("x", "."), "'x' is neither in it"),
+        (virtual("close", "", of="open"), "'close' is neither in it"),
+        (virtual("close", "", first=1), "'close' is neither in it"),
+        (virtual("close", "", parts=2), "'close' is neither in it"),
+        (virtual("close", "features-0123456789abcdef.rows.h5"), "lie in several files"),
+        (plain, "'close' is neither in it"),
+    ],
+)
+def test_a_head_that_lies_is_refused_and_made_again(
+    replay: Replay, head: Table, lie: Callable[[h5py.File], None], told: str
+) -> None:
+    path = head.path
+    del head
+    with h5py.File(path, "r+", locking=False) as file:
+        lie(file)
+    with pytest.raises(StoreError, match=told):
+        Table.open(path)
+    assert_equal_values(replay.take(75), replay.rebuild(75))
+
+
+def assert_equal_values(table: Table, built: Table) -> None:
+    assert table.digest == built.digest
+    assert all(
+        list_all(built)[name].tobytes() == each.tobytes() for name, each in list_all(table).items()
+    )
+
+
+def test_a_rows_file_with_fewer_rows_is_refused(replay: Replay, head: Table) -> None:
+    rows, path, claimed = head.checks.path, head.path, head.rows
+    del head
+    with h5py.File(rows, "r+", locking=False) as file:
+        shape = file["x"].shape
+        for name in list(file):
+            values = file[name][:70]
+            del file[name]
+            file[name] = values
+    with pytest.raises(StoreError, match=rf"rows\.h5: it has 70 rows, and .* has {claimed}"):
+        Table.open(path)
+    assert shape[0] > claimed
+
+
+# --- removal --------------------------------------------------------------------------------------
+
+
+def test_a_head_that_was_grown_from_is_removed_sooner_than_others(replay: Replay) -> None:
+    whole, first = replay.take(60).path, replay.take(61).path
+    newest = replay.take(62).path
+    unused_for(GROWN_SECONDS + 60, whole, first, newest)
+    last = replay.take(63).path
+    assert [whole.exists(), first.exists(), newest.exists()] == [True, False, True]
+    unused_for(KEPT_SECONDS, whole)
+    replay.take(64)
+    assert not whole.exists()
+    assert last.exists()
+
+
+def test_a_head_in_use_stays_and_so_do_its_rows(
+    replay: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remove_at_once(monkeypatch)
+    replay.take(60)
+    table = replay.take(61)
+    rows, before = table.checks.path, table.x.tobytes()
+    for bars in (62, 80, 90, 102):
+        replay.take(bars)
+    assert table.path.exists()
+    assert rows.exists()
+    assert table.x.tobytes() == before
+    path = table.path
+    del table
+    replay.take(103)
+    replay.take(104)
+    assert not path.exists()
+    assert not rows.exists()
+
+
+def test_rows_whose_heads_were_deleted_stay_as_long_as_they_are_read(
+    replay: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = replay.take(60)
+    table = replay.take(61)
+    rows = table.checks.path
+    table.path.unlink()
+    replay.take(62)
+    assert rows.exists()
+    del table
+    replay.take(63)
+    assert not rows.exists()
+
+
+def test_what_most_claims_of_a_rows_file_goes_last(
+    replay: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay.take(60)
+    older, newest = replay.take(61), replay.take(62).path
+    remove_at_once(monkeypatch)
+    other = Replay(replay.path.parent, replay.candles, recipe("log_range"))
+    other.take(100)
+    assert newest.exists(), "an older one is in use"
+    del older
+    other.take(101)
+    other.take(102)
+    assert not newest.exists()
+    assert len(replay.list_names("*.rows.h5")) == 1
+
+
+def test_what_was_half_written_is_removed(replay: Replay, head: Table) -> None:
+    left = head.path.with_name("features-0123456789abcdef.rows.h5.77.tmp")
+    left.write_bytes(b"half")
+    mine = head.path.with_name("features-mine.rows.h5")
+    mine.write_bytes(b"precious")
+    replay.take(76)
+    assert not left.exists()
+    assert mine.exists()
+
+
+# --- verify ---------------------------------------------------------------------------------------
+
+
+def test_verify_reads_rows_that_several_claim_once(
+    replay: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tables = [replay.take(rows) for rows in (60, 110, 115, 120)]
+    size = sum(each.width for each in tables[-1].checks.extents.values())
+    read = []
+    real = os.pread
+
+    def noted(file: int, count: int, at: int) -> bytes:
+        found = real(file, count, at)
+        read.append(len(found))
+        return found
+
+    monkeypatch.setattr(os, "pread", noted)
+    assert verify_series(replay.path) == []
+    segment = 48
+    most = (tables[0].rows + tables[-1].rows + 3 * segment) * size
+    assert tables[-1].rows * size < sum(read) < most + 10_000
