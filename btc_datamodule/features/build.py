@@ -7,20 +7,13 @@ history. Every feature is checked for look-ahead on real rows on the way.
 
 import json
 import os
-import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.disk.atomic import check_room, explain_write_errors
-from btc_datamodule.disk.hdf5 import (
-    explain_damage,
-    open_hdf5,
-    read_attribute,
-    replace_hdf5,
-)
-from btc_datamodule.disk.in_use import claim_unused
+from btc_datamodule.disk.hdf5 import replace_hdf5
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError, UnreadableError
 from btc_datamodule.features.grid import Grid
@@ -29,16 +22,15 @@ from btc_datamodule.features.layout import BAR_COLUMNS, SCHEMA, split_segments
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.reuse import check_reuse
 from btc_datamodule.features.segment import compute_segment
-from btc_datamodule.features.table import Table, list_tables, locate_table
+from btc_datamodule.features.stale import remove_stale
+from btc_datamodule.features.table import Table, locate_table
 from btc_datamodule.features.writing import TableWriter
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.forms import CANDLES, RECORDS
 from btc_datamodule.store.parts import list_leftovers
 from btc_datamodule.store.record_file import RecordReader
-from btc_datamodule.store.series_file import Header, read_digest
-
-KEPT_SECONDS = 86_400
+from btc_datamodule.store.series_file import Header
 
 
 def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: bool = True) -> Path:
@@ -87,7 +79,7 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
                     leftover.unlink()  # of a process that was killed: the lock is held
             if _open_whole(path, key) is None:  # who held the lock may have built it
                 _check_columns(recipe, reader, beside)
-                _remove_stale(candle_path, reader.header)
+                remove_stale(candle_path, reader.header)
                 _write(path, reader, beside, recipe, key, check=check)
     return path
 
@@ -127,35 +119,6 @@ def _check_columns(
                     f"feature {feature.name!r} needs {', '.join(absent)}, which {whose}candles "
                     f"from {header.source!r} do not have: take it out of `features`"
                 )
-
-
-def _remove_stale(candle_path: Path, header: Header) -> None:
-    """Remove feature files of candles as they no longer are, which nobody uses."""
-    for path in list_tables(candle_path):
-        if not os.path.isfile(path):  # noqa: PTH113 (which is False for any link to nowhere)
-            continue
-        if time.time() - path.stat().st_atime >= KEPT_SECONDS and _is_stale(path, header):
-            with claim_unused(path) as unused:
-                if unused:
-                    path.unlink()
-
-
-def _is_stale(path: Path, header: Header) -> bool:
-    """Whether a feature file is damaged, or of another schema, other candles or other series."""
-    try:
-        with open_hdf5(path) as file, explain_damage(path):
-            if read_attribute(path, file, "schema", int) != SCHEMA:
-                return True
-            if read_attribute(path, file, "candles", str) != header.digest:
-                return True
-        return any(
-            read_digest((path.parent / name).resolve()) != digest
-            for name, digest in Table.open(path).beside
-        )
-    except UnreadableError:
-        return False
-    except StoreError:
-        return True
 
 
 def _check_content(reader: CandleReader | RecordReader) -> None:
