@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 RANKS = 64
 BATCH = 1024
-BATCHES = 200
+BATCHES = 20
 SEGMENTS = 5
 """That are compared with their digests: the fastest tells what that takes."""
 ARRAYS = ("x", "observed", *BAR_COLUMNS)
