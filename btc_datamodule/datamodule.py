@@ -37,8 +37,11 @@ from btc_datamodule.windows.loader import make_loader
 from btc_datamodule.windows.starts import WindowStarts
 
 if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
+
     from btc_datamodule.audit.report import Audit
     from btc_datamodule.scoring.card import ScoreCard
+    from btc_datamodule.training.headroom import Headroom
 
 
 @public
@@ -202,6 +205,32 @@ class BTCDataModule(Arguments):  # noqa: D101
 
         run = self.audit if audit is True else audit or None
         return write_report(self.stages, path, transform=self.transform, audit=run, card=card).path
+
+    def headroom(
+        self, model: "LightningModule", *, seconds: float = 3.0, precision: Any = "32-true"
+    ) -> "Headroom":
+        """Measure how much of a training step loading takes, and the most that could be won.
+
+        A Trainer trains a copy of the model on one device, by turns on batches of train and on one
+        batch again and again. Model, datamodule and random states stay as they are. Where there is
+        a GPU all ways are tried: windows from the host, from pinned memory, and gathered there.
+
+        Args:
+            model: whose ``training_step`` and optimizer are used.
+            seconds: about how long each way takes.
+            precision: of the Trainer.
+
+        Returns:
+            What was found; printed, one line.
+
+        Raises:
+            NotPreparedError: before ``setup()``.
+            ConfigError: if the model is none that a Trainer can train, or ``seconds`` no time.
+        """
+        from btc_datamodule.training.headroom import find_headroom
+
+        serve = partial(self._serve, self.stages)
+        return find_headroom(model, self, serve, seconds=seconds, precision=precision)
 
     def _make_loader(self, stage: Stage) -> DataLoader[Batch]:
         """The one factory of loaders: whole batches of positions in, whole batches out."""

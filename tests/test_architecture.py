@@ -28,7 +28,7 @@ FLOORS = (  # from the ground up; parts on one floor know nothing of each other
     ("covariates", "evaluation", "plain"),
     ("settings", "windows"),
     ("opening",),
-    ("options", "preparing", "stages", "training"),
+    ("cleaning", "options", "preparing", "stages", "training"),
     ("scoring",),
     ("overview",),
     ("pictures",),

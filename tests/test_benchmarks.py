@@ -148,3 +148,18 @@ def test_compression_gives_size_and_times_for_every_layout() -> None:
     assert f"default, chunks of {HDF5_CHUNK_ROWS:,}" in found
     assert found["none"] > found["lzf"] > found["gzip 4"]
     assert "default: gzip 4; shuffled: open_time, quote_volume, trades" in lines
+
+
+@pytest.mark.stress
+def test_zips_gives_an_update_beside_polars_alone() -> None:
+    *_, heads, alone, whole, before = run("zips.py", "--months", "1").splitlines()
+    assert heads.split()[:2] == ["seconds", "rows/s"]
+    assert [line.split()[0] for line in (alone, whole, before)] == ["polars", "update", "update,"]
+
+
+@pytest.mark.stress
+def test_scale_gives_a_line_for_each_table() -> None:
+    command = [sys.executable, str(FOLDER / "scale.py"), "--rows", "3000000", "--features", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=True)
+    (line,) = done.stdout.splitlines()[1:]
+    assert line.startswith("3,000,000 x 2 | 0.1 | ")

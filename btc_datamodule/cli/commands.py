@@ -44,6 +44,7 @@ commands
   report     one --output FILE.html that shows it all: prices, holes, features, windows, --forecasts
   export     the candles, or --series NAME of a covariate, as --output FILE.parquet or FILE.csv
   plot       a picture: --kind timeline, holes, folds, batch, features, forecasts (extra: plot)
+  clean      what is stored; --yes removes what is of no use, --all feature files of all settings
   completion a script for a shell to complete all this: completion bash, or zsh
 
 Each value of the YAML can be given on the command line, by its path:
@@ -53,8 +54,7 @@ Each value of the YAML can be given on the command line, by its path:
 --quiet: errors and the answer alone.  --verbose: what is read and asked, and tracebacks.
 
 All settings of the data:  btc-datamodule prepare --data.help BTCDataModule
-All options of a command:  btc-datamodule fit --help
-The YAML a command sees:   btc-datamodule fit --config FILE.yaml --print_config
+All options of a command:  btc-datamodule fit --help; the YAML it sees: --print_config
 """
 
 

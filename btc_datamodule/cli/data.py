@@ -99,6 +99,11 @@ def _add_options(parser: Any, command: str) -> None:
         parser.add_argument(
             "--series", default="", help="name of a covariate; the candles without it"
         )
+    if command == "clean":
+        parser.add_argument("--yes", action="store_true", help="remove what is of no use")
+        parser.add_argument(
+            "--all", action="store_true", help="with --yes: every feature file that is not in use"
+        )
     if command in ("score", "report"):
         parser.add_argument(
             "--forecasts",
@@ -223,6 +228,14 @@ def _audit(data: "BTCDataModule", config: Any) -> None:
         raise AuditError(f"{len(found.failed)} guarantees do not hold: {'; '.join(found.failed)}")
 
 
+def _clean(data: "BTCDataModule", config: Any) -> None:
+    from btc_datamodule.cleaning import clean, list_stored, tell_stored
+
+    found = list_stored(data.settings)
+    removed = clean(found, every=config.all) if config.yes else []
+    say(tell_stored(data.settings.data_dir, found, removed))
+
+
 def _export(data: "BTCDataModule", config: Any) -> None:
     from btc_datamodule.store.export import export_candles, export_records
 
@@ -301,4 +314,5 @@ DATA_COMMANDS: "dict[str, Callable[[BTCDataModule, Any], None]]" = {
     "report": _report,
     "export": _export,
     "plot": _plot,
+    "clean": _clean,
 }

@@ -12,9 +12,7 @@ from pathlib import Path
 
 from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.disk.atomic import check_room, explain_write_errors
-from btc_datamodule.disk.hdf5 import (
-    replace_hdf5,
-)
+from btc_datamodule.disk.hdf5 import replace_hdf5
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError, UnreadableError
 from btc_datamodule.features.grid import Grid

@@ -187,7 +187,12 @@ def list_claims(heads: Iterable[Path]) -> list[Claim] | None:
 
 def list_rows_files(folder: Path) -> list[Path]:
     """The rows files in a folder, by their names."""
-    return sorted(path for path in folder.glob("features-*.h5") if _NAME.fullmatch(path.name))
+    return sorted(filter(is_rows_file, folder.glob("features-*.h5")))
+
+
+def is_rows_file(path: Path) -> bool:
+    """Whether a file is a rows file, by its name."""
+    return _NAME.fullmatch(path.name) is not None
 
 
 # --- writing --------------------------------------------------------------------------------------

@@ -52,7 +52,7 @@ def remove_stale(candle_path: Path, header: Header, claims: Sequence[Claim] | No
             continue
         kept = GROWN_SECONDS if path in grown else KEPT_SECONDS
         old = time.time() - path.stat().st_atime >= kept
-        if old and path not in newest and _is_stale(path, header):
+        if old and path not in newest and is_stale(path, header):
             _remove_unused(path)
     if claims is not None:
         claimed = {claim.file for claim in claims if claim.head.exists()}
@@ -78,7 +78,7 @@ def _remove_unused(path: Path) -> None:
             path.unlink()
 
 
-def _is_stale(path: Path, header: Header) -> bool:
+def is_stale(path: Path, header: Header) -> bool:
     """Whether a feature file is damaged, or of another schema, other candles or other series."""
     try:
         with open_hdf5(path) as file, explain_damage(path):

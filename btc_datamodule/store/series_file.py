@@ -19,10 +19,9 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import (
     TIMES,
@@ -31,6 +30,8 @@ from btc_datamodule.candles.timeline import (
     format_instant,
     format_interval,
 )
+from btc_datamodule.disk.chunks import Columns as Rows
+from btc_datamodule.disk.chunks import write_packed
 from btc_datamodule.disk.hdf5 import (
     advise_repair,
     check_schema,
@@ -129,14 +130,6 @@ class Layout:
         return np.dtype("<i8" if column in self.instants else "<f8")
 
 
-class Rows(Protocol):
-    """Candles or records: columns by their names."""
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, name: str) -> NDArray[Any]: ...
-
-
 def write_columns(
     path: Path,
     layout: Layout,
@@ -166,7 +159,6 @@ def write_columns(
         most_rows: of all chunks together; a chunk of HDF5 that is not compressed takes its whole
             size on disk, however few rows it has.
     """
-    rows = 0
     with replace_hdf5(path) as (file, check):
         group = file.create_group(layout.group)
         data = {
@@ -183,12 +175,7 @@ def write_columns(
             )
             for name in names
         }
-        for chunk in chunks:
-            for name, dataset in data.items():
-                dataset.resize((rows + len(chunk),))
-                dataset[rows:] = chunk[name]
-            rows += len(chunk)
-            check()
+        rows = (write_packed if compress else write_plain)(data, chunks, check)
         spans = np.array(list(covered), dtype="<i8").reshape(-1, 2)
         if len(spans) > MOST_SPANS:
             raise StoreError(f"{path} cannot be written: {_describe_spans(len(spans))}")
@@ -198,6 +185,20 @@ def write_columns(
             shape = (None, *values.shape[1:])
             file.create_dataset(name, data=values, maxshape=shape, chunks=True, fletcher32=True)
         file.attrs.update({"schema": layout.schema, **describe(rows)})
+
+
+def write_plain(
+    datasets: "Mapping[str, h5py.Dataset]", chunks: Iterable[Rows], check: Callable[[], None]
+) -> int:
+    """Fill empty datasets by HDF5 itself; give the number of rows."""
+    rows = 0
+    for chunk in chunks:
+        for name, dataset in datasets.items():
+            dataset.resize((rows + len(chunk),))
+            dataset[rows:] = chunk[name]
+        rows += len(chunk)
+        check()
+    return rows
 
 
 def find_group(path: Path, file: "h5py.File", layout: Layout) -> "h5py.Group":

@@ -70,7 +70,7 @@ def run(folder: Path, call: str) -> "subprocess.Popen[str]":
         "from pathlib import Path; from btc_datamodule.features import {module}; "
         "{module}.KEPT_SECONDS = 5; "  # files of older candles go at once when nobody uses them
         "from tests.training.test_four_processes import fit, refresh; {call}"
-    ).format(module="build", call=call.format(folder=f"Path({str(folder)!r})"))
+    ).format(module="stale", call=call.format(folder=f"Path({str(folder)!r})"))
     return subprocess.Popen(
         [sys.executable, "-c", code],
         cwd=ROOT,
