@@ -11,10 +11,13 @@ from btc_datamodule.escaping import escape, escape_lines
 
 OF_TRAINER = (
     "BTCDataModule",
+    "Clock",
     "DummyModule",
     "FoldRuns",
+    "Forecast",
     "PredictionWriter",
     "StopCheckpoint",
+    "follow",
     "run_folds",
 )
 """Public names that import Lightning."""

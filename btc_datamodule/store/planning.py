@@ -4,13 +4,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from btc_datamodule.candles.timeline import Span, floor_to, subtract
+from btc_datamodule.candles.timeline import Span, subtract
 from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.records import RecordBlock
 from btc_datamodule.store.forms import AnyBlock
 from btc_datamodule.store.record_file import RecordHeader
 from btc_datamodule.store.series_file import Header
-
 
 LATE_SECONDS = 600
 """How long after its close a bar that is absent may still come: an exchange may be late with it."""
@@ -120,6 +119,6 @@ def _leave_out_absent(block: Block, wanted: Wanted) -> tuple[Block, list[int]]:
         return block, []
     interval, times = block.candles.interval, block.candles.open_time
     last = int(times[-1]) + interval if len(times) else start
-    due = floor_to(wanted.now - LATE_SECONDS, interval)
+    due = end + int((wanted.now - LATE_SECONDS - end) // interval) * interval
     settled = max(last, min(end, due), start)
     return replace(block, span=(start, settled)), [end] * (settled < end)
