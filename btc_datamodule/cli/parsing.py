@@ -11,7 +11,6 @@ from btc_datamodule.escaping import escape, escape_lines
 
 OF_TRAINER = (
     "BTCDataModule",
-    "Clock",
     "DummyModule",
     "FoldRuns",
     "Forecast",

@@ -1,4 +1,4 @@
-"""``fit``, ``test``, ``folds``, ``follow`` and so on: LightningCLI, with checkpoints that know more.
+"""``fit``, ``test``, ``folds``, ``follow``: LightningCLI, with checkpoints that know more.
 
 What a checkpoint says of its model goes before what the config says, so that ``--ckpt_path`` is
 all it takes.
