@@ -23,7 +23,7 @@ from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.opening import Choice
 from btc_datamodule.options import DType, check_options, list_doubts
-from btc_datamodule.preparing import SIMULATES, prepare
+from btc_datamodule.preparing import SIMULATES, Prepared, prepare
 from btc_datamodule.settings import Settings
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
@@ -168,16 +168,16 @@ class Data(Views):
             StoreError: if a file is damaged or locked.
             LookAheadError: if a feature looks ahead.
         """
-        for line in self.prepare_quietly():
+        for line in self.prepare_quietly().told:
             self._tell(line)
 
-    def prepare_quietly(self) -> list[str]:
+    def prepare_quietly(self) -> Prepared:
         """As ``prepare_data``, which says what this returns: notes, and where the files lie."""
         source, self._given["source"] = self._given["source"], self.settings.source
         said = [] if source is not None else [SIMULATES]  # once: not by its folds again
         prepared = prepare(self.settings, refresh=self.refresh, offline=self.offline)
         self._prepared = prepared.table
-        return said + prepared.told
+        return prepared._replace(told=said + prepared.told)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the files, split them by time, and fit the scaler on train; the same for any stage.

@@ -31,13 +31,16 @@ from btc_datamodule.live.forecast import Forecast, list_forecasts
 from btc_datamodule.live.identity import describe_maker
 from btc_datamodule.live.output import SUFFIXES, ForecastFile
 from btc_datamodule.live.serving import list_new, predict_windows
+from btc_datamodule.opening import Choice
 from btc_datamodule.public import public
-from btc_datamodule.store.planning import LATE_SECONDS
 
 log = logging.getLogger("btc_datamodule")
 
 DELAY = 2.0
 """Seconds that exchanges commonly take to publish a bar that has closed."""
+
+LATE_SECONDS = 600
+"""How long after ``end`` bars before it may still come."""
 
 
 @public
@@ -168,13 +171,14 @@ class _Following:
         self.clock = clock
         self.pace = Pace(dm.settings.interval, delay)
         self.known: int | None = None
+        self._opened: Choice | None = None
         self._told: set[str] = set()
         self._is_silent = False
 
     def update(self) -> bool:
-        """Fetch what is new, and open it; False if the source does not answer."""
+        """Fetch what is new, and open it; False if there is nothing new, or no answer."""
         try:
-            said = self.dm.prepare_quietly()
+            told, table = self.dm.prepare_quietly()
         except SourceError as error:
             self.known = None
             if not self._is_silent:
@@ -184,10 +188,13 @@ class _Following:
         if self._is_silent:
             log.info("the source answers again")
         self._is_silent = False
-        self._tell(said)
-        self.dm.setup("predict")
+        self._tell(told)
+        is_new = table != self._opened
+        if is_new:
+            self.dm.setup("predict")
+            self._opened = table
         self.known = self.dm.table.span[1]
-        return True
+        return is_new
 
     def is_over(self) -> bool:
         """Whether all bars up to ``end`` are there, or will not come any more."""

@@ -5,14 +5,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from btc_datamodule.candles.timeline import Span, subtract
-from btc_datamodule.sources.base import Block
 from btc_datamodule.sources.records import RecordBlock
 from btc_datamodule.store.forms import AnyBlock
 from btc_datamodule.store.record_file import RecordHeader
 from btc_datamodule.store.series_file import Header
-
-LATE_SECONDS = 600
-"""How long after its close a bar that is absent may still come: an exchange may be late with it."""
 
 
 @dataclass(frozen=True)
@@ -93,14 +89,13 @@ class Plan:
 
 
 def leave_out_late(block: AnyBlock, wanted: Wanted) -> tuple[AnyBlock, list[int]]:
-    """A block as far as it is known by now, and since when what is left out will be known.
+    """A block as far as it is known by now, and since when each record left out will be known.
 
     Of a source that is read whole single records are left out. Of another one nothing is settled
-    from the first of them on: the block ends there. So does a block of candles after its last bar,
-    where those that are absent closed less than ``LATE_SECONDS`` ago.
+    from the first of them on: the block ends there.
     """
-    if not isinstance(block, RecordBlock):
-        return _leave_out_absent(block, wanted)
+    if not isinstance(block, RecordBlock):  # its bars are closed
+        return block, []
     records = block.records
     late = records.known_at > wanted.now
     if not late.any():
@@ -110,15 +105,3 @@ def leave_out_late(block: AnyBlock, wanted: Wanted) -> tuple[AnyBlock, list[int]
         end = int(records.time[np.argmax(late)])
     known = replace(block, span=(start, end), records=records.take(~late).slice(start, end))
     return known, records.known_at[late].tolist()
-
-
-def _leave_out_absent(block: Block, wanted: Wanted) -> tuple[Block, list[int]]:
-    """A block of candles without the absent bars at its end that may still come."""
-    start, end = block.span
-    if wanted.whole or end < wanted.span[1]:
-        return block, []
-    interval, times = block.candles.interval, block.candles.open_time
-    last = int(times[-1]) + interval if len(times) else start
-    due = end + int((wanted.now - LATE_SECONDS - end) // interval) * interval
-    settled = max(last, min(end, due), start)
-    return replace(block, span=(start, settled)), [end] * (settled < end)
