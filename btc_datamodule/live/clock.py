@@ -15,6 +15,9 @@ FIRST_PAUSE = 1.0
 
 LONGEST_PAUSE = 60.0
 
+LATE_SECONDS = 600.0
+"""How long after its close a bar may still come: what is later than that was not traded."""
+
 
 @public
 class Clock(Protocol):
@@ -56,8 +59,9 @@ class Pace:
     def choose_wait(self, now: float, known: int | None) -> float:
         """Seconds to wait.
 
-        Until the next bar has closed where all bars are known that have; else a pause, which grows
-        as long as nothing comes, and never beyond that.
+        Until the next bar has closed where all bars are known that have, or the last one is later
+        than bars ever are; else a pause, which grows as long as nothing comes, and never beyond
+        that.
 
         Args:
             now: epoch seconds.
@@ -65,7 +69,7 @@ class Pace:
         """
         closed = floor_to(now - self.delay, self.interval)
         due = max(0.0, closed + self.interval + self.delay - now)
-        if known is not None and known >= closed:
+        if known is not None and (known >= closed or now >= closed + LATE_SECONDS):
             self.pause = FIRST_PAUSE
             return due
         pause, self.pause = self.pause, min(2 * self.pause, LONGEST_PAUSE)

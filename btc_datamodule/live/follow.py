@@ -26,7 +26,7 @@ from btc_datamodule.disk.atomic import check_output
 from btc_datamodule.disk.lock import PATIENCE_SECONDS, hold_lock
 from btc_datamodule.errors import ConfigError, SourceError
 from btc_datamodule.evaluation.targets import check_prices
-from btc_datamodule.live.clock import Clock, Pace, SystemClock
+from btc_datamodule.live.clock import LATE_SECONDS, Clock, Pace, SystemClock
 from btc_datamodule.live.forecast import Forecast, list_forecasts
 from btc_datamodule.live.identity import describe_maker
 from btc_datamodule.live.output import SUFFIXES, ForecastFile
@@ -38,9 +38,6 @@ log = logging.getLogger("btc_datamodule")
 
 DELAY = 2.0
 """Seconds that exchanges commonly take to publish a bar that has closed."""
-
-LATE_SECONDS = 600
-"""How long after ``end`` bars before it may still come."""
 
 
 @public

@@ -29,7 +29,7 @@ FIRST = parse_instant("2021-03-01")
 TRAINED = parse_instant("2021-03-05T12:00")
 """Where the candles end that the model was trained on."""
 
-END = TRAINED + 26 * HOUR
+END = TRAINED + 14 * HOUR
 
 
 @dataclass
@@ -88,6 +88,7 @@ def make_candles(absent: tuple[int, ...] = ()) -> Candles:
 def serve(market: Market, monkeypatch: pytest.MonkeyPatch) -> Iterator[Exchange]:
     """An exchange of a market; the store goes by its clock."""
     monkeypatch.setattr("btc_datamodule.store.update.time", SimpleNamespace(time=market.clock.now))
+    monkeypatch.setattr("btc_datamodule.live.clock.LATE_SECONDS", 100.0)  # fewer looks to wait for
     with Exchange(market) as exchange:
         yield exchange
 

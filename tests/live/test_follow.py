@@ -34,8 +34,8 @@ from tests.live.markets import (
     train,
 )
 
-ABSENT = tuple(TRAINED + hour * HOUR for hour in (7, 10, 11))
-LATE = {TRAINED + 3 * HOUR: 90.0, TRAINED + 12 * HOUR: 400.0}
+ABSENT = tuple(TRAINED + hour * HOUR for hour in (4, 7, 8))
+LATE = {TRAINED + 2 * HOUR: 9.0, TRAINED + 10 * HOUR: 80.0}
 
 
 class Live:
@@ -77,7 +77,7 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
     frame = pl.read_csv(path, try_parse_dates=True) if path.suffix == ".csv" else None
     frame = pl.read_parquet(path) if frame is None else frame
     parts = {
-        name: frame.select(f"{name}_0", f"{name}_1").to_numpy()
+        name: frame.select(f"{name}_0_0", f"{name}_1_0").to_numpy()[:, :, np.newaxis]
         for name in ("forecast", "forecast_price")
     }
     return {"origin_time": frame["origin_time"].dt.epoch("s").to_numpy(), **parts}
@@ -101,7 +101,7 @@ def test_every_bar_is_forecast_once_as_predict_does_whatever_the_network_does(li
             faults = (ex.CUT, ex.SERVER_ERROR, ex.CUT_SHORT, ex.HTML_PAGE, ex.UNAVAILABLE)
             live.exchange.faults += [trouble.choice(faults)] * trouble.randint(1, 5)
     assert seen == sorted({*seen})
-    assert len(seen) > 15
+    assert len(seen) > 5
     assert not {*seen} & {*ABSENT}
     live.exchange.faults.clear()
     live.assert_done(live.folder / "forecasts.csv")
@@ -110,7 +110,7 @@ def test_every_bar_is_forecast_once_as_predict_does_whatever_the_network_does(li
 def test_who_is_stopped_anywhere_goes_on_without_a_gap_or_a_repeat(live: Live) -> None:
     chance, path = random.Random(5), live.folder / "forecasts.csv"
     while True:
-        following, count = live.follow(), chance.randint(1, 12)
+        following, count = live.follow(), chance.randint(1, 4)
         taken = [forecast for _, forecast in zip(range(count), following, strict=False)]
         following.close()  # type: ignore[attr-defined]
         if len(taken) < count:
@@ -123,23 +123,22 @@ def test_who_is_stopped_anywhere_goes_on_without_a_gap_or_a_repeat(live: Live) -
 
 @pytest.mark.parametrize("name", ["forecasts.h5", "forecasts.parquet"])
 def test_whole_files_have_the_same(live: Live, name: str) -> None:
-    assert len([*live.follow(name, bars=5)]) == 5
-    assert len([*live.follow(name, bars=30)]) > 8
-    [*live.follow(name)]
+    assert len([*live.follow(name, bars=2)]) == 2
+    assert len([*live.follow(name, bars=1)]) == 1
     live.assert_done(live.folder / name)
 
 
 def test_a_kill_at_any_time_leaves_what_can_be_gone_on_with(live: Live) -> None:
     """Forks are killed as they write and fetch; each sees the clock of its own."""
     path, chance = live.folder / "forecasts.csv", random.Random(11)
-    for attempt in range(8):
+    for attempt in range(5):
         child = os.fork()
         if not child:
             with suppress(BaseException):
                 for forecast in live.follow():
                     assert forecast
             os._exit(0)
-        time.sleep(chance.uniform(0.1, 0.9))
+        time.sleep(chance.uniform(0.2, 1.5))
         with suppress(ProcessLookupError):
             os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
@@ -151,16 +150,17 @@ def test_a_kill_at_any_time_leaves_what_can_be_gone_on_with(live: Live) -> None:
 def test_without_a_file_it_begins_with_the_newest_bar(live: Live) -> None:
     found = [*live.follow(since=None, bars=2)]
     assert [each.origin_time for each in found] == [TRAINED - HOUR, TRAINED]
-    assert str(found[0]).startswith("2021-03-05T11:00:00Z  forecast_0 ")
+    assert str(found[0]).startswith("2021-03-05T11:00:00Z  forecast_0_0 ")
     assert list(found[0].values) == ["forecast", "forecast_price"]
 
 
 def test_the_newest_bars_alone_give_the_same(live: Live) -> None:
-    times, values, _ = live.predict()
     start = TRAINED - live.make_data().bars_needed * HOUR
     dm = make_data(live.folder / "short", live.exchange, start=start)
     dm.load_state_dict(live.state)
-    for forecast in live.follow("short.csv", dm=dm, bars=6):
+    found = [*live.follow("short.csv", dm=dm, bars=3)]
+    times, values, _ = live.predict()
+    for forecast in found:
         at = times.tolist().index(forecast.origin_time)
         np.testing.assert_array_equal(forecast.values["forecast"], values[at])
 
@@ -187,6 +187,7 @@ def test_waits_are_for_the_next_bar_and_shorter_only_while_one_is_late() -> None
     assert pace.choose_wait(close + 5.0, close) == 57.0
     waits = [pace.choose_wait(close + 2.0, close - 60) for _ in range(8)]
     assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0]
+    assert Pace(Interval(3600), 2.0).choose_wait(7200 + 600.0, 3600) == 3602.0 - 600.0
     assert pace.choose_wait(close + 50.0, close - 60) == 12.0
     assert pace.choose_wait(close + 61.0, close) == 1.0
     assert pace.choose_wait(close + 62.0, close) == 1.0
@@ -198,7 +199,7 @@ def test_files_of_another_model_of_other_columns_or_of_nobody_are_refused(live: 
     other = DummyModule(3, 6, 2, (2,))
     with pytest.raises(ConfigError, match=r"has forecasts of another model \(DummyModule \w+, not"):
         next(live.follow(model=other))
-    with pytest.raises(ConfigError, match=r"has the columns origin_time, forecast_0, .*`prices`"):
+    with pytest.raises(ConfigError, match=r"has the columns origin_time, forecast_0_0, .*`prices`"):
         next(live.follow(prices=False))
     (live.folder / "forecasts.csv.json").unlink()
     with pytest.raises(ConfigError, match="is no file that follow has begun"):
@@ -237,10 +238,10 @@ def test_arguments_that_will_not_do_are_named(
 def test_files_and_maps_do_not_grow_with_the_bars(live: Live) -> None:
     following, counts = live.follow(), []
     for number, _ in enumerate(following):
-        if number % 4 == 3:
+        if number % 2 == 1:
             gc.collect()
             maps = Path("/proc/self/maps").read_text()
             counts.append((len([*Path("/proc/self/fd").iterdir()]), maps.count("features-")))
-    assert len(counts) > 3
+    assert len(counts) > 2
     assert max(fd for fd, _ in counts[1:]) <= counts[0][0] + 2
     assert max(maps for _, maps in counts[1:]) <= max(counts[0][1], 12)
