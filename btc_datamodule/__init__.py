@@ -45,6 +45,9 @@ if TYPE_CHECKING:
     from btc_datamodule.features.feature import Feature
     from btc_datamodule.folds.results import FoldRuns
     from btc_datamodule.folds.run import run_folds
+    from btc_datamodule.live.clock import Clock
+    from btc_datamodule.live.follow import follow
+    from btc_datamodule.live.forecast import Forecast
     from btc_datamodule.scoring.card import ScoreCard
     from btc_datamodule.sources.base import Block, Source
     from btc_datamodule.sources.binance.funding import BinanceFunding
@@ -92,6 +95,9 @@ _MODULES = {
     "training.predictions": ("PredictionWriter",),
     "folds.results": ("FoldRuns",),
     "folds.run": ("run_folds",),
+    "live.clock": ("Clock",),
+    "live.follow": ("follow",),
+    "live.forecast": ("Forecast",),
     "scoring.card": ("ScoreCard",),
     "sources.base": ("Block", "Source"),
     "sources.binance.funding": ("BinanceFunding",),
@@ -182,6 +188,9 @@ __all__ = [  # noqa: RUF022  # in the order of the way of the data
     "ScoreCard",
     "run_folds",
     "FoldRuns",
+    "follow",
+    "Forecast",
+    "Clock",
     "StopCheckpoint",
     "BTCDataError",
     "CandleError",

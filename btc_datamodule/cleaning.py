@@ -181,17 +181,17 @@ def _judge(path: Path) -> Iterator[Found]:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file, unless somebody uses it or may be writing it, or a feature file has its rows."""
+    """Remove a file, unless it is in use, may be written just now, or has rows of a feature file."""
     folder = path.parent.parent if _OF_PART.fullmatch(path.parent.name) else path.parent
     inside = path.parent if folder != path.parent else path
     lock = "features" if is_feature_file(path) else inside.name.split(".")[0]
     try:
         with hold_lock(folder / f"{lock}.lock", 0), claim_unused(path) as unused:
-            unused = unused and not (is_rows_file(path) and _is_claimed(path))
-            if unused:
+            goes = unused and not (is_rows_file(path) and _is_claimed(path))
+            if goes:
                 with explain_write_errors(path):
                     path.unlink()
-            return unused
+            return goes
     except LockedError:
         return False
 

@@ -23,7 +23,7 @@ from btc_datamodule.features.layout import MaskOf
 from btc_datamodule.features.undefined import Undefined
 from btc_datamodule.opening import Choice
 from btc_datamodule.options import DType, check_options, list_doubts
-from btc_datamodule.preparing import SIMULATES, prepare
+from btc_datamodule.preparing import SIMULATES, Prepared, prepare
 from btc_datamodule.settings import Settings
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
@@ -168,12 +168,16 @@ class Data(Views):
             StoreError: if a file is damaged or locked.
             LookAheadError: if a feature looks ahead.
         """
+        for line in self.prepare_quietly().told:
+            self._tell(line)
+
+    def prepare_quietly(self) -> Prepared:
+        """As ``prepare_data``, which says what this returns: notes, and where the files lie."""
         source, self._given["source"] = self._given["source"], self.settings.source
         said = [] if source is not None else [SIMULATES]  # once: not by its folds again
         prepared = prepare(self.settings, refresh=self.refresh, offline=self.offline)
         self._prepared = prepared.table
-        for line in said + prepared.told:
-            self._tell(line)
+        return prepared._replace(told=said + prepared.told)
 
     def setup(self, stage: str | None = None) -> None:
         """Open the files, split them by time, and fit the scaler on train; the same for any stage.
@@ -189,11 +193,19 @@ class Data(Views):
         stages = Stages.open(
             self.settings, self._fitted, verified_key=self._verified_key, table=table
         )
-        self._use(stages)
+        self._take(stages, batch)
         if not self._is_twin:
-            stages.check(batch)
             for doubt in stages.list_doubts():
                 self._warn(doubt)
+
+    def _take(self, stages: Stages, batch: int, *, checks: bool = True) -> None:
+        """Serve stages if they are such as can be, and say it once where the table is partial."""
+        is_news = self._verified_key is None
+        self._use(stages)
+        if checks and not self._is_twin:
+            stages.check(batch)
+        if stages.is_partial and is_news:
+            self._tell(f"note:     {stages.describe_part()}")
 
     def _use(self, stages: Stages) -> None:
         """Serve these stages from here on."""

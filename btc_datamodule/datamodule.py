@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from btc_datamodule.arguments import Arguments
 from btc_datamodule.data import Data
+from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.fitted import Fitted
 from btc_datamodule.evaluation.splits import STAGES, Stage
 from btc_datamodule.options import (
@@ -27,7 +28,7 @@ from btc_datamodule.public import public
 from btc_datamodule.stages import Stages
 from btc_datamodule.training.agreeing import agree_on_table
 from btc_datamodule.training.batch_size import correct_found_size
-from btc_datamodule.training.internals import get_callbacks, is_fitting, is_overfitting
+from btc_datamodule.training.internals import get_callbacks, is_at_work, is_fitting, is_overfitting
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stopping import StopTogether
@@ -73,7 +74,8 @@ class BTCDataModule(Arguments):  # noqa: D101
         """Open the files, split them by time, and fit the scaler on train; the same for any stage.
 
         What was fitted once stays: a later call with longer candles keeps the spans and the
-        statistics, after making sure that the train rows are still the same. What
+        statistics, after making sure that the train rows are still the same. With a checkpoint's
+        the candles may begin after them: ``predict`` is served then. What
         ``prepare_data`` has made is what is opened, and on all ranks of a Trainer what the first
         one opens, whatever another process has made of the candles meanwhile.
 
@@ -81,10 +83,20 @@ class BTCDataModule(Arguments):  # noqa: D101
             NotPreparedError: if the files are not there.
             ConfigError: if a stage would be left without windows.
         """
-        table = agree_on_table(self.trainer, self.settings, self._prepared)
-        self._open(table, self.batch_size * count_ranks(self.trainer)[0])
-        if self.trainer is not None and is_fitting(self.trainer):
-            callbacks = get_callbacks(self.trainer)
+        trainer, is_new = self.trainer, self._fitted is None
+        fits = trainer is not None and is_fitting(trainer)
+        self._refusal = None
+        try:
+            self._open_agreed()
+        except ConfigError as error:
+            if not is_new or fits or trainer is None or not is_at_work(trainer):
+                raise
+            # The spans of a checkpoint, which a Trainer restores after this, may do.
+            self._stages, self._fitted, self._verified_key = None, None, None
+            self._refusal = error
+        if trainer is not None and fits:
+            self.stages.require("train")
+            callbacks = get_callbacks(trainer)
             given = {type(each) for each in callbacks}
             callbacks += [kind() for kind in (ExactResume, StopTogether) if kind not in given]
 
@@ -149,7 +161,8 @@ class BTCDataModule(Arguments):  # noqa: D101
         """Take spans and statistics from a checkpoint.
 
         Raises:
-            ConfigError: if the checkpoint was trained with other features, or another shape.
+            ConfigError: if the checkpoint was trained with other features, or another shape; in a
+                fit, if the candles begin after the train rows.
             StoreError: if the train rows are no longer those that it was trained on.
         """
         if not state_dict:
@@ -157,10 +170,15 @@ class BTCDataModule(Arguments):  # noqa: D101
         where = getattr(self.trainer, "ckpt_path", None) or "the checkpoint"
         self.settings.check_same(state_dict["settings"], where)
         self._fitted, self._verified_key = Fitted.from_state(state_dict), None
-        if self._stages is not None:
+        if self._refusal is not None:
+            self._refusal = None
+            self._open_agreed()
+        elif self._stages is not None:
             stages = replace(self._stages, fitted=self._fitted)
             stages.verify()
-            self._use(stages)
+            self._take(stages, self.batch_size, checks=stages.is_partial)
+        if self._stages is not None and self.trainer is not None and is_fitting(self.trainer):
+            self._stages.require("train")
 
     # For plain PyTorch, and for looking around.
 
@@ -232,6 +250,11 @@ class BTCDataModule(Arguments):  # noqa: D101
         serve = partial(self._serve, self.stages)
         return find_headroom(model, self, serve, seconds=seconds, precision=precision)
 
+    def _open_agreed(self) -> None:
+        """Open the feature file that all ranks of the Trainer open, if there is one."""
+        table = agree_on_table(self.trainer, self.settings, self._prepared)
+        self._open(table, self.batch_size * count_ranks(self.trainer)[0])
+
     def _make_loader(self, stage: Stage) -> DataLoader[Batch]:
         """The one factory of loaders: whole batches of positions in, whole batches out."""
         windows, train = self.dataset(stage), stage == "train"
@@ -257,7 +280,8 @@ class BTCDataModule(Arguments):  # noqa: D101
         """The gather of all stages on the device, made anew after setup and load_state_dict."""
         gather = self._device_gather
         if gather is None or gather.windows.dtype != DTYPES[self.dtype]:
-            gather = DeviceGather({stage: self.dataset(stage) for stage in STAGES})
+            whole = (stage for stage in STAGES if not self.stages.find_lacking(stage))
+            gather = DeviceGather({stage: self.dataset(stage) for stage in whole})
             self._device_gather = gather
         return gather
 

@@ -6,7 +6,6 @@ counts them and what was left out, and turns forecasts into prices. ``Stages.ope
 the audit opens others on candles in which some bars are changed.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -22,21 +21,26 @@ from btc_datamodule.candles.timeline import (
     format_span,
     parse_instant,
 )
+from btc_datamodule.eligible import count_origins, make_windows, take_origins
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest
+from btc_datamodule.evaluation.fitted import Fitted, ObservedRows, compute_digest, list_pieces
 from btc_datamodule.evaluation.forecasts import UNKNOWN_TIME, invert, read_forecasts, read_times
 from btc_datamodule.evaluation.origins import (
     FoundOrigins,
     Origins,
     count_target_bars,
-    find_origins,
-    space_runs,
+)
+from btc_datamodule.evaluation.partial import (
+    begins_late,
+    describe_part,
+    has_history,
+    refuse_stage,
+    verify_pieces,
 )
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.splits import STAGES, Fold, Stage
 from btc_datamodule.evaluation.targets import check_prices
-from btc_datamodule.evaluation.unseen import find_unseen
-from btc_datamodule.evaluation.walls import find_crossing, find_embargo, find_train_runs, find_wall
+from btc_datamodule.evaluation.walls import find_train_runs
 from btc_datamodule.features.scarce import tell_scarce
 from btc_datamodule.features.table import Table
 from btc_datamodule.features.undefined import find_features, find_void, tell_undefined
@@ -108,13 +112,40 @@ class Stages:
         """How many folds the split makes of the candles."""
         return len(self.settings.split.folds(self.table.span, self.table.interval))
 
-    def verify(self) -> None:
-        """Raise ``StoreError`` unless the train rows are those that were fitted on."""
-        settings = self.settings
+    @cached_property
+    def is_partial(self) -> bool:
+        """Whether the table begins after the train rows: what it is good for is ``predict``."""
+        return begins_late(self.fitted, self.table)
+
+    def verify(self) -> int:
+        """Raise ``StoreError`` unless the train rows are those that were fitted on.
+
+        Returns:
+            How many of them were verified: all, but for those that a partial table lacks.
+        """
+        settings, columns = self.settings, tuple(self.settings.target.columns)
+        if self.is_partial:
+            return verify_pieces(self.fitted, self.table, columns)
         rows = find_train_runs(
             self.table, self.fold, embargo=settings.embargo, purge=settings.purge
         )
-        self.fitted.verify(compute_digest(self.table, rows, settings.target.columns), self.table)
+        self.fitted.verify(compute_digest(self.table, rows, columns), self.table)
+        return sum(high - low for low, high in rows)
+
+    def find_lacking(self, stage: Stage) -> ConfigError | None:
+        """The error of who asks a partial table for a stage that it has not all of."""
+        walled = stage == "train" or self.settings.context == "strict"
+        shape = self.settings.shape
+        if self.is_partial and stage != "predict":
+            for span in self.fold.spans(stage):
+                if not has_history(self.table, shape, span, walled=walled):
+                    return refuse_stage(self.table, shape, stage, span)
+        return None
+
+    def require(self, stage: Stage) -> None:
+        """Raise ``ConfigError`` if the table is partial, and has not all of a stage."""
+        if error := self.find_lacking(stage):
+            raise error
 
     def windows(self, stage: Stage) -> WindowDataset:
         """The windows of a stage, inputs and targets scaled.
@@ -149,21 +180,33 @@ class Stages:
                 f"target {self.settings.target!r} has no classes to weigh: choose "
                 "Direction(classes=True), TripleBarrier(classes=True) or one that has `n_classes`"
             )
+        self.require("train")
         counts = self.windows("train").count_classes(classes)
         return tuple(int(counts.sum()) / (classes * n) if n else 0.0 for n in counts.tolist())
 
     def check(self, batch: int) -> None:
         """Raise ``ConfigError`` if a stage has no window, or train not even one whole batch.
 
+        Of a partial table predict alone must have one.
+
         Args:
             batch: windows of a batch of all ranks together.
         """
         table, shape = self.table, self.settings.shape
+        if self.is_partial:
+            self._check_features()
+            if not len(self.windows("predict")):
+                need = shape.count_before(table.warm_up) + self.settings.max_fill
+                raise ConfigError(
+                    f"no bar of {format_span(table.span)} can be forecast: a forecast needs {need} "
+                    "bars, and lies at the first test bar or after it; set `start` earlier, or run "
+                    "`btc-datamodule prepare` for later bars"
+                )
+            return
         stages = [stage for stage in STAGES if stage != "predict" and self.fold.spans(stage)]
         counts = {stage: len(self.windows(stage)) for stage in stages}
         shown = ", ".join(f"{stage} {count:,}" for stage, count in counts.items())
-        before = max(table.warm_up + shape.lookback + shape.gap, shape.reference_bars)
-        need = before + shape.horizon
+        need = shape.count_before(table.warm_up) + shape.horizon
         if table.rows < need:
             raise ConfigError(
                 f"a sample needs {need} bars (warm-up {table.warm_up}, lookback {shape.lookback}, "
@@ -245,6 +288,7 @@ class Stages:
         for stage in STAGES:
             for span, found in zip(self.fold.spans(stage), self.count_origins(stage), strict=True):
                 start, end = (max(self.table.first, span[0]), min(span[1], self.table.span[1]))
+                bars = max(0, end - start) // self.table.interval
                 taken = take_origins(self.settings, stage, [found])
                 scored = unscored = None
                 if stage in ("val", "test"):
@@ -253,9 +297,9 @@ class Stages:
                 rows.append(
                     {
                         "stage": stage,
-                        "from": start,
-                        "to": end,
-                        "bars": max(0, end - start) // self.table.interval,
+                        "from": start if bars else span[0],  # a partial table may have none
+                        "to": end if bars else span[1],
+                        "bars": bars,
                         "windows": len(taken),
                         "eligible": count_rows(found.runs),
                         **found.dropped._asdict(),
@@ -267,6 +311,10 @@ class Stages:
         # Of all rows: by default polars takes the types of the first 100, train's `scored` is null.
         frame = pl.DataFrame(rows, infer_schema_length=None).with_columns(instants)
         return StageTable(frame)
+
+    def describe_part(self) -> str:
+        """What a person should know of a partial table."""
+        return describe_part(self.fitted, self.table, self.verify())
 
     def inverse_transform(self, y: Any) -> Any:
         """Targets or forecasts in the units of the target: see ``evaluation.forecasts.invert``."""
@@ -315,74 +363,6 @@ def fit(settings: Settings, table: Table) -> Fitted:
     windows = make_windows(settings, table, fold, "train", scaler)
     method = "none" if settings.target.is_label else settings.target_scaling
     targets = Scaler.fit(method, windows.stream_targets, (settings.target_shape or (1,))[-1])
-    return Fitted(fold, scaler, targets, compute_digest(table, rows, settings.target.columns))
-
-
-def make_windows(
-    settings: Settings, table: Table, fold: Fold, stage: Stage, scaler: Scaler
-) -> WindowDataset:
-    """The windows of a stage, targets not scaled."""
-    found = count_origins(settings, table, fold, stage)
-    origins = take_origins(settings, stage, found)
-    complete = settings.min_observed == 1
-    return WindowDataset(table, origins, settings.shape, settings.target, scaler, complete=complete)
-
-
-def take_origins(settings: Settings, stage: Stage, found: Sequence[FoundOrigins]) -> Origins:
-    """Those of the eligible origins of some spans that a stage hands out.
-
-    Of train every ``stride``-th of each run. Of val and test such that no two of a span are closer
-    together than ``eval_stride``: at a stride of the horizon, the default, no bar is scored twice.
-    What is left over at the end of an unbroken stretch, less than a horizon, is in no window. Of
-    predict all.
-    """
-    stride = {"train": settings.stride, "predict": 1}.get(stage, settings.eval_stride)
-    runs = [each.runs for each in found]
-    if stage != "train":
-        runs = [space_runs(each, stride) for each in runs]
-    return Origins.of(np.concatenate([np.zeros((0, 2), dtype=np.int64), *runs]), stride)
-
-
-def count_origins(
-    settings: Settings,
-    table: Table,
-    fold: Fold,
-    stage: Stage,
-    *,
-    ignore_undefined: bool = False,
-) -> tuple[FoundOrigins, ...]:
-    """The eligible origins of each span of a stage, and how many were left out and why.
-
-    Args:
-        settings: which windows there are.
-        table: the feature file.
-        fold: the spans of the stages.
-        stage: which.
-        ignore_undefined: as if each feature had a value wherever its bars are known.
-    """
-    train = stage == "train"
-    walled = train or settings.context == "strict"
-    unseen = find_unseen(table, ignore_undefined=ignore_undefined)
-    found = []
-    for span in fold.spans(stage):
-        wall = find_wall(table, span) if walled else 0
-        embargo = find_embargo(table, fold, span, settings.embargo) if train else 0
-        found.append(
-            find_origins(
-                settings.shape,
-                span=(table.find_row(span[0]), table.find_row(span[1])),
-                rows=table.rows,
-                warm_up=table.warm_up,
-                min_observed=settings.min_observed,
-                holes=table.holes,
-                outages=table.outages,
-                unseen=unseen,
-                by_feature=table.mask == "feature",
-                purge=settings.purge if stage in ("train", "val") else 0,
-                wall=wall,
-                embargo=embargo,
-                crossing=find_crossing(table, max(wall, embargo), table.find_row(span[1])),
-                need_target=stage != "predict",
-            )
-        )
-    return tuple(found)
+    columns = settings.target.columns
+    digest, pieces = compute_digest(table, rows, columns), list_pieces(table, rows, columns)
+    return Fitted(fold, scaler, targets, digest, table.first, pieces)

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.timeline import format_instant, format_interval, format_span
 from btc_datamodule.checks import list_first
-from btc_datamodule.errors import NotPreparedError
+from btc_datamodule.errors import ConfigError, NotPreparedError
 from btc_datamodule.evaluation.splits import STAGES, Stage
+from btc_datamodule.features.feature import count_warm_up
 from btc_datamodule.features.layout import FLAG
 from btc_datamodule.options import DTYPES, DType
 from btc_datamodule.pictures.needed import check_matplotlib
@@ -55,6 +56,7 @@ class Views:
     transform: Transform | None
     dtype: DType
     _stages: Stages | None = None
+    _refusal: ConfigError | None = None
 
     def __repr__(self) -> str:
         settings, stages = self.settings, self._stages
@@ -79,6 +81,8 @@ class Views:
             spans = list(map(format_span, stages.fold.spans(stage)))
             count = f"{len(stages.windows(stage)):,} windows"
             lines.append(f"  {stage:<8} {count:>18}  {list_first(spans, 2)}".rstrip())
+        if stages.is_partial:
+            lines.append(f"  {stages.describe_part()}")
         return "\n".join(lines)
 
     __str__ = __repr__  # Lightning's would make every loader
@@ -114,6 +118,18 @@ class Views:
         "Seconds after which a value of each covariate is too old; None for never.",
     )
 
+    @property
+    def bars_needed(self) -> int:
+        """How many of the newest bars a forecast at the newest one is made of, holes allowed for.
+
+        What features, lookback, gap and target reach back, and as many bars more as are filled. A
+        checkpoint's datamodule with ``start`` so many bars ago serves ``predict`` from the newest
+        origin on; what covariates need before ``start`` is fetched as well.
+        """
+        of_candles = [feature for feature in self.settings.features if not feature.series]
+        warm_up = count_warm_up(of_candles)
+        return self.settings.shape.count_before(warm_up) + self.settings.max_fill
+
     # What is known after ``setup``; NotPreparedError before.
 
     table = View(lambda dm: dm.stages.table, "The feature file.")
@@ -130,7 +146,7 @@ class Views:
     def stages(self) -> Stages:
         """What each stage may see; ``NotPreparedError`` before ``setup()``."""
         if self._stages is None:
-            raise NotPreparedError("call prepare_data() and setup() first")
+            raise self._refusal or NotPreparedError("call prepare_data() and setup() first")
         return self._stages
 
     def dataset(self, stage: Stage) -> WindowDataset:
@@ -138,9 +154,10 @@ class Views:
 
         Raises:
             NotPreparedError: before ``setup()``.
-            ConfigError: if there is no such stage.
+            ConfigError: if there is no such stage, or the candles begin after what it needs.
         """
         windows = self.stages.windows(stage)
+        self.stages.require(stage)
         windows.transform, windows.dtype = self.transform, DTYPES[self.dtype]
         return windows
 

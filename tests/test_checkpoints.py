@@ -205,7 +205,6 @@ def test_other_train_rows_or_a_feature_of_the_same_name_are_refused(trained: Tra
     state = torch.load(trained.checkpoint, weights_only=True)["BTCDataModule"]
     wider = Feature("log_range", 1, lambda bars: (bars["high"] / bars["low"]).log() * 2)
     for arguments in (
-        {"start": "2020-01-02"},
         {"features": ["log_return", wider]},
         {"max_fill": 1},
     ):

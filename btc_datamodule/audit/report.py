@@ -139,6 +139,7 @@ def audit(
         try:
             build(settings.candle_path, settings.recipe, recheck=False)
             used = Stages.open(settings, fitted, verified_key=key)  # it is checked in detail below
+            used.require("train")
             used.check(serve(used).batch_size)
             pieces = list(_open_pieces(used, serve, stack))
         except LookAheadError as error:

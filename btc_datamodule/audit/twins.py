@@ -239,7 +239,8 @@ def open_twin(
             write_beside(here, series)
             # Not Stages.open, which would find that the train rows are not those fitted on.
             table = Table.open(build(here.candle_path, here.recipe, check=False, recheck=False))
-        stages = Stages(here, table, fit(here, table) if fitted is None else fitted)
+        taken = fit(here, table) if fitted is None else replace(fitted, first=table.first)
+        stages = Stages(here, table, taken)
         yield Twin(stages, serve(stages))
 
 

@@ -1,6 +1,6 @@
 """The command line: ``btc-datamodule`` and ``python -m btc_datamodule``.
 
-``fit``, ``validate``, ``test``, ``predict`` and ``folds`` are LightningCLI's, with any
+``fit``, ``validate``, ``test``, ``predict``, ``folds`` and ``follow`` are LightningCLI's, with any
 LightningModule and any BTCDataModule by class path. ``prepare`` and the others after it need the
 data alone and take the same YAML; what concerns the trainer or the model in it is passed over.
 """
@@ -36,6 +36,7 @@ commands
   test       one pass over the test windows
   predict    the model's predict_step on every bar from the first test bar on
   folds      fit, test and predict every fold of the split, join and score the forecasts
+  follow     from a checkpoint: a forecast of each bar when it has closed, added to --output
   prepare    only download to HDF5 and build the feature file
   info       what is stored: rows, span, holes, outages, covariates, windows of each stage
   verify     read every byte of what is stored, and name what is wrong

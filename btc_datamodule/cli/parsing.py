@@ -13,8 +13,10 @@ OF_TRAINER = (
     "BTCDataModule",
     "DummyModule",
     "FoldRuns",
+    "Forecast",
     "PredictionWriter",
     "StopCheckpoint",
+    "follow",
     "run_folds",
 )
 """Public names that import Lightning."""

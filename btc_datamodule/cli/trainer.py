@@ -1,4 +1,4 @@
-"""``fit``, ``test``, ``folds`` and so on: LightningCLI, with checkpoints that know more.
+"""``fit``, ``test``, ``folds``, ``follow``: LightningCLI, with checkpoints that know more.
 
 What a checkpoint says of its model goes before what the config says, so that ``--ckpt_path`` is
 all it takes.
@@ -17,7 +17,7 @@ from btc_datamodule.cli.messages import TOP_KEYS, explain_message, import_object
 from btc_datamodule.cli.parsing import fail, import_classes, restore_nulls
 from btc_datamodule.errors import ConfigError
 
-TRAINER_COMMANDS = ("fit", "validate", "test", "predict", "folds")
+TRAINER_COMMANDS = ("fit", "validate", "test", "predict", "folds", "follow")
 LINKED = ("n_features", "lookback", "horizon", "target_shape")
 """What a model is told of the data, if its ``__init__`` takes it; and ``n_classes``, if it has any.
 """
@@ -62,26 +62,33 @@ def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
 
     trainer_class: type[Trainer] = Trainer
     command = (sys.argv[1:] if arguments is None else arguments)[0]
-    runs_folds = command == "folds"
+    runs_folds, follows = command == "folds", command == "follow"
     if runs_folds:
         from btc_datamodule.cli.folds import FoldTrainer, run_from_config
 
         trainer_class = FoldTrainer
+    elif follows:
+        from btc_datamodule.cli.follow import FollowTrainer, follow_from_config
+
+        trainer_class = FollowTrainer
 
     class CLI(LightningCLI):
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
-            added = {"folds": {"model", "datamodule"}} if runs_folds else {}
-            return LightningCLI.subcommands() | added
+            added = [command] if runs_folds or follows else []
+            return LightningCLI.subcommands() | {each: {"model", "datamodule"} for each in added}
 
         def folds(self, model: LightningModule, datamodule: BTCDataModule, **options: Any) -> None:
             run_from_config(self, datamodule, options)
+
+        def follow(self, model: LightningModule, datamodule: BTCDataModule, **options: Any) -> None:
+            follow_from_config(self.trainer, model, datamodule, options)
 
         def _parse_ckpt_path(self) -> None:
             if runs_folds:
                 return
             config = self.config[self.config.subcommand]
-            if config.ckpt_path is None and self.config.subcommand != "fit":
+            if config.ckpt_path is None and self.config.subcommand not in ("fit", "follow"):
                 rank_zero_info("no --ckpt_path: the model is as its class makes it, not trained")
             if config.ckpt_path in ("", "best"):  # an unset variable; what only its Trainer knows
                 raise ConfigError(f"--ckpt_path is {config.ckpt_path!r}: give the path of a file")
@@ -108,8 +115,10 @@ def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
 
         def instantiate_trainer(self, **arguments: Any) -> Trainer:
             try:
-                if quiet:
+                if quiet or follows:
                     arguments |= {"enable_progress_bar": False, "enable_model_summary": False}
+                if follows and self.config[command].trainer.logger is None:
+                    arguments |= {"logger": False}
                 return super().instantiate_trainer(**arguments)
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"trainer: {' '.join(str(error).split())}") from error

@@ -68,6 +68,10 @@ class SampleShape:
         """Rows from the origin to just past the last target bar."""
         return 1 + self.gap + self.horizon
 
+    def count_before(self, warm_up: int) -> int:
+        """Bars before the first target bar that a sample is made of, those of features too."""
+        return max(warm_up + self.lookback + self.gap, self.reference_bars)
+
 
 @dataclass(frozen=True, eq=False)
 class Origins:

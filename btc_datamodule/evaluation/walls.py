@@ -41,14 +41,19 @@ def find_embargo(table: Table, fold: Fold, span: Span, embargo: int) -> int:
     return max([find_wall(table, span), *free])
 
 
-def find_crossing(table: Table, wall: int, end: int) -> Runs:
+def find_crossing(table: Table, wall: int, end: int, since: int | None = None) -> Runs:
     """Runs of rows of [wall, end) that are made of something from before the row ``wall``.
 
-    None where the wall is the beginning of the table, before which there is nothing to keep out.
+    Args:
+        table: the feature file.
+        wall: a row; at the beginning of the table there is nothing before it to keep out, unless
+            ``since`` says so.
+        end: row past the last.
+        since: the instant of a wall that lies before the table; None if there is none.
     """
-    if not table.has_reach or wall <= 0:
+    instant = table.find_time(wall) if wall > 0 else since
+    if not table.has_reach or instant is None:
         return np.zeros((0, 2), dtype=np.int64)
-    instant = table.find_time(wall)
     return join_runs(
         [
             find_runs(table.read(REACH, rows) < instant, rows.start)

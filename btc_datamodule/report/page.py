@@ -102,6 +102,7 @@ def write_report(
     """
     path = check_output(path, [".html"])
     check_card(stages, card)
+    stages.require("train")
     found = audit() if callable(audit) else audit
     check_audit(stages, found)
     facts = gather_facts(stages, transform=transform, audit=found, card=card)

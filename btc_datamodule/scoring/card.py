@@ -90,6 +90,8 @@ def make_card(
         raise ConfigError("scores need scipy: pip install scipy")
     if stage not in STAGES or stage == "predict":
         raise ConfigError(f"stage is {stage!r}: choose one of train, val, test")
+    for needed in ("train", stage):  # of which the baselines are made
+        stages.require(needed)
     check_whole_number("seed", seed, 0)
     if not isinstance(level, int | float) or not 0.5 <= level < 1:
         raise ConfigError(f"level is {level!r}: give a share from 0.5 to below 1, such as 0.95")

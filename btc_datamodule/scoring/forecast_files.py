@@ -1,8 +1,8 @@
-"""Forecasts as they are held: files that ``PredictionWriter`` wrote, frames, dicts of arrays.
+"""Forecasts as they are held: files that ``PredictionWriter`` or ``follow`` wrote, frames, dicts.
 
 Gives ``Forecasts``: times of origins in order, and for each prediction an array of the shape of the
-target, or of what stands for it. Parquet has a column for each number, by its place; HDF5 and dicts
-have arrays. What is no number, such as a column of names, is no forecast.
+target, or of what stands for it. Parquet and CSV have a column for each number, by its place; HDF5
+and dicts have arrays. What is no number, such as a column of names, is no forecast.
 """
 
 import re
@@ -50,8 +50,8 @@ def read_forecasts(given: Any, shapes: Sequence[Shape], spread: Sequence[Shape] 
     """Read forecasts of whatever holds them.
 
     Args:
-        given: a path that ends in .parquet or .h5, a frame of polars or pandas, or a mapping of
-            arrays; with ``origin_time``.
+        given: a path that ends in .parquet, .h5 or .csv, a frame of polars or pandas, or a mapping
+            of arrays; with ``origin_time``.
         shapes: that the forecast of a sample may have, those with more axes first.
         spread: that the forecast of a distribution may have, likewise; () if there is none.
 
@@ -232,9 +232,13 @@ def _read_file(path: Path) -> dict[str, NDArray[Any]]:
             return {each.name: each.to_numpy() for each in pl.read_parquet(path)}
         if path.suffix == ".h5":
             return _read_hdf5(path)
+        if path.suffix == ".csv":
+            return {each.name: each.to_numpy() for each in pl.read_csv(path)}
     except (pl.exceptions.PolarsError, OSError, KeyError, RuntimeError) as error:
         raise ConfigError(f"{path} cannot be read as forecasts: {error}") from None
-    raise ConfigError(f"{path} must end in .parquet or .h5, as PredictionWriter writes them")
+    raise ConfigError(
+        f"{path} must end in .parquet, .h5 or .csv, as PredictionWriter and follow write them"
+    )
 
 
 def _read_hdf5(path: Path) -> dict[str, NDArray[Any]]:

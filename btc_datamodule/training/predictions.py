@@ -166,7 +166,7 @@ class PredictionWriter(Callback):
             )
         chunks = merge_parts(parts)
         if self.output.suffix == ".h5":
-            _write_hdf5(self.output, chunks)
+            write_hdf5(self.output, chunks)
         else:
             _write_parquet(self.output, chunks, self.folder)
         self._remove_parts()
@@ -303,7 +303,8 @@ def _sort(columns: Predictions) -> Predictions:
     return {name: values[rows] for name, values in columns.items()}
 
 
-def _write_hdf5(path: Path, chunks: Iterator[Predictions]) -> None:
+def write_hdf5(path: Path, chunks: Iterator[Predictions]) -> None:
+    """Write an HDF5 file of chunks with the same columns, in their order."""
     with replace_hdf5(path) as (file, check):
         rows = 0
         for chunk in chunks:
@@ -327,14 +328,14 @@ def _write_parquet(path: Path, chunks: Iterator[Predictions], folder: Path) -> N
     files = []
     with replace_file(path) as temporary:
         for number, chunk in enumerate(chunks):
-            frame = pl.DataFrame(dict(_flatten(chunk)))
+            frame = pl.DataFrame(dict(flatten_columns(chunk)))
             frame = frame.with_columns(pl.from_epoch("origin_time").dt.replace_time_zone("UTC"))
             files.append(folder / f"{number:06d}.parquet")
             frame.write_parquet(files[-1])
         pl.scan_parquet(files).sink_parquet(temporary)
 
 
-def _flatten(columns: Predictions) -> Iterator[tuple[str, NDArray[Any]]]:
+def flatten_columns(columns: Predictions) -> Iterator[tuple[str, NDArray[Any]]]:
     """Give each number of a prediction a column of its own, named by its place."""
     for name, values in columns.items():
         for place in np.ndindex(values.shape[1:]):

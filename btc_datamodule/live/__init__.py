@@ -1,0 +1,1 @@
+"""Forecasts of new bars as they close: waiting, updating, predicting and writing them down."""
