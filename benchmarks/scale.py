@@ -36,6 +36,7 @@ import numpy as np
 import polars as pl
 
 from btc_datamodule import BTCDataModule, Feature
+from btc_datamodule.eligible import make_windows
 from btc_datamodule.features.layout import (
     BAR_COLUMNS,
     DTYPES,
@@ -46,7 +47,7 @@ from btc_datamodule.features.layout import (
     stack_digests,
 )
 from btc_datamodule.features.table import Table
-from btc_datamodule.stages import fit, make_windows
+from btc_datamodule.stages import fit
 from btc_datamodule.windows.sampler import WindowSampler
 
 EIGHT_YEARS = 8 * 365 * 86_400 + 2 * 86_400

@@ -181,7 +181,7 @@ def _judge(path: Path) -> Iterator[Found]:
 
 
 def _remove(path: Path) -> bool:
-    """Remove a file, unless it is in use, may be written just now, or has rows of a feature file."""
+    """Remove a file, unless it is in use, being written, or has rows of a feature file."""
     folder = path.parent.parent if _OF_PART.fullmatch(path.parent.name) else path.parent
     inside = path.parent if folder != path.parent else path
     lock = "features" if is_feature_file(path) else inside.name.split(".")[0]

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from btc_datamodule import BTCDataModule, LogReturn, Simulator
 from btc_datamodule.audit.verify import verify_series
-from btc_datamodule.candles.series import ContentDigest
+from btc_datamodule.candles.digest import ContentDigest
 from btc_datamodule.store.candle_file import CandleReader
 from tests.factories import make_model, make_trainer
 

@@ -14,8 +14,8 @@ from btc_datamodule import (
     RecordBlock,
     RecordSource,
     Resampled,
+    eligible,
 )
-from btc_datamodule import stages as wiring
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.timeline import Span
 from btc_datamodule.evaluation import walls
@@ -188,7 +188,7 @@ def walls_are_for_candles_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(*_: Any) -> Any:
         return np.zeros((0, 2), dtype=np.int64)
 
-    monkeypatch.setattr(wiring, "find_crossing", nothing)
+    monkeypatch.setattr(eligible, "find_crossing", nothing)
     monkeypatch.setattr(walls, "find_crossing", nothing)
 
 

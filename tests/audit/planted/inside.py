@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from btc_datamodule import Batch, BTCDataModule, CombinatorialPurged, Fold, Split
+from btc_datamodule import Batch, BTCDataModule, CombinatorialPurged, Fold, Split, eligible
 from btc_datamodule import stages as wiring
 from btc_datamodule.audit import report as audit
 from btc_datamodule.candles.timeline import Span
@@ -124,13 +124,13 @@ def eligible_with(**other: Any) -> Plant:
                 arguments[name] = value(arguments) if callable(value) else value
             return find_origins(shape, **arguments)
 
-        monkeypatch.setattr(wiring, "find_origins", loose)
+        monkeypatch.setattr(eligible, "find_origins", loose)
 
     return plant
 
 
 def shuffled_then_split(monkeypatch: pytest.MonkeyPatch) -> None:
-    made = wiring.make_windows
+    made = eligible.make_windows
 
     def pooled(
         settings: Settings, table: Table, fold: Fold, stage: Stage, scaler: Any
