@@ -179,11 +179,11 @@ def embargo_of_neighbours_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         follows = any(end == span[0] for _, end in (*fold.val, *fold.test))
         return find_wall(table, span) + embargo * follows
 
-    monkeypatch.setattr(wiring, "find_embargo", adjacent)
+    monkeypatch.setattr(eligible, "find_embargo", adjacent)
 
 
 def windows_overlap(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "space_runs", lambda runs, _: runs)
+    monkeypatch.setattr(eligible, "space_runs", lambda runs, _: runs)
 
 
 def cells_are_observed_if_the_next_are(monkeypatch: pytest.MonkeyPatch) -> None:
