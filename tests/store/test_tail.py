@@ -384,7 +384,7 @@ def earlier_bars(path: Path) -> None:
         file["candles/open_time"][:] -= 10 * HOUR
 
 
-DAMAGE: dict[str, tuple[Callable[[Path], None], str]] = {
+DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "no HDF5": (lambda path: path.write_bytes(b"nothing"), "is not an HDF5 file"),
     "half a file": (lambda path: path.write_bytes(path.read_bytes()[:3000]), "HDF5 file"),
     "another value": (put("candles/trades", 1), "candles are not those that were written"),
