@@ -51,6 +51,7 @@ from btc_datamodule.features.builtin import FEATURES
 from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.dataset import WindowDataset, pass_through
 from btc_datamodule.windows.loader import WindowLoader
+from btc_datamodule.windows.overlapping import Overlapping
 from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE
 
 FIRST = "2018-01-01"
@@ -84,7 +85,10 @@ class Hollow(WindowDataset):
         shape = replace(like.shape, lookback=1)
         dataset = cls(like.table, like.origins, shape, like.target, like.scaler, complete=True)
         dataset.known = np.zeros((dm.batch_size, 1, 1), dtype=np.float32)
-        dataset._views = (os.getpid(), like._get_views()._replace(x=torch.empty(dm.table.rows, 0)))
+        dataset._views = (
+            os.getpid(),
+            like._get_views()._replace(x=Overlapping(np.empty((dm.table.rows, 0), np.float32), 1)),
+        )
         return dataset
 
     def _compute_targets(self, columns: Any, origins: NDArray[np.int64]) -> NDArray[np.float32]:

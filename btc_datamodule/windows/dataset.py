@@ -30,7 +30,7 @@ from btc_datamodule.public import public
 from btc_datamodule.windows.arrays import Arrays, view_tensor
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.buffers import BufferPool
-from btc_datamodule.windows.overlapping import Overlapping, split_alone, view_items
+from btc_datamodule.windows.overlapping import Overlapping, split_alone, split_apart, view_items
 from btc_datamodule.windows.positions import Index, read_positions
 from btc_datamodule.windows.sampler import Positions
 
@@ -88,6 +88,9 @@ def apply_transform(transform: Transform, batch: Batch) -> Batch:
 
 SCALED_AHEAD_BYTES = 1 << 28
 """Up to this size (256 MiB, 11 million rows of 6 features) a process keeps its rows scaled."""
+
+INPUT_BYTES = 1 << 18
+"""Of ``x`` that is gathered at once for several small batches: more would leave the cache."""
 
 TARGET_BYTES = 1 << 24
 """Bars of targets, float64, that are gathered at once for statistics."""
@@ -182,8 +185,7 @@ class WindowDataset(Dataset[Batch]):
         for request in requests:
             if isinstance(request, BatchRequest):
                 self.read_ahead(request.ahead)
-                request = request.positions
-            parts.append(request)
+            parts.append(request.positions if isinstance(request, BatchRequest) else request)
         joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
         origins = self.origins[self.resolve_positions(joined)]
         batches = self._gather(origins, list(map(len, parts)))
@@ -260,7 +262,8 @@ class WindowDataset(Dataset[Batch]):
     def _gather(self, origins: NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Batch]:
         """The samples of some origins (rows), as batches of some lengths, each apart from others.
 
-        Inputs are gathered batch by batch, as they are asked for, all else of all batches at once.
+        Inputs are gathered as they are asked for, up to ``INPUT_BYTES`` of them at once; all else
+        of all batches at once.
         """
         views, bars = self._get_views(), self.shape.lookback
         first = origins - (bars - 1)
@@ -270,14 +273,19 @@ class WindowDataset(Dataset[Batch]):
         if len(lengths) == 1:
             yield Batch(self._gather_x(views, first, observed), y, observed, times)
             return
-        low, fields = 0, (y.numpy(), observed.numpy(), times.numpy())
-        for length in lengths:
-            part = slice(low, low := low + length)
-            if not views.scaled:  # they are read from the file, and only now
+        others = zip(*(split_apart(field, lengths) for field in (y, observed, times)), strict=True)
+        count = max(1, INPUT_BYTES // (4 * views.x.tensor.shape[1] * max(lengths)))
+        low = 0
+        for at in range(0, len(lengths), count):
+            some = lengths[at : at + count]
+            part = slice(low, low := low + sum(some))
+            if at and not views.scaled:  # they are read from the file, and only now
                 views.inputs.check(first[part], bars)
-            # By way of numpy: each has a storage of its own, and no part in any other's history.
-            y, observed, times = (torch.from_numpy(field[part]) for field in fields)
-            yield Batch(self._gather_x(views, first[part], observed), y, observed, times)
+            x = self._gather_x(views, first[part], observed[part])
+            for each, (of_y, of_observed, of_times) in zip(
+                split_apart(x, some), others, strict=False
+            ):
+                yield Batch(each, of_y, of_observed, of_times)
 
     def _gather_observed(self, views: "_Views", first: NDArray[np.int64]) -> Tensor:
         """``Batch.observed`` of windows that begin at rows ``first``."""
@@ -291,7 +299,8 @@ class WindowDataset(Dataset[Batch]):
     def _gather_x(self, views: "_Views", first: NDArray[np.int64], observed: Tensor) -> Tensor:
         """``Batch.x`` of windows that begin at rows ``first``."""
         x = self.buffers.select(views.x, first - views.first if views.first else first)
-        x = x.view(len(first), self.shape.lookback, len(self.table.features))
+        bars = self.shape.lookback
+        x = x.view(len(first), bars, views.x.tensor.shape[1] // bars)
         if not views.scaled and self.scaler.method == "window":
             self._scale_(x, observed)
         elif not views.scaled:

@@ -10,7 +10,7 @@ never shared out, and of large ones it is measured, as they are made, which way 
 
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,6 +114,21 @@ def split_alone(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     if x.numel() * x.itemsize >= SPLIT_BYTES or each > ALONE_ELEMENTS:
         return iter([(x, *others)])
     return zip(*(field.split(ALONE_ELEMENTS // each) for field in (x, *others)), strict=True)
+
+
+def split_apart(field: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
+    """Parts of a tensor along its first axis, each of which may be written into by itself.
+
+    By way of numpy: to torch no part is a view of anything, and has a storage of its own size.
+    """
+    if len(lengths) == 1:
+        return [field]
+    is_known = field.dtype != torch.bfloat16  # to numpy
+    array, low, parts = (field if is_known else field.view(torch.int16)).numpy(), 0, []
+    for length in lengths:
+        parts.append(torch.from_numpy(array[low : low + length]))
+        low += length
+    return parts if is_known else [part.view(field.dtype) for part in parts]
 
 
 def view_windows(rows: NDArray[Any], length: int) -> Tensor:

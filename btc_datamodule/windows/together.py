@@ -2,8 +2,9 @@
 
 What a batch takes beside its bytes is Python, some 40 microseconds however small it is: as much as
 copying 64 windows of 256 x 6. So positions, targets, masks and times of up to 16 batches are made
-in one go. Their inputs, which are nearly all of their bytes, are still gathered batch by batch: a
-batch that is kept keeps these by itself, and of the others' up to ``TOGETHER_BYTES``.
+in one go. Their inputs, nearly all of their bytes, are gathered as they are asked for, those of the
+smallest some at once (``dataset.INPUT_BYTES``). A batch that is kept keeps no more of others than
+that and ``TOGETHER_BYTES``.
 
 A batch is bit for bit what it would be alone: a target of this package computes each sample by
 itself. Of a user's own nobody knows (a matrix product may round otherwise for more rows), so that
