@@ -24,13 +24,13 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import IGNORED, Target, to_numbers
-from btc_datamodule.features.checking import Unread
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
 from btc_datamodule.windows.arrays import Arrays, view_tensor
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.buffers import BufferPool
-from btc_datamodule.windows.overlapping import Overlapping, split_alone, split_apart, view_items
+from btc_datamodule.windows.mapped import Mapped, map_rows
+from btc_datamodule.windows.overlapping import split_alone, split_apart
 from btc_datamodule.windows.positions import Index, read_positions
 from btc_datamodule.windows.sampler import Positions
 
@@ -141,7 +141,7 @@ class WindowDataset(Dataset[Batch]):
         self.transform = transform
         self.ahead_bytes = ahead_bytes
         self.dtype = dtype
-        self._views: tuple[int, _Views] | None = None
+        self._views: tuple[int, Mapped] | None = None
         self.buffers = BufferPool()
 
     def __len__(self) -> int:
@@ -282,12 +282,10 @@ class WindowDataset(Dataset[Batch]):
             if at and not views.scaled:  # they are read from the file, and only now
                 views.inputs.check(first[part], bars)
             x = self._gather_x(views, first[part], observed[part])
-            for each, (of_y, of_observed, of_times) in zip(
-                split_apart(x, some), others, strict=False
-            ):
-                yield Batch(each, of_y, of_observed, of_times)
+            for each in split_apart(x, some):
+                yield Batch(each, *next(others))
 
-    def _gather_observed(self, views: "_Views", first: NDArray[np.int64]) -> Tensor:
+    def _gather_observed(self, views: Mapped, first: NDArray[np.int64]) -> Tensor:
         """``Batch.observed`` of windows that begin at rows ``first``."""
         size: tuple[int, ...] = (len(first), self.shape.lookback)
         if self.table.mask == "feature":
@@ -296,7 +294,7 @@ class WindowDataset(Dataset[Batch]):
         seen = np.ones(size, np.bool_) if self.complete else views.observed.copy(first)
         return torch.from_numpy(seen.view(np.bool_).reshape(size))
 
-    def _gather_x(self, views: "_Views", first: NDArray[np.int64], observed: Tensor) -> Tensor:
+    def _gather_x(self, views: Mapped, first: NDArray[np.int64], observed: Tensor) -> Tensor:
         """``Batch.x`` of windows that begin at rows ``first``."""
         x = self.buffers.select(views.x, first - views.first if views.first else first)
         bars = self.shape.lookback
@@ -346,7 +344,7 @@ class WindowDataset(Dataset[Batch]):
             yield self._compute_targets(self._get_views(), origins)
 
     def _compute_targets(
-        self, views: "_Views", origins: NDArray[np.int64]
+        self, views: Mapped, origins: NDArray[np.int64]
     ) -> NDArray[np.float32] | NDArray[np.int64]:
         """(n, *target shape) of some origins, float32; int64 of classes."""
         y = self._make_targets(views, origins)
@@ -355,7 +353,7 @@ class WindowDataset(Dataset[Batch]):
         return y.astype(np.int64, copy=False)
 
     def _make_targets(
-        self, views: "_Views", origins: NDArray[np.int64]
+        self, views: Mapped, origins: NDArray[np.int64]
     ) -> NDArray[np.floating | np.integer]:
         """(n, *target shape) of some origins, as the target makes them.
 
@@ -381,7 +379,7 @@ class WindowDataset(Dataset[Batch]):
             )
         return y
 
-    def _gather_bars(self, views: "_Views", origins: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _gather_bars(self, views: Mapped, origins: NDArray[np.int64]) -> NDArray[np.float64]:
         """Bars that the targets of some origins are made of: (n, bars, columns) float64.
 
         NaN where the table does not reach.
@@ -402,51 +400,11 @@ class WindowDataset(Dataset[Batch]):
                 future[at, :, number] = np.where(inside, bars, np.nan)
         return future
 
-    def _get_views(self) -> "_Views":
-        """Views of the rows with one item per window, made once per process."""
+    def _get_views(self) -> Mapped:
+        """The rows as this process maps them."""
         if self._views is None or self._views[0] != os.getpid():
-            table, shape, names = self.table, self.shape, self.target.columns
-            low, high = self.origins.span
-            low -= shape.lookback - 1
-            fits = (high - low) * table.map("x").strides[0] <= self.ahead_bytes
-            ahead = fits and self.scaler.method != "window"
-            x = self.scale_rows(low, high) if ahead else table.map("x")
-            length = shape.reference_bars + shape.horizon
-            first, last = self.origins.span[0] + shape.reach - length, self.origins.span[1] - 1
-            read = () if self.complete else ("observed",)
-            views = _Views(
-                x=Overlapping(x, shape.lookback),
-                first=low if ahead else 0,
-                scaled=ahead,
-                observed=Overlapping(table.map("observed"), shape.lookback),
-                bars=tuple(view_items(table.map(name), length) for name in names),
-                beyond=first < 0 or last + shape.reach > table.rows,
-                inputs=self._watch(read if ahead else ("x", *read), 1 - shape.lookback, 1),
-                outputs=self._watch(names, shape.reach - length, shape.reach),
-            )
-            if fits:
-                views.inputs.check_all()
-                views.outputs.check_all()
-            self._views = (os.getpid(), views)
+            self._views = (os.getpid(), map_rows(self))
         return self._views[1]
-
-    def _watch(self, names: Sequence[str], back: int, reach: int) -> Unread:
-        """What is still to be checked of arrays in rows from ``back`` to ``reach`` of origins."""
-        runs = self.origins.runs
-        return self.table.watch(names, runs + np.array([back, reach - 1]))
-
-
-class _Views(NamedTuple):
-    """Views of rows with one item for each window, in one process."""
-
-    x: Overlapping  # windows of L * F float32
-    first: int  # the row of the table that ``x`` begins at
-    scaled: bool  # whether ``x`` is
-    observed: Overlapping  # of L uint8, or L * F
-    bars: tuple[NDArray[Any], ...]  # of each column of the target, an item for each origin
-    beyond: bool  # whether a target may need bars that the table does not have
-    inputs: Unread  # what of the rows behind ``x`` and ``observed`` is still to be checked
-    outputs: Unread  # of those behind ``bars``
 
 
 def pass_through(batch: Any) -> Any:
