@@ -1,7 +1,7 @@
 """Windows: the gather from the mapped feature file, and the dataset around it.
 
-A batch is one ``index_select`` from a view of the rows in which each window is a row of its own, so
-that every window is one memcpy, on as many cores as torch may use. Nothing is done per sample. The
+A batch is copied from a view of the rows in which each window is an item of its own, so that every
+window is one memcpy, by one thread or several (``overlapping``). Nothing is done per sample. The
 rows are the mapped feature file, scaled after the gather, in place; or, where the rows of the stage
 take no more than ``SCALED_AHEAD_BYTES``, a copy of them that each process scales once. The values
 are the same, bit for bit: the copy only saves scaling each row again in each window that has it,
