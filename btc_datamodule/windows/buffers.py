@@ -48,7 +48,8 @@ class BufferPool:
         """A (count, width) tensor in another type, or itself if it has that type."""
         if values.dtype == dtype:
             return values
-        made = self.allocate(*values.shape, dtype)
+        count, width = values.shape
+        made = self.allocate(count, width, dtype)
         for source, target in split_alone(values, made):
             target.copy_(source)
         return made

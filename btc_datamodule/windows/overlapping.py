@@ -113,7 +113,7 @@ def split_alone(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     each = max(1, x[:1].numel())
     if x.numel() * x.itemsize >= SPLIT_BYTES or each > ALONE_ELEMENTS:
         return iter([(x, *others)])
-    return zip(*(field.split(ALONE_ELEMENTS // each) for field in (x, *others)), strict=True)
+    return zip(*(torch.split(field, ALONE_ELEMENTS // each) for field in (x, *others)), strict=True)
 
 
 def split_apart(field: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
