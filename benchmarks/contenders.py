@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from btc_datamodule import BTCDataModule, FractionSplit
 from btc_datamodule.candles.timeline import format_instant, parse_instant
-from btc_datamodule.windows.dataset import view_items
+from btc_datamodule.windows.overlapping import view_items
 
 FIRST = "2018-01-01"
 FEATURES = ("log_return", "log_range", "log_volume", "taker_share", "day_sin", "day_cos")

@@ -42,7 +42,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from timing import machine
-from torch import Tensor
 from torch.utils.data import Dataset
 
 from btc_datamodule import BTCDataModule, FractionSplit
@@ -51,6 +50,7 @@ from btc_datamodule.features.builtin import FEATURES
 from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.dataset import WindowDataset, pass_through
 from btc_datamodule.windows.loader import WindowLoader
+from btc_datamodule.windows.overlapping import Overlapping
 from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE
 
 FIRST = "2018-01-01"
@@ -84,18 +84,19 @@ class Hollow(WindowDataset):
         shape = replace(like.shape, lookback=1)
         dataset = cls(like.table, like.origins, shape, like.target, like.scaler, complete=True)
         dataset.known = np.zeros((dm.batch_size, 1, 1), dtype=np.float32)
-        dataset._views = (os.getpid(), like._get_views()._replace(x=torch.empty(dm.table.rows, 0)))
+        hollow = Overlapping(np.empty((dm.table.rows, 0), np.float32), 1)
+        dataset._views = (os.getpid(), like._get_views()._replace(x=hollow))
         return dataset
 
     def _compute_targets(self, columns: Any, origins: NDArray[np.int64]) -> NDArray[np.float32]:
         return self.known[: len(origins)]
 
 
-def bare(dataset: WindowDataset) -> Callable[[Tensor], object]:
+def bare(dataset: WindowDataset) -> Callable[[NDArray[np.int64]], object]:
     """A function that gathers the inputs of windows from their starts, and does nothing else."""
     views, buffers = dataset._get_views(), BufferPool()
 
-    def gather(starts: Tensor) -> object:
+    def gather(starts: NDArray[np.int64]) -> object:
         observed = np.ones((len(starts), dataset.shape.lookback), dtype=np.bool_)
         return buffers.select(views.x, starts), torch.from_numpy(observed)
 
@@ -140,7 +141,7 @@ def timings(dm: BTCDataModule, rounds: int) -> dict[str, float]:
     batches = [np.array(positions) for positions in itertools.islice(order, 64)]
     origins = [dataset.origins[positions] for positions in batches]
     before = dataset._get_views().first + dm.lookback - 1
-    starts = [torch.from_numpy(rows - before) for rows in origins]
+    starts = [rows - before for rows in origins]
     x = dataset[batches[0]].x
 
     def positions() -> Iterator[object]:

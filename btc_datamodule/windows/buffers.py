@@ -16,6 +16,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from btc_datamodule.windows.overlapping import SPLIT_BYTES, Choice, Overlapping, split_alone
+
 RECYCLED_BYTES = 1 << 22
 """Smaller tensors, below 4 MiB, are left to the allocator, which keeps their memory by itself."""
 
@@ -33,17 +35,24 @@ class BufferPool:
     def __init__(self, pinned: bool = False) -> None:
         self.pinned = pinned
         self._waiting: list[NDArray[np.uint8]] = []
+        self._choice = Choice()
 
-    def select(self, rows: Tensor, index: Tensor) -> Tensor:
-        """Copy rows of a (n, width) float32 tensor into one of its own: (len(index), width)."""
-        return torch.index_select(rows, 0, index, out=self.allocate(len(index), rows.shape[1]))
+    def select(self, windows: Overlapping, starts: NDArray[np.int64]) -> Tensor:
+        """Copy some windows of float32 into a tensor of their own: (len(starts), width)."""
+        if not self.pinned and len(starts) * windows.items.itemsize < SPLIT_BYTES:
+            return torch.from_numpy(windows.copy(starts))
+        made = self.allocate(len(starts), windows.tensor.shape[1])
+        return windows.copy_to(starts, made, self._choice)
 
     def convert(self, values: Tensor, dtype: torch.dtype) -> Tensor:
         """A (count, width) tensor in another type, or itself if it has that type."""
         if values.dtype == dtype:
             return values
         count, width = values.shape
-        return self.allocate(count, width, dtype).copy_(values)
+        made = self.allocate(count, width, dtype)
+        for source, target in split_alone(values, made):
+            target.copy_(source)
+        return made
 
     def allocate(self, count: int, width: int, dtype: torch.dtype = torch.float32) -> Tensor:
         """A (count, width) tensor, not filled: with whatever was in its memory before.

@@ -1,7 +1,7 @@
 """Windows: the gather from the mapped feature file, and the dataset around it.
 
-A batch is one ``index_select`` from a view of the rows in which each window is a row of its own, so
-that every window is one memcpy, on as many cores as torch may use. Nothing is done per sample. The
+A batch is copied from a view of the rows in which each window is an item of its own, so that every
+window is one memcpy, by one thread or several (``overlapping``). Nothing is done per sample. The
 rows are the mapped feature file, scaled after the gather, in place; or, where the rows of the stage
 take no more than ``SCALED_AHEAD_BYTES``, a copy of them that each process scales once. The values
 are the same, bit for bit: the copy only saves scaling each row again in each window that has it,
@@ -9,7 +9,6 @@ which costs a third to a half of the gather (``benchmarks/overhead.py``).
 """
 
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from typing import Any, NamedTuple
@@ -25,13 +24,15 @@ from btc_datamodule.errors import ConfigError
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import IGNORED, Target, to_numbers
-from btc_datamodule.features.checking import Unread
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
 from btc_datamodule.windows.arrays import Arrays, view_tensor
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.buffers import BufferPool
+from btc_datamodule.windows.mapped import Mapped, map_rows
+from btc_datamodule.windows.overlapping import split_alone, split_apart
 from btc_datamodule.windows.positions import Index, read_positions
+from btc_datamodule.windows.sampler import Positions
 
 
 @public
@@ -88,6 +89,9 @@ def apply_transform(transform: Transform, batch: Batch) -> Batch:
 SCALED_AHEAD_BYTES = 1 << 28
 """Up to this size (256 MiB, 11 million rows of 6 features) a process keeps its rows scaled."""
 
+INPUT_BYTES = 1 << 18
+"""Of ``x`` that is gathered at once for several small batches: more would leave the cache."""
+
 TARGET_BYTES = 1 << 24
 """Bars of targets, float64, that are gathered at once for statistics."""
 
@@ -137,7 +141,7 @@ class WindowDataset(Dataset[Batch]):
         self.transform = transform
         self.ahead_bytes = ahead_bytes
         self.dtype = dtype
-        self._views: tuple[int, _Views] | None = None
+        self._views: tuple[int, Mapped] | None = None
         self.buffers = BufferPool()
 
     def __len__(self) -> int:
@@ -166,39 +170,31 @@ class WindowDataset(Dataset[Batch]):
         single = False
         if type(index) is not np.ndarray or index.dtype != np.int64 or index.ndim != 1:
             index, single = read_positions(index, len(self))
-        batch = self._gather(self.origins[self.resolve_positions(index)])
+        (batch,) = self._gather(self.origins[self.resolve_positions(index)], [len(index)])
         if single:
             batch = Batch(*(field[0] for field in batch))
         return batch if self.transform is None else apply_transform(self.transform, batch)
 
+    def gather_several(self, requests: Sequence[Positions]) -> Iterator[Batch]:
+        """What ``dataset[request]`` gives for each of some requests, in less time for small ones.
+
+        Each batch can be written into and kept by itself. Their inputs are gathered, and the
+        transform is called, as each is asked for.
+        """
+        parts = []
+        for request in requests:
+            if isinstance(request, BatchRequest):
+                self.read_ahead(request.ahead)
+            parts.append(request.positions if isinstance(request, BatchRequest) else request)
+        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
+        origins = self.origins[self.resolve_positions(joined)]
+        batches = self._gather(origins, list(map(len, parts)))
+        if self.transform is None:
+            return batches
+        return (apply_transform(self.transform, batch) for batch in batches)
+
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_views": None, "buffers": BufferPool()}
-
-    def gather_inputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
-        """``Batch.x`` and ``Batch.observed`` of some origins (rows)."""
-        views = self._get_views()
-        size = (len(origins), self.shape.lookback)
-        back = self.shape.lookback - 1
-        views.inputs.check(origins - back, self.shape.lookback)
-        x = self.buffers.select(views.x, torch.from_numpy(origins - (back + views.first)))
-        x = x.view(*size, views.x.shape[1] // size[1])
-        by_feature = self.table.mask == "feature"
-        if self.complete:
-            # Made anew for each batch, though all are alike: whoever gets one may write into it.
-            seen = x.shape if by_feature else size
-            observed = torch.from_numpy(np.ones(seen, dtype=np.bool_))
-        else:
-            mask = views.observed.index_select(0, torch.from_numpy(origins - back))
-            observed = mask.view(torch.bool).view(x.shape if by_feature else size)
-        if not views.scaled:
-            self.scaler.apply_(x, None if self.complete else observed)
-            if self.table.is_flagged:
-                torch.nan_to_num_(x)
-            if not self.complete and not observed.all():
-                x.masked_fill_(~(observed if by_feature else observed.unsqueeze(-1)), 0.0)
-        if self.dtype != x.dtype:
-            x = self.buffers.convert(x.flatten(1), self.dtype).view(x.shape)
-        return x, observed
 
     def gather_outputs(self, origins: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
         """``Batch.y`` and ``Batch.origin_time`` of some origins (rows)."""
@@ -263,11 +259,64 @@ class WindowDataset(Dataset[Batch]):
             return positions % size
         return positions
 
-    def _gather(self, origins: NDArray[np.int64]) -> Batch:
-        """The samples of some origins (rows)."""
-        x, observed = self.gather_inputs(origins)
+    def _gather(self, origins: NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Batch]:
+        """The samples of some origins (rows), as batches of some lengths, each apart from others.
+
+        Inputs are gathered as they are asked for, up to ``INPUT_BYTES`` of them at once; all else
+        of all batches at once.
+        """
+        views, bars = self._get_views(), self.shape.lookback
+        first = origins - (bars - 1)
+        views.inputs.check(first, bars)
         y, times = self.gather_outputs(origins)
-        return Batch(x, y, observed, times)
+        observed = self._gather_observed(views, first)
+        if len(lengths) == 1:
+            yield Batch(self._gather_x(views, first, observed), y, observed, times)
+            return
+        others = zip(*(split_apart(field, lengths) for field in (y, observed, times)), strict=True)
+        count = max(1, INPUT_BYTES // (4 * views.x.tensor.shape[1] * max(lengths)))
+        low = 0
+        for at in range(0, len(lengths), count):
+            some = lengths[at : at + count]
+            part = slice(low, low := low + sum(some))
+            if at and not views.scaled:  # they are read from the file, and only now
+                views.inputs.check(first[part], bars)
+            x = self._gather_x(views, first[part], observed[part])
+            for each in split_apart(x, some):
+                yield Batch(each, *next(others))
+
+    def _gather_observed(self, views: Mapped, first: NDArray[np.int64]) -> Tensor:
+        """``Batch.observed`` of windows that begin at rows ``first``."""
+        size: tuple[int, ...] = (len(first), self.shape.lookback)
+        if self.table.mask == "feature":
+            size = (*size, len(self.table.features))
+        # Made anew for each batch, though all may be alike: whoever gets one may write into it.
+        seen = np.ones(size, np.bool_) if self.complete else views.observed.copy(first)
+        return torch.from_numpy(seen.view(np.bool_).reshape(size))
+
+    def _gather_x(self, views: Mapped, first: NDArray[np.int64], observed: Tensor) -> Tensor:
+        """``Batch.x`` of windows that begin at rows ``first``."""
+        x = self.buffers.select(views.x, first - views.first if views.first else first)
+        bars = self.shape.lookback
+        x = x.view(len(first), bars, views.x.tensor.shape[1] // bars)
+        if not views.scaled and self.scaler.method == "window":
+            self._scale_(x, observed)
+        elif not views.scaled:
+            for part in split_alone(x, observed):
+                self._scale_(*part)
+        if self.dtype != x.dtype:
+            x = self.buffers.convert(x.flatten(1), self.dtype).view(x.shape)
+        return x
+
+    def _scale_(self, x: Tensor, observed: Tensor) -> None:
+        """Scale windows in place, and set what was not observed to 0."""
+        self.scaler.apply_(x, None if self.complete else observed)
+        if self.table.is_flagged:
+            torch.nan_to_num_(x)
+        if not self.complete and not observed.numpy().all():
+            x.masked_fill_(
+                ~(observed if x.dim() == observed.dim() else observed.unsqueeze(-1)), 0.0
+            )
 
     def stream_targets(self) -> Iterator[NDArray[np.float32]]:
         """All targets in order of time, not scaled, as chunks of shape (n, C); NaN left out."""
@@ -295,7 +344,7 @@ class WindowDataset(Dataset[Batch]):
             yield self._compute_targets(self._get_views(), origins)
 
     def _compute_targets(
-        self, views: "_Views", origins: NDArray[np.int64]
+        self, views: Mapped, origins: NDArray[np.int64]
     ) -> NDArray[np.float32] | NDArray[np.int64]:
         """(n, *target shape) of some origins, float32; int64 of classes."""
         y = self._make_targets(views, origins)
@@ -304,7 +353,7 @@ class WindowDataset(Dataset[Batch]):
         return y.astype(np.int64, copy=False)
 
     def _make_targets(
-        self, views: "_Views", origins: NDArray[np.int64]
+        self, views: Mapped, origins: NDArray[np.int64]
     ) -> NDArray[np.floating | np.integer]:
         """(n, *target shape) of some origins, as the target makes them.
 
@@ -330,7 +379,7 @@ class WindowDataset(Dataset[Batch]):
             )
         return y
 
-    def _gather_bars(self, views: "_Views", origins: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _gather_bars(self, views: Mapped, origins: NDArray[np.int64]) -> NDArray[np.float64]:
         """Bars that the targets of some origins are made of: (n, bars, columns) float64.
 
         NaN where the table does not reach.
@@ -351,79 +400,13 @@ class WindowDataset(Dataset[Batch]):
                 future[at, :, number] = np.where(inside, bars, np.nan)
         return future
 
-    def _get_views(self) -> "_Views":
-        """Views of the rows with one item per window, made once per process."""
+    def _get_views(self) -> Mapped:
+        """The rows as this process maps them."""
         if self._views is None or self._views[0] != os.getpid():
-            table, shape, names = self.table, self.shape, self.target.columns
-            low, high = self.origins.span
-            low -= shape.lookback - 1
-            fits = (high - low) * table.map("x").strides[0] <= self.ahead_bytes
-            ahead = fits and self.scaler.method != "window"
-            x = self.scale_rows(low, high) if ahead else table.map("x")
-            length = shape.reference_bars + shape.horizon
-            first, last = self.origins.span[0] + shape.reach - length, self.origins.span[1] - 1
-            read = () if self.complete else ("observed",)
-            views = _Views(
-                x=view_windows(x, shape.lookback),
-                first=low if ahead else 0,
-                scaled=ahead,
-                observed=view_windows(table.map("observed"), shape.lookback),
-                bars=tuple(view_items(table.map(name), length) for name in names),
-                beyond=first < 0 or last + shape.reach > table.rows,
-                inputs=self._watch(read if ahead else ("x", *read), 1 - shape.lookback, 1),
-                outputs=self._watch(names, shape.reach - length, shape.reach),
-            )
-            if fits:
-                views.inputs.check_all()
-                views.outputs.check_all()
-            self._views = (os.getpid(), views)
+            self._views = (os.getpid(), map_rows(self))
         return self._views[1]
-
-    def _watch(self, names: Sequence[str], back: int, reach: int) -> Unread:
-        """What is still to be checked of arrays in rows from ``back`` to ``reach`` of origins."""
-        runs = self.origins.runs
-        return self.table.watch(names, runs + np.array([back, reach - 1]))
-
-
-class _Views(NamedTuple):
-    """Views of rows with one item for each window, in one process."""
-
-    x: Tensor  # (n, L * F) float32
-    first: int  # the row of the table that ``x`` begins at
-    scaled: bool  # whether ``x`` is
-    observed: Tensor  # (n, L) uint8, or (n, L * F)
-    bars: tuple[NDArray[Any], ...]  # of each column of the target, an item for each origin
-    beyond: bool  # whether a target may need bars that the table does not have
-    inputs: Unread  # what of the rows behind ``x`` and ``observed`` is still to be checked
-    outputs: Unread  # of those behind ``bars``
 
 
 def pass_through(batch: Any) -> Any:
     """The collate function of loaders whose dataset hands out whole batches."""
     return batch
-
-
-def view_windows(rows: NDArray[Any], length: int) -> Tensor:
-    """A view of contiguous (T, ...) rows as (T - length + 1, length * row) overlapping windows.
-
-    Only ever to be read: windows share their rows, which may be a file mapped read-only.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch's, of rows that are read-only
-        flat = torch.from_numpy(rows).view(-1)
-    width = flat.numel() // len(rows)
-    return flat.as_strided((len(rows) - length + 1, length * width), (width, 1))
-
-
-def view_items(rows: NDArray[Any], length: int) -> NDArray[Any]:
-    """A view of contiguous (T, ...) rows as (T - length + 1,) overlapping windows, an item each.
-
-    Indexing it copies each window with one memcpy; ``.view(dtype)`` gives the numbers back.
-    """
-    stride = rows.strides[0]
-    return np.ndarray(
-        shape=(len(rows) - length + 1,),
-        dtype=np.dtype((np.void, stride * length)),
-        buffer=rows,
-        strides=(stride,),
-    )

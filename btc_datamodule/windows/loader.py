@@ -25,6 +25,7 @@ from btc_datamodule.windows.rebuilt import LoadedWindows, refuse_rebuilt
 from btc_datamodule.windows.sampler import InOrderSampler, Ranks, Shuffle, WindowSampler
 from btc_datamodule.windows.sending import StartMethod, check_sendable
 from btc_datamodule.windows.starts import StartsDataset
+from btc_datamodule.windows.together import iterate_batches
 
 
 class Progress(Protocol):
@@ -150,7 +151,7 @@ class WindowLoader(DataLoader[Batch]):
             if isinstance(fetch, StartsDataset):
                 return cast("Iterator[Batch]", fetch.iterate(self.sampler))
             if isinstance(fetch, LoadedWindows):
-                fetch = fetch.windows
+                return iterate_batches(fetch.windows, self.sampler)
             return map(fetch.__getitem__, self.sampler)
         if self._running > 1:  # persistent workers serve one iterator, and would begin it again
             return self._get_iterator()

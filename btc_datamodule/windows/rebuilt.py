@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.sampler import Positions
 
 
 class LoadedWindows(Dataset[Batch]):
@@ -50,6 +51,18 @@ class LoadedWindows(Dataset[Batch]):
     def __getitems__(self, positions: Sequence[int]) -> list[Batch]:
         """Single samples, for a loader of torch that makes batches of them itself."""
         return [self.windows[position] for position in positions]
+
+
+def get_positions(request: Positions) -> NDArray[np.int64]:
+    """The positions that a sampler of batches asks for.
+
+    Raises:
+        ConfigError: if they are no array: the loader was taken apart.
+    """
+    positions = request.positions if isinstance(request, BatchRequest) else request
+    if not isinstance(positions, np.ndarray):
+        refuse_rebuilt()
+    return positions
 
 
 def refuse_rebuilt() -> NoReturn:

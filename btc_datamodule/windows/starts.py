@@ -17,9 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.dataset import Batch, WindowDataset
-from btc_datamodule.windows.rebuilt import refuse_rebuilt
+from btc_datamodule.windows.rebuilt import get_positions
 from btc_datamodule.windows.sampler import Positions
 
 STRETCH_WINDOWS = 1 << 18
@@ -156,20 +155,13 @@ class StartsDataset(Dataset[WindowStarts]):
         """
         asked = iter(requests)
         for first in asked:
-            count = STRETCH_WINDOWS // max(1, len(_get_positions(first)))
+            count = STRETCH_WINDOWS // max(1, len(get_positions(first)))
             yield from self._join([first, *islice(asked, max(0, count - 1))])
 
     def _join(self, requests: list[Positions]) -> Iterator[WindowStarts]:
-        parts = list(map(_get_positions, requests))
+        parts = list(map(get_positions, requests))
         joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
         length = len(parts[0])
         stretch = Stretch(self.windows.resolve_positions(joined), length)
         for number, request in enumerate(requests):
             yield WindowStarts(self.key, self.stage, request, stretch, number * length)
-
-
-def _get_positions(request: Positions) -> NDArray[np.int64]:
-    positions = request.positions if isinstance(request, BatchRequest) else request
-    if not isinstance(positions, np.ndarray):
-        refuse_rebuilt()
-    return positions

@@ -232,8 +232,8 @@ def test_rows_scaled_ahead_and_batches_scaled_after_are_the_same_bits(
     every = np.arange(len(ahead))
     for one, other in zip(ahead[every], after[every], strict=True):
         assert torch.equal(one.contiguous().view(torch.uint8), other.view(torch.uint8))
-    assert after._get_views().x.data_ptr() == dm.table.x.ctypes.data
-    assert ahead._get_views().x.data_ptr() != dm.table.x.ctypes.data
+    assert after._get_views().x.tensor.data_ptr() == dm.table.x.ctypes.data
+    assert ahead._get_views().x.tensor.data_ptr() != dm.table.x.ctypes.data
     assert len(after._get_views().x) == 14 - 1
     assert len(ahead._get_views().x) == len(range(1, 6 if min_observed == 1 else 10)) - 1
 

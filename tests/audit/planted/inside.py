@@ -1,6 +1,6 @@
 """Leaks inside the package, in its files and in checkpoints."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,11 +96,13 @@ def target_one_bar_late(monkeypatch: pytest.MonkeyPatch) -> None:
 def lookback_runs_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     gather = WindowDataset._gather
 
-    def ahead(self: WindowDataset, origins: NDArray[np.int64]) -> Batch:
+    def ahead(
+        self: WindowDataset, origins: NDArray[np.int64], lengths: Sequence[int]
+    ) -> Iterator[Batch]:
         there = np.minimum(origins + 1, self.origins.span[1] - 1)
-        return gather(self, there)._replace(
-            y=gather(self, origins).y, origin_time=gather(self, origins).origin_time
-        )
+        pairs = zip(gather(self, there, lengths), gather(self, origins, lengths), strict=True)
+        for batch, due in pairs:
+            yield batch._replace(y=due.y, origin_time=due.origin_time)
 
     monkeypatch.setattr(WindowDataset, "_gather", ahead)
 
@@ -108,9 +110,11 @@ def lookback_runs_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 def windows_say_another_time(monkeypatch: pytest.MonkeyPatch) -> None:
     gather = WindowDataset._gather
 
-    def mislabelled(self: WindowDataset, origins: NDArray[np.int64]) -> Batch:
-        batch = gather(self, origins)
-        return batch._replace(origin_time=batch.origin_time + self.table.interval)
+    def mislabelled(
+        self: WindowDataset, origins: NDArray[np.int64], lengths: Sequence[int]
+    ) -> Iterator[Batch]:
+        for batch in gather(self, origins, lengths):
+            yield batch._replace(origin_time=batch.origin_time + self.table.interval)
 
     monkeypatch.setattr(WindowDataset, "_gather", mislabelled)
 

@@ -1,0 +1,157 @@
+"""Rows as overlapping windows, without a copy, and the copy of some of these windows.
+
+A window is one item of some kilobytes, so that it is copied by one memcpy. There are two ways to
+copy many. Numpy does it in the thread that asks. Torch shares a large copy out among its threads,
+which is faster on an idle machine; on a busy one the thread that has to wait for a core makes all
+others wait for it, for milliseconds where the copy itself takes less than one. So small copies are
+never shared out, and of large ones it is measured, as they are made, which way is faster just now
+(``benchmarks/threads.py``). The bytes are the same.
+"""
+
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+SPLIT_BYTES = 1 << 20
+"""Copies of fewer bytes, 1 MiB, are never shared out among threads."""
+
+PIECE_BYTES = 1 << 18
+"""What one thread gathers at once of a large copy, and then moves to its place: 256 KiB."""
+
+TRIED_EVERY = 100
+"""After so many copies the way that was slower is tried again."""
+
+WEIGHT = 0.25
+"""Of the newest time in the mean of a way."""
+
+ALONE_ELEMENTS = 1 << 14
+"""Torch shares out an operation on 32,768 elements or more: parts are kept well below."""
+
+
+class Overlapping:
+    """Contiguous (T, ...) rows as n = T - length + 1 overlapping windows, only ever to be read.
+
+    Windows share their rows, which may be a file mapped read-only.
+
+    Args:
+        rows: of any type.
+        length: rows of a window.
+
+    Attributes:
+        items: (n,) void, a window each.
+        tensor: (n, length * numbers of a row).
+    """
+
+    def __init__(self, rows: NDArray[Any], length: int) -> None:
+        self.items = view_items(rows, length)
+        self.tensor = view_windows(rows, length)
+        self.dtype = rows.dtype
+
+    def __len__(self) -> int:
+        return len(self.tensor)
+
+    def copy(self, starts: NDArray[np.int64]) -> NDArray[Any]:
+        """Copy some windows, in this thread: (len(starts), width)."""
+        return self.items[starts].view(self.dtype).reshape(len(starts), self.tensor.shape[1])
+
+    def copy_to(self, starts: NDArray[np.int64], made: Tensor, choice: "Choice") -> Tensor:
+        """Copy some windows into a contiguous tensor (len(starts), width); gives it back.
+
+        Args:
+            starts: none of them negative.
+            made: the tensor.
+            choice: of the way; it learns how long this copy took.
+        """
+        if torch.get_num_threads() == 1:
+            return torch.index_select(self.tensor, 0, torch.from_numpy(starts), out=made)
+        split = choice.choose()
+        begin = time.perf_counter()
+        if split:
+            torch.index_select(self.tensor, 0, torch.from_numpy(starts), out=made)
+        else:
+            items = view_items(made.numpy(), 1)
+            step = max(1, PIECE_BYTES // self.items.itemsize)
+            for low in range(0, len(starts), step):
+                items[low : low + step] = self.items[starts[low : low + step]]
+        choice.record(split, (time.perf_counter() - begin) / max(1, len(starts)))
+        return made
+
+
+class Choice:
+    """Whether to share a copy out among threads: what was faster of late, on this machine."""
+
+    def __init__(self) -> None:
+        self._times: dict[bool, float] = {}  # seconds for a window, by whether it was shared out
+        self._count = 0
+
+    def choose(self) -> bool:
+        """Whether to share out the next copy."""
+        for split in (False, True):
+            if split not in self._times:
+                return split
+        self._count += 1
+        faster = self._times[True] < self._times[False]
+        return faster != (self._count % TRIED_EVERY == 0)
+
+    def record(self, split: bool, seconds: float) -> None:
+        """Take note of how long a window took."""
+        before = self._times.get(split, seconds)
+        self._times[split] = before + WEIGHT * (seconds - before)
+
+
+def split_alone(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Parts of tensors (B, ...) along B that are small enough for torch to stay in one thread.
+
+    Large ones, of ``SPLIT_BYTES`` or more, are one part.
+    """
+    each = max(1, x[:1].numel())
+    if x.numel() * x.itemsize >= SPLIT_BYTES or each > ALONE_ELEMENTS:
+        return iter([(x, *others)])
+    return zip(*(torch.split(field, ALONE_ELEMENTS // each) for field in (x, *others)), strict=True)
+
+
+def split_apart(field: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
+    """Parts of a tensor along its first axis, each of which may be written into by itself.
+
+    By way of numpy: to torch no part is a view of anything, and has a storage of its own size.
+    """
+    if len(lengths) == 1:
+        return [field]
+    is_known = field.dtype != torch.bfloat16  # to numpy
+    array, low, parts = (field if is_known else field.view(torch.int16)).numpy(), 0, []
+    for length in lengths:
+        parts.append(torch.from_numpy(array[low : low + length]))
+        low += length
+    return parts if is_known else [part.view(field.dtype) for part in parts]
+
+
+def view_windows(rows: NDArray[Any], length: int) -> Tensor:
+    """A view of contiguous (T, ...) rows as (T - length + 1, length * row) overlapping windows.
+
+    Only ever to be read: windows share their rows, which may be a file mapped read-only.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of rows that are read-only
+        flat = torch.from_numpy(rows).view(-1)
+    width = flat.numel() // len(rows)
+    return flat.as_strided((len(rows) - length + 1, length * width), (width, 1))
+
+
+def view_items(rows: NDArray[Any], length: int) -> NDArray[Any]:
+    """A view of contiguous (T, ...) rows as (T - length + 1,) overlapping windows, an item each.
+
+    Indexing it copies each window with one memcpy; ``.view(dtype)`` gives the numbers back.
+    """
+    stride = rows.strides[0]
+    return np.ndarray(
+        shape=(len(rows) - length + 1,),
+        dtype=np.dtype((np.void, stride * length)),
+        buffer=rows,
+        strides=(stride,),
+    )

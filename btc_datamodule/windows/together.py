@@ -1,0 +1,50 @@
+"""Small batches made several at a time, and handed out one by one.
+
+What a batch takes beside its bytes is Python, some 40 microseconds however small it is: as much as
+copying 64 windows of 256 x 6. So positions, targets, masks and times of up to 16 batches are made
+in one go. Their inputs, nearly all of their bytes, are gathered as they are asked for, those of the
+smallest some at once (``dataset.INPUT_BYTES``). A batch that is kept keeps no more of others than
+that and ``TOGETHER_BYTES``.
+
+A batch is bit for bit what it would be alone: a target of this package computes each sample by
+itself. Of a user's own nobody knows (a matrix product may round otherwise for more rows), so that
+its batches are made one by one.
+"""
+
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from math import prod
+
+from btc_datamodule.evaluation.targets import Target
+from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.rebuilt import get_positions
+from btc_datamodule.windows.sampler import Positions
+
+TOGETHER = 16
+"""Batches that are made at once, at most."""
+
+TOGETHER_BYTES = 1 << 20
+"""Of what they take beside their inputs, 1 MiB, with the bars that targets are made of."""
+
+
+def iterate_batches(windows: WindowDataset, requests: Iterable[Positions]) -> Iterator[Batch]:
+    """``windows[request]`` for each request of a sampler.
+
+    Raises:
+        ConfigError: if what is asked for is no int64 array: the loader was taken apart.
+    """
+    asked = iter(requests)
+    for first in asked:
+        count = count_together(windows, len(get_positions(first)))
+        yield from windows.gather_several([first, *islice(asked, count - 1)])
+
+
+def count_together(windows: WindowDataset, length: int) -> int:
+    """How many batches of ``length`` windows are made at once; at least 1."""
+    target, shape = windows.target, windows.shape
+    if type(target).__module__ != Target.__module__:
+        return 1
+    seen = shape.lookback * (len(windows.table.features) if windows.table.mask == "feature" else 1)
+    bars = (shape.reference_bars + shape.horizon) * len(target.columns)
+    each = seen + 8 * (bars + prod(target.shape(shape.horizon)) + 1)
+    return max(1, min(TOGETHER, TOGETHER_BYTES // max(1, length * each)))
