@@ -12,7 +12,7 @@ import btc_datamodule
 
 ROOT = Path(__file__).parents[1]
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-NAMES = {"torch": "pytorch", "jsonargparse[signatures]": "jsonargparse"}
+NAMES = {"torch": "pytorch", "jsonargparse[signatures]": "jsonargparse", "isal": "python-isal"}
 """What packages are called on conda-forge."""
 
 
