@@ -54,6 +54,7 @@ def _list_words(command: str) -> list[str]:
         return list_words(command)
     if command in TRAINER_COMMANDS:
         from btc_datamodule.cli.folds import FoldTrainer
+        from btc_datamodule.cli.follow import FollowTrainer
 
-        return list_trainer_words(command, FoldTrainer)
+        return list_trainer_words(command, FollowTrainer if command == "follow" else FoldTrainer)
     return [*MANNERS, "--help"]
