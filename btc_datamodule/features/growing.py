@@ -105,12 +105,12 @@ class Growth:
         """
         table, grid = self.table, self.grid
         start = int(table.checks.edges[self.segments])
-        # Who wrote a function of his own may have it compute other bits in another frame.
+        # A function of the user's own may compute other bits in another frame than its segment's.
         own = any(map(is_own, self.recipe.features))
         for rows in split_segments(grid.first, grid.interval, start, grid.rows):
             known = min(max(table.rows - rows.start, 0), rows.stop - rows.start)
-            begins = rows.start <= table.rows
-            again = known if own and known else min(OVERLAP_ROWS, table.rows) * begins
+            before = min(OVERLAP_ROWS, table.rows) if rows.start <= table.rows else 0
+            again = known if own else before
             yield self._compute(rows, rows.start + known, again)
 
     def _compute(self, rows: slice, first: int, again: int) -> Piece:
