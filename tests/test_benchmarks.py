@@ -67,6 +67,17 @@ def test_report_gives_seconds_size_and_memory() -> None:
     assert last.startswith("at most 10 seconds and 1,000,000 bytes: ")
 
 
+def test_newest_gives_seconds_and_bytes_of_a_bar() -> None:
+    out = run("newest.py", "--rows", "70000", "--bars", "2", "--whole")
+    row = re.compile(r"(.+?) {2,}([\d,]+) +(\d+\.\d{3}) +(\d+\.\d{3}) +([\d,]+|nan)")
+    _, *found = out.splitlines()
+    tail, whole = (match.groups() for match in map(row.fullmatch, found) if match)
+    assert (tail[:2], whole[:2]) == (
+        ("a bar into the tail", "70,002"),
+        ("a bar, all written anew", "70,001"),
+    )
+
+
 @pytest.mark.stress
 def test_covariates_gives_builds_and_windows_with_and_without_series_beside() -> None:
     out = run("covariates.py", "--rows", "60000", "--lookback", "16", "--batch", "64")

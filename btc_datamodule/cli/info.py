@@ -19,6 +19,7 @@ from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.record_file import RecordHeader
 from btc_datamodule.store.series_file import Header, Provenance
+from btc_datamodule.store.tail import list_files
 
 if TYPE_CHECKING:
     from btc_datamodule.datamodule import BTCDataModule
@@ -160,11 +161,12 @@ def _describe_file(name: str, path: Path, header: Header, *, provenance: bool) -
         rows = f"records of {', '.join(header.values)}"
         end -= bool(header.rows)  # the time of the last one
     length = f"{format_interval(header.interval)} " if header.interval else ""
+    size = sum(file.stat().st_size for file in list_files(path))
     lines = [
         f"{name:<9} {escape(str(path))}",
         f"{INDENT}{escape(f'{header.source} {header.series}, {length}{rows}')}",
         f"{INDENT}{header.rows:,} rows, {format_span((start, end))}",
-        f"{INDENT}digest {header.digest[:16]}, {path.stat().st_size:,} bytes",
+        f"{INDENT}digest {header.digest[:16]}, {size:,} bytes",
     ]
     first = max(0, len(header.provenance) - (len(header.provenance) if provenance else SHOWN))
     lines += [f"{INDENT}{_format_provenance(record)}" for record in header.provenance[first:]]

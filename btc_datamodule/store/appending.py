@@ -92,5 +92,5 @@ def append_candles(
         provenance=provenance,
         compress=False,
         others=lambda: list_arrays(later),
-        most_rows=tail.TAIL_ROWS,
+        most_rows=len(new),
     )

@@ -5,7 +5,7 @@ that only follow those of a large candle file are written to its tail instead. E
 sees the old content or the new, and whoever is killed leaves one of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,15 @@ from btc_datamodule.store.appending import append_candles, is_appended
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.forms import CANDLES, Content
 from btc_datamodule.store.locating import is_there
-from btc_datamodule.store.merging import Merge, Replacement, join_provenance
+from btc_datamodule.store.merging import (
+    Merge,
+    Replacement,
+    describe_services,
+    join_provenance,
+)
 from btc_datamodule.store.parts import Parts
 from btc_datamodule.store.planning import Wanted
+from btc_datamodule.store.series_file import Header
 from btc_datamodule.store.tail import discard_tail
 
 
@@ -32,53 +38,61 @@ def commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[str
     Returns:
         How many rows were not stored before, and notes.
     """
-    path, form = parts.path, parts.form
-    stored, files = path if is_there(path) else None, parts.list_files()
-    if wanted.whole:
-        merged: Merge | Replacement = Replacement(form, stored, files)
-    else:
-        merged = Merge(form, stored, files, wanted.refresh)
-    facts = {
-        "covered": unite(span for header in merged.headers for span in header.covered),
+    path, files = parts.path, parts.list_files()
+    stored = path if is_there(path) else None
+    found = None
+    if stored and parts.form is CANDLES and not wanted.whole and not wanted.refresh:
+        found = _append(stored, files)
+    if found is None:
+        found = _merge(parts, stored, files, wanted, {"pending": min(late)} if late else {})
+    parts.discard()
+    added, notes = found
+    return added, [f"{parts.source.name} {parts.source.series}: {note}" for note in notes]
+
+
+def _gather_facts(headers: Sequence[Header]) -> dict[str, Any]:
+    """What the header of all says of the files that they are made of."""
+    return {
+        "covered": unite(span for header in headers for span in header.covered),
         "provenance": join_provenance(
-            [record for header in merged.headers for record in header.provenance]
+            [record for header in headers for record in header.provenance]
         ),
     }
-    label = f"{parts.source.name} {parts.source.series}"
-    asked_anew = wanted.whole or wanted.refresh
-    added = None if stored is None or asked_anew else _append(stored, parts, files, facts)
-    if added is None:
-        _write(parts, merged, facts | ({"pending": min(late)} if late else {}), label)
-        discard_tail(path)
-        added = merged.added
-    parts.discard()
-    return added, [f"{label}: {note}" for note in merged.describe()]
 
 
-def _append(path: Path, parts: Parts, files: list[Path], facts: dict[str, Any]) -> int | None:
-    """Write the bars of parts to the tail of a file; how many. None if they do not belong there."""
-    if parts.form is not CANDLES:
-        return None
+def _append(path: Path, files: list[Path]) -> tuple[int, list[str]] | None:
+    """Write the bars of parts to the tail of a file; None if they do not belong there."""
     answers = Merge(CANDLES, None, files, refresh=False)
     with CandleReader(path) as reader:
         if not is_appended(reader, answers.headers):
             return None
         found: list[Any] = list(answers.chunks())
-        append_candles(reader, found, **facts)
-    return answers.added
+        append_candles(reader, found, **_gather_facts([reader.header, *answers.headers]))
+    return answers.added, [*describe_services(CANDLES, [reader.header], answers.headers)]
 
 
-def _write(parts: Parts, merged: Merge | Replacement, facts: dict[str, Any], label: str) -> None:
-    """Write a new file in the place of the old one."""
-    headers, form = merged.headers, parts.form
+def _merge(
+    parts: Parts,
+    stored: Path | None,
+    files: list[Path],
+    wanted: Wanted,
+    others: dict[str, int],
+) -> tuple[int, list[str]]:
+    """Write a new file in the place of the old one and its tail."""
+    form = parts.form
+    if wanted.whole:
+        merged: Merge | Replacement = Replacement(form, stored, files)
+    else:
+        merged = Merge(form, stored, files, wanted.refresh)
+    headers = merged.headers
 
     def count_chunks(step: Step) -> Iterator[Content]:
         for chunk in merged.chunks():
             yield chunk
             step.advance(len(chunk))
 
-    total = sum(each.rows for each in headers)
-    with show_step(f"{label}: merging", total, f" {form.row}s") as step:
+    label = f"{parts.source.name} {parts.source.series}: merging"
+    with show_step(label, sum(each.rows for each in headers), f" {form.row}s") as step:
         form.write(
             parts.path,
             count_chunks(step),
@@ -87,5 +101,8 @@ def _write(parts: Parts, merged: Merge | Replacement, facts: dict[str, Any], lab
             interval=parts.interval,
             columns=dict.fromkeys(name for header in headers for name in header.columns),
             revision=parts.revision,
-            **facts,
+            **_gather_facts(headers),
+            **others,
         )
+    discard_tail(parts.path)
+    return merged.added, [*merged.describe()]

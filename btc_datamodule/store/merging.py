@@ -94,20 +94,28 @@ class Merge:
                 f"{len(self._withdrawn)} stored {content} are not in the answer any more, the "
                 f"first at {format_instant(self._withdrawn[0])}: kept"
             )
-        before = _list_services(self._before)
-        others = _list_services(self.headers[len(self._before) :]) - before
-        if before and others:
-            yield (
-                f"new {content} come from {', '.join(sorted(others))}, those stored from "
-                f"{', '.join(sorted(before))}: in one file they are right only if these are one "
-                "exchange, such as a mirror; if not (a sandbox), set another `data_dir`"
-            )
+        later = self.headers[len(self._before) :]
+        yield from describe_services(self.form, self._before, later)
 
     def _note_withdrawn(self, stored: Content, fetched: list[Content]) -> None:
         """Remember stored rows that were asked for again and not answered."""
         for span in unite(span for header in self._fetched_anew for span in header.covered):
             lacking = self.form.find_lacking(stored.slice(*span), fetched)
             self._withdrawn += lacking.tolist()
+
+
+def describe_services(
+    form: Form, before: Sequence[Header], later: Sequence[Header]
+) -> Iterator[str]:
+    """A note if answers come from another service than what is stored."""
+    stored = _list_services(before)
+    others = _list_services(later) - stored
+    if stored and others:
+        yield (
+            f"new {form.content}s come from {', '.join(sorted(others))}, those stored from "
+            f"{', '.join(sorted(stored))}: in one file they are right only if these are one "
+            "exchange, such as a mirror; if not (a sandbox), set another `data_dir`"
+        )
 
 
 def _list_services(headers: Sequence[Header]) -> set[str]:

@@ -14,10 +14,10 @@ what another has seen before.
 import hashlib
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
-from btc_datamodule.disk.atomic import explain_write_errors
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.disk.in_use import Identity
 from btc_datamodule.errors import StoreError, UnreadableError
@@ -46,10 +46,9 @@ def list_files(path: Path) -> list[Path]:
 
 
 def discard_tail(path: Path) -> None:
-    """Delete the tail of a candle file, whose bars are in the file itself."""
-    tail = locate_tail(path)
-    with explain_write_errors(tail):
-        tail.unlink(missing_ok=True)
+    """Delete the tail of a candle file that has its bars; where it stays, it is not read."""
+    with suppress(OSError):
+        locate_tail(path).unlink(missing_ok=True)
 
 
 def identify(header: Header) -> str:

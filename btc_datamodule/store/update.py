@@ -279,9 +279,8 @@ def _read_stored(path: Path, source: AnySource, interval: int | None) -> Header 
     return stored
 
 
-def _make_plan(parts: Parts, wanted: Wanted) -> Plan:
+def _make_plan(parts: Parts, stored: Header | None, wanted: Wanted) -> Plan:
     """Look at what is stored, in parts too, and tell what is missing. The lock is held."""
-    stored = _read_stored(parts.path, parts.source, parts.interval)
     kept = wanted.list_kept(stored, parts.revision)
     known = kept if wanted.whole else [*kept, *parts.read_covered()]
     return Plan(
@@ -299,11 +298,12 @@ def _update_locked(parts: Parts, wanted: Wanted) -> Update:
         for name in (path.name, locate_tail(path).name):
             for leftover in list_leftovers(path.parent, name):
                 leftover.unlink()
-    if is_there(path):
-        parts.discard_merged(parts.form.read_header(path))
+    stored = _read_stored(path, source, interval)
+    if stored is not None:
+        parts.discard_merged(stored)
     if wanted.whole:  # what an interrupted reading left is read again
         parts.discard()
-    plan, heard = _make_plan(parts, wanted), _Heard()
+    plan, heard = _make_plan(parts, stored, wanted), _Heard()
     silence: BaseException | None = None
     try:
         with parts:
@@ -352,9 +352,10 @@ def _refuse_nothing(parts: Parts, plan: Plan) -> None:
 
     It would be settled for good; what is more likely is that something else was meant.
     """
+    if plan.stored is not None and plan.stored.rows:
+        return
     headers = parts.read_headers().values()
-    known = [*headers, *([] if plan.stored is None else [plan.stored])]
-    if headers and not any(header.rows for header in known):
+    if headers and not any(header.rows for header in headers):
         parts.discard()
         raise SourceError(describe_nothing(parts.source, headers))
 
