@@ -78,11 +78,11 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
             if _open_whole(path, key) is None:  # who held the lock may have built it
                 _check_columns(recipe, reader, beside)
                 # Found, and so in use, before anything is removed.
-                before = None if beside else find_predecessor(candle_path, reader, recipe)
+                before = find_predecessor(candle_path, reader, beside, recipe)
                 claims = list_claims(list_tables(candle_path))
                 remove_stale(candle_path, reader.header, claims)
                 if before is None or not grow(
-                    path, key, before, reader, recipe, claims, check=check
+                    path, key, before, reader, beside, recipe, claims, check=check
                 ):
                     _write(path, reader, beside, recipe, key, check=check)
     return path

@@ -24,7 +24,7 @@ from btc_datamodule.disk.atomic import check_room
 from btc_datamodule.disk.hdf5 import advise_repair, replace_hdf5
 from btc_datamodule.errors import BTCDataError, ConfigError, StoreError
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.joined import join_series
+from btc_datamodule.features.joined import JoinedSeries, join_series
 from btc_datamodule.features.layout import find_edges, shape_array, split_segments
 from btc_datamodule.features.moments import select_counted
 from btc_datamodule.features.recipe import Recipe
@@ -44,6 +44,7 @@ from btc_datamodule.features.undefined import JudgedRows
 from btc_datamodule.features.writing import Account, describe, list_arrays
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
+from btc_datamodule.store.record_file import RecordReader
 
 OVERLAP_ROWS = 4
 """Rows that are there already and are computed again: they must be the same bits."""
@@ -78,6 +79,7 @@ class Growth:
         grid: of all candles.
         recipe: of the table.
         reader: the candle file.
+        joined: the series beside it.
         check: whether to check features for look-ahead on the new rows.
     """
 
@@ -85,6 +87,7 @@ class Growth:
     grid: Grid
     recipe: Recipe
     reader: CandleReader
+    joined: JoinedSeries
     check: bool
 
     @property
@@ -102,12 +105,12 @@ class Growth:
         """
         table, grid = self.table, self.grid
         start = int(table.checks.edges[self.segments])
-        # Who wrote a function of his own may have it compute other bits in another frame.
+        # A function of the user's own may compute other bits in another frame than its segment's.
         own = any(map(is_own, self.recipe.features))
         for rows in split_segments(grid.first, grid.interval, start, grid.rows):
             known = min(max(table.rows - rows.start, 0), rows.stop - rows.start)
-            begins = rows.start <= table.rows
-            again = known if own and known else min(OVERLAP_ROWS, table.rows) * begins
+            before = min(OVERLAP_ROWS, table.rows) if rows.start <= table.rows else 0
+            again = known if own else before
             yield self._compute(rows, rows.start + known, again)
 
     def _compute(self, rows: slice, first: int, again: int) -> Piece:
@@ -122,7 +125,7 @@ class Growth:
             self.reader,
             self.grid,
             self.recipe,
-            join_series((), (), self.table.span[1]),
+            self.joined,
             slice(first - again, rows.stop),
             check=self.check,
             since=first,
@@ -147,6 +150,7 @@ def grow(
     key: str,
     table: Table,
     reader: CandleReader,
+    beside: Sequence[CandleReader | RecordReader],
     recipe: Recipe,
     claims: Sequence[Claim] | None,
     *,
@@ -159,7 +163,8 @@ def grow(
         key: of its content.
         table: the earlier one, see ``predecessor``.
         reader: the candle file.
-        recipe: of features of the candles alone.
+        beside: the files of the series beside it.
+        recipe: of the table.
         claims: of all feature files here; None if they cannot all be told.
         check: whether to check features for look-ahead on the new rows.
 
@@ -174,8 +179,11 @@ def grow(
     grid = continue_grid(table, reader, recipe)
     if grid is None:
         return False
-    _check_content(reader, table.span[1])
-    growth = Growth(table, grid, recipe, reader, check)
+    for each in {each.path: each for each in (reader, *beside)}.values():
+        if isinstance(each, CandleReader):  # records are those that the table was built of
+            _check_content(each, table.span[1] - each.header.interval)
+    joined = join_series(recipe.beside, beside, grid.first + grid.rows * grid.interval)
+    growth = Growth(table, grid, recipe, reader, joined, check)
     pieces = growth.compute()
     try:
         first = next(pieces)  # those after it have no rows that are there already
@@ -193,9 +201,10 @@ def grow(
             account.add(piece.whole.values(), counted)
             step.advance(len(piece.new["x"]))
     shapes = _list_shapes(table, grid.rows)
+    files = recipe.list_files(path.parent, [each.header.digest for each in beside])
     with replace_hdf5(path) as (file, _):
         write_virtual(file, arrays, shapes)
-        account.write(file, shapes["x"], describe(grid, recipe, key, reader.header, []))
+        account.write(file, shapes["x"], describe(grid, recipe, key, reader.header, files))
     return True
 
 

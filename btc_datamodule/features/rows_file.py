@@ -137,20 +137,18 @@ def find_arrays(
     """
     of_file = path.stat().st_size
     extents: dict[str, Extent] = {}
-    lengths = set()
+    rows: int | None = None
     for name in names:
         data, dtype = find_dataset(path, file, name), np.dtype(DTYPES[name])
-        shape = data.shape or (0,)
-        if shape[1:] != due[name] or data.dtype != dtype or data.chunks is not None:
-            raise _refuse(path, f"{name!r} is not a contiguous {due[name]} array of {dtype.name}")
+        rows = (data.shape or (0,))[0] if rows is None else rows
+        shape = rows, *due[name]
+        if data.shape != shape or data.dtype != dtype or data.chunks is not None:
+            raise _refuse(path, f"{name!r} is not a contiguous {shape} array of {dtype.name}")
         offset, width = data.id.get_offset(), dtype.itemsize * prod(shape[1:])
-        if offset is None or offset + shape[0] * width > of_file:
+        if offset is None or offset + rows * width > of_file:
             raise _refuse(path, f"{name!r} is not in the file as a whole")
         extents[name] = Extent(int(offset), width)
-        lengths.add(shape[0])
-    if len(lengths) != 1:
-        raise _refuse(path, "its arrays are of several lengths")
-    return extents, lengths.pop()
+    return extents, rows or 0
 
 
 def open_rows(claim: Claim, names: Iterable[str], due: Mapping[str, tuple[int, ...]]) -> Arrays:

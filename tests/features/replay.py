@@ -16,7 +16,7 @@ from btc_datamodule.features.build import build
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
-from tests.factories import HOUR, T0, candles_of
+from tests.factories import HOUR, T0, candles_of, changed
 from tests.features.tables import PATCHY, recipe
 from tests.helpers import write
 
@@ -51,7 +51,7 @@ def market(rows: int) -> Candles:
     bars = candles_of(present, optional=["trades", "taker_buy_volume"])
     taker = bars["taker_buy_volume"].copy()
     taker[:60] = np.nan
-    return Candles(bars.interval, bars.columns | {"taker_buy_volume": taker})
+    return changed(bars, taker_buy_volume=taker)
 
 
 def shrink(patch: pytest.MonkeyPatch) -> None:

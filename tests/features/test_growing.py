@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -15,6 +16,7 @@ from btc_datamodule.features.checking import SegmentChecks
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import SEGMENT_ROWS
 from btc_datamodule.features.recipe import Recipe
+from btc_datamodule.features.segment import Segment, compute_segment
 from btc_datamodule.features.table import Table
 from tests.factories import HOUR, T0, candles_of, changed
 from tests.features.replay import (
@@ -121,11 +123,16 @@ def test_a_reader_of_an_earlier_table_notices_nothing(
     before, mapped = list_all(table), table.x
     hashed: list[int] = []
     real = SegmentChecks._hash
+
+    def noted(self: SegmentChecks, offset: int, size: int) -> bytes:
+        hashed.append(size)
+        return real(self, offset, size)
+
     for rows in (67, 70, 75):
         later = replay.take(rows)
         assert later.checks.path == table.checks.path
         with monkeypatch.context() as patch:
-            patch.setattr(SegmentChecks, "_hash", lambda *given: hashed.append(1) or real(*given))
+            patch.setattr(SegmentChecks, "_hash", noted)
             for name, values in list_all(table).items():
                 assert values.tobytes() == before[name].tobytes()
     assert not hashed, "what was checked is not checked again"
@@ -227,11 +234,10 @@ def test_what_grows_computes_new_rows_alone(
     replay = Replay(tmp_path, market(200), recipe())
     replay.take(90)
     computed: list[int] = []
-    real = growing.compute_segment
 
-    def noted(*given, **named):  # type: ignore[no-untyped-def]
+    def noted(*given: Any, **named: Any) -> Segment:
         computed.append(given[4].stop - given[4].start)
-        return real(*given, **named)
+        return compute_segment(*given, **named)
 
     monkeypatch.setattr(growing, "compute_segment", noted)
     rows = replay.take(91).rows
