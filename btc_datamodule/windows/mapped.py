@@ -1,16 +1,32 @@
 """The rows that the windows of a stage are made of, as one process maps them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from btc_datamodule.evaluation.origins import Origins, SampleShape
+from btc_datamodule.evaluation.scaling import Scaler
+from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.features.checking import Unread
+from btc_datamodule.features.table import Table
 from btc_datamodule.windows.overlapping import Overlapping, view_items
 
-if TYPE_CHECKING:
-    from btc_datamodule.windows.dataset import WindowDataset
+
+class Windows(Protocol):
+    """What of a ``WindowDataset`` says which rows its windows are made of."""
+
+    table: Table
+    origins: Origins
+    shape: SampleShape
+    target: Target
+    scaler: Scaler
+    complete: bool
+    ahead_bytes: int
+
+    def scale_rows(self, low: int, high: int) -> NDArray[np.float32]:
+        """Rows [low, high) of ``x`` scaled."""
 
 
 class Mapped(NamedTuple):
@@ -26,7 +42,7 @@ class Mapped(NamedTuple):
     outputs: Unread  # of those behind ``bars``
 
 
-def map_rows(windows: "WindowDataset") -> Mapped:
+def map_rows(windows: Windows) -> Mapped:
     """Map the rows of a dataset; where they are few enough, scale them and check them all."""
     table, shape, names = windows.table, windows.shape, windows.target.columns
     low, high = windows.origins.span
@@ -53,6 +69,6 @@ def map_rows(windows: "WindowDataset") -> Mapped:
     return mapped
 
 
-def _watch(windows: "WindowDataset", names: Sequence[str], back: int, reach: int) -> Unread:
+def _watch(windows: Windows, names: Sequence[str], back: int, reach: int) -> Unread:
     """What is still to be checked of arrays in rows from ``back`` to ``reach`` of origins."""
     return windows.table.watch(names, windows.origins.runs + np.array([back, reach - 1]))
