@@ -92,6 +92,10 @@ SCALED_AHEAD_BYTES = 1 << 28
 INPUT_BYTES = 1 << 18
 """Of ``x`` that is gathered at once for several small batches: more would leave the cache."""
 
+LINE_BYTES = 64
+"""Small batches lie as many lines of the cache apart, or each by itself: what a matrix product of
+few rows gives hangs, in the last bit, on where in a line its rows begin."""
+
 TARGET_BYTES = 1 << 24
 """Bars of targets, float64, that are gathered at once for statistics."""
 
@@ -274,7 +278,8 @@ class WindowDataset(Dataset[Batch]):
             yield Batch(self._gather_x(views, first, observed), y, observed, times)
             return
         others = zip(*(split_apart(field, lengths) for field in (y, observed, times)), strict=True)
-        count = max(1, INPUT_BYTES // (4 * views.x.tensor.shape[1] * max(lengths)))
+        each = 4 * views.x.tensor.shape[1] * max(lengths)
+        count = max(1, INPUT_BYTES // each) if each % LINE_BYTES == 0 else 1
         low = 0
         for at in range(0, len(lengths), count):
             some = lengths[at : at + count]
