@@ -100,7 +100,10 @@ def refuse_nothing(parts: Parts, plan: Plan, notes: Sequence[str]) -> None:
         parts.discard()
         raise SourceError(describe_nothing(parts.source, headers))
     if notes and parts.form is CANDLES:
-        raise SourceError(f"no candles are stored, and none came: {notes[0]}")
+        raise SourceError(
+            f"no candles are stored, and none came: {notes[0]}: check `source`, `start` and `end`, "
+            "or run it again later"
+        )
 
 
 def _list_addresses(headers: Iterable[Header]) -> set[str]:

@@ -204,9 +204,9 @@ def test_days_in_place_of_minutes_are_found_out_over_several_pages(path: Path) -
 def test_one_day_in_place_of_minutes_is_set_aside_and_asked_for_again(path: Path) -> None:
     hours = (MINUTES.span[0], MINUTES.span[0] + 4 * HOUR)
     with Exchange(CoinbaseAnswers(MINUTES, granularity=DAY)) as exchange:
-        result = update(path, COINBASE.at(exchange), 60, *hours)
-        assert (result.added, result.header.covered) == (0, ())
-        assert "its bars are 1d apart, not 1m" in result.notes[0]
+        with pytest.raises(SourceError, match=r"none came: .* its bars are 1d apart, not 1m: "):
+            update(path, COINBASE.at(exchange), 60, *hours)
+        assert not path.exists()
         exchange.answer = CoinbaseAnswers(MINUTES)
         update(path, COINBASE.at(exchange), 60, *hours)
     assert_whole(path, MINUTES.slice(*hours))

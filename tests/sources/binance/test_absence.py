@@ -9,6 +9,7 @@ import pytest
 
 from btc_datamodule.candles.records import make_empty
 from btc_datamodule.candles.timeline import Span, format_instant, parse_instant
+from btc_datamodule.errors import SourceError
 from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.binance.files import ArchiveFiles
 from btc_datamodule.sources.binance.funding import BinanceFunding
@@ -87,6 +88,16 @@ def test_a_mirror_that_has_nothing_for_a_while_settles_nothing(
     assert after.header.covered == ((start, end),)
     assert after.notes == ()
     assert_same(read_candles(path), HELD.slice(start, end))
+
+
+def test_where_nothing_is_stored_a_broken_mirror_leaves_no_empty_file(
+    exchange: Exchange, answers: BinanceArchiveAnswers, tmp_path: Path
+) -> None:
+    path, span = tmp_path / "candles.h5", span_of("2020-01-05", "2020-01-08")
+    answers.works = False
+    with pytest.raises(SourceError, match=r"none came: .* no answer yet.* run it again later"):
+        update(path, source(exchange), HOUR, *span)
+    assert not path.exists()
 
 
 SOURCES: dict[str, Callable[..., Any]] = {
