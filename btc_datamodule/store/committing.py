@@ -18,7 +18,6 @@ from btc_datamodule.store.locating import is_there
 from btc_datamodule.store.merging import (
     Merge,
     Replacement,
-    describe_services,
     join_provenance,
 )
 from btc_datamodule.store.parts import Parts
@@ -68,7 +67,7 @@ def _append(path: Path, files: list[Path]) -> tuple[int, list[str]] | None:
             return None
         found: list[Any] = list(answers.chunks())
         append_candles(reader, found, **_gather_facts([reader.header, *answers.headers]))
-    return answers.added, [*describe_services(CANDLES, [reader.header], answers.headers)]
+    return answers.added, []
 
 
 def _merge(

@@ -6,8 +6,7 @@ content does not have the digest that was written with it. ``Merge`` keeps what 
 ``Replacement`` is for a source that is read whole, and compares.
 """
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -43,8 +42,7 @@ class Merge:
                 marks.update(reader.marks())
         self._marks = sorted(marks)
         self._fetched_anew = [] if stored is None or not refresh else self.headers[1:]
-        self._before = self.headers[: len(self.files) - len(parts)]
-        self.added = -sum(header.rows for header in self._before)
+        self.added = -sum(header.rows for header in self.headers[: len(self.files) - len(parts)])
         self._changed: set[int] = set()
         self._withdrawn: list[int] = []
 
@@ -94,35 +92,12 @@ class Merge:
                 f"{len(self._withdrawn)} stored {content} are not in the answer any more, the "
                 f"first at {format_instant(self._withdrawn[0])}: kept"
             )
-        later = self.headers[len(self._before) :]
-        yield from describe_services(self.form, self._before, later)
 
     def _note_withdrawn(self, stored: Content, fetched: list[Content]) -> None:
         """Remember stored rows that were asked for again and not answered."""
         for span in unite(span for header in self._fetched_anew for span in header.covered):
             lacking = self.form.find_lacking(stored.slice(*span), fetched)
             self._withdrawn += lacking.tolist()
-
-
-def describe_services(
-    form: Form, before: Sequence[Header], later: Sequence[Header]
-) -> Iterator[str]:
-    """A note if answers come from another service than what is stored."""
-    stored = _list_services(before)
-    others = _list_services(later) - stored
-    if stored and others:
-        yield (
-            f"new {form.content}s come from {', '.join(sorted(others))}, those stored from "
-            f"{', '.join(sorted(stored))}: in one file they are right only if these are one "
-            "exchange, such as a mirror; if not (a sandbox), set another `data_dir`"
-        )
-
-
-def _list_services(headers: Sequence[Header]) -> set[str]:
-    """The scheme and host of all origins that are at a URL."""
-    origins = [record.origin for header in headers for record in header.provenance]
-    found = [re.search(r"https?://[^/\s]+", origin) for origin in origins]
-    return {each[0] for each in found if each}
 
 
 class _Tally:

@@ -32,6 +32,7 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.store.committing import commit
+from btc_datamodule.store.doubts import check_address, refuse_nothing
 from btc_datamodule.store.forms import AnyBlock, AnySource, find_form
 from btc_datamodule.store.locating import describe_origin, is_there, tell_ends
 from btc_datamodule.store.notes import (
@@ -39,7 +40,6 @@ from btc_datamodule.store.notes import (
     describe_beginning,
     describe_fallback,
     describe_gone,
-    describe_nothing,
     describe_pending,
     describe_set_aside,
     describe_unwritable,
@@ -125,6 +125,8 @@ def update(
         lock_timeout: seconds to wait for another process that updates the same file.
 
     Raises:
+        ConfigError: if the source has another ``base_url`` than what is stored came from, and other
+            bars there (``doubts.check_address``).
         SourceError: if the source cannot answer for bars that are needed, or has no bars of this
             interval nor any that can be joined. What it had answered before is kept.
         StoreError: if the file is damaged or cannot be written, or the lock was not to be had in
@@ -159,6 +161,7 @@ def update_records(
         lock_timeout: seconds to wait for another process that updates the same file.
 
     Raises:
+        ConfigError: as of ``update``.
         SourceError: if the source cannot answer for records that are needed. What it had answered
             before is kept.
         StoreError: as of ``update``.
@@ -305,16 +308,19 @@ def _update_locked(parts: Parts, wanted: Wanted) -> Update:
         parts.discard()
     plan, heard = _make_plan(parts, stored, wanted), _Heard()
     silence: BaseException | None = None
+    doubts = list[str]()
     try:
+        doubts = check_address(parts, plan, lambda *asked: _fetch(parts, wanted, *asked))
         with parts:
             for span, is_needed in plan.missing:
                 _hear(parts, span, wanted, heard, is_needed=is_needed)
     except _SilentError as error:
         silence = error.__cause__
-    _refuse_nothing(parts, plan)
+    refuse_nothing(parts, plan, heard.notes)
     added, told = 0, list[str]()
     if parts.list_files() or plan.stored is None or (wanted.whole and plan.missing):
         added, told = commit(parts, wanted, heard.late)
+        told += doubts
     header: Header = parts.form.read_header(path)
     notes, absent = gather_alike(heard.notes), heard.absent
     if wanted.open_start and header.rows:  # before its first bar a source has no holes
@@ -330,7 +336,7 @@ def _update_locked(parts: Parts, wanted: Wanted) -> Update:
 
 def _hear(parts: Parts, span: Span, wanted: Wanted, heard: _Heard, *, is_needed: bool) -> None:
     """Ask for a span, and gather in ``parts`` and ``heard`` what comes."""
-    with closing(_fetch(parts, span, wanted, is_needed=is_needed)) as blocks:
+    with closing(_fetch(parts, wanted, span, is_needed)) as blocks:
         for block in blocks:
             heard.notes += block.notes
             if not block.answered:
@@ -347,21 +353,8 @@ def _hear(parts: Parts, span: Span, wanted: Wanted, heard: _Heard, *, is_needed:
                 return
 
 
-def _refuse_nothing(parts: Parts, plan: Plan) -> None:
-    """Raise ``SourceError`` if no row is stored, and none came of all that was answered.
-
-    It would be settled for good; what is more likely is that something else was meant.
-    """
-    if plan.stored is not None and plan.stored.rows:
-        return
-    headers = parts.read_headers().values()
-    if headers and not any(header.rows for header in headers):
-        parts.discard()
-        raise SourceError(describe_nothing(parts.source, headers))
-
-
 def _fetch(
-    parts: Parts, span: Span, wanted: Wanted, *, is_needed: bool
+    parts: Parts, wanted: Wanted, span: Span, is_needed: bool
 ) -> Generator[AnyBlock, None, None]:
     """Yield what the source answers for a span and is known by now; show how far it is.
 

@@ -278,8 +278,8 @@ class WindowDataset(Dataset[Batch]):
             yield Batch(self._gather_x(views, first, observed), y, observed, times)
             return
         others = zip(*(split_apart(field, lengths) for field in (y, observed, times)), strict=True)
-        each = 4 * views.x.tensor.shape[1] * max(lengths)
-        count = max(1, INPUT_BYTES // each) if each % LINE_BYTES == 0 else 1
+        taken = 4 * views.x.tensor.shape[1] * max(lengths)
+        count = max(1, INPUT_BYTES // taken) if taken % LINE_BYTES == 0 else 1
         low = 0
         for at in range(0, len(lengths), count):
             some = lengths[at : at + count]

@@ -204,9 +204,9 @@ def test_days_in_place_of_minutes_are_found_out_over_several_pages(path: Path) -
 def test_one_day_in_place_of_minutes_is_set_aside_and_asked_for_again(path: Path) -> None:
     hours = (MINUTES.span[0], MINUTES.span[0] + 4 * HOUR)
     with Exchange(CoinbaseAnswers(MINUTES, granularity=DAY)) as exchange:
-        result = update(path, COINBASE.at(exchange), 60, *hours)
-        assert (result.added, result.header.covered) == (0, ())
-        assert "its bars are 1d apart, not 1m" in result.notes[0]
+        with pytest.raises(SourceError, match=r"none came: .* its bars are 1d apart, not 1m: "):
+            update(path, COINBASE.at(exchange), 60, *hours)
+        assert not path.exists()
         exchange.answer = CoinbaseAnswers(MINUTES)
         update(path, COINBASE.at(exchange), 60, *hours)
     assert_whole(path, MINUTES.slice(*hours))
@@ -345,16 +345,3 @@ def test_a_file_that_is_there_in_part_is_set_aside_and_asked_for_again_by_the_ne
     assert_whole(path, DAYS)
     assert mended.notes == ()
     assert mended.header.covered == (ZIP.span,)
-
-
-def test_candles_of_another_service_in_the_same_file_are_told_once(path: Path) -> None:
-    with COINBASE.serve() as real, COINBASE.serve() as sandbox:
-        first = update(path, COINBASE.at(real), HOUR, *COINBASE.parts(0, 1))
-        second = update(path, COINBASE.at(sandbox), HOUR, *COINBASE.parts(0, 2))
-        third = update(path, COINBASE.at(sandbox), HOUR, *COINBASE.parts(0, 3))
-    assert first.notes == third.notes == ()
-    assert second.notes == (
-        f"coinbase BTC-USD: new candles come from {sandbox.url}, those stored from {real.url}: in "
-        "one file they are right only if these are one exchange, such as a mirror; if not (a "
-        "sandbox), set another `data_dir`",
-    )

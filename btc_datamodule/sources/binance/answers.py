@@ -3,6 +3,16 @@
 A day without a file is settled as a day without candles or records, with a note, unless it is so
 recent that its file may still appear: from there on nothing is answered, so that a later run asks
 again. So it is with months, where a type has no days.
+
+That an archive says "no such file" is no evidence by itself: a mirror that is broken says so of
+everything. So each run of absent files needs a *witness*, another file that the archive has by
+then: the one that comes after the run; or that of the run's last day of a product that always
+trades (BTCUSDT; of market cm BTCUSD_PERP); or one of the asked product of a few days ago. Then the
+last file of the run is asked for once more, since a mirror that is well again by now has it.
+Without a witness, or if the file is there now, the run is no answer yet, and is asked for again by
+the next run of the program. All of that takes two small requests a run of absent files, and two or
+three more where there is no witness. Files from before a type began, or a product was listed, are
+settled by the first file that follows; those since it was delisted, by the product that trades.
 """
 
 import time
@@ -146,20 +156,53 @@ def _answer_settled(
                     downloads.check_any_exists(selected[-3:] + files.select_recent(now))
                 continue
             if absent:
-                yield _settle(absent, contents, archive.manners, label)
+                doubt = _doubt(absent, file, files, downloads)
+                yield _answer_absent(absent, doubt, contents, archive.manners, label)
                 absent = []
             yield found
         if absent:
-            yield _settle(absent, contents, archive.manners, label)
+            doubt = _doubt(absent, None, files, downloads)
+            yield _answer_absent(absent, doubt, contents, archive.manners, label)
     return at
 
 
-def _settle(
-    absent: list[ArchiveFile], contents: Contents[T], manners: Manners, label: str
+def _doubt(
+    absent: list[ArchiveFile],
+    after: ArchiveFile | None,
+    files: ArchiveFiles,
+    downloads: Downloads[T],
+) -> str:
+    """Say why absent files in a row may yet be there; "" if there is a witness against it.
+
+    Args:
+        absent: the files.
+        after: the file that follows them and is there, if there is one.
+        files: those that the archive may have.
+        downloads: whom to ask.
+    """
+    last = absent[-1]
+    witness = files.find_witness(last)
+    others = [file for file in (after, witness) if file is not None]
+    if not any(map(downloads.has, [*others, *files.select_recent(downloads.answered_at)])):
+        if witness is None:
+            return ", nor a later one"
+        return f", nor {witness.name}, of a product that always trades"
+    return f", and has {last.name} now" if downloads.has(last) else ""
+
+
+def _answer_absent(
+    absent: list[ArchiveFile], doubt: str, contents: Contents[T], manners: Manners, label: str
 ) -> Fetched[T]:
-    """Make the answer, without a row, for days or months in a row that have no file."""
+    """Make the answer, without a row, for days or months in a row that have no file.
+
+    It settles them unless there is a ``doubt``.
+    """
     first, last = absent[0].date, absent[-1].date
     text = f"for {first}" if first == last else f"from {first} to {last}"
-    note = f"{label} {text}: taken as without {contents.noun} (`refresh: true` asks again)"
+    outcome = f": taken as without {contents.noun} (`refresh: true` asks again)"
+    if doubt:
+        outcome = f"{doubt}: no answer yet, asked for again by the next run"
     span = (absent[0].wanted[0], absent[-1].wanted[1])
-    return Fetched(span, contents.empty, f"{manners.join(absent[0].path)} absent", (note,))
+    origin = f"{manners.join(absent[0].path)} absent"
+    note = f"{label} {text}{outcome}"
+    return Fetched(span, contents.empty, origin, (note,), answered=not doubt)

@@ -143,9 +143,13 @@ class Downloads(Generic[T]):
             else:
                 yield from self._fill_gaps(file, found)
 
+    def has(self, file: ArchiveFile) -> bool:
+        """Whether the archive has the ``.CHECKSUM`` of a file: the least there is to ask for."""
+        return self._get(f"{file.path}.CHECKSUM", 2**16) is not None
+
     def check_any_exists(self, files: list[ArchiveFile]) -> None:
         """Raise ``SourceError`` unless the archive has one of the files."""
-        if any(self._get(f"{file.path}.CHECKSUM", 2**16) is not None for file in reversed(files)):
+        if any(map(self.has, reversed(files))):
             return
         product, market = self._files.product, self._files.market
         raise SourceError(

@@ -20,6 +20,9 @@ DAY = 86_400
 FOLDERS = {"spot": "spot", "um": "futures/um", "cm": "futures/cm"}
 """Where the files of each market are."""
 
+_WITNESSES = {"spot": "BTCUSDT", "um": "BTCUSDT", "cm": "BTCUSD_PERP"}
+"""Of each market the product that has traded since the first files, and every day."""
+
 _MISTAKEN = {"spot": ("2020-12-21", "2021-09-29")}
 """Days of which the monthly klines of a market are known to be wrong, and the daily ones right:
 binance/binance-public-data issue 475."""
@@ -120,6 +123,18 @@ class ArchiveFiles(NamedTuple):
             return self.select_days((today - 6 * DAY, today - 3 * DAY))
         end = _find_month(self.find_end(now) - 1)[0]
         return self.select((end - 65 * DAY, end))
+
+    def find_witness(self, file: ArchiveFile) -> ArchiveFile | None:
+        """The file of the product that always trades, of the same period and type as a file.
+
+        None if that is the product itself, whose files cannot tell anything of one another.
+        """
+        product = _WITNESSES[self.market]
+        if self.type == "indexPriceKlines":
+            product = product.partition("_")[0]
+        if product == self.product:
+            return None
+        return self._replace(product=product)._name_file(file.period, file.wanted)
 
     def find_end(self, now: float) -> int:
         """Return the end of the last day, or month where there are no days, that is over."""

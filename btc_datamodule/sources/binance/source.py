@@ -9,10 +9,11 @@ have wrong (issue 475). Several files are on their way at a time; the blocks com
 
 What is promised of a file: its checksum was right, it held one plain CSV of a size that the period
 allows, and whatever was left out or looks odd is counted in the block's notes. Nothing of a zip is
-written to disk. A day without a file is settled as a day without candles, with a note, unless it
-is so recent that its file may still appear: from there on nothing is answered, so that a later run
-asks again. A file that is there in part (a zip without its ``.CHECKSUM``, or the other way round),
-or that holds no rows, is set aside: its days are not answered, and those after it are.
+written to disk. A day without a file is settled as a day without candles, with a note, if another
+file shows that the archive works (``answers`` says which), unless it is so recent that its file
+may still appear: from there on nothing is answered, so that a later run asks again. A file that
+is there in part (a zip without its ``.CHECKSUM``, or the other way round), or that holds no rows,
+is set aside: its days are not answered, and those after it are.
 
 Memory: the zip and the candles of each file under way, and what it takes to read one, since one
 is read at a time. A month of minutes (6 MB) hardly shows. A month of seconds was measured at

@@ -32,7 +32,21 @@ LEVELS = " | "
 
 
 def make_frame(columns: "list[pl.Series]") -> "pl.DataFrame":
-    """Make the frame of a ``RawTable`` of columns in the file's order."""
+    """Make the frame of a ``RawTable`` of columns in the file's order.
+
+    Integers of 128 bits, which numpy does not have, become such of 64, or floats if one is too long
+    for that.
+    """
     import polars as pl
 
-    return pl.DataFrame([series.alias(f"{i}") for i, series in enumerate(columns)])
+    return pl.DataFrame([_shorten(series).alias(f"{i}") for i, series in enumerate(columns)])
+
+
+def _shorten(column: "pl.Series") -> "pl.Series":
+    """A column of integers of 128 bits as such of 64, or as floats; others as they are."""
+    import polars as pl
+
+    if str(column.dtype) not in ("Int128", "UInt128"):
+        return column
+    short = column.cast(pl.Int64, strict=False)
+    return short if short.null_count() == column.null_count() else column.cast(pl.Float64)

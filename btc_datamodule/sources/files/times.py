@@ -248,7 +248,7 @@ def _read_instants(column: "pl.Series", reading: TimeReading, where: str, first:
         scale = MICRO // per_second if per_second <= MICRO else 0
         # Of nanoseconds what is left over is rounded up: it must not look like a whole second.
         micros = count * scale if scale else -(-count // 1000)
-    wild = (count.abs() > limit).fill_null(False)
+    wild = ((count > limit) | (count < -limit)).fill_null(False)
     if wild.any():
         i = wild.arg_max() or 0
         far = f"{reading.name} is thousands of years from now: is it damaged?"

@@ -117,7 +117,8 @@ def describe_unread(
 ) -> tuple[str, ...]:
     """A note where there is no volume though a column may be one, or one of noughts."""
     volume = told.get("volume")
-    moving = len(bars["close"]) > 2 and bool((np.diff(bars["close"]) != 0).any())
+    close = bars["close"]
+    moving = len(close) > 2 and bool((close[1:] != close[:-1]).any())
     if volume is not None and moving and not np.nan_to_num(volume).any():
         return (f"{where}: volume is 0 in every row, though prices move: was it recorded?",)
     used = {*roles.time, *roles.prices.values(), *roles.others.values(), *roles.labels.values()}

@@ -50,11 +50,14 @@ class BinanceArchiveAnswers:
     funding rates there are monthly files alone, of metrics daily ones; their labels are the ends of
     five minutes before 2026-06-25 on the market um, and else the beginnings.
 
+    Where ``product`` is another, it has the ``.CHECKSUM`` of every month and day that is over of
+    the one that always trades: BTCUSDT, or BTCUSD_PERP of the market "cm" (its index BTCUSD).
+
     Attributes:
         held: the bars or records it has.
         market: "spot", "um" or "cm".
         header: whether files begin with the names of the columns; None for as the market does.
-        product: the only product it knows.
+        product: the only product whose files it has.
         type: of its files: "klines", of candles; "markPriceKlines", "indexPriceKlines",
             "premiumIndexKlines", "fundingRate" or "metrics", of records with the columns that the
             source of these has.
@@ -63,6 +66,7 @@ class BinanceArchiveAnswers:
             ``.CHECKSUM``.
         halved: names of what is not there though the other half is: BTCUSDT-1h-2020-01.zip where
             only the ``.CHECKSUM`` is, or BTCUSDT-1h-2020-01.zip.CHECKSUM where only the zip is.
+        works: whether it has any files at all: one that is broken says of each that there is none.
         files: bytes served under a name in place of what would be made; a ``.CHECKSUM`` that is
             not among them fits the bytes that are.
         delay: seconds that each answer takes.
@@ -77,6 +81,7 @@ class BinanceArchiveAnswers:
     interval: int = 0
     missing: set[str] = field(default_factory=set)
     halved: set[str] = field(default_factory=set)
+    works: bool = True
     files: dict[str, bytes] = field(default_factory=dict)
     delay: float = 0.0
     peak: int = 0
@@ -127,22 +132,36 @@ class BinanceArchiveAnswers:
         names = _HEADERS.get(self.type, KLINE_HEADER)
         return "".join([names] * header + lines).encode()
 
+    def _find_witness(self) -> str:
+        """The product that always trades."""
+        if self.market != "cm":
+            return "BTCUSDT"
+        return "BTCUSD" if self.type == "indexPriceKlines" else "BTCUSD_PERP"
+
     def _find_body(self, path: str) -> bytes | None:
         market = "spot" if self.market == "spot" else f"futures/{self.market}"
         often = {"fundingRate": "monthly", "metrics": "daily"}.get(self.type, "monthly|daily")
-        what, folder = self.type, self.product
+        what, folder = self.type, ""
         if self.interval:
             what = format_interval(self.interval)
-            folder = f"{folder}/{what}"
+            folder = f"/{what}"
         day, month = r"\d{4}-\d\d-\d\d", r"\d{4}-\d\d"
         name = path.rsplit("/", 1)[-1]
         known = re.fullmatch(
-            rf"/data/{market}/({often})/{self.type}/{folder}/"
-            rf"{self.product}-{what}-({day}|{month})\.zip(\.CHECKSUM)?",
+            rf"/data/{market}/({often})/{self.type}/({self.product}|{self._find_witness()}){folder}/"
+            rf"\2-{what}-({day}|{month})\.zip(\.CHECKSUM)?",
             path,
         )
-        if known is None or (known[1] == "daily") != bool(re.fullmatch(day, known[2])):
+        if (
+            not self.works
+            or known is None
+            or (known[1] == "daily") != bool(re.fullmatch(day, known[3]))
+        ):
             return None
+        if known[2] != self.product:
+            is_over = _parse_period(f"{known[2]}-{what}-{known[3]}.zip")[1] <= time.time()
+            digest = f"{'0' * 64}  {name.removesuffix('.CHECKSUM')}\n".encode()
+            return digest if known[4] and is_over else None
         zip_name = name.removesuffix(".CHECKSUM")
         if zip_name in self.missing or name in self.halved:
             return None

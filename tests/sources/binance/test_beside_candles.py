@@ -168,7 +168,8 @@ def dm(tmp_path_factory: pytest.TempPathFactory) -> BTCDataModule:
         asked = [request.path for request in exchange.requests]
         made.prepare_data()
         assert [request.path for request in exchange.requests] == asked  # each file once
-        assert len(asked) == len({*asked})
+        zips = [path for path in asked if path.endswith(".zip")]
+        assert len(zips) == len({*zips})
     made.setup()
     return made
 

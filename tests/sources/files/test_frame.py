@@ -211,6 +211,18 @@ def test_categories_of_number_texts_are_read_as_those_texts(kind: Any) -> None:
     assert_same(block.candles, read(POLARS).candles)
 
 
+@pytest.mark.parametrize("kind", ["Int128", "UInt128"])
+def test_integers_of_128_bits_are_read_as_others_are(kind: str) -> None:
+    wide = getattr(pl, kind, pl.Int128)  # UInt128 came later
+    block = read(POLARS.with_columns(pl.col("open_time", "volume").cast(pl.Int64).cast(wide)))
+    short = read(POLARS.with_columns(pl.col("open_time", "volume").cast(pl.Int64)))
+    assert_same(block.candles, short.candles)
+    with pytest.raises(
+        CandleError, match=r"^frame, row 1: open_time 12676506.* is not on a whole seco"
+    ):
+        read(POLARS.with_columns(open_time=pl.Series([2**100] * 3, dtype=pl.Int128)))
+
+
 def test_a_column_that_is_missing_and_a_row_that_is_none_are_named() -> None:
     with pytest.raises(SourceError, match=r"^frame: .*close"):
         read(POLARS.drop("close"))

@@ -405,6 +405,7 @@ def test_dates_of_arrow_are_midnights_and_nulls_are_not_known() -> None:
     "column",
     [
         pl.Series([0, 2**62]).cast(pl.Datetime("ms")),
+        pl.Series([0, -(2**63)]).cast(pl.Datetime("ms")),  # which has no absolute value
         pl.Series([0, -(2**62)]).cast(pl.Datetime("us")),
         pl.Series([0, 2**31 - 1], dtype=pl.Int32).cast(pl.Date),
     ],
