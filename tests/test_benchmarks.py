@@ -130,6 +130,7 @@ def test_ingest_gives_seconds_rows_per_second_and_a_ratio_for_every_step() -> No
         "hash of the file, once",
         "part: plain candle file, and read back",
         "write: digest, gzip, checksums, sync",
+        "by HDF5 alone",
         "of that the digest",
         "plain write of the same bytes, sync",
         "update: the whole",

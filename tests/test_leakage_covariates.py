@@ -29,7 +29,7 @@ from btc_datamodule import (
     Resampled,
     Split,
 )
-from btc_datamodule import stages as wiring
+from btc_datamodule import eligible as wiring
 from btc_datamodule.candles.records import RecordSet
 from btc_datamodule.candles.timeline import Span, format_instant
 from btc_datamodule.evaluation import walls
