@@ -111,6 +111,12 @@ def _check(
     path = check_output(output, SUFFIXES).absolute()
     if prices:
         check_prices(dm.target)
+        if dm.settings.shape.gap:
+            raise ConfigError(
+                f"prices: with a gap of {dm.settings.shape.gap} the close that they are measured "
+                "from is not known yet when a forecast is made: leave `prices` out, and call "
+                "dm.to_prices once it is"
+            )
     if not dm.state_dict():
         raise ConfigError(
             "follow needs the spans and statistics of training: give it a datamodule that was "

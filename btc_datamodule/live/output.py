@@ -101,7 +101,7 @@ class ForecastFile:
 
     def _append_lines(self, columns: Predictions) -> None:
         flat = list(flatten_columns({name: columns[name] for name in columns if name != TIME}))
-        header = ",".join([TIME, *(name for name, _ in flat)])
+        header = ",".join([TIME, *(_check_name(name) for name, _ in flat)])
         times = map(format_instant, columns[TIME].tolist())
         numbers = [map(_write_number, values.tolist()) for _, values in flat]
         lines = [",".join(line) for line in zip(times, *numbers, strict=True)]
@@ -195,6 +195,16 @@ def _read_line(path: Path, line: str, header: bytes) -> int:
         f"{path} ends in a line that follow did not write, {line:.60}: remove that line, or name "
         "another --output"
     )
+
+
+def _check_name(name: str) -> str:
+    """A name as it can stand in the first line of a CSV file."""
+    if not {*name}.isdisjoint(',"\r\n'):
+        raise ConfigError(
+            f"predict_step gives {name!r}, a name that would need quotes in CSV: give one without "
+            "commas, quotes and line ends, or an --output that ends in .parquet or .h5"
+        )
+    return name
 
 
 def _write_number(value: float) -> str:

@@ -168,7 +168,7 @@ def _train(
     """Train a copy of a model by turns; a stretch takes so many seconds."""
     twin = copy.deepcopy(model)
     setattr(twin, "configure_callbacks", list)  # noqa: B010 (its callbacks may write files)
-    with isolate_rng(), _hush():
+    with _keep_random(), _hush():
         trainer = Trainer(
             devices=1,
             plugins=[LightningEnvironment()],
@@ -244,6 +244,19 @@ class Turns:
         if self.device.type != "cpu":
             torch.accelerator.synchronize(self.device)
         return self._clock()
+
+
+@contextmanager
+def _keep_random() -> Iterator[None]:
+    """Leave the random states as they are, also if what is done ends in an error."""
+    failed: BaseException | None = None
+    with isolate_rng():  # which, left by an error, would not put them back
+        try:
+            yield
+        except BaseException as error:
+            failed = error
+    if failed is not None:
+        raise failed
 
 
 @contextmanager

@@ -249,3 +249,20 @@ def test_files_and_maps_do_not_grow_with_the_bars(live: Live) -> None:
     assert len(counts) == 3
     assert max(fd for fd, _ in counts[1:]) <= counts[0][0] + 2
     assert max(maps for _, maps in counts[1:]) <= max(counts[0][1], 12)
+
+
+def test_prices_across_a_gap_are_refused_before_anything_is_made(live: Live) -> None:
+    with pytest.raises(ConfigError, match=r"prices: with a gap of 2 the close .* is not known yet"):
+        follow(live.make_data(gap=2), live.model, live.folder / "forecasts.csv", prices=True)
+
+
+@pytest.mark.parametrize("name", ["P(up, down)", 'the "best"', "two\nlines"])
+def test_a_name_that_csv_would_quote_is_refused(live: Live, name: str) -> None:
+    class Named(DummyModule):
+        def predict_step(self, batch: Any, batch_idx: int) -> Any:
+            return {name: super().predict_step(batch, batch_idx)}
+
+    model = Named(**live.model.hparams)
+    model.load_state_dict(live.model.state_dict())
+    with pytest.raises(ConfigError, match="a name that would need quotes in CSV"):
+        next(live.follow(model=model, prices=False))

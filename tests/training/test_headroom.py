@@ -146,3 +146,16 @@ def test_there_must_be_something_to_load(folder: Path) -> None:
     dm = make_datamodule(folder, ready=False)
     with pytest.raises(NotPreparedError):
         dm.headroom(DummyModule(3, 12, 3))
+
+
+class Fails(DummyModule):
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        torch.rand(3)
+        raise RuntimeError("no step")
+
+
+def test_random_states_stay_as_they_are_if_the_model_fails(dm: BTCDataModule) -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(RuntimeError, match="no step"):
+        dm.headroom(make_model(dm, Fails), seconds=0.1)
+    assert torch.equal(torch.get_rng_state(), before)
