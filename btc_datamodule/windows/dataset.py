@@ -275,6 +275,8 @@ class WindowDataset(Dataset[Batch]):
             return
         others = zip(*(split_apart(field, lengths) for field in (y, observed, times)), strict=True)
         count = max(1, INPUT_BYTES // (4 * views.x.tensor.shape[1] * max(lengths)))
+        if self.buffers.pinned:  # torch waits for transfers from what it has allocated, no part of
+            count = 1
         low = 0
         for at in range(0, len(lengths), count):
             some = lengths[at : at + count]
