@@ -279,7 +279,9 @@ class WindowDataset(Dataset[Batch]):
             return
         others = zip(*(split_apart(field, lengths) for field in (y, observed, times)), strict=True)
         taken = 4 * views.x.tensor.shape[1] * max(lengths)
-        count = max(1, INPUT_BYTES // taken) if taken % LINE_BYTES == 0 else 1
+        # Of pinned memory torch waits for transfers of what it has allocated, of no part of that.
+        apart = taken % LINE_BYTES or self.buffers.pinned
+        count = 1 if apart else max(1, INPUT_BYTES // taken)
         low = 0
         for at in range(0, len(lengths), count):
             some = lengths[at : at + count]

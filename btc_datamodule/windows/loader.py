@@ -26,6 +26,7 @@ from btc_datamodule.windows.sampler import InOrderSampler, Ranks, Shuffle, Windo
 from btc_datamodule.windows.sending import StartMethod, check_sendable
 from btc_datamodule.windows.starts import StartsDataset
 from btc_datamodule.windows.together import iterate_batches
+from btc_datamodule.windows.workers import WorkerBatches
 
 
 class Progress(Protocol):
@@ -55,6 +56,7 @@ class WindowLoader(DataLoader[Batch]):
     may_be_empty = False
     _asked = False
     _running = 0
+    _workers: WorkerBatches | None = None
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self):,} batches of {self.dataset!r})"
@@ -153,9 +155,26 @@ class WindowLoader(DataLoader[Batch]):
             if isinstance(fetch, LoadedWindows):
                 return iterate_batches(fetch.windows, self.sampler)
             return map(fetch.__getitem__, self.sampler)
-        if self._running > 1:  # persistent workers serve one iterator, and would begin it again
-            return self._get_iterator()
-        return super().__iter__()
+        if not (self.num_workers and isinstance(self.dataset, LoadedWindows)):
+            return super().__iter__()
+        if self._running > 1:  # persistent workers serve one iteration, and would begin it again
+            return iter(self._start_workers(persistent=False))
+        if self._workers is None:
+            self._workers = self._start_workers(persistent=self.persistent_workers)
+        return iter(self._workers)
+
+    def _start_workers(self, *, persistent: bool) -> WorkerBatches:
+        windows = cast("LoadedWindows", self.dataset).windows
+        return WorkerBatches(self, windows, self._sampler.batch_size, persistent=persistent)
+
+    @property
+    def _iterator(self) -> None:
+        """Where torch keeps persistent workers; a Trainer sets it to None to have them end."""
+        return None
+
+    @_iterator.setter
+    def _iterator(self, _: None) -> None:
+        self._workers = None
 
     def _is_trained_with(self) -> bool:
         """Whether the training that this loader follows draws its batches from it."""
