@@ -155,7 +155,7 @@ class Fails(DummyModule):
 
 
 def test_random_states_stay_as_they_are_if_the_model_fails(dm: BTCDataModule) -> None:
-    before = torch.get_rng_state()
+    model, before = make_model(dm, Fails), torch.get_rng_state()
     with pytest.raises(RuntimeError, match="no step"):
-        dm.headroom(make_model(dm, Fails), seconds=0.1)
+        dm.headroom(model, seconds=0.1)
     assert torch.equal(torch.get_rng_state(), before)
