@@ -252,8 +252,11 @@ def test_files_and_maps_do_not_grow_with_the_bars(live: Live) -> None:
 
 
 def test_prices_across_a_gap_are_refused_before_anything_is_made(live: Live) -> None:
+    dm = make_data(live.folder, live.exchange, gap=2, end=TRAINED)
+    dm.prepare_data()
+    dm.setup()
     with pytest.raises(ConfigError, match=r"prices: with a gap of 2 the close .* is not known yet"):
-        follow(live.make_data(gap=2), live.model, live.folder / "forecasts.csv", prices=True)
+        follow(dm, live.model, live.folder / "forecasts.csv", prices=True)
 
 
 @pytest.mark.parametrize("name", ["P(up, down)", 'the "best"', "two\nlines"])
