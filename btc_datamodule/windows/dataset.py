@@ -313,7 +313,7 @@ class WindowDataset(Dataset[Batch]):
                 self._scale_(*part)
         if self.dtype != x.dtype:
             x = self.buffers.convert(x.flatten(1), self.dtype).view(x.shape)
-        return x
+        return x.data  # to autograd a view of nothing
 
     def _scale_(self, x: Tensor, observed: Tensor) -> None:
         """Scale windows in place, and set what was not observed to 0."""
