@@ -9,7 +9,7 @@ A process that is killed leaves rows that no head claims: the next one writes ov
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -107,6 +107,8 @@ class Growth:
         start = int(table.checks.edges[self.segments])
         # A function of the user's own may compute other bits in another frame than its segment's.
         own = any(map(is_own, self.recipe.features))
+        if own and start == table.rows:
+            self._recompute(slice(int(table.checks.edges[-2]), start))
         for rows in split_segments(grid.first, grid.interval, start, grid.rows):
             known = min(max(table.rows - rows.start, 0), rows.stop - rows.start)
             before = min(OVERLAP_ROWS, table.rows) if rows.start <= table.rows else 0
@@ -131,15 +133,24 @@ class Growth:
             since=first,
         )
         found = list_arrays(judged, columns)
-        for name, values in found.items():
-            if values[:again].tobytes() != self._read(name, first - again, first).tobytes():
-                raise UnlikeRowsError(name)
+        self._compare(found, first - again, first)
         new = {name: values[again:] for name, values in found.items()}
         whole = {
             name: np.concatenate([self._read(name, rows.start, first), values])
             for name, values in new.items()
         }
         return Piece(first, judged.skip(again), new, whole)
+
+    def _recompute(self, rows: slice) -> None:
+        """Compute a segment that is there, as a build would, and compare it."""
+        judged, columns = compute_segment(self.reader, self.grid, self.recipe, self.joined, rows)
+        self._compare(list_arrays(judged, columns), rows.start, rows.stop)
+
+    def _compare(self, found: Mapping[str, NDArray[Any]], low: int, high: int) -> None:
+        """Raise ``UnlikeRowsError`` unless arrays begin with rows [low, high) of the table."""
+        for name, values in found.items():
+            if values[: high - low].tobytes() != self._read(name, low, high).tobytes():
+                raise UnlikeRowsError(name)
 
     def _read(self, name: str, low: int, high: int) -> NDArray[Any]:
         return self.table.read(name, slice(low, high))
