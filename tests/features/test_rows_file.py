@@ -412,22 +412,6 @@ def test_rows_whose_heads_were_deleted_stay_as_long_as_they_are_read(
     assert not rows.exists()
 
 
-def test_what_most_claims_of_a_rows_file_goes_last(
-    replay: Replay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replay.take(60)
-    older, newest = replay.take(61), replay.take(62).path
-    remove_at_once(monkeypatch)
-    other = Replay(replay.path.parent, replay.candles, recipe("log_range"))
-    other.take(100)
-    assert newest.exists(), "an older one is in use"
-    del older
-    other.take(101)
-    other.take(102)
-    assert not newest.exists()
-    assert len(replay.list_names("*.rows.h5")) == 1
-
-
 def test_what_was_half_written_is_removed(replay: Replay, head: Table) -> None:
     left = head.path.with_name("features-0123456789abcdef.rows.h5.77.tmp")
     left.write_bytes(b"half")
