@@ -71,8 +71,7 @@ def replace_file(path: Path) -> Iterator[Path]:
 def write_in_place(path: Path) -> Iterator[Callable[[int, bytes], None]]:
     """Give a function that writes bytes into a file, at an offset that nobody reads yet.
 
-    At the end of the ``with`` they are on disk. The file's time of writing stays as it is: of what
-    others read nothing has changed.
+    At the end of the ``with`` they are on disk.
 
     Raises:
         StoreError: if the file cannot be written.
@@ -82,12 +81,10 @@ def write_in_place(path: Path) -> Iterator[Callable[[int, bytes], None]]:
         try:
 
             def write(offset: int, data: bytes) -> None:
-                found, left = os.fstat(file), memoryview(data)
+                left = memoryview(data)
                 while left:
                     done = os.pwrite(file, left, offset)
                     left, offset = left[done:], offset + done
-                with suppress(PermissionError):  # of another user's file: they check it again
-                    os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
 
             yield write
             if _lasting.get():

@@ -82,7 +82,7 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
                 claims = list_claims(list_tables(candle_path))
                 remove_stale(candle_path, reader.header, claims)
                 if before is None or not grow(
-                    path, key, before, reader, beside, recipe, claims, check=check
+                    path, key, before, reader, beside, recipe, check=check
                 ):
                     _write(path, reader, beside, recipe, key, check=check)
     return path

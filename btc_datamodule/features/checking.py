@@ -3,7 +3,8 @@
 What a feature file says of itself is checked when it is opened (``table``). Its arrays are large,
 so that they are checked a segment at a time, each once in a process, and only those that are read;
 a forked process knows what its parent has checked. A file whose time of writing or size changes
-under a process that uses it is checked again.
+under a process that uses it is checked again. Of a rows file (``rows_file``) the size alone counts:
+rows that are added to it move its time of writing, and change nothing of those that are read.
 
 The bytes come by plain reads: unlike a memory map, these say what is wrong with a disk, and where
 a file has become too short.
@@ -25,6 +26,11 @@ from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.disk.hdf5 import advise_repair, explain_trouble
 from btc_datamodule.disk.in_use import Identity, UsedFile
 from btc_datamodule.errors import StoreError, UnreadableError
+
+
+class AlteredError(StoreError):
+    """Rows are not what was written."""
+
 
 READ_BYTES = 1 << 20
 """That are read and hashed at once: they stay in the processor's cache."""
@@ -50,6 +56,7 @@ class SegmentChecks:
         digests: (s, arrays, 32) uint8, SHA-256 of each segment of each array.
         first: open time of row 0.
         interval: seconds.
+        grows: whether it is a rows file.
         generation: counts how often the file has changed.
         head: the feature file, kept in use, where its arrays lie in another file: see
             ``rows_file``.
@@ -63,6 +70,7 @@ class SegmentChecks:
     digests: NDArray[np.uint8]
     first: int
     interval: int
+    grows: bool = False
     generation: int = 0
     head: UsedFile | None = None
     fine: NDArray[np.bool_] = field(init=False)
@@ -73,8 +81,10 @@ class SegmentChecks:
     def notice_changes(self) -> int:
         """Forget what has been checked if the file was written to since; give the generation."""
         identity = self.identity if self.used is None else self.used.identify()
-        if identity != self.identity:
-            self.identity = identity
+        written, self.identity = self.identity, identity
+        if self.grows:
+            written = written._replace(changed=identity.changed)
+        if identity != written:
             self.fine[:] = False
             self.generation += 1
         return self.generation
@@ -83,7 +93,7 @@ class SegmentChecks:
         """Make sure that rows [low, high) of some arrays are as written.
 
         Raises:
-            StoreError: if they are not.
+            AlteredError: if they are not.
             UnreadableError: if the disk does not give them.
         """
         self.notice_changes()
@@ -107,7 +117,7 @@ class SegmentChecks:
                 found = self._hash(offset + low * width, (high - low) * width)
                 if found != self.digests[segment, number].tobytes():
                     start, end = (self.first + row * self.interval for row in (low, high))
-                    raise StoreError(
+                    raise AlteredError(
                         f"{self.path}: {name!r} between {format_instant(start)} and "
                         f"{format_instant(end)} is not what was written: {advise_repair(self.path)}"
                     )

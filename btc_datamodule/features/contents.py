@@ -142,7 +142,7 @@ def _find_arrays(path: Path, file: "h5py.File", mask: str) -> tuple[Arrays, tupl
     own = 0
     if claim is None:
         extents, rows = find_arrays(path, file, names, due)
-        arrays = Arrays(path, None, extents, rows)
+        arrays = Arrays(path, None, extents, rows, rows)
         own = rows * sum(extent.width for extent in extents.values())
     else:
         arrays = open_rows(claim, names, due)

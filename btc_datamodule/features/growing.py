@@ -5,11 +5,12 @@ made of all its rows. The rows that there are stay where they lie: the new ones 
 them into a *rows file* (``rows_file``), and a small feature file, a *head*, says of all of them
 what one that is built says (``build``): every number of it is the same.
 
-A process that is killed leaves rows that no head claims: the next one writes over them.
+A process that is killed leaves rows that no head has: the next one copies those before them to a
+new rows file.
 """
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -23,6 +24,7 @@ from btc_datamodule.candles.digest import ContentDigest, number_segment, span_se
 from btc_datamodule.disk.atomic import check_room
 from btc_datamodule.disk.hdf5 import advise_repair, replace_hdf5
 from btc_datamodule.errors import BTCDataError, ConfigError, StoreError
+from btc_datamodule.features.checking import AlteredError
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import JoinedSeries, join_series
 from btc_datamodule.features.layout import find_edges, shape_array, split_segments
@@ -101,12 +103,14 @@ class Growth:
 
         Raises:
             UnlikeRowsError: if rows that are there are not what is computed now.
-            StoreError: if they are not what was written.
+            AlteredError: if they are not what was written.
         """
         table, grid = self.table, self.grid
         start = int(table.checks.edges[self.segments])
         # A function of the user's own may compute other bits in another frame than its segment's.
         own = any(map(is_own, self.recipe.features))
+        if own and start == table.rows:
+            self._recompute(slice(int(table.checks.edges[-2]), start))
         for rows in split_segments(grid.first, grid.interval, start, grid.rows):
             known = min(max(table.rows - rows.start, 0), rows.stop - rows.start)
             before = min(OVERLAP_ROWS, table.rows) if rows.start <= table.rows else 0
@@ -131,15 +135,24 @@ class Growth:
             since=first,
         )
         found = list_arrays(judged, columns)
-        for name, values in found.items():
-            if values[:again].tobytes() != self._read(name, first - again, first).tobytes():
-                raise UnlikeRowsError(name)
+        self._compare(found, first - again, first)
         new = {name: values[again:] for name, values in found.items()}
         whole = {
             name: np.concatenate([self._read(name, rows.start, first), values])
             for name, values in new.items()
         }
         return Piece(first, judged.skip(again), new, whole)
+
+    def _recompute(self, rows: slice) -> None:
+        """Compute a segment that is there, as a build would, and compare it."""
+        judged, columns = compute_segment(self.reader, self.grid, self.recipe, self.joined, rows)
+        self._compare(list_arrays(judged, columns), rows.start, rows.stop)
+
+    def _compare(self, found: Mapping[str, NDArray[Any]], low: int, high: int) -> None:
+        """Raise ``UnlikeRowsError`` unless arrays begin with rows [low, high) of the table."""
+        for name, values in found.items():
+            if values[: high - low].tobytes() != self._read(name, low, high).tobytes():
+                raise UnlikeRowsError(name)
 
     def _read(self, name: str, low: int, high: int) -> NDArray[Any]:
         return self.table.read(name, slice(low, high))
@@ -152,7 +165,6 @@ def grow(
     reader: CandleReader,
     beside: Sequence[CandleReader | RecordReader],
     recipe: Recipe,
-    claims: Sequence[Claim] | None,
     *,
     check: bool,
 ) -> bool:
@@ -165,16 +177,15 @@ def grow(
         reader: the candle file.
         beside: the files of the series beside it.
         recipe: of the table.
-        claims: of all feature files here; None if they cannot all be told.
         check: whether to check features for look-ahead on the new rows.
 
     Returns:
-        False if it must be built anew: no row is new, or features compute other bits now than
-        those that are there.
+        False if it must be built anew: no row is new, the rows that are there are not as they
+        were written, or features compute other bits now.
 
     Raises:
         LookAheadError: if a feature breaks its law on the new rows.
-        StoreError: if a file is damaged, or one cannot be written.
+        StoreError: if candles are damaged, or a file cannot be written.
     """
     grid = continue_grid(table, reader, recipe)
     if grid is None:
@@ -187,11 +198,14 @@ def grow(
     pieces = growth.compute()
     try:
         first = next(pieces)  # those after it have no rows that are there already
-    except UnlikeRowsError:
+        arrays = _find_room(path, table, grid.rows)
+    except (UnlikeRowsError, AlteredError):
         return False
-    arrays = _find_room(path, table, grid.rows, claims)
     account = Account(grid.holes, table, growth.segments)
-    with show_step("features", grid.rows - table.rows, " bars") as step, add_rows(arrays) as write:
+    with (
+        show_step("features", grid.rows - table.rows, " bars") as step,
+        add_rows(arrays, grid.rows) as write,
+    ):
         for piece in chain([first], pieces):
             for name, values in piece.new.items():
                 write(name, piece.first, values)
@@ -247,31 +261,27 @@ def _check_content(reader: CandleReader, since: int) -> None:
         )
 
 
-def _find_room(path: Path, table: Table, rows: int, claims: Sequence[Claim] | None) -> Arrays:
+def _find_room(path: Path, table: Table, rows: int) -> Arrays:
     """The rows file with the rows of a table, and room for more.
 
-    That of the table, if it has as much and no other head claims more of it, or else a new one.
+    That of the table, if it has as much and nobody has claimed more of it, or else a new one.
 
     Args:
         path: of the feature file that is to be made.
         table: whose rows come first.
         rows: how many there are to be.
-        claims: see ``grow``.
     """
     due = {name: shape[1:] for name, shape in _list_shapes(table, 0).items()}
     file = table.checks.path
     if file != table.path:
         arrays = open_rows(Claim(table.path, file, table.rows), due, due)
-        newest = claims is not None and table.rows == max(
-            claim.rows for claim in claims if claim.file == file
-        )
-        if newest and arrays.capacity >= rows:
+        if arrays.claimed == table.rows and arrays.capacity >= rows:
             return arrays
     width = sum(extent.width for extent in table.checks.extents.values())
     check_room(path, rows * width)
     file = path.with_name(f"features-{secrets.token_hex(8)}.rows.h5")
     parts = ((part, partial(table.read, rows=part)) for part in table.segments(0, table.rows))
-    make_rows_file(file, _list_shapes(table, count_room(rows)), parts)
+    make_rows_file(file, _list_shapes(table, count_room(rows)), table.rows, parts)
     return open_rows(Claim(path, file, table.rows), due, due)
 
 

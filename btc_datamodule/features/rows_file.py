@@ -3,11 +3,15 @@
 ``features-<id>.rows.h5`` has the arrays of ``layout.DTYPES``, contiguous, of more rows than there
 are yet. A *head* claims the first T of them: a feature file by its name, and in all that it says of
 itself, whose arrays are virtual datasets over those of the rows file, so that any HDF5 program
-reads them there. ``growing`` writes rows past those that any head claims, and never again once one
-does: whoever reads an older head reads on, undisturbed.
+reads them there.
+
+How many rows have ever been claimed lies in the file itself, as ``claimed``, an int64: it is
+written before rows are, and rows only past it. So no row is written twice, whatever became of the
+heads, and however many folders have the file (as hard links): whoever reads an older head reads on,
+undisturbed.
 
 HDF5 writes to a rows file only to make it. What is added later is written past it, to where the
-arrays lie, so that nothing that HDF5 reads of the file changes.
+arrays lie, so that nothing else that HDF5 reads of the file changes.
 """
 
 import re
@@ -37,6 +41,7 @@ from btc_datamodule.features.layout import DTYPES
 if TYPE_CHECKING:
     import h5py
 
+_CLAIMED = "claimed"
 _NAME = re.compile(r"features-[0-9a-f]{16}\.rows\.h5")
 
 ROOM_ROWS = 1 << 14
@@ -68,12 +73,16 @@ class Arrays(NamedTuple):
         used: that file, kept in use, if it is another one and there are locks.
         extents: by name.
         capacity: rows that there is room for.
+        claimed: how many of them have been claimed, all in a feature file.
+        claimed_at: the byte at which a rows file says so; None in a feature file.
     """
 
     path: Path
     used: UsedFile | None
     extents: dict[str, Extent]
     capacity: int
+    claimed: int
+    claimed_at: int | None = None
 
 
 # --- reading --------------------------------------------------------------------------------------
@@ -162,9 +171,19 @@ def open_rows(claim: Claim, names: Iterable[str], due: Mapping[str, tuple[int, .
         if used is not None and not used.is_same(file.id.get_vfd_handle()):
             raise _refuse(path, "another file has taken its place just now")
         extents, capacity = find_arrays(path, file, names, due)
-    if capacity < claim.rows:
-        raise _refuse(path, f"it has {capacity:,} rows, and {claim.head} has {claim.rows:,}")
-    return Arrays(path, used, extents, capacity)
+        claimed, claimed_at = _read_claimed(path, file)
+    if (there := min(capacity, claimed)) < claim.rows:
+        raise _refuse(path, f"it has {there:,} rows, and {claim.head} has {claim.rows:,}")
+    return Arrays(path, used, extents, capacity, claimed, claimed_at)
+
+
+def _read_claimed(path: Path, file: "h5py.File") -> tuple[int, int]:
+    """How many rows of an open rows file have been claimed, and where it says so."""
+    data = find_dataset(path, file, _CLAIMED)
+    offset = None if data.chunks is not None else data.id.get_offset()
+    if data.shape != (1,) or data.dtype != np.int64 or offset is None:
+        raise _refuse(path, f"{_CLAIMED!r} is not a contiguous array of one int64")
+    return int(data[0]), int(offset)
 
 
 def list_claims(heads: Iterable[Path]) -> list[Claim] | None:
@@ -202,19 +221,24 @@ def count_room(rows: int) -> int:
 
 
 def make_rows_file(
-    path: Path, arrays: Mapping[str, tuple[int, ...]], parts: Iterable[tuple[slice, Any]]
+    path: Path,
+    arrays: Mapping[str, tuple[int, ...]],
+    claimed: int,
+    parts: Iterable[tuple[slice, Any]],
 ) -> None:
     """Write a rows file, of which the rows to come take no room on disk yet.
 
     Args:
         path: where it shall be.
         arrays: the shape of each, room included.
+        claimed: how many rows there are.
         parts: runs of rows that follow each other, each with what gives an array of it by its name.
 
     Raises:
         StoreError: if it cannot be written, or what it is made of is not as it was written.
     """
     with replace_hdf5(path) as (file, check_disk):
+        file.create_dataset(_CLAIMED, data=np.array([claimed], dtype="<i8"))
         data = {name: file.create_dataset(name, arrays[name], DTYPES[name]) for name in arrays}
         for rows, read in parts:
             for name, values in data.items():
@@ -223,11 +247,18 @@ def make_rows_file(
 
 
 @contextmanager
-def add_rows(arrays: Arrays) -> Iterator[Callable[[str, int, NDArray[Any]], None]]:
-    """Give a function that writes rows of an array, from one on that nobody claims yet.
+def add_rows(arrays: Arrays, rows: int) -> Iterator[Callable[[str, int, NDArray[Any]], None]]:
+    """Give a function that writes rows of an array, from one on that nobody has claimed yet.
 
     At the end of the ``with`` they are on disk.
+
+    Args:
+        arrays: of a rows file.
+        rows: how many there will be: they are claimed, on disk, before any is written.
     """
+    assert arrays.claimed_at is not None
+    with write_in_place(arrays.path) as write:
+        write(arrays.claimed_at, np.array(rows, dtype="<i8").tobytes())
     with write_in_place(arrays.path) as write:
 
         def write_rows(name: str, row: int, values: NDArray[Any]) -> None:

@@ -38,21 +38,18 @@ def remove_leftovers(folder: Path) -> None:
 def remove_stale(candle_path: Path, header: Header, claims: Sequence[Claim] | None) -> None:
     """Remove feature files of candles as they no longer are, which nobody uses.
 
-    The head that claims most of a rows file goes last, so that what is claimed never becomes less:
-    somebody of whom this machine does not know may read it.
-
     Args:
         candle_path: the candle file.
         header: of it.
         claims: of all feature files beside it; None if they cannot all be told.
     """
-    grown, newest = _sort_claims(claims or [])
+    grown = _find_grown(claims or [])
     for path in list_tables(candle_path):
         if not os.path.isfile(path):  # noqa: PTH113 (which is False for any link to nowhere)
             continue
         kept = GROWN_SECONDS if path in grown else KEPT_SECONDS
         old = time.time() - path.stat().st_atime >= kept
-        if old and path not in newest and is_stale(path, header):
+        if old and is_stale(path, header):
             _remove_unused(path)
     if claims is not None:
         claimed = {claim.file for claim in claims if claim.head.exists()}
@@ -61,15 +58,12 @@ def remove_stale(candle_path: Path, header: Header, claims: Sequence[Claim] | No
                 _remove_unused(path)
 
 
-def _sort_claims(claims: Sequence[Claim]) -> tuple[set[Path], set[Path]]:
-    """Heads of whose rows another one has more, and the others of rows files of several heads."""
+def _find_grown(claims: Sequence[Claim]) -> set[Path]:
+    """Heads of whose rows files another one claims more."""
     most: dict[Path, int] = {}
     for claim in claims:
         most[claim.file] = max(claim.rows, most.get(claim.file, 0))
-    grown = {claim.head for claim in claims if claim.rows < most[claim.file]}
-    shared = {claim.file for claim in claims if claim.head in grown}
-    newest = {claim.head for claim in claims if claim.file in shared} - grown
-    return grown, newest
+    return {claim.head for claim in claims if claim.rows < most[claim.file]}
 
 
 def _remove_unused(path: Path) -> None:

@@ -178,6 +178,7 @@ class Table:
                 small["segment_digest"],
                 told["first"],
                 read.interval,
+                grows=arrays.path != path,
                 head=head,
             ),
         )

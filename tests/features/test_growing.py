@@ -175,20 +175,40 @@ def test_rows_that_a_head_claims_are_never_written_over(tmp_path: Path) -> None:
     )
 
 
-def test_a_function_that_computes_other_bits_now_has_all_built_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("edge", [-5, 0, 1])
+def test_a_function_that_computes_other_bits_now_has_all_built_anew(
+    tmp_path: Path, edge: int
+) -> None:
     beside = tmp_path / "factor.txt"
     beside.write_text("1")
 
     def scaled(bars: pl.DataFrame) -> pl.Series:
         return bars["close"] * float(beside.read_text())
 
-    replay = Replay(tmp_path / "data", market(200), recipe(Feature("scaled", 1, scaled)))
-    replay.take(60)
-    assert is_grown(replay.take(61))
+    rows = 3 * SEGMENT - T0 // HOUR % SEGMENT + edge
+    bars = candles_of(np.ones(rows + 3, dtype=bool))
+    replay = Replay(tmp_path / "data", bars, recipe(Feature("scaled", 1, scaled)))
+    replay.take(rows - 1)
+    assert is_grown(replay.take(rows))
     beside.write_text("2")
-    table = replay.take(62)
+    table = replay.take(rows + 3)
     assert not is_grown(table)
-    assert_equal(table, replay.rebuild(62))
+    assert_equal(table, replay.rebuild(rows + 3))
+
+
+def test_a_function_that_a_longer_frame_changes_is_compared_in_its_own(tmp_path: Path) -> None:
+    def centred(bars: pl.DataFrame) -> pl.Series:
+        carried = (bars["close"] * 1e9).cum_sum()
+        return carried - (carried - bars["close"])
+
+    rows = 3 * SEGMENT - T0 // HOUR % SEGMENT
+    bars = candles_of(np.ones(rows + 5, dtype=bool))
+    replay = Replay(tmp_path, bars, recipe(Feature("centred", 1, centred)))
+    replay.take(rows - 1)
+    for more in (0, 1, 5):
+        table = replay.take(rows + more)
+        assert is_grown(table)
+        assert_equal(table, replay.rebuild(rows + more))
 
 
 def test_a_feature_that_looks_ahead_on_new_rows_is_refused(tmp_path: Path) -> None:

@@ -66,7 +66,7 @@ def assert_as_built(folder: Path, dm: BTCDataModule, bars: int, others: int, eth
         assert values.tobytes() == arrays[name].tobytes(), name
 
 
-@pytest.mark.parametrize("bars", [(100, 101), (89, 133)])
+@pytest.mark.parametrize("bars", [(100, 101), (89, 133), (96, 98)])
 def test_with_covariates_it_grows_to_what_is_built(tmp_path: Path, bars: tuple[int, int]) -> None:
     before, now = bars
     prepare(tmp_path, before, before)

@@ -14,9 +14,11 @@ import pytest
 from btc_datamodule.audit.verify import verify_series, verify_table
 from btc_datamodule.disk.atomic import write_in_place
 from btc_datamodule.errors import StoreError
+from btc_datamodule.features import growing
 from btc_datamodule.features.build import build
 from btc_datamodule.features.stale import GROWN_SECONDS, KEPT_SECONDS
 from btc_datamodule.features.table import Table
+from tests.factories import changed
 from tests.features.replay import (
     Replay,
     assert_equal,
@@ -118,6 +120,98 @@ def test_two_that_grow_a_table_at_once_make_one(replay: Replay) -> None:
     assert len(replay.list_names("*.rows.h5")) == 1
 
 
+# --- claimed ones are never written again ---------------------------------------------------------
+
+
+def revise(replay: Replay, since: int, folder: Path) -> Replay:
+    """The same, with other volumes from a bar on."""
+    volume = replay.candles["volume"].copy()
+    volume[since:] += 1
+    return Replay(folder, changed(replay.candles, volume=volume), replay.recipe)
+
+
+def test_rows_of_a_head_that_was_deleted_are_not_written_over(replay: Replay) -> None:
+    replay.take(58)
+    replay.take(60)
+    read = replay.take(64)
+    before = read.bars("volume").tobytes()
+    read.path.unlink()
+    revised = revise(replay, 60, replay.path.parent)
+    table = revised.take(64)
+    assert_equal(table, revised.rebuild(64))
+    assert table.checks.path != read.checks.path
+    assert read.bars("volume").tobytes() == before
+
+
+def test_folders_that_share_a_rows_file_do_not_write_over_each_others_rows(
+    replay: Replay, tmp_path: Path
+) -> None:
+    replay.take(58)
+    replay.take(60)
+    snapshot = tmp_path / "snapshot"
+    shutil.copytree(replay.path.parent, snapshot, copy_function=os.link)
+    read = replay.take(64)
+    before = read.bars("volume").tobytes()
+    revised = revise(replay, 60, snapshot)
+    table = revised.take(64)
+    assert_equal(table, revised.rebuild(64))
+    assert not table.checks.path.samefile(read.checks.path)
+    assert read.bars("volume").tobytes() == before
+    assert verify_series(replay.path) == []
+
+
+def test_a_growth_that_was_stopped_costs_one_copy(
+    replay: Replay, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replay.take(60)
+    before = replay.take(61).checks.path
+    with monkeypatch.context() as patch:
+        patch.setattr(growing, "write_virtual", stop)
+        with pytest.raises(KeyboardInterrupt):
+            replay.take(62)
+    table = replay.take(63)
+    assert_equal(table, replay.rebuild(63))
+    assert table.checks.path != before
+    assert replay.take(64).checks.path == table.checks.path
+
+
+def stop(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_copy_that_follows_sizes_and_times_of_writing_stays_whole(
+    replay: Replay, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    replay.take(60)
+    for rows in (61, 62, 70):
+        size = replay.take(rows).checks.path.stat().st_size
+        for path in replay.path.parent.iterdir():
+            found, there = path.stat(), copy / path.name
+            key = (found.st_size, found.st_mtime_ns)
+            if not there.exists() or key != (there.stat().st_size, there.stat().st_mtime_ns):
+                shutil.copy2(path, there)
+        assert verify_series(copy / "candles.h5") == []
+    assert replay.take(71).checks.path.stat().st_size == size
+
+
+def test_a_rows_file_that_is_older_than_its_head_is_noticed_and_replaced(
+    replay: Replay, tmp_path: Path
+) -> None:
+    replay.take(60)
+    older, kept = replay.take(61), tmp_path / "rows"
+    rows, claimed = older.checks.path, older.rows
+    shutil.copy2(rows, kept)
+    newer = replay.take(62)
+    path, now = newer.path, newer.rows
+    del older, newer
+    kept.replace(rows)
+    with pytest.raises(StoreError, match=rf"rows\.h5: it has {claimed} rows, and .* has {now}"):
+        Table.open(path)
+    assert_equal(replay.take(62), replay.rebuild(62))
+
+
 # --- damage and lies ------------------------------------------------------------------------------
 
 
@@ -143,14 +237,19 @@ def test_damage_in_the_rows_is_named_and_the_advice_works(replay: Replay, head: 
     assert_equal(replay.take(75), replay.rebuild(75))
 
 
-def test_rows_that_are_damaged_are_not_grown_from(replay: Replay, head: Table) -> None:
-    offset, width = head.checks.extents["x"]
-    with write_in_place(head.checks.path) as change:
-        change(offset + 73 * width, b"1234")
-    with pytest.raises(StoreError, match=r"rows\.h5: 'x' between"):
-        replay.take(76)
-    head.checks.path.unlink()
-    assert_equal(replay.take(76), replay.rebuild(76))
+@pytest.mark.parametrize(("row", "bars"), [(73, 76), (3, 120)], ids=["newest", "to_be_copied"])
+def test_rows_that_are_damaged_are_not_grown_from(
+    replay: Replay, head: Table, row: int, bars: int
+) -> None:
+    rows, (offset, width) = head.checks.path, head.checks.extents["x"]
+    with write_in_place(rows) as change:
+        change(offset + row * width, b"1234")
+    damaged = rows.read_bytes()
+    table = replay.take(bars)
+    assert_equal(table, replay.rebuild(bars))
+    assert rows.read_bytes() == damaged
+    (problem,) = verify_series(replay.path)
+    assert problem.startswith(f"{rows}: 'x' between ")
 
 
 def test_rows_that_nobody_claims_may_be_anything(replay: Replay, head: Table) -> None:
@@ -161,16 +260,15 @@ def test_rows_that_nobody_claims_may_be_anything(replay: Replay, head: Table) ->
     assert_equal(replay.take(76), replay.rebuild(76))
 
 
-def test_what_is_added_changes_no_time_of_writing(tmp_path: Path) -> None:
+def test_what_is_added_moves_the_time_of_writing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"0123456789")
-    unused_for(500, path)
-    before = path.stat()
+    os.utime(path, (1e9, 1e9))
     with write_in_place(path) as write_at:
         write_at(5, b"ab")
         write_at(12, b"cd")
     assert path.read_bytes() == b"01234ab789\0\0cd"
-    assert path.stat().st_mtime_ns == before.st_mtime_ns
+    assert path.stat().st_mtime > 1e9
 
 
 def test_a_full_disk_leaves_the_table_that_there_was(
@@ -312,22 +410,6 @@ def test_rows_whose_heads_were_deleted_stay_as_long_as_they_are_read(
     del table
     replay.take(63)
     assert not rows.exists()
-
-
-def test_what_most_claims_of_a_rows_file_goes_last(
-    replay: Replay, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replay.take(60)
-    older, newest = replay.take(61), replay.take(62).path
-    remove_at_once(monkeypatch)
-    other = Replay(replay.path.parent, replay.candles, recipe("log_range"))
-    other.take(100)
-    assert newest.exists(), "an older one is in use"
-    del older
-    other.take(101)
-    other.take(102)
-    assert not newest.exists()
-    assert len(replay.list_names("*.rows.h5")) == 1
 
 
 def test_what_was_half_written_is_removed(replay: Replay, head: Table) -> None:
