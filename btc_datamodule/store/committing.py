@@ -24,6 +24,7 @@ from btc_datamodule.store.merging import (
 from btc_datamodule.store.parts import Parts
 from btc_datamodule.store.planning import Wanted
 from btc_datamodule.store.series_file import Header
+from btc_datamodule.store.stray import set_aside_stray
 from btc_datamodule.store.tail import discard_tail
 
 
@@ -40,14 +41,15 @@ def commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[str
     """
     path, files = parts.path, parts.list_files()
     stored = path if is_there(path) else None
-    found = None
+    aside, found = set_aside_stray(path), None
     if stored and parts.form is CANDLES and not wanted.whole and not wanted.refresh:
         found = _append(stored, files)
     if found is None:
         found = _merge(parts, stored, files, wanted, {"pending": min(late)} if late else {})
     parts.discard()
     added, notes = found
-    return added, [f"{parts.source.name} {parts.source.series}: {note}" for note in notes]
+    label = f"{parts.source.name} {parts.source.series}"
+    return added, [f"{label}: {note}" for note in (*aside, *notes)]
 
 
 def _gather_facts(headers: Sequence[Header]) -> dict[str, Any]:
