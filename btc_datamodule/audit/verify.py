@@ -67,7 +67,7 @@ def _verify_with_parts(path: Path, form: Form) -> list[str]:
     """What is wrong with a file, its tail, and the answers beside it that wait to be merged."""
     problems = _verify(path, form)
     with suppress(StoreError):  # of the file itself, which is among the problems
-        problems += describe_stray(path)
+        problems += describe_stray(path) if form is CANDLES else []
     try:
         parts = list_parts(path)
     except StoreError as error:

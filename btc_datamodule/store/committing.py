@@ -41,7 +41,8 @@ def commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[str
     """
     path, files = parts.path, parts.list_files()
     stored = path if is_there(path) else None
-    aside, found = set_aside_stray(path), None
+    aside = set_aside_stray(path) if parts.form is CANDLES else []
+    found = None
     if stored and parts.form is CANDLES and not wanted.whole and not wanted.refresh:
         found = _append(stored, files)
     if found is None:

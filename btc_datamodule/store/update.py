@@ -32,7 +32,7 @@ from btc_datamodule.sources.base import Source
 from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.store.committing import commit
-from btc_datamodule.store.forms import AnyBlock, AnySource, find_form
+from btc_datamodule.store.forms import CANDLES, AnyBlock, AnySource, find_form
 from btc_datamodule.store.locating import describe_origin, is_there, tell_ends
 from btc_datamodule.store.notes import (
     describe_absences,
@@ -272,7 +272,8 @@ def use_stored(
             f"{label}: stored are {form.content}s from {stored}, and `offline: true` asks for no "
             "others"
         )
-    return Update(header, 0, tuple(map(escape, (*notes, *describe_stray(path)))))
+    notes += describe_stray(path) if form is CANDLES else []
+    return Update(header, 0, tuple(map(escape, notes)))
 
 
 def _read_stored(path: Path, source: AnySource, interval: int | None) -> Header | None:
