@@ -41,7 +41,6 @@ def commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[str
     """
     path, files = parts.path, parts.list_files()
     stored = path if is_there(path) else None
-    aside = set_aside_stray(path) if parts.form is CANDLES else []
     found = None
     if stored and parts.form is CANDLES and not wanted.whole and not wanted.refresh:
         found = _append(stored, files)
@@ -50,7 +49,7 @@ def commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[str
     parts.discard()
     added, notes = found
     label = f"{parts.source.name} {parts.source.series}"
-    return added, [f"{label}: {note}" for note in (*aside, *notes)]
+    return added, [f"{label}: {note}" for note in notes]
 
 
 def _gather_facts(headers: Sequence[Header]) -> dict[str, Any]:
@@ -69,9 +68,10 @@ def _append(path: Path, files: list[Path]) -> tuple[int, list[str]] | None:
     with CandleReader(path) as reader:
         if not is_appended(reader, answers.headers):
             return None
+        aside = set_aside_stray(path) if len(reader.files) == 1 else []
         found: list[Any] = list(answers.chunks())
         append_candles(reader, found, **_gather_facts([reader.header, *answers.headers]))
-    return answers.added, [*describe_services(CANDLES, [reader.header], answers.headers)]
+    return answers.added, [*aside, *describe_services(CANDLES, [reader.header], answers.headers)]
 
 
 def _merge(
@@ -83,6 +83,7 @@ def _merge(
 ) -> tuple[int, list[str]]:
     """Write a new file in the place of the old one and its tail."""
     form = parts.form
+    aside = set_aside_stray(parts.path) if form is CANDLES else []
     if wanted.whole:
         merged: Merge | Replacement = Replacement(form, stored, files)
     else:
@@ -108,4 +109,4 @@ def _merge(
             **others,
         )
     discard_tail(parts.path)
-    return merged.added, [*merged.describe()]
+    return merged.added, [*aside, *merged.describe()]

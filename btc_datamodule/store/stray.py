@@ -60,13 +60,11 @@ def set_aside_stray(path: Path) -> list[str]:
 
 
 def _find_lost(path: Path) -> str | None:
-    """What a tail has that the candle file beside it has not, in words; None if nothing is lost.
-
-    The tail is opened first: one that is merged meanwhile has its bars in the file.
-    """
+    """What a tail has that the candle file beside it has not, in words; None if nothing is lost."""
     tail_path = locate_tail(path)
-    if not tail_path.exists():
+    if not tail_path.exists() or (path.exists() and _is_followed(path)):
         return None
+    # Opened before the file: if both are merged meanwhile, the bars of the tail are in the file.
     try:
         with closing(OpenCandles(tail_path)) as tail:
             header, times = tail.header, tail.read_times(0, tail.rows)
@@ -82,6 +80,12 @@ def _find_lost(path: Path) -> str | None:
         return None
     start, end = (format_instant(int(time)) for time in times[[0, -1]])
     return f"{len(times):,} bars from {start} to {end}"
+
+
+def _is_followed(path: Path) -> bool:
+    """Whether a candle file is read with its tail."""
+    with CandleReader(path) as reader:
+        return len(reader.files) > 1
 
 
 def _is_same(one: Header, other: Header) -> bool:

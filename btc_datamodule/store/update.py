@@ -134,7 +134,8 @@ def update(
     choose_base(source, interval, source.intervals)
     span = start, end
     found = _update(path, source, interval, span, refresh=refresh, lock_timeout=lock_timeout)
-    return replace(found, notes=(*found.notes, *map(escape, describe_stray(path))))
+    stray = [] if found.added else describe_stray(path)  # or else it was moved aside
+    return replace(found, notes=(*found.notes, *map(escape, stray)))
 
 
 def update_records(
@@ -210,8 +211,8 @@ def _update(
     if stored is not None and not lacking:  # nor is a lock needed: what was left can wait
         return Update(stored, 0, ())
     real = follow_link(path)
-    folders = [each for each in (path.parent, real.parent) if each.is_dir()]
-    closed = [each for each in folders if not os.access(each, os.W_OK)]
+    folders = (path.parent, real.parent)
+    closed = [each for each in folders if each.is_dir() and not os.access(each, os.W_OK)]
     if closed:
         if stored is None or not wanted.can_wait(stored, parts.revision):
             raise StoreError(describe_unwritable(path, parts.form, stored, lacking))
