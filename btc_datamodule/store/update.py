@@ -134,7 +134,7 @@ def update(
     choose_base(source, interval, source.intervals)
     span = start, end
     found = _update(path, source, interval, span, refresh=refresh, lock_timeout=lock_timeout)
-    stray = [] if found.added else describe_stray(path)  # or else it was moved aside
+    stray = [] if found.added else describe_stray(path)  # which no commit leaves
     return replace(found, notes=(*found.notes, *map(escape, stray)))
 
 
