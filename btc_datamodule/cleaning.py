@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from btc_datamodule.candles.timeline import format_instant
-from btc_datamodule.disk.atomic import explain_write_errors
-from btc_datamodule.disk.hdf5 import is_feature_file
+from btc_datamodule.disk.atomic import explain_write_errors, follow_link
+from btc_datamodule.disk.hdf5 import is_feature_file, open_hdf5
 from btc_datamodule.disk.in_use import claim_unused
 from btc_datamodule.disk.lock import LockedError, hold_lock
 from btc_datamodule.errors import NotPreparedError, StoreError
@@ -26,6 +26,7 @@ from btc_datamodule.features.table import is_outdated, list_tables
 from btc_datamodule.opening import find_table
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.candle_file import read_header
+from btc_datamodule.store.stray import describe_stray
 
 LEFTOVER_SECONDS = 600
 """How long nothing was written to a half-written file before it counts as left behind."""
@@ -35,8 +36,9 @@ Goes = Literal["never", "stale", "all"]
 _SERIES = ("candles", "records")
 _OF_PART = re.compile(r"(candles|records)\.parts")
 _LEFTOVER = re.compile(
-    r"(candles(\.tail)?|records|features-[0-9a-f]{16}(\.rows)?|[0-9]{6,18})\.h5\.[0-9]+\.tmp"
+    r"(candles(\.tail)?|records|features-[0-9a-f]{16}(\.rows)?)\.h5\.[0-9]+\.tmp"
 )
+_LEFTOVER_OF_PART = re.compile(r"[0-9]{6,18}\.h5\.[0-9]+\.tmp")
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,8 @@ def _list_features(folder: Path, own: Path | None) -> Iterator[Found]:
             pass
         if not unused:
             yield Found(path, size, "features, in use")
+        elif not _may_be_ours(path):
+            yield Found(path, size, "no feature file, though it has the name of one")
         elif is_outdated(path):
             yield Found(path, size, "features as an earlier version wrote them", "stale")
         elif header is not None and is_stale(path, header):
@@ -147,6 +151,19 @@ def _list_features(folder: Path, own: Path | None) -> Iterator[Found]:
             yield Found(path, size, f"features of other settings, {opened}", "all")
         with suppress(OSError):  # to look at a file is not to use it
             os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+
+
+def _may_be_ours(path: Path) -> bool:
+    """Whether a file that is named as a feature file says to be one, or is HDF5 that is damaged."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return False
+    try:
+        with open_hdf5(path) as file:
+            return "schema" in file.attrs
+    except StoreError:
+        return True
 
 
 def _list_rows(folder: Path, features: Iterable[Found]) -> Iterator[Found]:
@@ -169,24 +186,38 @@ def _list_rows(folder: Path, features: Iterable[Found]) -> Iterator[Found]:
 def _judge(path: Path) -> Iterator[Found]:
     """What a file is, unless it is a feature file, or none of ours."""
     status = path.lstat()
+    in_parts = _OF_PART.fullmatch(path.parent.name) is not None
+    leftover = _LEFTOVER_OF_PART if in_parts else _LEFTOVER
     if path.suffix == ".h5" and path.stem.split(".")[0] in _SERIES:
-        yield Found(path, status.st_size, path.stem.split(".")[0])
-    elif _LEFTOVER.fullmatch(path.name):
+        yield Found(path, status.st_size, _name_series(path))
+    elif leftover.fullmatch(path.name):
         if time.time() - status.st_mtime < LEFTOVER_SECONDS:
             yield Found(path, status.st_size, "being written")
         else:
             yield Found(path, status.st_size, "left by a process that was ended", "stale")
-    elif _OF_PART.fullmatch(path.parent.name) and path.suffix == ".h5":
+    elif in_parts and path.suffix == ".h5":
         yield Found(path, status.st_size, "answers, which `prepare` will join")
+
+
+def _name_series(path: Path) -> str:
+    """What a file of candles or records is."""
+    name, *more = path.stem.split(".")
+    if more[:1] == ["tail"] and len(more) > 1:
+        return "candles set aside, which nothing reads"
+    with suppress(StoreError):
+        if more == ["tail"] and describe_stray(path.with_name("candles.h5")):
+            return "candles that follow another file than `candles.h5`: not read"
+    return name
 
 
 def _remove(path: Path) -> bool:
     """Remove a file, unless it is in use, being written, or has rows of a feature file."""
     folder = path.parent.parent if _OF_PART.fullmatch(path.parent.name) else path.parent
     inside = path.parent if folder != path.parent else path
-    lock = "features" if is_feature_file(path) else inside.name.split(".")[0]
+    name = "features" if is_feature_file(path) else inside.name.split(".")[0]
+    lock = follow_link(folder / f"{name}.h5").with_suffix(".lock")
     try:
-        with hold_lock(folder / f"{lock}.lock", 0), claim_unused(path) as unused:
+        with hold_lock(lock, 0), claim_unused(path) as unused:
             goes = unused and not (is_rows_file(path) and _is_claimed(path))
             if goes:
                 with explain_write_errors(path):

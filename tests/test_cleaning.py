@@ -102,12 +102,60 @@ def test_what_is_in_use_stays(dm: BTCDataModule) -> None:
 
 def test_damaged_and_outdated_features_are_stale(dm: BTCDataModule) -> None:
     one, other, _ = sorted(dm.candle_path.parent.glob("features-*.h5"))
-    one.write_bytes(b"no HDF5")
+    os.truncate(one, one.stat().st_size // 2)
     with h5py.File(other, "r+") as file:
         file.attrs["schema"] = np.int64(SCHEMA - 1)
     found = {each.path: each for each in list_stored(dm.settings)}
     assert (found[one].goes, found[other].goes) == ("stale", "stale")
     assert found[other].what == "features as an earlier version wrote them"
+
+
+def test_what_only_has_the_name_of_a_feature_file_is_listed_and_stays(dm: BTCDataModule) -> None:
+    folder = dm.candle_path.parent
+    kept = [leave(folder / f"features-{'2' * 16}.h5"), folder / f"features-{'3' * 16}.h5"]
+    with h5py.File(kept[1], "w") as file:
+        file["mine"] = [1, 2, 3]
+    found = {each.path: each.what for each in list_stored(dm.settings)}
+    assert {found[path] for path in kept} == {"no feature file, though it has the name of one"}
+    clean(list_stored(dm.settings), every=True)
+    assert all(path.exists() for path in kept)
+
+
+def test_names_of_parts_count_in_a_folder_of_parts_alone(dm: BTCDataModule) -> None:
+    folder = dm.candle_path.parent
+    mine = leave(folder / "123456.h5.12.tmp")
+    leave(folder / "candles.parts" / "candles.h5.12.tmp")
+    assert tell_apart(dm)["stale"] == ["features of candles as they were"]
+    clean(list_stored(dm.settings), every=True)
+    assert mine.exists()
+
+
+def test_tails_that_are_not_read_are_listed_and_stay(dm: BTCDataModule) -> None:
+    folder = dm.candle_path.parent
+    stray, aside = folder / "candles.tail.h5", leave(folder / "candles.tail.aside-1.h5")
+    shutil.copy(dm.candle_path, stray)
+    with h5py.File(stray, "r+") as file:
+        file.attrs.update({"follows": "0" * 64, "series": "other"})
+    found = {each.path: each.what for each in list_stored(dm.settings)}
+    assert found[stray] == "candles that follow another file than `candles.h5`: not read"
+    assert found[aside] == "candles set aside, which nothing reads"
+    clean(list_stored(dm.settings), every=True)
+    assert stray.exists()
+    assert aside.exists()
+
+
+def test_a_lock_beside_the_file_that_a_link_leads_to_is_respected(
+    dm: BTCDataModule, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared.h5"
+    dm.candle_path.rename(shared)
+    dm.candle_path.symlink_to(shared)
+    part = leave(dm.candle_path.parent / "candles.parts" / "000001.h5.17.tmp")
+    with hold_lock(shared.with_suffix(".lock")):
+        clean(list_stored(dm.settings), every=False)
+    assert part.exists()
+    clean(list_stored(dm.settings), every=False)
+    assert not part.exists()
 
 
 def test_what_a_killed_process_left_goes_unless_somebody_may_be_writing(dm: BTCDataModule) -> None:

@@ -6,6 +6,7 @@ found; an empty list means that nothing is wrong.
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from btc_datamodule.settings import Settings
 from btc_datamodule.store.forms import CANDLES, RECORDS, Content, Form
 from btc_datamodule.store.parts import list_parts
 from btc_datamodule.store.record_file import RecordHeader
+from btc_datamodule.store.stray import describe_stray
 
 
 class Checked(NamedTuple):
@@ -62,8 +64,10 @@ def verify_covariates(settings: Settings) -> list[str]:
 
 
 def _verify_with_parts(path: Path, form: Form) -> list[str]:
-    """What is wrong with a file, and with the answers beside it that wait to be merged."""
+    """What is wrong with a file, its tail, and the answers beside it that wait to be merged."""
     problems = _verify(path, form)
+    with suppress(StoreError):  # of the file itself, which is among the problems
+        problems += describe_stray(path) if form is CANDLES else []
     try:
         parts = list_parts(path)
     except StoreError as error:

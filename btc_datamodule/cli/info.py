@@ -19,6 +19,7 @@ from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.record_file import RecordHeader
 from btc_datamodule.store.series_file import Header, Provenance
+from btc_datamodule.store.stray import describe_stray
 from btc_datamodule.store.tail import list_files
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def describe_stored(
     """
     header = data.settings.read_candle_header()
     lines = _describe_file("candles", data.candle_path, header, provenance=provenance)
-    told = [[*lines, *_describe_suspicious(data.candle_path)]]
+    told = [[*lines, *_describe_doubts(data.candle_path)]]
     shown = {data.candle_path: "the candles"}
     ages = {} if table is None else measure_ages(data, table)
     for covariate in data.settings.covariates:
@@ -90,7 +91,7 @@ def _describe_covariate(
     else:
         lines = _describe_file(name, path, header, provenance=provenance)
         if covariate.beside.is_candles:
-            lines += _describe_suspicious(path)
+            lines += _describe_doubts(path)
         lines += [f"{INDENT}{joined}these"] * covariate.is_joined
         shown[path] = name
     return lines
@@ -173,6 +174,12 @@ def _describe_file(name: str, path: Path, header: Header, *, provenance: bool) -
     if first:
         lines.append(f"{INDENT}and {first:,} earlier answers: `info --provenance true`")
     return lines
+
+
+def _describe_doubts(path: Path) -> list[str]:
+    """Lines on candles that are not read, and on what looks cut or thinned out."""
+    stray = [f"{'not read':<9} {escape(sentence)}" for sentence in describe_stray(path)]
+    return [*stray, *_describe_suspicious(path)]
 
 
 def _describe_suspicious(path: Path) -> list[str]:

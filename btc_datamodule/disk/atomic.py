@@ -41,6 +41,16 @@ def forgo_sync() -> Iterator[None]:
         _lasting.reset(token)
 
 
+def follow_link(path: Path) -> Path:
+    """The file that a link leads to; a link to nowhere or to itself, and any other path, as it is.
+
+    What belongs beside a file, its lock too, lies beside this one: all who share it find the same.
+    """
+    if os.path.islink(path) and os.path.exists(path):  # noqa: PTH110, PTH114 (which raise)
+        return path.resolve()
+    return path
+
+
 @contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Give a path to write to; the file written there is synced and takes the place of ``path``.
@@ -51,8 +61,7 @@ def replace_file(path: Path) -> Iterator[Path]:
     Raises:
         StoreError: if the file cannot be written: no room, a read-only disk.
     """
-    if os.path.islink(path) and path.exists():  # noqa: PTH114 (which raises for a link to itself)
-        path = path.resolve()
+    path = follow_link(path)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
         with explain_write_errors(path):

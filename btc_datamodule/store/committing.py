@@ -23,6 +23,7 @@ from btc_datamodule.store.merging import (
 from btc_datamodule.store.parts import Parts
 from btc_datamodule.store.planning import Wanted
 from btc_datamodule.store.series_file import Header
+from btc_datamodule.store.stray import set_aside_stray
 from btc_datamodule.store.tail import discard_tail
 
 
@@ -46,7 +47,8 @@ def commit(parts: Parts, wanted: Wanted, late: list[int]) -> tuple[int, list[str
         found = _merge(parts, stored, files, wanted, {"pending": min(late)} if late else {})
     parts.discard()
     added, notes = found
-    return added, [f"{parts.source.name} {parts.source.series}: {note}" for note in notes]
+    label = f"{parts.source.name} {parts.source.series}"
+    return added, [f"{label}: {note}" for note in notes]
 
 
 def _gather_facts(headers: Sequence[Header]) -> dict[str, Any]:
@@ -65,9 +67,10 @@ def _append(path: Path, files: list[Path]) -> tuple[int, list[str]] | None:
     with CandleReader(path) as reader:
         if not is_appended(reader, answers.headers):
             return None
+        aside = set_aside_stray(path) if len(reader.files) == 1 else []
         found: list[Any] = list(answers.chunks())
         append_candles(reader, found, **_gather_facts([reader.header, *answers.headers]))
-    return answers.added, []
+    return answers.added, aside
 
 
 def _merge(
@@ -79,6 +82,7 @@ def _merge(
 ) -> tuple[int, list[str]]:
     """Write a new file in the place of the old one and its tail."""
     form = parts.form
+    aside = set_aside_stray(parts.path) if form is CANDLES else []
     if wanted.whole:
         merged: Merge | Replacement = Replacement(form, stored, files)
     else:
@@ -104,4 +108,4 @@ def _merge(
             **others,
         )
     discard_tail(parts.path)
-    return merged.added, [*merged.describe()]
+    return merged.added, [*aside, *merged.describe()]

@@ -8,7 +8,8 @@ When the tail has grown, both are merged into a new base, and the tail is remove
 Nobody who reads takes a lock. A tail names the very base that it follows. One that names another
 is what a merge has left, and its bars are in the base; or the base was replaced while it was
 opened, and both are opened again. So what a reader sees is one state, and none that is older than
-what another has seen before.
+what another has seen before. What becomes of the tail of a file that was moved away or restored is
+told in ``stray``.
 """
 
 import hashlib
@@ -18,6 +19,7 @@ from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
+from btc_datamodule.disk.atomic import follow_link
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.disk.in_use import Identity
 from btc_datamodule.errors import StoreError, UnreadableError
@@ -36,8 +38,8 @@ TRIES = 100
 
 
 def locate_tail(path: Path) -> Path:
-    """Where the tail of a candle file is, if it has one."""
-    return path.with_suffix(".tail.h5")
+    """Where the tail of a candle file is, if it has one: beside the file that a link leads to."""
+    return follow_link(path).with_suffix(".tail.h5")
 
 
 def list_files(path: Path) -> list[Path]:

@@ -18,11 +18,11 @@ import os
 import time
 from collections.abc import Generator
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from btc_datamodule.candles.timeline import Span, ceil_to, floor_to, subtract
-from btc_datamodule.disk.atomic import explain_write_errors
+from btc_datamodule.disk.atomic import explain_write_errors, follow_link
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import AbsentError, BrokenError, ConfigError, SourceError, StoreError
 from btc_datamodule.escaping import escape
@@ -33,7 +33,7 @@ from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampling import choose_base
 from btc_datamodule.store.committing import commit
 from btc_datamodule.store.doubts import check_address, refuse_nothing
-from btc_datamodule.store.forms import AnyBlock, AnySource, find_form
+from btc_datamodule.store.forms import CANDLES, AnyBlock, AnySource, find_form
 from btc_datamodule.store.locating import describe_origin, is_there, tell_ends
 from btc_datamodule.store.notes import (
     describe_absences,
@@ -51,6 +51,7 @@ from btc_datamodule.store.parts import Parts, list_leftovers
 from btc_datamodule.store.planning import Plan, Wanted, leave_out_late
 from btc_datamodule.store.record_file import RecordHeader
 from btc_datamodule.store.series_file import Header
+from btc_datamodule.store.stray import describe_stray
 from btc_datamodule.store.tail import locate_tail
 
 DAY = 86_400
@@ -133,7 +134,10 @@ def update(
             time. What is stored stays as it is.
     """
     choose_base(source, interval, source.intervals)
-    return _update(path, source, interval, (start, end), refresh=refresh, lock_timeout=lock_timeout)
+    span = start, end
+    found = _update(path, source, interval, span, refresh=refresh, lock_timeout=lock_timeout)
+    stray = [] if found.added else describe_stray(path)  # which no commit leaves
+    return replace(found, notes=(*found.notes, *map(escape, stray)))
 
 
 def update_records(
@@ -209,12 +213,15 @@ def _update(
     lacking = wanted.list_lacking(kept)
     if stored is not None and not lacking:  # nor is a lock needed: what was left can wait
         return Update(stored, 0, ())
-    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+    real = follow_link(path)
+    folders = (path.parent, real.parent)
+    closed = [each for each in folders if each.is_dir() and not os.access(each, os.W_OK)]
+    if closed:
         if stored is None or not wanted.can_wait(stored, parts.revision):
             raise StoreError(describe_unwritable(path, parts.form, stored, lacking))
-        problem = f"{path.parent} cannot be written, so that nothing is added"
+        problem = f"{closed[0]} cannot be written, so that nothing is added"
         return Update(stored, 0, (describe_fallback(source, problem, stored),))
-    with hold_lock(path.with_suffix(".lock"), lock_timeout):
+    with hold_lock(real.with_suffix(".lock"), lock_timeout):
         return _update_locked(parts, wanted)
 
 
@@ -269,6 +276,7 @@ def use_stored(
             f"{label}: stored are {form.content}s from {stored}, and `offline: true` asks for no "
             "others"
         )
+    notes += describe_stray(path) if form is CANDLES else []
     return Update(header, 0, tuple(map(escape, notes)))
 
 
@@ -298,8 +306,8 @@ def _make_plan(parts: Parts, stored: Header | None, wanted: Wanted) -> Plan:
 def _update_locked(parts: Parts, wanted: Wanted) -> Update:
     path, source, interval = parts.path, parts.source, parts.interval
     with explain_write_errors(path):
-        for name in (path.name, locate_tail(path).name):
-            for leftover in list_leftovers(path.parent, name):
+        for file in (follow_link(path), locate_tail(path)):
+            for leftover in list_leftovers(file.parent, file.name):
                 leftover.unlink()
     stored = _read_stored(path, source, interval)
     if stored is not None:

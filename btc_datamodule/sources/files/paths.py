@@ -11,7 +11,13 @@ from typing import Any
 from btc_datamodule.checks import name_type
 from btc_datamodule.errors import AbsentError, ConfigError, SourceError
 from btc_datamodule.sources.base import StoredSeries
-from btc_datamodule.sources.files.tables import SHOWN, SUFFIXES, has_suffix, list_folder
+from btc_datamodule.sources.files.tables import (
+    HDF5_SUFFIXES,
+    SHOWN,
+    SUFFIXES,
+    has_suffix,
+    list_folder,
+)
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Paths:
     def find(self) -> list[Path]:
         """The files that exist, each once, those of a pattern sorted by name.
 
+        A candle file of this package has its newest bars in another beside it, which is read too.
+
         Raises:
             AbsentError: if there is none of a pattern.
             SourceError: if what is there is no file.
@@ -108,7 +116,11 @@ class Paths:
             for match in matches:
                 if os.path.lexists(match) and not match.is_file():
                     raise SourceError(f"{match}: this is no file that can be read, check `path`")
-                files.setdefault(os.path.realpath(match), match)
+                real = os.path.realpath(match)
+                files.setdefault(real, match)
+                tail = Path(real).with_suffix(".tail.h5")
+                if has_suffix(real, HDF5_SUFFIXES) and tail.is_file():
+                    files.setdefault(os.path.realpath(tail), tail)
         return list(files.values())
 
     def hash(self) -> list[str]:
