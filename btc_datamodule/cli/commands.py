@@ -54,8 +54,7 @@ Each value of the YAML can be given on the command line, by its path:
 
 --quiet: errors and the answer alone.  --verbose: what is read and asked, and tracebacks.
 
-All settings of the data:  btc-datamodule prepare --data.help BTCDataModule
-All options of a command:  btc-datamodule fit --help; the YAML it sees: --print_config
+All options:  fit --help; of the data: prepare --data.help BTCDataModule; as YAML: --print_config
 """
 
 
