@@ -7,6 +7,7 @@ each for a stretch of time, so that a machine that is busy now and then is so fo
 
 import copy
 import logging
+import random
 import statistics
 import time
 import warnings
@@ -16,13 +17,13 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, Literal, Protocol
 
+import numpy as np
 import torch
-from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.utilities.seed import isolate_rng
 
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.settings import Settings
+from btc_datamodule.training import internals
 
 ROUNDS = 5
 """In each of which there is a stretch with loading and one without; one more comes before."""
@@ -171,7 +172,7 @@ def _train(
     with _keep_random(), _hush():
         trainer = Trainer(
             devices=1,
-            plugins=[LightningEnvironment()],
+            plugins=[internals.make_lone_environment()],
             precision=precision,
             max_epochs=1,
             limit_val_batches=0,
@@ -249,14 +250,13 @@ class Turns:
 @contextmanager
 def _keep_random() -> Iterator[None]:
     """Leave the random states as they are, also if what is done ends in an error."""
-    failed: BaseException | None = None
-    with isolate_rng():  # which, left by an error, would not put them back
-        try:
+    plain, numbers = random.getstate(), np.random.get_state()  # noqa: NPY002 (the global one)
+    try:
+        with torch.random.fork_rng(range(torch.cuda.device_count())):
             yield
-        except BaseException as error:
-            failed = error
-    if failed is not None:
-        raise failed
+    finally:
+        random.setstate(plain)
+        np.random.set_state(numbers)  # noqa: NPY002
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from lightning.fabric.plugins.environments import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loops.evaluation_loop import RestartStage
 from lightning.pytorch.loops.loop import _Loop
@@ -418,3 +419,11 @@ def silence_advice(trainer: Trainer) -> None:
     connector = trainer._checkpoint_connector
     if type(connector) is _CheckpointConnector:
         connector.__class__ = QuietCheckpoints
+
+
+def make_lone_environment() -> LightningEnvironment:
+    """For ``Trainer(plugins=...)``: one process, whatever a scheduler has begun this one for.
+
+    Relies on ``LightningEnvironment``. Without it a Trainer under SLURM would wait for ranks.
+    """
+    return LightningEnvironment()

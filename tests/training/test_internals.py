@@ -515,6 +515,15 @@ def silence_advice(folder: Path) -> None:
     assert not [each for each in given if re.search(said, str(each.message))]
 
 
+@check
+def make_lone_environment(folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {"SLURM_NTASKS": "4", "SLURM_PROCID": "2", "WORLD_SIZE": "4"}.items():
+            patch.setenv(name, value)
+        runner = trainer(folder, plugins=[internals.make_lone_environment()])
+    assert (runner.world_size, runner.global_rank) == (1, 0)
+
+
 @pytest.mark.parametrize("name", CHECKS)
 def test_lightning_has_what_a_function_of_internals_relies_on(name: str, tmp_path: Path) -> None:
     CHECKS[name](tmp_path)
