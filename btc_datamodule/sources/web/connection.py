@@ -16,7 +16,6 @@ Importing this module is cheap: httpx loads with the first connection.
 import math
 from collections.abc import Callable, Mapping
 from functools import cache
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import TYPE_CHECKING, NamedTuple
 
 from btc_datamodule.errors import ConfigError, SourceError
@@ -170,6 +169,8 @@ class Connection:
 
 
 def _open_client(manners: Manners) -> "httpx.Client":
+    from http.cookiejar import CookieJar, DefaultCookiePolicy
+
     import httpx
 
     # Proxies of the environment lead outwards; none of them reaches this machine's own loopback,
