@@ -17,7 +17,7 @@ from typing import Literal
 from btc_datamodule.candles.timeline import format_instant
 from btc_datamodule.disk.atomic import explain_write_errors, follow_link
 from btc_datamodule.disk.hdf5 import is_feature_file, open_hdf5
-from btc_datamodule.disk.in_use import claim_unused
+from btc_datamodule.disk.in_use import claim_unused, leave_unused
 from btc_datamodule.disk.lock import LockedError, hold_lock
 from btc_datamodule.errors import NotPreparedError, StoreError
 from btc_datamodule.features.rows_file import is_rows_file, list_claims, list_rows_files
@@ -26,6 +26,7 @@ from btc_datamodule.features.table import is_outdated, list_tables
 from btc_datamodule.opening import find_table
 from btc_datamodule.settings import Settings
 from btc_datamodule.store.candle_file import read_header
+from btc_datamodule.store.series_file import Header
 from btc_datamodule.store.stray import describe_stray
 
 LEFTOVER_SECONDS = 600
@@ -128,29 +129,31 @@ def _list_features(folder: Path, own: Path | None) -> Iterator[Found]:
     except StoreError:
         header = None
     for path in list_tables(candle_path):
-        if not os.path.isfile(path):  # noqa: PTH113 (which is False for any link to nowhere)
-            continue
-        status = path.stat()
-        opened = f"last opened {format_instant(int(status.st_atime))}"
-        size = status.st_size
-        with claim_unused(path) as unused:
-            pass
-        if not unused:
-            yield Found(path, size, "features, in use")
-        elif not _may_be_ours(path):
-            yield Found(path, size, "no feature file, though it has the name of one")
-        elif is_outdated(path):
-            yield Found(path, size, "features as an earlier version wrote them", "stale")
-        elif header is not None and is_stale(path, header):
-            yield Found(
-                path, size, f"features of candles as they were, or damaged, {opened}", "stale"
-            )
-        elif path == own:
-            yield Found(path, size, f"features of these settings, {opened}", "all")
-        else:
-            yield Found(path, size, f"features of other settings, {opened}", "all")
-        with suppress(OSError):  # to look at a file is not to use it
-            os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+        if os.path.isfile(path):  # noqa: PTH113 (which is False for any link to nowhere)
+            status = path.stat()
+            opened = f"last opened {format_instant(int(status.st_atime))}"
+            with leave_unused(path):
+                what, goes = _judge_features(path, header, own, opened)
+            yield Found(path, status.st_size, what, goes)
+
+
+def _judge_features(
+    path: Path, header: Header | None, own: Path | None, opened: str
+) -> tuple[str, Goes]:
+    """What a file with the name of a feature file is, and when it goes."""
+    with claim_unused(path) as unused:
+        pass
+    if not unused:
+        return "features, in use", "never"
+    if not _may_be_ours(path):
+        return "no feature file, though it has the name of one", "never"
+    if is_outdated(path):
+        return "features as an earlier version wrote them", "stale"
+    if header is not None and is_stale(path, header):
+        return f"features of candles as they were, or damaged, {opened}", "stale"
+    if path == own:
+        return f"features of these settings, {opened}", "all"
+    return f"features of other settings, {opened}", "all"
 
 
 def _may_be_ours(path: Path) -> bool:
