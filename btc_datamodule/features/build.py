@@ -14,7 +14,7 @@ from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.disk.atomic import check_room, explain_write_errors
 from btc_datamodule.disk.hdf5 import replace_hdf5
 from btc_datamodule.disk.lock import hold_lock
-from btc_datamodule.errors import ConfigError, StoreError, UnreadableError
+from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.growing import grow
 from btc_datamodule.features.joined import join_series
@@ -25,7 +25,7 @@ from btc_datamodule.features.reuse import check_reuse
 from btc_datamodule.features.rows_file import list_claims
 from btc_datamodule.features.segment import compute_segment
 from btc_datamodule.features.stale import remove_leftovers, remove_stale
-from btc_datamodule.features.table import Table, list_tables, locate_table
+from btc_datamodule.features.table import list_tables, locate_table, open_whole
 from btc_datamodule.features.writing import TableWriter, describe
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
@@ -61,7 +61,7 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
         digests = [each.header.digest for each in beside]
         key = recipe.compute_key(reader.header, digests)
         path = locate_table(candle_path, key)
-        table = _open_whole(path, key)
+        table = open_whole(path, key)
         if table is not None:  # which needs no lock, nor permission to write
             if recheck:
                 check_reuse(table, reader, beside, recipe)
@@ -75,7 +75,7 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
         with hold_lock(candle_path.with_name("features.lock")):
             with explain_write_errors(path):
                 remove_leftovers(path.parent)
-            if _open_whole(path, key) is None:  # who held the lock may have built it
+            if open_whole(path, key) is None:  # who held the lock may have built it
                 _check_columns(recipe, reader, beside)
                 # Found, and so in use, before anything is removed.
                 before = find_predecessor(candle_path, reader, beside, recipe)
@@ -86,23 +86,6 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
                 ):
                     _write(path, reader, beside, recipe, key, check=check)
     return path
-
-
-def _open_whole(path: Path, key: str) -> Table | None:
-    """The feature file at ``path``; None unless it can be opened and has the key.
-
-    Raises:
-        UnreadableError: if that cannot be told now.
-    """
-    if not path.exists():
-        return None
-    try:
-        table = Table.open(path)
-    except UnreadableError:
-        raise
-    except StoreError:
-        return None
-    return table if table.key == key else None
 
 
 def _check_columns(

@@ -20,10 +20,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.candles.digest import ContentDigest, number_segment, span_segment
 from btc_datamodule.disk.atomic import check_room
-from btc_datamodule.disk.hdf5 import advise_repair, replace_hdf5
-from btc_datamodule.errors import BTCDataError, ConfigError, StoreError
+from btc_datamodule.disk.hdf5 import replace_hdf5
+from btc_datamodule.errors import BTCDataError, ConfigError
 from btc_datamodule.features.checking import AlteredError
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import JoinedSeries, join_series
@@ -192,7 +191,7 @@ def grow(
         return False
     for each in {each.path: each for each in (reader, *beside)}.values():
         if isinstance(each, CandleReader):  # records are those that the table was built of
-            _check_content(each, table.span[1] - each.header.interval)
+            each.check_since(table.span[1] - each.header.interval)
     joined = join_series(recipe.beside, beside, grid.first + grid.rows * grid.interval)
     growth = Growth(table, grid, recipe, reader, joined, check)
     pieces = growth.compute()
@@ -238,27 +237,6 @@ def continue_grid(table: Table, reader: CandleReader, recipe: Recipe) -> Grid | 
         holes=np.concatenate([table.holes, between, later.holes + begin]),
         max_fill=recipe.max_fill,
     )
-
-
-def _check_content(reader: CandleReader, since: int) -> None:
-    """Compare the candles from the segment of an instant on with their digests.
-
-    Raises:
-        StoreError: if they are not what was written.
-    """
-    if reader.segments is None:  # a file of schema 1: ``digest_before`` has read all of it
-        return
-    interval = reader.header.interval
-    first, digest = number_segment(since, interval), ContentDigest(interval)
-    for number in reader.segments.numbers.tolist():
-        if number >= first:
-            digest.update(reader.slice(*span_segment(number, interval)))
-    found = reader.segments.take_before(first).followed_by(digest.get_segments())
-    if found.hexdigest() != reader.header.digest:
-        raise StoreError(
-            f"{reader.path}: the candles are not those that were written: "
-            f"{advise_repair(reader.path)}"
-        )
 
 
 def _find_room(path: Path, table: Table, rows: int) -> Arrays:

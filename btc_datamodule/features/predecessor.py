@@ -15,10 +15,10 @@ from typing import NamedTuple
 
 from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.disk.in_use import leave_unused
-from btc_datamodule.errors import StoreError
+from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.features.layout import SCHEMA
 from btc_datamodule.features.recipe import Recipe
-from btc_datamodule.features.table import Table, list_tables, locate_table
+from btc_datamodule.features.table import Table, list_tables, locate_table, open_whole
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.record_file import RecordReader
 
@@ -69,7 +69,10 @@ def find_predecessor(
         then = replace(
             header, digest=reader.digest_before(made.end), span=(header.span[0], made.end)
         )
-        table = _open(candle_path, recipe.compute_key(then, made.digests))
+        table = None
+        with suppress(UnreadableError):
+            key = recipe.compute_key(then, made.digests)
+            table = open_whole(locate_table(candle_path, key), key)
         if table is not None and table.span[1] == made.end and recipe.says(table):
             pairs = zip(beside, made.digests, strict=True)
             goes_on = all(_goes_on(each, digest, made.end) for each, digest in pairs)
@@ -110,12 +113,3 @@ def _read_made(path: Path, recipe: Recipe) -> _Made | None:
     except StoreError:
         return None
     return _Made(end, tuple(digests)) if len(digests) == len(recipe.beside) else None
-
-
-def _open(candle_path: Path, key: str) -> Table | None:
-    """The feature file with a key; None if there is none that can be opened."""
-    path = locate_table(candle_path, key)
-    with suppress(StoreError):
-        table = Table.open(path) if path.exists() else None
-        return table if table is not None and table.key == key else None
-    return None

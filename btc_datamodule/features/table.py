@@ -31,7 +31,7 @@ from btc_datamodule.candles.timeline import Interval, Span, format_interval, for
 from btc_datamodule.checks import list_first
 from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.disk.in_use import Identity, UsedFile, use_file
-from btc_datamodule.errors import StoreError
+from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.features.cells import Cells
 from btc_datamodule.features.checking import SegmentChecks, Unread
 from btc_datamodule.features.contents import read_contents
@@ -336,6 +336,23 @@ class Table:
 def locate_table(candle_path: Path, key: str) -> Path:
     """Where the feature file with a key lies."""
     return candle_path.with_name(f"features-{key}.h5")
+
+
+def open_whole(path: Path, key: str) -> Table | None:
+    """The feature file at ``path``; None unless it can be opened and has the key.
+
+    Raises:
+        UnreadableError: if that cannot be told now.
+    """
+    if not path.exists():
+        return None
+    try:
+        table = Table.open(path)
+    except UnreadableError:
+        raise
+    except StoreError:
+        return None
+    return table if table.key == key else None
 
 
 def list_tables(candle_path: Path) -> list[Path]:

@@ -137,6 +137,23 @@ class CandleReader:
         before = self.segments.take_before(number)
         return before.followed_by(digest.get_segments()).hexdigest()
 
+    def check_since(self, instant: int) -> None:
+        """Compare the candles from the segment of an instant on with their digests.
+
+        Those of a file of schema 1 are not looked at: it has one digest of all.
+
+        Raises:
+            StoreError: if they are not what was written.
+        """
+        if self.segments is None:
+            return
+        interval = self.header.interval
+        segments = self.segments.take_from(number_segment(instant, interval))
+        check = ContentCheck(self.path, LAYOUT, segments.hexdigest(), ContentDigest(interval))
+        for number in segments.numbers.tolist():
+            check.update(self.slice(*span_segment(number, interval)))
+        check.require()
+
     def _read_rows(self, low: int, high: int) -> Candles:
         found, before = list[Candles](), 0
         for file in self.files:
