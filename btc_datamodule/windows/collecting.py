@@ -61,12 +61,11 @@ def collect_arrays(windows: WindowDataset, stage: str, max_bytes: int = MAX_BYTE
 def _make_empty(windows: WindowDataset) -> Sequence[NDArray[Any]]:
     """A sample of zeros: what one takes, before a transform."""
     bars, features = windows.shape.lookback, len(windows.table.features)
-    by_feature = windows.table.mask == "feature"
     target = windows.target.shape(windows.shape.horizon)
     return (
         np.zeros((bars, features), np.float32),
         np.zeros(target, np.float32 if windows.target.n_classes is None else np.int64),
-        np.zeros((bars, features) if by_feature else bars, np.bool_),
+        np.zeros(windows.mask_shape, np.bool_),
         np.zeros((), np.int64),
     )
 

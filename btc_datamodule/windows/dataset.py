@@ -179,6 +179,12 @@ class WindowDataset(Dataset[Batch]):
             batch = Batch(*(field[0] for field in batch))
         return batch if self.transform is None else apply_transform(self.transform, batch)
 
+    @property
+    def mask_shape(self) -> tuple[int, ...]:
+        """The shape of one sample's ``observed``: (L,), or with ``mask`` feature (L, F)."""
+        by_feature = self.table.mask == "feature"
+        return (self.shape.lookback, *[len(self.table.features)] * by_feature)
+
     def gather_several(self, requests: Sequence[Positions]) -> Iterator[Batch]:
         """What ``dataset[request]`` gives for each of some requests, in less time for small ones.
 
@@ -294,9 +300,7 @@ class WindowDataset(Dataset[Batch]):
 
     def _gather_observed(self, views: Mapped, first: NDArray[np.int64]) -> Tensor:
         """``Batch.observed`` of windows that begin at rows ``first``."""
-        size: tuple[int, ...] = (len(first), self.shape.lookback)
-        if self.table.mask == "feature":
-            size = (*size, len(self.table.features))
+        size = (len(first), *self.mask_shape)
         # Made anew for each batch, though all may be alike: whoever gets one may write into it.
         seen = np.ones(size, np.bool_) if self.complete else views.observed.copy(first)
         return torch.from_numpy(seen.view(np.bool_).reshape(size))

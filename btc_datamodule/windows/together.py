@@ -44,7 +44,6 @@ def count_together(windows: WindowDataset, length: int) -> int:
     target, shape = windows.target, windows.shape
     if type(target).__module__ != Target.__module__:
         return 1
-    seen = shape.lookback * (len(windows.table.features) if windows.table.mask == "feature" else 1)
     bars = (shape.reference_bars + shape.horizon) * len(target.columns)
-    each = seen + 8 * (bars + prod(target.shape(shape.horizon)) + 1)
+    each = prod(windows.mask_shape) + 8 * (bars + prod(target.shape(shape.horizon)) + 1)
     return max(1, min(TOGETHER, TOGETHER_BYTES // max(1, length * each)))

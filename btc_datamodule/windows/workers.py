@@ -251,10 +251,8 @@ class WorkerBatches:
 
 def count_bytes(windows: WindowDataset, length: int) -> int:
     """Bytes of a batch of ``length`` windows in a slot, as far as no transform changes it."""
-    bars, features = windows.shape.lookback, len(windows.table.features)
-    seen = bars * (features if windows.table.mask == "feature" else 1)
-    y = 8 * prod(windows.target.shape(windows.shape.horizon))
-    inputs = bars * features * windows.dtype.itemsize
+    seen, y = prod(windows.mask_shape), 8 * prod(windows.target.shape(windows.shape.horizon))
+    inputs = windows.shape.lookback * len(windows.table.features) * windows.dtype.itemsize
     return sum(align(length * each) for each in (inputs, y, seen, 8))
 
 
