@@ -11,7 +11,6 @@ import pytest
 
 from btc_datamodule import Block, CandleFile
 from btc_datamodule.audit.verify import verify_series
-from btc_datamodule.candles import digest
 from btc_datamodule.candles.timeline import (
     Span,
     format_instant,
@@ -22,21 +21,18 @@ from btc_datamodule.cli.info import describe_stored
 from btc_datamodule.disk.atomic import forgo_sync
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import StoreError
-from btc_datamodule.store import tail
 from btc_datamodule.store.candle_file import read_candles, read_header
 from btc_datamodule.store.tail import list_files, locate_tail
 from btc_datamodule.store.update import update, use_stored
 from tests.factories import HOUR, T0, InMemory, candles_of, make_datamodule
 from tests.helpers import assert_same
-from tests.store.test_tail import BASE, SIZES, WHOLE, assert_holds, extend, known
+from tests.store.test_tail import BASE, WHOLE, assert_holds, extend, known, shrink
 from tests.store.test_unreachable import forbid_writing
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, rows in SIZES.items():
-        monkeypatch.setattr(tail, name, rows)
-    monkeypatch.setattr(digest, "DIGEST_ROWS", 16)
+    shrink(monkeypatch.setattr)
     with forgo_sync():
         yield
 

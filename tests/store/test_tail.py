@@ -40,18 +40,16 @@ WHOLE = candles_of(THERE, optional=["trades"])
 SIZES = {"LARGE_ROWS": 20, "TAIL_ROWS": 8}
 
 
-def shrink() -> None:
+def shrink(put: Callable[[Any, str, int], None] = setattr) -> None:
     """Files that are large, tails that are full and segments, all of a few bars."""
     for name, rows in SIZES.items():
-        setattr(tail, name, rows)
-    digest.DIGEST_ROWS = 16
+        put(tail, name, rows)
+    put(digest, "DIGEST_ROWS", 16)
 
 
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    for name, rows in SIZES.items():
-        monkeypatch.setattr(tail, name, rows)
-    monkeypatch.setattr(digest, "DIGEST_ROWS", 16)
+    shrink(monkeypatch.setattr)
     with forgo_sync():
         yield
 
