@@ -102,7 +102,8 @@ def test_what_cannot_be_read_is_one_line(given: Any, problem: str) -> None:
 
 def test_a_file_of_something_else_is_one_line(tmp_path: Path) -> None:
     for name, problem in (
-        ("a.csv", "must end in .parquet or .h5"),
+        ("a.txt", "must end in .parquet, .h5 or .csv"),
+        ("a.csv", "has no origin_time"),
         ("a.parquet", "cannot be read as forecasts"),
         ("a.h5", "cannot be read as forecasts"),
     ):
