@@ -47,8 +47,9 @@ from torch.utils.data import Dataset
 from btc_datamodule import BTCDataModule, FractionSplit
 from btc_datamodule.candles.timeline import format_instant, parse_instant
 from btc_datamodule.features.builtin import FEATURES
+from btc_datamodule.windows.batch import pass_through
 from btc_datamodule.windows.buffers import BufferPool
-from btc_datamodule.windows.dataset import WindowDataset, pass_through
+from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.loader import WindowLoader
 from btc_datamodule.windows.overlapping import Overlapping
 from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE

@@ -57,8 +57,9 @@ from btc_datamodule.evaluation.targets import LogReturn
 from btc_datamodule.features.checking import Extent, SegmentChecks
 from btc_datamodule.features.layout import DTYPES
 from btc_datamodule.features.table import Table
+from btc_datamodule.windows.batch import pass_through
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS, POOL_BLOCKS
-from btc_datamodule.windows.dataset import WindowDataset, pass_through
+from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.loader import WindowLoader
 from btc_datamodule.windows.sampler import Shuffle, WindowSampler
 

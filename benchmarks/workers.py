@@ -28,7 +28,7 @@ from footprint import private
 from timing import WORKERS, Contender, machine, measure, ratio
 from torch.utils.data import DataLoader
 
-from btc_datamodule.windows.dataset import pass_through
+from btc_datamodule.windows.batch import pass_through
 
 ROWS = 1_000_000
 LOOKBACK = 256

@@ -73,7 +73,8 @@ if TYPE_CHECKING:
     from btc_datamodule.training.stop_checkpoint import StopCheckpoint
     from btc_datamodule.windows.adapters import to_chronos2, to_hf
     from btc_datamodule.windows.arrays import Arrays
-    from btc_datamodule.windows.dataset import Batch, WindowDataset
+    from btc_datamodule.windows.batch import Batch
+    from btc_datamodule.windows.dataset import WindowDataset
 
 _MODULES = {
     "candles.records": ("RecordSet",),

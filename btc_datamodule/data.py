@@ -30,7 +30,7 @@ from btc_datamodule.sources.records import RecordSource
 from btc_datamodule.sources.resampled import Resampled
 from btc_datamodule.stages import Stages
 from btc_datamodule.views import Views
-from btc_datamodule.windows.dataset import Batch
+from btc_datamodule.windows.batch import Batch
 from btc_datamodule.windows.sampler import Shuffle
 from btc_datamodule.windows.sending import StartMethod
 

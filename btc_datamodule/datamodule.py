@@ -32,7 +32,7 @@ from btc_datamodule.training.internals import get_callbacks, is_at_work, is_fitt
 from btc_datamodule.training.progress import FitProgress, count_ranks, trains_on_gpu
 from btc_datamodule.training.resume import ExactResume
 from btc_datamodule.training.stopping import StopTogether
-from btc_datamodule.windows.dataset import Batch
+from btc_datamodule.windows.batch import Batch
 from btc_datamodule.windows.device import DeviceGather, gather_nested
 from btc_datamodule.windows.loader import make_loader
 from btc_datamodule.windows.starts import WindowStarts

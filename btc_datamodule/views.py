@@ -22,8 +22,9 @@ from btc_datamodule.pictures.needed import check_matplotlib
 from btc_datamodule.settings import Settings
 from btc_datamodule.stages import Stages
 from btc_datamodule.windows.arrays import Arrays
+from btc_datamodule.windows.batch import Batch, Transform
 from btc_datamodule.windows.collecting import MAX_BYTES, collect_arrays
-from btc_datamodule.windows.dataset import Batch, Transform, WindowDataset
+from btc_datamodule.windows.dataset import WindowDataset
 
 if TYPE_CHECKING:
     import polars as pl

@@ -26,7 +26,8 @@ from btc_datamodule.errors import BTCDataError, get_first_line
 from btc_datamodule.evaluation.origins import Origins
 from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.stages import Stages
-from btc_datamodule.windows.dataset import Transform, WindowDataset
+from btc_datamodule.windows.batch import Transform
+from btc_datamodule.windows.dataset import WindowDataset
 
 FLAGS = {"train": "training", "val": "validating", "test": "testing", "predict": "predicting"}
 """The attribute by which a Trainer says that it is in a stage."""

@@ -18,7 +18,8 @@ from btc_datamodule.training.predictions import (
     compute_prices,
     extract_columns,
 )
-from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.batch import Batch
+from btc_datamodule.windows.dataset import WindowDataset
 
 MOST = 32
 """Windows that are predicted and written at once, where there are many to make up for."""

@@ -12,7 +12,8 @@ from btc_datamodule.features.joined import open_series
 from btc_datamodule.features.table import Table
 from btc_datamodule.overview.pyramid import PRICES
 from btc_datamodule.stages import Stages
-from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.batch import Batch
+from btc_datamodule.windows.dataset import WindowDataset
 
 NEVER = -1
 """In the place of an instant: nothing was known."""

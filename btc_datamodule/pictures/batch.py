@@ -33,7 +33,7 @@ from btc_datamodule.pictures.panels import (
     place_legend_below,
 )
 from btc_datamodule.stages import Stages
-from btc_datamodule.windows.dataset import Batch
+from btc_datamodule.windows.batch import Batch
 
 WINDOWS = 6
 WIDTH, HEIGHT = 2.9, 1.45

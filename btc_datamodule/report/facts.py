@@ -19,7 +19,7 @@ from btc_datamodule.overview.window import Window, find_position, take_apart
 from btc_datamodule.progress import show_step
 from btc_datamodule.scoring.card import ScoreCard
 from btc_datamodule.stages import Stages
-from btc_datamodule.windows.dataset import Batch
+from btc_datamodule.windows.batch import Batch
 
 if TYPE_CHECKING:
     from btc_datamodule.audit.report import Audit

@@ -34,7 +34,7 @@ from btc_datamodule.report.targets import make_targets
 from btc_datamodule.report.ticks import write_count
 from btc_datamodule.scoring.card import ScoreCard
 from btc_datamodule.stages import Stages
-from btc_datamodule.windows.dataset import Batch
+from btc_datamodule.windows.batch import Batch
 
 if TYPE_CHECKING:
     from btc_datamodule.audit.report import Audit

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.public import public
-from btc_datamodule.windows.dataset import Batch
+from btc_datamodule.windows.batch import Batch
 
 
 @public

@@ -9,9 +9,9 @@ which costs a third to a half of the gather (``benchmarks/overhead.py``).
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from copy import copy
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,65 +26,13 @@ from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import IGNORED, Target, to_numbers
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
-from btc_datamodule.windows.arrays import Arrays, view_tensor
+from btc_datamodule.windows.batch import Batch, Transform, apply_transform
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.mapped import Mapped, map_rows
 from btc_datamodule.windows.overlapping import split_alone, split_apart
 from btc_datamodule.windows.positions import Index, read_positions
 from btc_datamodule.windows.sampler import Positions
-
-
-@public
-class Batch(NamedTuple):
-    """What a model receives. A single sample has the same fields without the first axis.
-
-    Attributes:
-        x: (B, L, F) float32, or with ``dtype`` bfloat16 that, scaled features of the input bars; 0
-            where not observed.
-        y: (B, *target shape) float32, scaled if there is a target scaling; NaN where the future
-            is not known (predict only). Of a target of classes int64, -100 there.
-        observed: (B, L) bool, which input bars were observed; with ``mask`` feature (B, L, F), of
-            which features they were.
-        origin_time: (B,) int64, open time of each last input bar, epoch seconds UTC. It
-            identifies the sample: the forecast is made at the close of that bar.
-    """
-
-    x: Tensor
-    y: Tensor
-    observed: Tensor
-    origin_time: Tensor
-
-    def __repr__(self) -> str:
-        parts = (
-            f"{name} {tuple(value.shape)} {str(value.dtype).removeprefix('torch.')}"
-            if isinstance(value, Tensor)
-            else f"{name} {type(value).__name__}"
-            for name, value in zip(self._fields, self, strict=True)
-        )
-        return f"Batch({', '.join(parts)})"
-
-    def numpy(self) -> Arrays:
-        """The same as numpy arrays: views, without a copy, of what lies on the host."""
-        x, y, observed, times = map(view_tensor, self)
-        return Arrays(x, y, observed, times)
-
-
-Transform = Callable[[Batch], Batch]
-
-
-def apply_transform(transform: Transform, batch: Batch) -> Batch:
-    """What a transform makes of a batch.
-
-    Raises:
-        ConfigError: if that is nothing, as where a function changes the batch and ends.
-    """
-    made = transform(batch)
-    if made is None:
-        name = getattr(transform, "__name__", type(transform).__name__)
-        raise ConfigError(f"transform {name} returned None: it must return a Batch")
-    return made
-
 
 SCALED_AHEAD_BYTES = 1 << 28
 """Up to this size (256 MiB, 11 million rows of 6 features) a process keeps its rows scaled."""
@@ -416,8 +364,3 @@ class WindowDataset(Dataset[Batch]):
         if self._views is None or self._views[0] != os.getpid():
             self._views = (os.getpid(), map_rows(self))
         return self._views[1]
-
-
-def pass_through(batch: Any) -> Any:
-    """The collate function of loaders whose dataset hands out whole batches."""
-    return batch

@@ -27,7 +27,8 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor
 
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.windows.dataset import Batch, Transform, WindowDataset, apply_transform
+from btc_datamodule.windows.batch import Batch, Transform, apply_transform
+from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.held import Held, HeldStage
 from btc_datamodule.windows.starts import Brought, StartsDataset, WindowStarts
 

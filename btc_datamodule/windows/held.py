@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from btc_datamodule.errors import get_first_line
-from btc_datamodule.windows.dataset import Batch
+from btc_datamodule.windows.batch import Batch
 
 WORDS = (torch.int64, torch.int32, torch.int16, torch.uint8)
 """Types that rows are copied as, whatever they hold."""

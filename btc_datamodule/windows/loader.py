@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.escaping import escape
+from btc_datamodule.windows.batch import Batch, pass_through
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
 from btc_datamodule.windows.buffers import BufferPool
-from btc_datamodule.windows.dataset import Batch, WindowDataset, pass_through
+from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.rebuilt import LoadedWindows, refuse_rebuilt
 from btc_datamodule.windows.sampler import InOrderSampler, Ranks, Shuffle, WindowSampler
 from btc_datamodule.windows.sending import StartMethod, check_sendable

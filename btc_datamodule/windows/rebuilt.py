@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch.utils.data import Dataset
 
 from btc_datamodule.errors import ConfigError
+from btc_datamodule.windows.batch import Batch
 from btc_datamodule.windows.blocks import BatchRequest
-from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import Positions
 
 

@@ -17,7 +17,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.batch import Batch
+from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.rebuilt import get_positions
 from btc_datamodule.windows.sampler import Positions
 

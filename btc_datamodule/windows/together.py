@@ -16,7 +16,8 @@ from itertools import islice
 from math import prod
 
 from btc_datamodule.evaluation.targets import Target
-from btc_datamodule.windows.dataset import Batch, WindowDataset
+from btc_datamodule.windows.batch import Batch
+from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.rebuilt import get_positions
 from btc_datamodule.windows.sampler import Positions
 

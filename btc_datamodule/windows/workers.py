@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from btc_datamodule.windows.dataset import Batch, WindowDataset, pass_through
+from btc_datamodule.windows.batch import Batch, pass_through
+from btc_datamodule.windows.dataset import WindowDataset
 from btc_datamodule.windows.sampler import Positions
 from btc_datamodule.windows.together import iterate_batches
 

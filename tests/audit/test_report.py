@@ -18,7 +18,7 @@ from btc_datamodule.errors import BTCDataError
 from btc_datamodule.features.varying import change_bars
 from btc_datamodule.overview.identity import identify
 from btc_datamodule.stages import Stages
-from btc_datamodule.windows.dataset import Batch
+from btc_datamodule.windows.batch import Batch
 from tests.audit.planted.inside import scaler_sees_everything
 from tests.audit.planted.leak import (
     ROWS,
