@@ -1,6 +1,7 @@
 """A batch: what a model receives, and what a user's transform makes of one."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -44,6 +45,9 @@ class Batch(NamedTuple):
         x, y, observed, times = map(view_tensor, self)
         return Arrays(x, y, observed, times)
 
+
+make_batch: Callable[[Iterable[Tensor]], Batch] = partial(tuple.__new__, Batch)
+"""A batch of its fields in order, in less time than ``Batch._make``: small ones are many."""
 
 Transform = Callable[[Batch], Batch]
 

@@ -5,13 +5,15 @@ The order permutes blocks of ``BLOCK_WINDOWS`` windows that follow each other in
 two windows of one batch come from any of the blocks of a pool, which lie anywhere in the file.
 """
 
-from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from btc_datamodule.windows.permutation import mix_int, permute
+
+Spans = tuple[tuple[int, int], ...]
 
 BLOCK_WINDOWS = 1 << 15
 """Windows of a block, at a stride of 1: 0.8 MB of rows of 6 features.
@@ -41,7 +43,33 @@ class BatchRequest(NamedTuple):
     """
 
     positions: NDArray[np.int64]
-    ahead: tuple[tuple[int, int], ...]
+    ahead: Spans
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Batches of one length that follow each other in an epoch.
+
+    Attributes:
+        positions: (n, B) int64, of each of n batches.
+        ahead: for each of them what a ``BatchRequest`` has; None where nothing is to be read ahead.
+    """
+
+    positions: NDArray[np.int64]
+    ahead: tuple[Spans, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def cut(self, low: int, high: int) -> "Run":
+        """Some of the batches: [low, high)."""
+        return Run(self.positions[low:high], self.ahead and self.ahead[low:high])
+
+    def list_requests(self) -> "list[NDArray[np.int64]] | list[BatchRequest]":
+        """Each batch by itself: a ``BatchRequest`` where something is to be read ahead."""
+        if self.ahead is None:
+            return list(self.positions)
+        return list(map(BatchRequest, self.positions, self.ahead))
 
 
 class BlockOrder:
@@ -101,7 +129,7 @@ class BlockOrder:
         due += np.minimum(2 * (inside + 1), self._pool)
         return np.minimum(due, len(self._blocks), out=due)
 
-    def list_spans(self, first: int, end: int) -> tuple[tuple[int, int], ...]:
+    def list_spans(self, first: int, end: int) -> Spans:
         """The windows of the blocks from the first to before the end, in their order."""
         starts = (self._blocks[first:end] * self._block).tolist()
         return tuple((start, min(start + self._block, self._size)) for start in starts)
@@ -110,7 +138,7 @@ class BlockOrder:
 class BlockAnnouncer:
     """Batches of an epoch in the order ``block``, in which each block is announced once.
 
-    A block is announced before a batch needs it, in the ``ahead`` of a ``BatchRequest``.
+    A block is announced before a batch needs it, in the ``ahead`` of its ``Run``.
 
     Args:
         blocks: the order of the epoch.
@@ -120,11 +148,11 @@ class BlockAnnouncer:
         self.blocks = blocks
         self._announced = 0  # how many, in their order
 
-    def iterate(self, start: int, count: int, length: int) -> Iterator[BatchRequest]:
-        """``count`` batches from a place in the epoch on, later ones than those before."""
-        places = np.arange(start, start + count * length, dtype=np.int64)
-        due = self.blocks.count_due(places[length - 1 :: length]).tolist()
-        self._announced = max(self._announced, self.blocks.find_first_block(start))
-        for batch, end in zip(self.blocks(places).reshape(count, length), due, strict=True):
-            yield BatchRequest(batch, self.blocks.list_spans(self._announced, end))
-            self._announced = end
+    def announce(self, places: NDArray[np.int64]) -> Run:
+        """The batches at some places in the epoch, (n, B), later ones than those before."""
+        due = self.blocks.count_due(places[:, -1]).tolist()
+        self._announced = max(self._announced, self.blocks.find_first_block(int(places[0, 0])))
+        begins = [self._announced, *due[:-1]]
+        self._announced = due[-1]
+        positions = self.blocks(places.reshape(-1)).reshape(places.shape)
+        return Run(positions, tuple(map(self.blocks.list_spans, begins, due)))

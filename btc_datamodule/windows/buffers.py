@@ -37,19 +37,24 @@ class BufferPool:
         self._waiting: list[NDArray[np.uint8]] = []
         self._choice = Choice()
 
-    def select(self, windows: Overlapping, starts: NDArray[np.int64]) -> Tensor:
-        """Copy some windows of float32 into a tensor of their own: (len(starts), width)."""
-        if not self.pinned and len(starts) * windows.items.itemsize < SPLIT_BYTES:
+    def is_small(self, windows: Overlapping, starts: NDArray[np.int64]) -> bool:
+        """Whether the copy of some windows is no more than ``windows.copy(starts)``."""
+        return not self.pinned and len(starts) * windows.items.itemsize < SPLIT_BYTES
+
+    def select(
+        self, windows: Overlapping, starts: NDArray[np.int64], made: Tensor | None = None
+    ) -> Tensor:
+        """Copy some windows of float32 into ``made`` or a new tensor: (len(starts), width)."""
+        if made is None and self.is_small(windows, starts):
             return torch.from_numpy(windows.copy(starts))
-        made = self.allocate(len(starts), windows.tensor.shape[1])
+        if made is None:
+            made = self.allocate(len(starts), windows.tensor.shape[1])
         return windows.copy_to(starts, made, self._choice)
 
-    def convert(self, values: Tensor, dtype: torch.dtype) -> Tensor:
-        """A (count, width) tensor in another type, or itself if it has that type."""
-        if values.dtype == dtype:
-            return values
-        count, width = values.shape
-        made = self.allocate(count, width, dtype)
+    def convert(self, values: Tensor, dtype: torch.dtype, made: Tensor | None = None) -> Tensor:
+        """A (count, width) tensor in another type, in ``made`` or a new one."""
+        if made is None:
+            made = self.allocate(len(values), values.shape[1], dtype)
         for source, target in split_alone(values, made):
             target.copy_(source)
         return made

@@ -11,6 +11,8 @@ which costs a third to a half of the gather (``benchmarks/overhead.py``).
 import os
 from collections.abc import Iterator, Sequence
 from copy import copy
+from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -26,19 +28,19 @@ from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import IGNORED, Target, to_numbers
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
-from btc_datamodule.windows.batch import Batch, Transform, apply_transform
-from btc_datamodule.windows.blocks import BatchRequest
+from btc_datamodule.windows.batch import Batch, Transform, apply_transform, make_batch
+from btc_datamodule.windows.blocks import BatchRequest, Run
 from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.mapped import Mapped, map_rows
 from btc_datamodule.windows.overlapping import split_alone, split_apart
 from btc_datamodule.windows.positions import Index, read_positions
-from btc_datamodule.windows.sampler import Positions
 
 SCALED_AHEAD_BYTES = 1 << 28
 """Up to this size (256 MiB, 11 million rows of 6 features) a process keeps its rows scaled."""
 
-INPUT_BYTES = 1 << 18
-"""Of ``x`` that is gathered at once for several small batches: more would leave the cache."""
+INPUT_BYTES = 1 << 20
+"""Of ``x`` that is gathered at once for several small batches, 1 MiB: the Python between two
+gathers runs cold, and takes twice as long as alone; more would leave the cache."""
 
 LINE_BYTES = 64
 """Small batches lie as many lines of the cache apart, or each by itself: what a matrix product of
@@ -101,11 +103,10 @@ class WindowDataset(Dataset[Batch]):
 
     def __repr__(self) -> str:
         shape = self.target.shape(self.shape.horizon)
-        size = (self.shape.lookback, len(self.table.features))
         ends: NDArray[np.int64] = np.array([0, -1]) % max(1, len(self))
         times = self.table.first + self.origins[ends] * self.table.interval if len(self) else ends
         span = f", origins {' to '.join(map(format_instant, times))}" if len(self) else ""
-        return f"WindowDataset({len(self):,} windows: x {size}, y {shape}{span})"
+        return f"WindowDataset({len(self):,} windows: x {self.input_shape}, y {shape}{span})"
 
     def __getitem__(self, index: Index | BatchRequest) -> Batch:
         """One sample for a whole number, a batch for several positions or a ``BatchRequest``.
@@ -122,34 +123,55 @@ class WindowDataset(Dataset[Batch]):
         single = False
         if type(index) is not np.ndarray or index.dtype != np.int64 or index.ndim != 1:
             index, single = read_positions(index, len(self))
-        (batch,) = self._gather(self.origins[self.resolve_positions(index)], [len(index)])
+        (batch,) = self._gather(self.origins[self.resolve_positions(index)], 1)
         if single:
             batch = Batch(*(field[0] for field in batch))
         return batch if self.transform is None else apply_transform(self.transform, batch)
 
     @property
+    def input_shape(self) -> tuple[int, int]:
+        """The shape of one sample's ``x``: (L, F)."""
+        return self.shape.lookback, len(self.table.features)
+
+    @property
     def mask_shape(self) -> tuple[int, ...]:
         """The shape of one sample's ``observed``: (L,), or with ``mask`` feature (L, F)."""
         by_feature = self.table.mask == "feature"
-        return (self.shape.lookback, *[len(self.table.features)] * by_feature)
+        return self.input_shape if by_feature else self.input_shape[:1]
 
-    def gather_several(self, requests: Sequence[Positions]) -> Iterator[Batch]:
-        """What ``dataset[request]`` gives for each of some requests, in less time for small ones.
+    def may_join(self, length: int) -> bool:
+        """Whether the inputs of batches of ``length`` windows may follow each other in memory."""
+        return length * prod(self.input_shape) * self.dtype.itemsize % LINE_BYTES == 0
 
-        Each batch can be written into and kept by itself. Their inputs are gathered, and the
-        transform is called, as each is asked for.
+    def gather_run(self, run: Run) -> Iterator[Batch]:
+        """The batches of a run, in less time than one by one where they are small.
+
+        Each can be written into and kept by itself. Their inputs are gathered, and the transform is
+        called, as each is asked for.
         """
-        parts = []
-        for request in requests:
-            if isinstance(request, BatchRequest):
-                self.read_ahead(request.ahead)
-            parts.append(request.positions if isinstance(request, BatchRequest) else request)
-        joined = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        origins = self.origins[self.resolve_positions(joined)]
-        batches = self._gather(origins, list(map(len, parts)))
+        batches = self._gather(self._find_origins(run), len(run))
         if self.transform is None:
             return batches
-        return (apply_transform(self.transform, batch) for batch in batches)
+        return map(partial(apply_transform, self.transform), batches)
+
+    def gather_joined(self, run: Run, made: Batch) -> None:
+        """Write the batches of a run, without the transform, into memory as one batch.
+
+        Args:
+            run: n batches of B windows.
+            made: has the shapes and types of n * B windows, in tensors that are contiguous.
+        """
+        views, origins = self._get_views(), self._find_origins(run)
+        first = origins - (self.shape.lookback - 1)
+        views.inputs.check(first, self.shape.lookback)
+        y, times = self.gather_outputs(origins)
+        seen = self._gather_observed(views, first)
+        rows = made.x.flatten(1)
+        as_it_is = None if self.dtype != torch.float32 else rows
+        x = self.buffers.select(views.x, first - views.first, as_it_is)
+        self._finish_x(views, x, seen, rows)
+        for source, place in zip((y, seen, times), made[1:], strict=True):
+            place.copy_(source)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_views": None, "buffers": BufferPool()}
@@ -217,8 +239,14 @@ class WindowDataset(Dataset[Batch]):
             return positions % size
         return positions
 
-    def _gather(self, origins: NDArray[np.int64], lengths: Sequence[int]) -> Iterator[Batch]:
-        """The samples of some origins (rows), as batches of some lengths, each apart from others.
+    def _find_origins(self, run: Run) -> NDArray[np.int64]:
+        """The origins (rows) of a run, whose rows begin to be read ahead."""
+        for spans in run.ahead or ():
+            self.read_ahead(spans)
+        return self.origins[self.resolve_positions(run.positions.reshape(-1))]
+
+    def _gather(self, origins: NDArray[np.int64], count: int) -> Iterator[Batch]:
+        """The samples of some origins (rows), as ``count`` batches of one length, each apart.
 
         Inputs are gathered as they are asked for, up to ``INPUT_BYTES`` of them at once; all else
         of all batches at once.
@@ -228,23 +256,20 @@ class WindowDataset(Dataset[Batch]):
         views.inputs.check(first, bars)
         y, times = self.gather_outputs(origins)
         observed = self._gather_observed(views, first)
-        if len(lengths) == 1:
-            yield Batch(self._gather_x(views, first, observed), y, observed, times)
-            return
-        others = zip(*(split_apart(field, lengths) for field in (y, observed, times)), strict=True)
-        taken = 4 * views.x.tensor.shape[1] * max(lengths)
+        others = [split_apart(field, count) for field in (y, observed, times)]
+        starts = first - views.first if views.first else first
+        length = len(origins) // count
         # Of pinned memory torch waits for transfers of what it has allocated, of no part of that.
-        apart = taken % LINE_BYTES or self.buffers.pinned
-        count = 1 if apart else max(1, INPUT_BYTES // taken)
-        low = 0
-        for at in range(0, len(lengths), count):
-            some = lengths[at : at + count]
-            part = slice(low, low := low + sum(some))
+        joined = self.may_join(length) and not self.buffers.pinned
+        taken = views.x.items.itemsize * length
+        step = max(1, INPUT_BYTES // max(1, taken)) if joined else 1
+        for at in range(0, count, step):
+            some = min(step, count - at)
+            part = slice(at * length, (at + some) * length)
             if at and not views.scaled:  # they are read from the file, and only now
                 views.inputs.check(first[part], bars)
-            x = self._gather_x(views, first[part], observed[part])
-            for each in split_apart(x, some):
-                yield Batch(each, *next(others))
+            x = self._gather_x(views, starts[part], observed, part, some)
+            yield from map(make_batch, zip(x, *others, strict=False))
 
     def _gather_observed(self, views: Mapped, first: NDArray[np.int64]) -> Tensor:
         """``Batch.observed`` of windows that begin at rows ``first``."""
@@ -253,19 +278,45 @@ class WindowDataset(Dataset[Batch]):
         seen = np.ones(size, np.bool_) if self.complete else views.observed.copy(first)
         return torch.from_numpy(seen.view(np.bool_).reshape(size))
 
-    def _gather_x(self, views: Mapped, first: NDArray[np.int64], observed: Tensor) -> Tensor:
-        """``Batch.x`` of windows that begin at rows ``first``."""
-        x = self.buffers.select(views.x, first - views.first if views.first else first)
-        bars = self.shape.lookback
-        x = x.view(len(first), bars, views.x.tensor.shape[1] // bars)
+    def _gather_x(
+        self, views: Mapped, starts: NDArray[np.int64], seen: Tensor, part: slice, count: int
+    ) -> Iterator[Tensor]:
+        """``Batch.x`` of some windows, as ``count`` batches of one length.
+
+        Args:
+            views: the rows.
+            starts: the first row of each window, among those of ``views.x``.
+            seen: ``Batch.observed`` of these windows and of others.
+            part: says which are of these.
+            count: of batches.
+        """
+        if views.scaled and self.dtype == torch.float32 and self.buffers.is_small(views.x, starts):
+            # Nothing else is to be done: what is not called has no need of the processor's cache.
+            rows = views.x.items[starts].view(np.float32)
+            return map(torch.from_numpy, rows.reshape(count, -1, *self.input_shape))
+        x = self._finish_x(views, self.buffers.select(views.x, starts), seen[part])
+        return split_apart(x.data, count)  # to autograd a view of nothing
+
+    def _finish_x(
+        self, views: Mapped, rows: Tensor, seen: Tensor, made: Tensor | None = None
+    ) -> Tensor:
+        """``Batch.x`` of windows as they were gathered, (n, L * F) float32.
+
+        Args:
+            views: the rows.
+            rows: the windows; scaled in place.
+            seen: ``Batch.observed``.
+            made: (n, L * F), where to write another type; None for memory of its own.
+        """
+        x = rows.view(len(rows), *self.input_shape)
         if not views.scaled and self.scaler.method == "window":
-            self._scale_(x, observed)
+            self._scale_(x, seen)
         elif not views.scaled:
-            for part in split_alone(x, observed):
-                self._scale_(*part)
+            for some in split_alone(x, seen):
+                self._scale_(*some)
         if self.dtype != x.dtype:
-            x = self.buffers.convert(x.flatten(1), self.dtype).view(x.shape)
-        return x.data  # to autograd a view of nothing
+            x = self.buffers.convert(rows, self.dtype, made).view(x.shape)
+        return x
 
     def _scale_(self, x: Tensor, observed: Tensor) -> None:
         """Scale windows in place, and set what was not observed to 0."""

@@ -154,7 +154,7 @@ class WindowLoader(DataLoader[Batch]):
             if isinstance(fetch, StartsDataset):
                 return cast("Iterator[Batch]", fetch.iterate(self.sampler))
             if isinstance(fetch, LoadedWindows):
-                return iterate_batches(fetch.windows, self.sampler)
+                return iterate_batches(fetch.windows, self._sampler.iterate_runs())
             return map(fetch.__getitem__, self.sampler)
         if not (self.num_workers and isinstance(self.dataset, LoadedWindows)):
             return super().__iter__()
@@ -166,7 +166,7 @@ class WindowLoader(DataLoader[Batch]):
 
     def _start_workers(self, *, persistent: bool) -> WorkerBatches:
         windows = cast("LoadedWindows", self.dataset).windows
-        return WorkerBatches(self, windows, self._sampler.batch_size, persistent=persistent)
+        return WorkerBatches(self, windows, self._sampler, persistent=persistent)
 
     @property
     def _iterator(self) -> None:

@@ -10,7 +10,8 @@ never shared out, and of large ones it is measured, as they are made, which way 
 
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -116,19 +117,46 @@ def split_alone(x: Tensor, *others: Tensor) -> Iterator[tuple[Tensor, ...]]:
     return zip(*(torch.split(field, ALONE_ELEMENTS // each) for field in (x, *others)), strict=True)
 
 
-def split_apart(field: Tensor, lengths: Sequence[int]) -> Sequence[Tensor]:
-    """Parts of a tensor along its first axis, each of which may be written into by itself.
+def split_apart(field: Tensor, count: int) -> Iterator[Tensor]:
+    """Equal parts of a tensor along its first axis, each of which may be written into by itself."""
+    if count == 1:
+        return iter([field])
+    return split_array(view_as(field, find_word(field.dtype)).numpy(), count, field.dtype)
 
-    By way of numpy: to torch no part is a view of anything, and has a storage of its own size.
+
+def split_array(array: NDArray[Any], count: int, dtype: torch.dtype) -> Iterator[Tensor]:
+    """Equal parts of an array along its first axis, as tensors.
+
+    To torch no part is a view of anything, and has a storage of its own size.
+
+    Args:
+        array: of the ``find_word`` of a type.
+        count: of parts.
+        dtype: that type.
     """
-    if len(lengths) == 1:
-        return [field]
-    is_known = field.dtype != torch.bfloat16  # to numpy
-    array, low, parts = (field if is_known else field.view(torch.int16)).numpy(), 0, []
-    for length in lengths:
-        parts.append(torch.from_numpy(array[low : low + length]))
-        low += length
-    return parts if is_known else [part.view(field.dtype) for part in parts]
+    parts = map(torch.from_numpy, array.reshape(count, len(array) // count, *array.shape[1:]))
+    return parts if find_word(dtype) == dtype else (view_as(part, dtype) for part in parts)
+
+
+def view_as(field: Tensor, dtype: torch.dtype) -> Tensor:
+    """A tensor as another type of the same size; itself if it has that type."""
+    return field if field.dtype == dtype else field.view(dtype).data
+
+
+@cache
+def find_word(dtype: torch.dtype) -> torch.dtype:
+    """The type itself, or where numpy does not know it a whole number of the same size."""
+    try:
+        torch.empty(0, dtype=dtype).numpy()
+    except TypeError:
+        return {1: torch.uint8, 2: torch.int16}[dtype.itemsize]
+    return dtype
+
+
+@cache
+def find_array_type(dtype: torch.dtype) -> np.dtype[Any]:
+    """The numpy type of the ``find_word`` of a type."""
+    return torch.empty(0, dtype=find_word(dtype)).numpy().dtype
 
 
 def view_windows(rows: NDArray[Any], length: int) -> Tensor:

@@ -9,7 +9,7 @@ hand, before a Trainer or Fabric has started the ranks, nobody knows.
 (``blocks``). ``none`` is the order of time.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Literal, cast
 
 import numpy as np
@@ -22,8 +22,9 @@ from btc_datamodule.windows.blocks import (
     BatchRequest,
     BlockAnnouncer,
     BlockOrder,
+    Run,
 )
-from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE, permute_run
+from btc_datamodule.windows.permutation import PERMUTED_AT_ONCE, permute, permute_run
 
 Shuffle = Literal["full", "block", "none"]
 """Order of train windows: random, anew each epoch; so too, within a million windows at a time, for
@@ -92,19 +93,23 @@ class WindowSampler(DistributedSampler[Positions]):
         self._skipped = batches
 
     def __iter__(self) -> Iterator[Positions]:
+        for run in self.iterate_runs():
+            yield from run.list_requests()
+
+    def iterate_runs(self) -> Iterator[Run]:
+        """The same batches, several at a time: what is done for many at once costs less."""
         skipped, self._skipped = self._skipped, 0
         ranks, rank = self.ranks()
         length, whole = self.batch_size, self.batch_size * ranks
         full, rest = divmod(self.size, whole)
-        batches = self._choose_order()
-        # The batches of one rank follow each other; those of several do not.
-        at_once = max(1, PERMUTED_AT_ONCE // length) if ranks == 1 else 1
+        find_batches = self._choose_order()
+        at_once = max(1, PERMUTED_AT_ONCE // length)
         for first in range(skipped, full, at_once):
             count = min(at_once, full - first)
-            yield from batches(first * whole + rank * length, count, length)
+            yield find_batches(first * whole + rank * length, count, whole, length)
         start, end = rank * rest // ranks, (rank + 1) * rest // ranks
         if not self.drop_last and start < end and skipped <= full:
-            yield from batches(full * whole + start, 1, end - start)
+            yield find_batches(full * whole + start, 1, whole, end - start)
 
     def __len__(self) -> int:
         """Batches of this rank; 1 for one that has none beside others that have one.
@@ -129,23 +134,36 @@ class WindowSampler(DistributedSampler[Positions]):
         """Which of them this is."""
         return self.ranks()[1]
 
-    def _choose_order(self) -> Callable[[int, int, int], Iterable[Positions]]:
+    def _choose_order(self) -> Callable[[int, int, int, int], Run]:
         """The order of this epoch.
 
         Returns:
-            A function from a place in the epoch, a number of batches and the length of each to
-            these batches.
+            A function from a place in the epoch, a number of batches, how many places lie from one
+            to the next, and the length of each, to these batches.
         """
         size, seed, epoch = self.size, self.seed, self.epoch
         if self.order == "block" and size:
-            return BlockAnnouncer(BlockOrder(size, seed, epoch, self.block, self.pool)).iterate
-        if self.order == "full":
-            return lambda start, count, length: permute_run(
-                start, count * length, size, seed, epoch
-            ).reshape(count, length)
-        return lambda start, count, length: np.arange(
-            start, start + count * length, dtype=np.int64
-        ).reshape(count, length)
+            announcer = BlockAnnouncer(BlockOrder(size, seed, epoch, self.block, self.pool))
+            return lambda *batches: announcer.announce(_list_places(*batches))
+        if self.order == "none":
+            return lambda *batches: Run(_list_places(*batches))
+
+        def find_batches(start: int, count: int, step: int, length: int) -> Run:
+            if step == length:  # they follow each other
+                places = permute_run(start, count * length, size, seed, epoch)
+            else:
+                places = permute(
+                    _list_places(start, count, step, length).reshape(-1), size, seed, epoch
+                )
+            return Run(places.reshape(count, length))
+
+        return find_batches
+
+
+def _list_places(start: int, count: int, step: int, length: int) -> NDArray[np.int64]:
+    """(count, length): each row follows ``step`` after the one before."""
+    rows = np.arange(start, start + count * step, step, dtype=np.int64)
+    return rows[:, np.newaxis] + np.arange(length, dtype=np.int64)
 
 
 class InOrderSampler(WindowSampler, SequentialSampler):  # type: ignore[misc]  # yields batches

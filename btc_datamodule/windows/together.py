@@ -1,7 +1,7 @@
 """Small batches made several at a time, and handed out one by one.
 
 What a batch takes beside its bytes is Python, some 40 microseconds however small it is: as much as
-copying 64 windows of 256 x 6. So positions, targets, masks and times of up to 16 batches are made
+copying 64 windows of 256 x 6. So positions, targets, masks and times of up to 64 batches are made
 in one go. Their inputs, nearly all of their bytes, are gathered as they are asked for, those of the
 smallest some at once (``dataset.INPUT_BYTES``). A batch that is kept keeps no more of others than
 that and ``TOGETHER_BYTES``.
@@ -12,32 +12,32 @@ its batches are made one by one.
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import islice
 from math import prod
 
 from btc_datamodule.evaluation.targets import Target
 from btc_datamodule.windows.batch import Batch
+from btc_datamodule.windows.blocks import Run
 from btc_datamodule.windows.dataset import WindowDataset
-from btc_datamodule.windows.rebuilt import get_positions
-from btc_datamodule.windows.sampler import Positions
 
-TOGETHER = 16
+TOGETHER = 64
 """Batches that are made at once, at most."""
 
 TOGETHER_BYTES = 1 << 20
 """Of what they take beside their inputs, 1 MiB, with the bars that targets are made of."""
 
 
-def iterate_batches(windows: WindowDataset, requests: Iterable[Positions]) -> Iterator[Batch]:
-    """``windows[request]`` for each request of a sampler.
+def iterate_batches(windows: WindowDataset, runs: Iterable[Run]) -> Iterator[Batch]:
+    """The batches of some runs, one by one."""
+    for part in cut_runs(windows, runs):
+        yield from windows.gather_run(part)
 
-    Raises:
-        ConfigError: if what is asked for is no int64 array: the loader was taken apart.
-    """
-    asked = iter(requests)
-    for first in asked:
-        count = count_together(windows, len(get_positions(first)))
-        yield from windows.gather_several([first, *islice(asked, count - 1)])
+
+def cut_runs(windows: WindowDataset, runs: Iterable[Run]) -> Iterator[Run]:
+    """The same batches, no more at a time than are made at once."""
+    for run in runs:
+        count = count_together(windows, run.positions.shape[1])
+        for low in range(0, len(run), count):
+            yield run.cut(low, low + count)
 
 
 def count_together(windows: WindowDataset, length: int) -> int:

@@ -2,7 +2,7 @@
 
 A batch that torch sends from one process to another takes a piece of shared memory, fresh from the
 system, and a file descriptor for each of its tensors: many times what making a small one does. So
-a process is asked for several batches at once, writes them into a *slot* of memory that all
+a process is asked for several batches at once, gathers them into a *slot* of memory that all
 processes have had from the start, and sends where they lie. This process hands out views of the
 slot, and asks for new batches in it when the last of them is gone.
 
@@ -12,7 +12,6 @@ do not fit, they travel in fresh memory, of which a message has one piece.
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count, islice
 from math import prod
 from multiprocessing.sharedctypes import RawArray
 from typing import Any, NamedTuple
@@ -24,10 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from btc_datamodule.windows.batch import Batch, pass_through
+from btc_datamodule.windows.batch import Batch, make_batch, pass_through
+from btc_datamodule.windows.blocks import Run
 from btc_datamodule.windows.dataset import WindowDataset
-from btc_datamodule.windows.sampler import Positions
-from btc_datamodule.windows.together import iterate_batches
+from btc_datamodule.windows.overlapping import find_array_type, split_array, view_as
+from btc_datamodule.windows.sampler import WindowSampler
+from btc_datamodule.windows.together import cut_runs, iterate_batches
 
 GROUP = 16
 """Batches that a process is asked for at once, at most."""
@@ -48,15 +49,19 @@ ALIGNED = 64
 """Bytes: where a tensor in a slot may begin."""
 
 
+Described = tuple[torch.dtype, tuple[int, ...]]
+"""Type and shape of a tensor."""
+
+
 class Request(NamedTuple):
     """Batches that a process is asked for.
 
     Attributes:
-        parts: the positions of each.
+        run: which they are.
         slot: where to write them; None for fresh memory.
     """
 
-    parts: list[Positions]
+    run: Run
     slot: int | None
 
 
@@ -74,23 +79,35 @@ class Field(NamedTuple):
     shape: tuple[int, ...]
 
 
+class Part(NamedTuple):
+    """Batches of one length that lie together, as one.
+
+    Attributes:
+        number: of these batches.
+        fields: where the tensors lie of the one that they make.
+    """
+
+    number: int
+    fields: list[Field]
+
+
 class Message(NamedTuple):
     """Batches that a process has made.
 
     Attributes:
-        fields: of each batch where its tensors lie.
+        parts: all of them.
         memory: (bytes,) uint8, where they lie; None for the slot of the request.
     """
 
-    fields: list[list[Field]]
+    parts: list[Part]
     memory: Tensor | None
 
     def pin_memory(self) -> list[Batch]:
         """The batches, of fresh memory, in pinned memory of their own; torch asks for it."""
         assert self.memory is not None
         return [
-            Batch(*(field.pin_memory() for field in batch))
-            for batch in unpack(self.memory.numpy(), self.fields)
+            make_batch(field.pin_memory() for field in batch)
+            for batch in unpack(self.memory.numpy(), self.parts)
         ]
 
 
@@ -129,11 +146,11 @@ class Slots:
             return message
         if message.memory is not None:
             self._give_back(slot)
-            return unpack(message.memory.numpy(), message.fields)
+            return unpack(message.memory.numpy(), message.parts)
         assert slot is not None
         memory = view_slot(self.memory, self.size, slot)
         finalize(memory, self._give_back, slot).atexit = False
-        return unpack(memory, message.fields)
+        return unpack(memory, message.parts)
 
     def forget_requests(self) -> None:
         """Free the slots of all requests that no answer will come to."""
@@ -155,7 +172,7 @@ class Requests:
         workers: processes, which take turns.
     """
 
-    def __init__(self, sampler: Iterable[Positions], slots: Slots, most: int, workers: int) -> None:
+    def __init__(self, sampler: WindowSampler, slots: Slots, most: int, workers: int) -> None:
         self.sampler = sampler
         self.slots = slots
         self.most = most
@@ -164,13 +181,14 @@ class Requests:
     def __iter__(self) -> Iterator[Request]:
         # Torch begins here only when each process has done with all it was asked for before.
         self.slots.forget_requests()
-        asked = iter(self.sampler)
-        for number in count():
-            doublings = min(number // self.workers, self.most.bit_length())
-            parts = list(islice(asked, min(self.most, 1 << doublings)))
-            if not parts:
-                return
-            yield Request(parts, self.slots.take())
+        number = 0
+        for run in self.sampler.iterate_runs():
+            low = 0
+            while low < len(run):
+                doublings = min(number // self.workers, self.most.bit_length())
+                high = low + min(self.most, 1 << doublings)
+                yield Request(run.cut(low, high), self.slots.take())
+                low, number = high, number + 1
 
 
 class GroupedWindows(Dataset["Message | list[Batch]"]):
@@ -192,20 +210,51 @@ class GroupedWindows(Dataset["Message | list[Batch]"]):
         Raises:
             ConfigError: if a transform has returned nothing.
         """
-        batches = list(iterate_batches(self.windows, request.parts))
+        if self.windows.transform is None:
+            return self._gather(request)
+        batches = list(iterate_batches(self.windows, [request.run]))
         if not all(map(is_plain, batches)):
             return batches
-        fields, size = lay_out(batches)
-        made = None
-        if request.slot is None or size > self.size:
-            made = torch.empty(size, dtype=torch.uint8)
-            memory = made.numpy()
-        else:
-            memory = view_slot(self.memory, self.size, request.slot)
-        for batch, target in zip(batches, unpack(memory, fields), strict=True):
-            for source, place in zip(batch, target, strict=True):
-                place.copy_(source)
-        return Message(fields, made)
+        message, memory = self._lay_out(
+            request.slot,
+            [(1, [(field.dtype, field.shape) for field in batch]) for batch in batches],
+        )
+        for part, batch in zip(message.parts, batches, strict=True):
+            for field, source in zip(part.fields, batch, strict=True):
+                view_field(memory, field).copy_(source)
+        return message
+
+    def _gather(self, request: Request) -> Message:
+        """The batches of a request, gathered where they are to lie."""
+        windows, whole = self.windows, request.run
+        runs = list(cut_runs(windows, [whole]))
+        if not windows.may_join(whole.positions.shape[1]):
+            runs = [whole.cut(number, number + 1) for number in range(len(whole))]
+        message, memory = self._lay_out(
+            request.slot, [(len(run), describe_batch(windows, run.positions.size)) for run in runs]
+        )
+        for run, part in zip(runs, message.parts, strict=True):
+            windows.gather_joined(
+                run, make_batch(view_field(memory, field) for field in part.fields)
+            )
+        return message
+
+    def _lay_out(
+        self, slot: int | None, parts: Sequence[tuple[int, Sequence[Described]]]
+    ) -> tuple[Message, NDArray[np.uint8]]:
+        """Where some parts are to lie one after the other, and the memory that is."""
+        laid: list[Part] = []
+        at = 0
+        for count, described in parts:
+            fields = []
+            for dtype, shape in described:
+                fields.append(Field(at, dtype, tuple(shape)))
+                at += align(prod(shape) * dtype.itemsize)
+            laid.append(Part(count, fields))
+        if slot is not None and at <= self.size:
+            return Message(laid, None), view_slot(self.memory, self.size, slot)
+        made = torch.empty(at, dtype=torch.uint8)
+        return Message(laid, made), made.numpy()
 
 
 class WorkerBatches:
@@ -214,22 +263,27 @@ class WorkerBatches:
     The processes end when this is gone.
 
     Args:
-        loader: says how to load, and in what order.
+        loader: says how to load.
         windows: of its stage.
-        length: windows of a batch.
+        sampler: of its batches.
         persistent: whether the processes stay for the next epoch.
     """
 
     def __init__(
-        self, loader: DataLoader[Batch], windows: WindowDataset, length: int, *, persistent: bool
+        self,
+        loader: DataLoader[Batch],
+        windows: WindowDataset,
+        sampler: WindowSampler,
+        *,
+        persistent: bool,
     ) -> None:
-        each = count_bytes(windows, length)
+        each = count_bytes(describe_batch(windows, sampler.batch_size))
         most = GROUP if windows.transform is None else GROUP_TRANSFORMED
         most = max(1, min(most, GROUP_BYTES // each))
         awaited = loader.num_workers * (loader.prefetch_factor or 1)
         number = 0 if loader.pin_memory else min(awaited + SPARE, SLOTS_BYTES // (most * each))
         self._slots = Slots(number, most * each)
-        requests: Any = Requests(loader.sampler, self._slots, most, loader.num_workers)
+        requests: Any = Requests(sampler, self._slots, most, loader.num_workers)
         self._messages: DataLoader[Message | list[Batch]] = DataLoader(
             GroupedWindows(windows, self._slots),
             batch_size=None,
@@ -250,11 +304,23 @@ class WorkerBatches:
             yield from self._slots.receive(message)
 
 
-def count_bytes(windows: WindowDataset, length: int) -> int:
-    """Bytes of a batch of ``length`` windows in a slot, as far as no transform changes it."""
-    seen, y = prod(windows.mask_shape), 8 * prod(windows.target.shape(windows.shape.horizon))
-    inputs = windows.shape.lookback * len(windows.table.features) * windows.dtype.itemsize
-    return sum(align(length * each) for each in (inputs, y, seen, 8))
+def describe_batch(windows: WindowDataset, length: int) -> list[Described]:
+    """Type and shape of each field of a batch, as far as no transform changes it."""
+    shape, target = windows.shape, windows.target
+    return [
+        (windows.dtype, (length, shape.lookback, len(windows.table.features))),
+        (
+            torch.float32 if target.n_classes is None else torch.int64,
+            (length, *target.shape(shape.horizon)),
+        ),
+        (torch.bool, (length, *windows.mask_shape)),
+        (torch.int64, (length,)),
+    ]
+
+
+def count_bytes(described: Iterable[Described]) -> int:
+    """Bytes of some tensors in a slot."""
+    return sum(align(prod(shape) * dtype.itemsize) for dtype, shape in described)
 
 
 def is_plain(batch: object) -> bool:
@@ -268,33 +334,29 @@ def is_plain(batch: object) -> bool:
     )
 
 
-def lay_out(batches: Sequence[Batch]) -> tuple[list[list[Field]], int]:
-    """Where the tensors of some batches may lie one after the other, and how many bytes it is."""
-    fields: list[list[Field]] = []
-    at = 0
-    for batch in batches:
-        fields.append([])
-        for field in batch:
-            fields[-1].append(Field(at, field.dtype, tuple(field.shape)))
-            at += align(field.numel() * field.itemsize)
-    return fields, at
+def unpack(memory: NDArray[np.uint8], parts: Iterable[Part]) -> Iterator[Batch]:
+    """The batches that lie in some memory, which each of their tensors keeps."""
+    for count, fields in parts:
+        tensors = (split_field(memory, field, count) for field in fields)
+        yield from map(make_batch, zip(*tensors, strict=True))
 
 
-def unpack(memory: NDArray[np.uint8], fields: Sequence[Sequence[Field]]) -> Iterator[Batch]:
-    """Batches whose tensors lie in some memory, which each of them keeps.
-
-    To torch no tensor is a part of anything: each has a storage of its own size.
-    """
-    return (Batch(*(view_field(memory, field) for field in batch)) for batch in fields)
+def split_field(memory: NDArray[np.uint8], field: Field, count: int) -> Iterator[Tensor]:
+    """Equal parts of the tensor that lies in some memory."""
+    if count == 1:
+        return iter([view_field(memory, field)])
+    return split_array(view_array(memory, field), count, field.dtype)
 
 
 def view_field(memory: NDArray[np.uint8], field: Field) -> Tensor:
     """The tensor that lies in some memory."""
-    count = prod(field.shape)
-    if not count:
-        return torch.empty(field.shape, dtype=field.dtype)
-    flat = torch.frombuffer(memory, dtype=field.dtype, count=count, offset=field.at)
-    return flat.view(field.shape).data
+    return view_as(torch.from_numpy(view_array(memory, field)), field.dtype)
+
+
+def view_array(memory: NDArray[np.uint8], field: Field) -> NDArray[Any]:
+    """The same as an array of its ``find_array_type``."""
+    end = field.at + prod(field.shape) * field.dtype.itemsize
+    return memory[field.at : end].view(find_array_type(field.dtype)).reshape(field.shape)
 
 
 def view_slot(memory: Any, size: int, slot: int) -> NDArray[np.uint8]:

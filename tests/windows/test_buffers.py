@@ -108,9 +108,11 @@ def test_threads_never_share_a_piece() -> None:
 @pytest.mark.parametrize("rows", [4, 2 * ROWS])
 def test_memory_of_another_type_is_used_again_too(rows: int) -> None:
     pool, source = BufferPool(), torch.randn(rows, WIDTH)
-    assert pool.convert(source, torch.float32) is source
     made = pool.convert(source, torch.bfloat16)
     assert torch.equal(made, source.to(torch.bfloat16))
+    given = torch.empty_like(made)
+    assert pool.convert(source, torch.bfloat16, given) is given
+    assert torch.equal(given, made)
     address = made.data_ptr()
     del made
     if rows > 4:

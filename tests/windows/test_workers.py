@@ -2,16 +2,30 @@
 
 import os
 import signal
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
-from btc_datamodule import Batch, BTCDataModule, Simulator
+from btc_datamodule import Batch, BTCDataModule, Simulator, Target
 from btc_datamodule.windows.loader import WindowLoader
 from tests.factories import make_datamodule
+
+
+@dataclass(frozen=True)
+class Counting(Target):
+    """Gives how many samples it is asked for."""
+
+    def shape(self, horizon: int) -> tuple[int, ...]:
+        return (1,)
+
+    def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.full((len(bars), 1), float(len(bars)))
 
 
 def double(batch: Batch) -> Batch:
@@ -41,7 +55,7 @@ datamodule = partial(
     end="2021-02-08",
     lookback=12,
     horizon=2,
-    batch_size=7,
+    batch_size=4,
     min_observed=0.5,
     start_method="fork",
 )
@@ -72,13 +86,26 @@ def count_open() -> int:
     "settings",
     [
         {},
+        {"lookback": 11},
+        {"target": Counting()},
+        {"scaling": "window"},
         {"dtype": "bfloat16"},
         {"shuffle": "block", "mask": "feature"},
         {"transform": double},
         {"transform": enlarge},
         {"transform": number},
     ],
-    ids=["plain", "bfloat16", "block", "transform", "no slot fits", "no batch"],
+    ids=[
+        "plain",
+        "no whole lines",
+        "own target",
+        "scaled after",
+        "bfloat16",
+        "block",
+        "transform",
+        "no slot fits",
+        "no batch",
+    ],
 )
 def test_batches_are_the_same_bits_kept_or_not(folder: Path, settings: dict[str, Any]) -> None:
     due = [list_bits(batch) for batch in loader_of(datamodule(folder, **settings))]
@@ -88,6 +115,14 @@ def test_batches_are_the_same_bits_kept_or_not(folder: Path, settings: dict[str,
     kept = list(loader)
     del loader
     assert [list_bits(batch) for batch in kept] == due, "kept until the loader is gone"
+
+
+def test_rows_that_are_not_scaled_ahead_are_scaled_where_they_lie(folder: Path) -> None:
+    due = [list_bits(batch) for batch in loader_of(datamodule(folder))]
+    loader = loader_of(datamodule(folder, num_workers=2))
+    dataset: Any = loader.dataset
+    dataset.windows.ahead_bytes = 0
+    assert [list_bits(batch) for batch in loader] == due
 
 
 def test_an_epoch_goes_on_in_the_middle_of_a_message(folder: Path) -> None:
@@ -167,6 +202,6 @@ def test_descriptors_stay_as_many(folder: Path, epochs: int) -> None:
     counts = set()
     for _ in range(epochs + 1):
         for batch in loader:
-            assert len(batch.x) == 7
+            assert len(batch.x) == 4
         counts.add(count_open())
     assert len(counts) == 1

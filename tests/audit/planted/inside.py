@@ -1,6 +1,6 @@
 """Leaks inside the package, in its files and in checkpoints."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -96,11 +96,9 @@ def target_one_bar_late(monkeypatch: pytest.MonkeyPatch) -> None:
 def lookback_runs_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     gather = WindowDataset._gather
 
-    def ahead(
-        self: WindowDataset, origins: NDArray[np.int64], lengths: Sequence[int]
-    ) -> Iterator[Batch]:
+    def ahead(self: WindowDataset, origins: NDArray[np.int64], count: int) -> Iterator[Batch]:
         there = np.minimum(origins + 1, self.origins.span[1] - 1)
-        pairs = zip(gather(self, there, lengths), gather(self, origins, lengths), strict=True)
+        pairs = zip(gather(self, there, count), gather(self, origins, count), strict=True)
         for batch, due in pairs:
             yield batch._replace(y=due.y, origin_time=due.origin_time)
 
@@ -110,10 +108,8 @@ def lookback_runs_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
 def windows_say_another_time(monkeypatch: pytest.MonkeyPatch) -> None:
     gather = WindowDataset._gather
 
-    def mislabelled(
-        self: WindowDataset, origins: NDArray[np.int64], lengths: Sequence[int]
-    ) -> Iterator[Batch]:
-        for batch in gather(self, origins, lengths):
+    def mislabelled(self: WindowDataset, origins: NDArray[np.int64], count: int) -> Iterator[Batch]:
+        for batch in gather(self, origins, count):
             yield batch._replace(origin_time=batch.origin_time + self.table.interval)
 
     monkeypatch.setattr(WindowDataset, "_gather", mislabelled)
