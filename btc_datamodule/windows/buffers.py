@@ -9,6 +9,7 @@ For a GPU batches are gathered straight into pinned memory. Torch keeps a stock 
 itself, and uses none of it again before the transfer from it is over.
 """
 
+import time
 import weakref
 
 import numpy as np
@@ -18,8 +19,8 @@ from torch import Tensor
 
 from btc_datamodule.windows.overlapping import SPLIT_BYTES, Choice, Overlapping, split_alone
 
-RECYCLED_BYTES = 1 << 22
-"""Smaller tensors, below 4 MiB, are left to the allocator, which keeps their memory by itself."""
+RECYCLED_BYTES = 1 << 25
+"""Smaller tensors, below 32 MiB, are left to the allocator, which keeps their memory by itself."""
 
 KEPT = 2
 """How many pieces of memory may wait to be used again."""
@@ -45,11 +46,19 @@ class BufferPool:
         self, windows: Overlapping, starts: NDArray[np.int64], made: Tensor | None = None
     ) -> Tensor:
         """Copy some windows of float32 into ``made`` or a new tensor: (len(starts), width)."""
-        if made is None and self.is_small(windows, starts):
-            return torch.from_numpy(windows.copy(starts))
-        if made is None:
-            made = self.allocate(len(starts), windows.tensor.shape[1])
-        return windows.copy_to(starts, made, self._choice)
+        size = len(starts) * windows.items.itemsize
+        is_large = size >= SPLIT_BYTES
+        split = is_large and self._choice.choose()
+        begin = time.perf_counter()
+        if made is None and not (split or self.pinned) and size < RECYCLED_BYTES:
+            made = torch.from_numpy(windows.copy(starts))
+        else:
+            if made is None:
+                made = self.allocate(len(starts), windows.tensor.shape[1])
+            windows.copy_to(starts, made, split)
+        if is_large:
+            self._choice.record(split, (time.perf_counter() - begin) / len(starts))
+        return made
 
     def convert(self, values: Tensor, dtype: torch.dtype, made: Tensor | None = None) -> Tensor:
         """A (count, width) tensor in another type, in ``made`` or a new one."""

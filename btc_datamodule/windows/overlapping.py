@@ -8,7 +8,6 @@ never shared out, and of large ones it is measured, as they are made, which way 
 (``benchmarks/threads.py``). The bytes are the same.
 """
 
-import time
 import warnings
 from collections.abc import Iterator
 from functools import cache
@@ -23,7 +22,7 @@ SPLIT_BYTES = 1 << 20
 """Copies of fewer bytes, 1 MiB, are never shared out among threads."""
 
 PIECE_BYTES = 1 << 18
-"""What one thread gathers at once of a large copy, and then moves to its place: 256 KiB."""
+"""What one thread gathers at once, and then moves to a place that it is given: 256 KiB."""
 
 TRIED_EVERY = 100
 """After so many copies the way that was slower is tried again."""
@@ -61,27 +60,21 @@ class Overlapping:
         """Copy some windows, in this thread: (len(starts), width)."""
         return self.items[starts].view(self.dtype).reshape(len(starts), self.tensor.shape[1])
 
-    def copy_to(self, starts: NDArray[np.int64], made: Tensor, choice: "Choice") -> Tensor:
-        """Copy some windows into a contiguous tensor (len(starts), width); gives it back.
+    def copy_to(self, starts: NDArray[np.int64], made: Tensor, split: bool) -> None:
+        """Copy some windows into a contiguous tensor (len(starts), width).
 
         Args:
             starts: none of them negative.
             made: the tensor.
-            choice: of the way; it learns how long this copy took.
+            split: whether torch may share the copy out among its threads.
         """
-        if torch.get_num_threads() == 1:
-            return torch.index_select(self.tensor, 0, torch.from_numpy(starts), out=made)
-        split = choice.choose()
-        begin = time.perf_counter()
-        if split:
+        if split or torch.get_num_threads() == 1:
             torch.index_select(self.tensor, 0, torch.from_numpy(starts), out=made)
-        else:
-            items = view_items(made.numpy(), 1)
-            step = max(1, PIECE_BYTES // self.items.itemsize)
-            for low in range(0, len(starts), step):
-                items[low : low + step] = self.items[starts[low : low + step]]
-        choice.record(split, (time.perf_counter() - begin) / max(1, len(starts)))
-        return made
+            return
+        items = view_items(made.numpy(), 1)
+        step = max(1, PIECE_BYTES // self.items.itemsize)
+        for low in range(0, len(starts), step):
+            items[low : low + step] = self.items[starts[low : low + step]]
 
 
 class Choice:
@@ -93,6 +86,8 @@ class Choice:
 
     def choose(self) -> bool:
         """Whether to share out the next copy."""
+        if torch.get_num_threads() == 1:
+            return False
         for split in (False, True):
             if split not in self._times:
                 return split

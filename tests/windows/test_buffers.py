@@ -10,11 +10,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from btc_datamodule.windows.buffers import KEPT, RECYCLED_BYTES, BufferPool
+from btc_datamodule.windows.buffers import KEPT, BufferPool
 from btc_datamodule.windows.overlapping import Overlapping
 
 WIDTH = 1024
-ROWS = RECYCLED_BYTES // (4 * WIDTH)
+ROWS = 256
+
+
+@pytest.fixture(autouse=True)
+def small_tensors_are_recycled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("btc_datamodule.windows.buffers.RECYCLED_BYTES", 4 * WIDTH * ROWS)
 
 
 def test_the_memory_of_a_tensor_that_is_gone_is_used_again() -> None:

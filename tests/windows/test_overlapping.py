@@ -23,17 +23,6 @@ LENGTH = 64
 MANY = 2 * SPLIT_BYTES // (4 * 6 * LENGTH)
 
 
-class Fixed(Choice):
-    """Always the same way."""
-
-    def __init__(self, split: bool) -> None:
-        super().__init__()
-        self.split = split
-
-    def choose(self) -> bool:
-        return self.split
-
-
 @pytest.mark.parametrize("split", [False, True])
 @pytest.mark.parametrize("count", [0, 1, PIECE_BYTES // (4 * 6 * LENGTH) + 1, MANY])
 def test_all_ways_to_copy_windows_give_the_same_bytes(
@@ -44,23 +33,33 @@ def test_all_ways_to_copy_windows_give_the_same_bytes(
     starts = np.random.default_rng(1).integers(0, len(windows), count)
     due = b"".join(ROWS[start : start + LENGTH].tobytes() for start in starts)
     made = torch.empty(count, 6 * LENGTH)
-    windows.copy_to(starts, made, Fixed(split))
+    windows.copy_to(starts, made, split)
     assert due == made.numpy().tobytes() == windows.copy(starts).tobytes()
 
 
 def test_a_small_copy_is_never_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
-    copied = Overlapping.copy_to
-
-    def note(self: Overlapping, starts: Any, *given: Any) -> torch.Tensor:
-        asked.append(len(starts))
-        return copied(self, starts, *given)
-
-    monkeypatch.setattr(Overlapping, "copy_to", note)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     windows, pool = Overlapping(ROWS, LENGTH), BufferPool()
     for count in (MANY // 2 - 1, MANY):
+        monkeypatch.setattr(Choice, "choose", lambda _, count=count: asked.append(count))
         assert len(pool.select(windows, np.zeros(count, np.int64))) == count
     assert asked == [MANY]
+
+
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("given", [False, True])
+def test_a_pool_gives_the_same_bytes_whichever_way_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, split: bool, given: bool
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(Choice, "choose", lambda _: split)
+    windows, pool = Overlapping(ROWS, LENGTH), BufferPool()
+    starts = np.random.default_rng(1).integers(0, len(windows), MANY)
+    made = torch.empty(MANY, 6 * LENGTH) if given else None
+    found = pool.select(windows, starts, made)
+    assert found.numpy().tobytes() == windows.copy(starts).tobytes()
+    assert found is made or not given
 
 
 def use(choice: Choice, seconds: dict[bool, float], count: int) -> list[bool]:
