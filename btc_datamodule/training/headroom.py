@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 import torch
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.settings import Settings
@@ -183,7 +183,7 @@ def _train(
         )
         device = trainer.strategy.root_device
         turns = Turns(_load(loading, device), device, seconds, clock)
-        trainer.fit(twin, train_dataloaders=turns)
+        trainer.fit(twin, datamodule=Given(loading, turns))
     return turns
 
 
@@ -193,6 +193,27 @@ def _load(loading: Loading, device: torch.device) -> Iterator[Any]:
     while True:
         for batch in loader:
             yield loading.transfer_batch_to_device(batch, device, 0)
+
+
+class Given(LightningDataModule):
+    """The datamodule as a model sees it, with other batches, and nothing to prepare.
+
+    Args:
+        loading: where all else is looked up.
+        batches: of train.
+    """
+
+    def __init__(self, loading: Loading, batches: "Turns") -> None:
+        self._loading = loading
+        self._batches = batches
+        super().__init__()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loading, name)
+
+    def train_dataloader(self) -> "Turns":
+        """What a Trainer trains on."""
+        return self._batches
 
 
 class Turns:

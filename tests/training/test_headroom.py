@@ -113,6 +113,19 @@ def test_measuring_changes_nothing(
     assert len(next(iter(dm.train_dataloader())).x) == 32
 
 
+class Asking(DummyModule):
+    """Looks at the datamodule of its Trainer."""
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        dm: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        assert batch.x.shape == (dm.batch_size, dm.lookback, len(dm.table.features))
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_model_that_looks_at_the_datamodule_finds_it(dm: BTCDataModule) -> None:
+    assert 0 <= dm.headroom(make_model(dm, Asking), seconds=0.01).share["host"] < 1
+
+
 class Untrained(LightningModule):
     """Has no step of training."""
 
