@@ -245,12 +245,12 @@ class GroupedWindows(Dataset["Message | list[Batch]"]):
         """Where some parts are to lie one after the other, and the memory that is."""
         laid: list[Part] = []
         at = 0
-        for count, described in parts:
+        for number, described in parts:
             fields = []
             for dtype, shape in described:
                 fields.append(Field(at, dtype, tuple(shape)))
                 at += align(prod(shape) * dtype.itemsize)
-            laid.append(Part(count, fields))
+            laid.append(Part(number, fields))
         if slot is not None and at <= self.size:
             return Message(laid, None), view_slot(self.memory, self.size, slot)
         made = torch.empty(at, dtype=torch.uint8)
@@ -336,8 +336,8 @@ def is_plain(batch: object) -> bool:
 
 def unpack(memory: NDArray[np.uint8], parts: Iterable[Part]) -> Iterator[Batch]:
     """The batches that lie in some memory, which each of their tensors keeps."""
-    for count, fields in parts:
-        tensors = (split_field(memory, field, count) for field in fields)
+    for number, fields in parts:
+        tensors = (split_field(memory, field, number) for field in fields)
         yield from map(make_batch, zip(*tensors, strict=True))
 
 
