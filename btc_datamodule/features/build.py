@@ -146,7 +146,7 @@ def _build(
             "`start` and `end`, or choose features with a shorter lookback"
         )
     files = recipe.list_files(path.parent, [each.header.digest for each in beside])
-    shared = find_shared(reader.path, reader.header, grid, recipe, files)
+    shared = find_shared(path, reader.header, grid, recipe, files)
     names = {feature.name for feature in recipe.features}
     checked = recipe.list_identities() if check else []
     whole = _Whole(
@@ -195,7 +195,8 @@ class _Whole:
         Raises:
             UnlikeRowsError: if its bars are others.
         """
-        grid, shares = self.grid, is_large(self.grid.rows)
+        grid = self.grid
+        elsewhere = BAR_COLUMNS if alike is not None or is_large(grid.rows) else ()
         columns, floats = len(self.recipe.columns), len(BAR_COLUMNS) * (alike is None)
         observed = columns if self.recipe.mask == "feature" else 1
         width = 4 * columns + observed + 8 * (floats + bool(self.recipe.beside))
@@ -204,7 +205,7 @@ class _Whole:
             show_step("features", grid.rows, " bars") as step,
             replace_hdf5(self.path) as (file, check_disk),
         ):
-            writer = TableWriter(file, grid.rows, grid.holes, BAR_COLUMNS if shares else ())
+            writer = TableWriter(file, grid.rows, grid.holes, elsewhere)
 
             def write_segments() -> Iterator[tuple[slice, Callable[[str], NDArray[Any]]]]:
                 for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
@@ -216,7 +217,7 @@ class _Whole:
                     step.advance(rows.stop - rows.start)
                     yield rows, found.columns.__getitem__
 
-            if shares and alike is None:
+            if elsewhere and alike is None:
                 writer.refer(write_bars(self.path, grid.rows, write_segments()))
             else:
                 for _ in write_segments():

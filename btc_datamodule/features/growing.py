@@ -206,7 +206,7 @@ def grow(
         first = next(pieces)  # those after it have no rows that are there already
         own = [name for name in table.checks.names if name not in BAR_COLUMNS]
         rooms = [_find_room(path, table, own, grid.rows)]
-        alike = find_bars(reader.path, reader.header, grid, growth.start)
+        alike = find_bars(path, reader.header, grid, growth.start)
         if alike is None:
             rooms.append(_find_room(path, table, BAR_COLUMNS, grid.rows))
     except (UnlikeRowsError, AlteredError):

@@ -54,7 +54,7 @@ class Shared(NamedTuple):
 
 
 def find_shared(
-    candle_path: Path,
+    path: Path,
     header: Header,
     grid: Grid,
     recipe: Recipe,
@@ -63,19 +63,19 @@ def find_shared(
     """What feature files of the same bars have that one of a recipe can use.
 
     Args:
-        candle_path: the candle file.
-        header: of it.
+        path: of the feature file that is to be made.
+        header: of the candle file.
         grid: of the rows.
-        recipe: of the feature file that is to be made.
+        recipe: what it is to be made by.
         files: path and digest of each file of another series, of this recipe.
     """
     bars, checked = None, set[str]()
     alone, joined = recipe.list_identities(beside=False), recipe.list_identities(beside=True)
     wanted = alone | joined
-    for path in list_newest_tables(candle_path):
+    for each in list_newest_tables(path):
         if bars is not None and checked >= wanted.keys():
             break
-        table = _open_alike(path, header, grid)
+        table = _open_alike(each, header, grid)
         if table is None:
             continue
         if bars is None and _has_bars(table, 0):
@@ -86,17 +86,17 @@ def find_shared(
     return Shared(bars, frozenset(wanted[each] for each in checked))
 
 
-def find_bars(candle_path: Path, header: Header, grid: Grid, since: int) -> Table | None:
+def find_bars(path: Path, header: Header, grid: Grid, since: int) -> Table | None:
     """A feature file with the bars of a grid in a rows file.
 
     Args:
-        candle_path: the candle file.
-        header: of it.
+        path: of the feature file that is to be made.
+        header: of the candle file.
         grid: of the rows.
         since: the row from which on its bars are read and compared with what was written.
     """
-    for path in list_newest_tables(candle_path):
-        table = _open_alike(path, header, grid)
+    for each in list_newest_tables(path):
+        table = _open_alike(each, header, grid)
         if table is not None and _has_bars(table, since):
             return table
     return None

@@ -366,9 +366,9 @@ def list_tables(candle_path: Path) -> list[Path]:
     return sorted(path for path in found if _NAME.fullmatch(path.name))
 
 
-def list_newest_tables(candle_path: Path) -> list[Path]:
-    """The feature files beside a candle file, the last written first."""
-    return sorted(list_tables(candle_path), key=_find_written, reverse=True)
+def list_newest_tables(path: Path) -> list[Path]:
+    """The feature files beside a file, the last written first."""
+    return sorted(list_tables(path), key=_find_written, reverse=True)
 
 
 def _find_written(path: Path) -> int:
