@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from btc_datamodule.candles.timeline import Span
+from btc_datamodule.features.causality import check_lookback
 from btc_datamodule.features.clocks import StoredBeside
 from btc_datamodule.features.feature import Feature, count_warm_up, is_own
+from btc_datamodule.features.fingerprint import hash_source
 from btc_datamodule.features.layout import FLAG, SCHEMA, SEGMENT_DTYPES, MaskOf
 from btc_datamodule.features.table import Table
 from btc_datamodule.store.series_file import Header
@@ -86,14 +88,14 @@ class Recipe:
             beside: only features that see other series, or only those that don't; None for all.
 
         Returns:
-            The name of each, by a SHA-256 of what it computes and of which series.
+            The name of each, by a SHA-256 of what it computes, of which series, and of the check.
         """
-        found = {}
+        check, found = hash_source(check_lookback).hex(), {}
         for feature in self.features:
             series = {feature.series, *feature.beside} - {""}
             if not is_own(feature) and beside in (None, bool(series)):
                 seen = [each.definition() for each in self.beside if each.beside.name in series]
-                parts = json.dumps([feature.definition(), *seen])
+                parts = json.dumps([check, feature.definition(), *seen])
                 found[hashlib.sha256(parts.encode()).hexdigest()] = feature.name
         return found
 

@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 _CLAIMED = "claimed"
 _NAME = re.compile(r"features-[0-9a-f]{16}\.rows\.h5")
 
+_FIRST = ("x", "close")
+"""Of the arrays that lie in one file in whatever is written here."""
+
 ROOM_ROWS = 1 << 14
 """Rows that a new rows file has room for at least, beside those that there are."""
 
@@ -91,20 +94,27 @@ class Arrays(NamedTuple):
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read_claims(path: Path, file: "h5py.File") -> list[Claim]:
+def read_claims(
+    path: Path, file: "h5py.File", names: Iterable[str] = tuple(DTYPES)
+) -> list[Claim]:
     """What an open feature file claims of rows files; nothing of one whose arrays are its own.
+
+    Args:
+        path: the feature file.
+        file: opened.
+        names: of the arrays that are looked at.
 
     Raises:
         StoreError: if arrays are virtual, and not as those of a head are.
     """
     found: dict[tuple[str, int], list[str]] = {}
-    for name in DTYPES:
+    for name in names:
         source = _read_source(path, file, name)
         if source is not None:
             found.setdefault(source, []).append(name)
     return [
-        Claim(path, path.with_name(name), rows, tuple(names))
-        for (name, rows), names in found.items()
+        Claim(path, path.with_name(name), rows, tuple(inside))
+        for (name, rows), inside in found.items()
     ]
 
 
@@ -200,7 +210,7 @@ def list_claims(heads: Iterable[Path]) -> list[Claim] | None:
     for path in heads:
         try:
             with leave_unused(path), open_hdf5(path) as file, explain_damage(path):
-                claims += read_claims(path, file)
+                claims += read_claims(path, file, _FIRST)
         except UnreadableError:
             return None
         except StoreError:
