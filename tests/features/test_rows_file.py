@@ -59,8 +59,8 @@ def build_there(path: Path) -> None:
     build(path, recipe(), check=False)
 
 
-def die_at(step: int, path: Path) -> None:
-    """Build until so many calls that write to the disk have been made."""
+def die_of(step: int) -> None:
+    """End the process once so many calls that write to the disk have been made."""
     left = [step]
 
     def count(real: Callable[..., Any]) -> Callable[..., Any]:
@@ -75,6 +75,11 @@ def die_at(step: int, path: Path) -> None:
     for name in ("pwrite", "fsync", "ftruncate"):
         setattr(os, name, count(getattr(os, name)))
     Path.replace = count(Path.replace)  # type: ignore[method-assign]
+
+
+def die_at(step: int, path: Path) -> None:
+    """Build until so many calls that write to the disk have been made."""
+    die_of(step)
     build_there(path)
 
 
