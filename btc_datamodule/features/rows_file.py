@@ -94,9 +94,7 @@ class Arrays(NamedTuple):
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read_claims(
-    path: Path, file: "h5py.File", names: Iterable[str] = tuple(DTYPES)
-) -> list[Claim]:
+def read_claims(path: Path, file: "h5py.File", names: Iterable[str] = tuple(DTYPES)) -> list[Claim]:
     """What an open feature file claims of rows files; nothing of one whose arrays are its own.
 
     Args:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from btc_datamodule.audit.verify import verify_series
+from btc_datamodule.candles.series import Candles
 from btc_datamodule.disk.atomic import write_in_place
 from btc_datamodule.errors import LookAheadError, StoreError
 from btc_datamodule.features import build as building
@@ -20,7 +21,7 @@ from btc_datamodule.features.layout import BAR_COLUMNS
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.stale import GROWN_SECONDS, KEPT_SECONDS
 from btc_datamodule.features.table import Table, list_tables
-from tests.factories import T0
+from tests.factories import T0, changed, make_datamodule
 from tests.features.replay import (
     RECIPES,
     Replay,
@@ -33,7 +34,9 @@ from tests.features.replay import (
     shrink,
 )
 from tests.features.tables import EVER, recipe
+from tests.features.test_growing_beside import BTC, ETH
 from tests.features.test_rows_file import die_of, unused_for
+from tests.test_covariates import write
 
 FORKED = mp.get_context("forkserver")
 FORKED.set_forkserver_preload(["tests.features.test_sharing", "polars", "h5py", "tqdm"])
@@ -197,7 +200,8 @@ def test_a_feature_is_checked_once_on_the_same_bars_and_a_function_of_ones_own_e
     tmp_path: Path, checked: list[str]
 ) -> None:
     own = Feature("own", 3, mean)
-    made = [("log_return", "up = close > open"), ("up = close > open", own), (own, "log_return")]
+    up = "up = close > open"
+    made: list[tuple[str | Feature, ...]] = [("log_return", up), (up, own), (own, "log_return")]
     replays = beside(tmp_path, *(recipe(*names) for names in made))
     found = []
     for replay in replays:
@@ -235,6 +239,29 @@ def test_another_feature_under_the_same_name_is_checked(tmp_path: Path) -> None:
     with pytest.raises(LookAheadError, match="'near'"):
         other.take(120)
     assert len(one.list_names("*.tmp")) == 0
+
+
+def test_a_feature_of_another_series_is_checked_again_once_that_has_changed(
+    tmp_path: Path, checked: list[str]
+) -> None:
+    def prepare(eth: Candles, *features: str) -> tuple[set[str], Table]:
+        checked.clear()
+        sources = {"btc": BTC, "eth": eth}
+        btc, other = (write(tmp_path, f"{name}.csv", each) for name, each in sources.items())
+        given: Any = {"source": btc, "covariates": {"eth": other}, "features": [*features]}
+        dm = make_datamodule(tmp_path, **given, lookback=4, horizon=1)
+        return {*checked}, dm.table
+
+    both, first = prepare(ETH, "eth.log_return", "log_return")
+    one, second = prepare(ETH, "eth.log_return", "log_range")
+    revised = changed(ETH, volume=ETH["volume"] + 1)
+    again, third = prepare(revised, "eth.log_return", "log_return")
+    assert both == {"eth.log_return", "log_return"}
+    assert one == {"log_range"}
+    assert again == {"eth.log_return"}
+    assert list_bars(first) == list_bars(second) == list_bars(third)
+    assert third.reach is not None
+    assert find_file(third, "reach") == third.path
 
 
 # --- damage, and what is gone ---------------------------------------------------------------------
