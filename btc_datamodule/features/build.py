@@ -27,7 +27,7 @@ from btc_datamodule.features.layout import BAR_COLUMNS, is_large, split_segments
 from btc_datamodule.features.predecessor import find_predecessor
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.reuse import check_reuse
-from btc_datamodule.features.rows_file import list_claims
+from btc_datamodule.features.rows_file import list_claims, name_rows_file, remove_if_vain
 from btc_datamodule.features.segment import compute_segment
 from btc_datamodule.features.sharing import claim_bars, find_shared, has_same_bars, write_bars
 from btc_datamodule.features.stale import remove_leftovers, remove_stale
@@ -196,12 +196,14 @@ class _Whole:
             UnlikeRowsError: if its bars are others.
         """
         grid = self.grid
-        elsewhere = BAR_COLUMNS if alike is not None or is_large(grid.rows) else ()
+        elsewhere = BAR_COLUMNS if is_large(grid.rows) else ()
+        rows_file = name_rows_file(self.path)
         columns, floats = len(self.recipe.columns), len(BAR_COLUMNS) * (alike is None)
         observed = columns if self.recipe.mask == "feature" else 1
         width = 4 * columns + observed + 8 * (floats + bool(self.recipe.beside))
         check_room(self.path, grid.rows * width)
         with (
+            remove_if_vain(rows_file),
             show_step("features", grid.rows, " bars") as step,
             replace_hdf5(self.path) as (file, check_disk),
         ):
@@ -218,7 +220,7 @@ class _Whole:
                     yield rows, found.columns.__getitem__
 
             if elsewhere and alike is None:
-                writer.refer(write_bars(self.path, grid.rows, write_segments()))
+                writer.refer(write_bars(rows_file, grid.rows, write_segments()))
             else:
                 for _ in write_segments():
                     pass

@@ -17,7 +17,7 @@ arrays lie, so that nothing else that HDF5 reads of the file changes.
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -237,6 +237,17 @@ def count_room(rows: int) -> int:
 def name_rows_file(path: Path) -> Path:
     """A name for a new rows file beside a feature file."""
     return path.with_name(f"features-{secrets.token_hex(8)}.rows.h5")
+
+
+@contextmanager
+def remove_if_vain(path: Path) -> Iterator[None]:
+    """Remove a rows file that is written meanwhile if no head comes to claim it, for an error."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def make_rows_file(

@@ -12,7 +12,8 @@ the same bars checks only others. Functions of the user's own are always checked
 while they compute is in no code (``reuse``).
 """
 
-from collections.abc import Callable, Iterable, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,18 +21,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.disk.hdf5 import explain_damage, open_hdf5, read_attribute
+from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.disk.in_use import leave_unused
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.layout import BAR_COLUMNS, DTYPES
+from btc_datamodule.features.layout import ATTRIBUTES, BAR_COLUMNS, DTYPES, SCHEMA, is_large
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.rows_file import (
     Arrays,
     Claim,
     count_room,
     make_rows_file,
-    name_rows_file,
     open_rows,
 )
 from btc_datamodule.features.table import Table, list_newest_tables
@@ -53,14 +53,24 @@ class Shared(NamedTuple):
     checked: frozenset[str]
 
 
+class _Alike(NamedTuple):
+    """What a feature file of the same bars says of itself.
+
+    Attributes:
+        path: the file.
+        beside: path and digest of each file of another series.
+        checked: see ``Recipe.list_identities``.
+    """
+
+    path: Path
+    beside: list[list[str]]
+    checked: frozenset[str]
+
+
 def find_shared(
-    path: Path,
-    header: Header,
-    grid: Grid,
-    recipe: Recipe,
-    files: Sequence[Sequence[str]],
+    path: Path, header: Header, grid: Grid, recipe: Recipe, files: Sequence[Sequence[str]]
 ) -> Shared:
-    """What feature files of the same bars have that one of a recipe can use.
+    """What feature files of the same bars have that a large one of a recipe can use.
 
     Args:
         path: of the feature file that is to be made.
@@ -71,19 +81,13 @@ def find_shared(
     """
     bars, checked = None, set[str]()
     alone, joined = recipe.list_identities(beside=False), recipe.list_identities(beside=True)
-    wanted = alone | joined
-    for each in list_newest_tables(path):
-        if bars is not None and checked >= wanted.keys():
-            break
-        table = _open_alike(each, header, grid)
-        if table is None:
-            continue
-        if bars is None and _has_bars(table, 0):
-            bars = table
-        checked |= {*table.checked} & alone.keys()
-        if [*map(list, table.beside)] == [*map(list, files)]:
-            checked |= {*table.checked} & joined.keys()
-    return Shared(bars, frozenset(wanted[each] for each in checked))
+    for alike in _list_alike(path, header, grid):
+        if bars is None:
+            bars = _open_bars(alike.path, 0)
+        checked |= alone.keys() & alike.checked
+        if alike.beside == [*map(list, files)]:
+            checked |= joined.keys() & alike.checked
+    return Shared(bars, frozenset((alone | joined)[each] for each in checked))
 
 
 def find_bars(path: Path, header: Header, grid: Grid, since: int) -> Table | None:
@@ -95,37 +99,37 @@ def find_bars(path: Path, header: Header, grid: Grid, since: int) -> Table | Non
         grid: of the rows.
         since: the row from which on its bars are read and compared with what was written.
     """
-    for each in list_newest_tables(path):
-        table = _open_alike(each, header, grid)
-        if table is not None and _has_bars(table, since):
+    found = (_open_bars(alike.path, since) for alike in _list_alike(path, header, grid))
+    return next((table for table in found if table is not None), None)
+
+
+def _list_alike(path: Path, header: Header, grid: Grid) -> Iterator[_Alike]:
+    """The feature files of the bars of a grid, the last written first; none of a small one."""
+    of_these = [header.digest, grid.first, grid.interval, grid.max_fill]
+    names = ("candles", "first", "interval", "max_fill")
+    for each in list_newest_tables(path) if is_large(grid.rows) else []:
+        with suppress(StoreError):
+            with leave_unused(each), open_hdf5(each) as file, explain_damage(each):
+                check_schema(each, file, SCHEMA, "feature file")
+                said = (read_attribute(each, file, name, ATTRIBUTES[name]) for name in names)
+                if any(one != other for one, other in zip(said, of_these, strict=True)):
+                    continue
+                if len(file["open"]) != grid.rows:
+                    continue
+                beside = json.loads(read_attribute(each, file, "beside", str))
+                checked = frozenset(json.loads(read_attribute(each, file, "checked", str)))
+            yield _Alike(each, beside, checked)
+
+
+def _open_bars(path: Path, since: int) -> Table | None:
+    """A feature file whose bars lie in a rows file, from a row on as written; None if not so."""
+    with suppress(StoreError), leave_unused(path):
+        table = Table.open(path)
+        place = table.checks.find_place("close")
+        if place.grows and _OF_BAR.keys() <= place.extents.keys():
+            table.checks.require(BAR_COLUMNS, since, table.rows)
             return table
     return None
-
-
-def _open_alike(path: Path, header: Header, grid: Grid) -> Table | None:
-    """A feature file of the bars of a grid; None if it is of others, or cannot be opened."""
-    with suppress(StoreError):
-        with leave_unused(path):
-            with open_hdf5(path) as file, explain_damage(path):
-                candles = read_attribute(path, file, "candles", str)
-            if candles != header.digest:
-                return None
-            table = Table.open(path)
-        of_these = (grid.first, grid.interval, grid.rows, grid.max_fill)
-        if (table.first, table.interval, table.rows, table.max_fill) == of_these:
-            return table
-    return None
-
-
-def _has_bars(table: Table, since: int) -> bool:
-    """Whether the bars of a feature file lie in a rows file, and from a row on as written."""
-    place = table.checks.find_place("close")
-    if not place.grows or not _OF_BAR.keys() <= place.extents.keys():
-        return False
-    with suppress(StoreError):
-        table.checks.require(BAR_COLUMNS, since, table.rows)
-        return True
-    return False
 
 
 def has_same_bars(table: Table, digests: NDArray[np.uint8]) -> bool:
@@ -146,15 +150,14 @@ def claim_bars(table: Table) -> Arrays:
 
 
 def write_bars(
-    path: Path, rows: int, parts: Iterable[tuple[slice, Callable[[str], NDArray[Any]]]]
+    file: Path, rows: int, parts: Iterable[tuple[slice, Callable[[str], NDArray[Any]]]]
 ) -> Arrays:
     """Write the bars of a feature file into a new rows file.
 
     Args:
-        path: where the feature file shall be.
+        file: the rows file.
         rows: how many there are.
         parts: runs of rows that follow each other, each with what gives a column by its name.
     """
-    file, room = name_rows_file(path), count_room(rows)
-    make_rows_file(file, dict.fromkeys(BAR_COLUMNS, (room,)), rows, parts)
-    return open_rows(Claim(path, file, rows, BAR_COLUMNS), _OF_BAR)
+    make_rows_file(file, dict.fromkeys(BAR_COLUMNS, (count_room(rows),)), rows, parts)
+    return open_rows(Claim(file, file, rows, BAR_COLUMNS), _OF_BAR)

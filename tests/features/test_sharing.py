@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import polars as pl
 import pytest
@@ -14,7 +15,7 @@ from btc_datamodule.candles.series import Candles
 from btc_datamodule.disk.atomic import write_in_place
 from btc_datamodule.errors import LookAheadError, StoreError
 from btc_datamodule.features import build as building
-from btc_datamodule.features import joined, segment
+from btc_datamodule.features import joined, segment, writing
 from btc_datamodule.features.build import build
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import BAR_COLUMNS
@@ -95,7 +96,7 @@ def test_whatever_happens_beside_it_a_feature_file_is_what_is_built_alone(
         replay = replays[rng.integers(len(replays))]
         names = replay.list_names("features-*.h5")
         if what == "grow":
-            bars += int(rng.choice([1, 2, 40]))
+            bars = min(bars + int(rng.choice([1, 2, 40])), len(replay.candles))
         elif what == "delete" and names:
             (replay.path.parent / rng.choice(names)).unlink()
         elif what == "hold":
@@ -292,6 +293,37 @@ def test_damage_in_shared_bars_is_found_for_each_and_goes_no_further(tmp_path: P
     assert_equal(one.take(120), one.rebuild(120))
     assert_equal(other.take(120), other.rebuild(120))
     assert verify_series(one.path) == []
+
+
+@pytest.mark.parametrize("said", ["5", "[[]]", "{", "[1]"])
+def test_a_file_that_says_nonsense_is_passed_over(tmp_path: Path, said: str) -> None:
+    one, other, _ = three(tmp_path)
+    path = one.take(120).path
+    with h5py.File(path, "r+", locking=False) as file:
+        file.attrs["checked"] = said
+    table = other.take(120)
+    assert list_bars(table) != {path}
+    assert_equal(table, other.rebuild(120))
+
+
+def test_a_disk_that_is_full_at_the_end_keeps_no_bars(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other, _ = three(tmp_path)
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    for replay in (one, other):
+        before = replay.list_names("features-*")
+        with monkeypatch.context() as patch:
+            patch.setattr(writing.Account, "write", full)
+            with pytest.raises(StoreError, match="No space left"):
+                replay.take(120)
+        assert replay.list_names("features-*.h5*") == [
+            name for name in before if not name.endswith((".lock", ".holder"))
+        ]
+        assert_equal(replay.take(120), replay.rebuild(120))
 
 
 def test_bars_that_are_gone_are_said_and_made_again(tmp_path: Path) -> None:
