@@ -14,9 +14,10 @@ from pathlib import Path
 
 from newest_features import START, count_bytes, make_candles, measure, write
 
+from btc_datamodule.features.build import build
 from btc_datamodule.features.builtin import resolve
 from btc_datamodule.features.recipe import Recipe
-from btc_datamodule.features.table import Table, list_newest_tables
+from btc_datamodule.features.table import Table
 
 SHARED = ("log_return", "log_range", "log_volume", "volatility", "day_sin")
 
@@ -44,7 +45,7 @@ def main() -> None:
             for path in (beside, alone):
                 seconds, size = measure(path, recipe)
                 told.append(f"{seconds:8.2f} s {size / 1e6:10,.1f} MB")
-                digests.add(Table.open(list_newest_tables(path)[0]).digest)
+                digests.add(Table.open(build(path, recipe)).digest)
             assert len(digests) == 1
             print(f"{number:>3} {told[0]:>24} {told[1]:>24}", flush=True)
         print(f"{count_bytes(beside.parent) / 1e6:,.0f} MB on disk of all, beside each other")

@@ -27,7 +27,7 @@ from btc_datamodule.features.layout import BAR_COLUMNS, is_large, split_segments
 from btc_datamodule.features.predecessor import find_predecessor
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.reuse import check_reuse
-from btc_datamodule.features.rows_file import list_claims, name_rows_file, remove_if_vain
+from btc_datamodule.features.rows_file import Claim, list_claims, name_rows_file, remove_if_vain
 from btc_datamodule.features.segment import compute_segment
 from btc_datamodule.features.sharing import claim_bars, find_shared, has_same_bars, write_bars
 from btc_datamodule.features.stale import remove_leftovers, remove_stale
@@ -88,9 +88,9 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
                 claims = list_claims(list_tables(candle_path))
                 remove_stale(candle_path, reader.header, claims)
                 if before is None or not grow(
-                    path, key, before, reader, beside, recipe, check=check
+                    path, key, before, claims or [], reader, beside, recipe, check=check
                 ):
-                    _build(path, reader, beside, recipe, key, check=check)
+                    _build(path, key, claims or [], reader, beside, recipe, check=check)
     return path
 
 
@@ -128,10 +128,11 @@ def _check_content(reader: CandleReader | RecordReader) -> None:
 
 def _build(
     path: Path,
+    key: str,
+    claims: Sequence[Claim],
     reader: CandleReader,
     beside: Sequence[CandleReader | RecordReader],
     recipe: Recipe,
-    key: str,
     *,
     check: bool,
 ) -> None:
@@ -146,7 +147,7 @@ def _build(
             "`start` and `end`, or choose features with a shorter lookback"
         )
     files = recipe.list_files(path.parent, [each.header.digest for each in beside])
-    shared = find_shared(path, reader.header, grid, recipe, files)
+    shared = find_shared(claims, reader.header, grid, recipe, files)
     names = {feature.name for feature in recipe.features}
     checked = recipe.list_identities() if check else []
     whole = _Whole(

@@ -2,14 +2,15 @@
 
 What it costs is what is new, and the segment that new rows lie in, whose moments and digest are
 made of all its rows. The rows that there are stay where they lie: the new ones are written after
-them into a *rows file* (``rows_file``), and a small feature file, a *head*, says of all of them
-what one that is built says (``build``): every number of it is the same.
+them into *rows files* (``rows_file``), one of bars and one of the rest, and a small feature file, a
+*head*, says of all of them what one that is built says (``build``): every number of it is the same.
+Bars that another feature file has got already are shared with it (``sharing``).
 
 A process that is killed leaves rows that no head has: the next one copies those before them to a
 new rows file.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -167,6 +168,7 @@ def grow(
     path: Path,
     key: str,
     table: Table,
+    claims: Sequence[Claim],
     reader: CandleReader,
     beside: Sequence[CandleReader | RecordReader],
     recipe: Recipe,
@@ -179,6 +181,7 @@ def grow(
         path: where it shall be.
         key: of its content.
         table: the earlier one, see ``predecessor``.
+        claims: of all feature files beside it.
         reader: the candle file.
         beside: the files of the series beside it.
         recipe: of the table.
@@ -205,10 +208,11 @@ def grow(
     try:
         first = next(pieces)  # those after it have no rows that are there already
         own = [name for name in table.checks.names if name not in BAR_COLUMNS]
-        rooms = [_find_room(path, table, own, grid.rows)]
-        alike = find_bars(path, reader.header, grid, growth.start)
+        rooms = [_find_room(table, own, grid.rows) or _make_room(path, table, own, grid.rows)]
+        alike = find_bars(claims, reader.header, grid, growth.start)
         if alike is None:
-            rooms.append(_find_room(path, table, BAR_COLUMNS, grid.rows))
+            room = _find_room(table, BAR_COLUMNS, grid.rows)
+            rooms.append(room or _make_room(path, table, BAR_COLUMNS, grid.rows))
     except (UnlikeRowsError, AlteredError):
         return False
     account = Account(grid.holes, table, growth.segments)
@@ -227,14 +231,13 @@ def grow(
         if not has_same_bars(alike, account.digests):
             return False
         rooms.append(claim_bars(alike))
-    shapes = _list_shapes(table, grid.rows)
     files = recipe.list_files(path.parent, [each.header.digest for each in beside])
     checked = [each for each in recipe.list_identities() if check and each in table.checked]
     with replace_hdf5(path) as (file, _):
         for arrays in rooms:
-            write_virtual(file, arrays, {name: shapes[name] for name in arrays.extents})
+            write_virtual(file, arrays, _list_shapes(table, arrays.extents, grid.rows))
         about = describe(grid, recipe, key, reader.header, files, checked)
-        account.write(file, shapes["x"], about)
+        account.write(file, (grid.rows, len(table.features)), about)
     return True
 
 
@@ -256,10 +259,27 @@ def continue_grid(table: Table, reader: CandleReader, recipe: Recipe) -> Grid | 
     )
 
 
-def _find_room(path: Path, table: Table, names: Sequence[str], rows: int) -> Arrays:
-    """The rows file with the rows of some arrays of a table, and room for more.
+def _find_room(table: Table, names: Sequence[str], rows: int) -> Arrays | None:
+    """The rows file with some arrays of a table, if it has room for more.
 
-    That of the table, if it has as much and nobody has claimed more of it, or else a new one.
+    Args:
+        table: whose rows come first.
+        names: of the arrays.
+        rows: how many there are to be.
+
+    Returns:
+        None if there is no such file, it has not as much room, or somebody has claimed more of it.
+    """
+    place = table.checks.find_place(names[0])
+    if not place.grows or place.extents.keys() != {*names}:
+        return None
+    due = {name: shape[1:] for name, shape in _list_shapes(table, names, rows).items()}
+    arrays = open_rows(Claim(table.path, place.path, table.rows, tuple(names)), due)
+    return arrays if arrays.claimed == table.rows and arrays.capacity >= rows else None
+
+
+def _make_room(path: Path, table: Table, names: Sequence[str], rows: int) -> Arrays:
+    """A new rows file with some arrays of a table, and room for more.
 
     Args:
         path: of the feature file that is to be made.
@@ -267,23 +287,16 @@ def _find_room(path: Path, table: Table, names: Sequence[str], rows: int) -> Arr
         names: of the arrays.
         rows: how many there are to be.
     """
-    room = count_room(rows)
-    shapes = {name: shape for name, shape in _list_shapes(table, room).items() if name in names}
-    due, claimed = {name: shape[1:] for name, shape in shapes.items()}, tuple(names)
-    place = table.checks.find_place(names[0])
-    if place.grows and place.extents.keys() >= due.keys():
-        arrays = open_rows(Claim(table.path, place.path, table.rows, claimed), due)
-        if arrays.claimed == table.rows and arrays.capacity >= rows:
-            return arrays
     width = sum(table.checks.find_place(name).extents[name].width for name in names)
     check_room(path, rows * width)
-    file = name_rows_file(path)
+    file, shapes = name_rows_file(path), _list_shapes(table, names, count_room(rows))
     parts = ((part, partial(table.read, rows=part)) for part in table.segments(0, table.rows))
     make_rows_file(file, shapes, table.rows, parts)
-    return open_rows(Claim(path, file, table.rows, claimed), due)
+    due = {name: shape[1:] for name, shape in shapes.items()}
+    return open_rows(Claim(path, file, table.rows, tuple(names)), due)
 
 
-def _list_shapes(table: Table, rows: int) -> dict[str, tuple[int, ...]]:
-    """The shapes that the arrays of a table have with other rows."""
+def _list_shapes(table: Table, names: Iterable[str], rows: int) -> dict[str, tuple[int, ...]]:
+    """The shapes that some arrays of a table have with other rows."""
     shape = rows, len(table.features)
-    return {name: shape_array(name, shape, table.mask) for name in table.checks.names}
+    return {name: shape_array(name, shape, table.mask) for name in names}

@@ -18,7 +18,7 @@ from btc_datamodule.disk.in_use import leave_unused
 from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.features.layout import SCHEMA, is_large
 from btc_datamodule.features.recipe import Recipe
-from btc_datamodule.features.table import Table, list_newest_tables, locate_table, open_whole
+from btc_datamodule.features.table import Table, list_tables, locate_table, open_whole
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.record_file import RecordReader
 
@@ -56,7 +56,7 @@ def find_predecessor(
         None if there is no large one, among the newest few.
     """
     header, tried = reader.header, set[_Made]()
-    for path in list_newest_tables(candle_path):
+    for path in sorted(list_tables(candle_path), key=_find_written, reverse=True):
         made = _read_made(path, recipe)
         if made is None or made in tried or not header.span[0] < made.end < header.span[1]:
             continue
@@ -84,6 +84,13 @@ def _goes_on(reader: CandleReader | RecordReader, digest: str, end: int) -> bool
     if isinstance(reader, RecordReader):
         return False
     return reader.digest_before(end - reader.header.interval + 1) == digest
+
+
+def _find_written(path: Path) -> int:
+    """When a file was written; it may be gone by now."""
+    with suppress(OSError):
+        return path.stat().st_mtime_ns
+    return 0
 
 
 def _read_made(path: Path, recipe: Recipe) -> _Made | None:

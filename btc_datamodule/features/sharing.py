@@ -25,7 +25,7 @@ from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, re
 from btc_datamodule.disk.in_use import leave_unused
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.layout import ATTRIBUTES, BAR_COLUMNS, DTYPES, SCHEMA, is_large
+from btc_datamodule.features.layout import ATTRIBUTES, BAR_COLUMNS, DTYPES, SCHEMA
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.rows_file import (
     Arrays,
@@ -34,7 +34,7 @@ from btc_datamodule.features.rows_file import (
     make_rows_file,
     open_rows,
 )
-from btc_datamodule.features.table import Table, list_newest_tables
+from btc_datamodule.features.table import Table
 from btc_datamodule.store.series_file import Header
 
 _OF_BAR: dict[str, tuple[int, ...]] = dict.fromkeys(BAR_COLUMNS, ())
@@ -68,20 +68,24 @@ class _Alike(NamedTuple):
 
 
 def find_shared(
-    path: Path, header: Header, grid: Grid, recipe: Recipe, files: Sequence[Sequence[str]]
+    claims: Sequence[Claim],
+    header: Header,
+    grid: Grid,
+    recipe: Recipe,
+    files: Sequence[Sequence[str]],
 ) -> Shared:
-    """What feature files of the same bars have that a large one of a recipe can use.
+    """What large feature files of the same bars have that one of a recipe can use.
 
     Args:
-        path: of the feature file that is to be made.
+        claims: of all feature files beside the candle file.
         header: of the candle file.
         grid: of the rows.
-        recipe: what it is to be made by.
+        recipe: what the feature file is to be made by.
         files: path and digest of each file of another series, of this recipe.
     """
     bars, checked = None, set[str]()
     alone, joined = recipe.list_identities(beside=False), recipe.list_identities(beside=True)
-    for alike in _list_alike(path, header, grid):
+    for alike in _list_alike(claims, header, grid):
         if bars is None:
             bars = _open_bars(alike.path, 0)
         checked |= alone.keys() & alike.checked
@@ -90,31 +94,32 @@ def find_shared(
     return Shared(bars, frozenset((alone | joined)[each] for each in checked))
 
 
-def find_bars(path: Path, header: Header, grid: Grid, since: int) -> Table | None:
+def find_bars(claims: Sequence[Claim], header: Header, grid: Grid, since: int) -> Table | None:
     """A feature file with the bars of a grid in a rows file.
 
     Args:
-        path: of the feature file that is to be made.
+        claims: of all feature files beside the candle file.
         header: of the candle file.
         grid: of the rows.
         since: the row from which on its bars are read and compared with what was written.
     """
-    found = (_open_bars(alike.path, since) for alike in _list_alike(path, header, grid))
+    found = (_open_bars(alike.path, since) for alike in _list_alike(claims, header, grid))
     return next((table for table in found if table is not None), None)
 
 
-def _list_alike(path: Path, header: Header, grid: Grid) -> Iterator[_Alike]:
-    """The feature files of the bars of a grid, the last written first; none of a small one."""
+def _list_alike(claims: Sequence[Claim], header: Header, grid: Grid) -> Iterator[_Alike]:
+    """The feature files that have the bars of a grid in a rows file."""
     of_these = [header.digest, grid.first, grid.interval, grid.max_fill]
     names = ("candles", "first", "interval", "max_fill")
-    for each in list_newest_tables(path) if is_large(grid.rows) else []:
+    for claim in claims:
+        if "close" not in claim.names or claim.rows != grid.rows:
+            continue
+        each = claim.head
         with suppress(StoreError):
             with leave_unused(each), open_hdf5(each) as file, explain_damage(each):
                 check_schema(each, file, SCHEMA, "feature file")
                 said = (read_attribute(each, file, name, ATTRIBUTES[name]) for name in names)
                 if any(one != other for one, other in zip(said, of_these, strict=True)):
-                    continue
-                if len(file["open"]) != grid.rows:
                     continue
                 beside = json.loads(read_attribute(each, file, "beside", str))
                 checked = frozenset(json.loads(read_attribute(each, file, "checked", str)))

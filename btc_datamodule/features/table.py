@@ -366,18 +366,6 @@ def list_tables(candle_path: Path) -> list[Path]:
     return sorted(path for path in found if _NAME.fullmatch(path.name))
 
 
-def list_newest_tables(path: Path) -> list[Path]:
-    """The feature files beside a file, the last written first."""
-    return sorted(list_tables(path), key=_find_written, reverse=True)
-
-
-def _find_written(path: Path) -> int:
-    """When a file was written; it may be gone by now."""
-    with suppress(OSError):
-        return path.stat().st_mtime_ns
-    return 0
-
-
 def is_outdated(path: Path) -> bool:
     """Whether a file is a feature file of an earlier schema: whole, but of no use any more."""
     with suppress(StoreError), open_hdf5(path) as file, explain_damage(path):
