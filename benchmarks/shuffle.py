@@ -54,7 +54,7 @@ from btc_datamodule.disk.in_use import Identity
 from btc_datamodule.evaluation.origins import Origins, SampleShape
 from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import LogReturn
-from btc_datamodule.features.checking import Extent, SegmentChecks
+from btc_datamodule.features.checking import Extent, Place, SegmentChecks
 from btc_datamodule.features.layout import DTYPES
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.batch import pass_through
@@ -99,11 +99,9 @@ def big_table(folder: Path, gigabytes: float, features: int) -> Table:
         "close": Extent(rows * 4 * features, 8),
     }
     checks = SegmentChecks(
-        path,
-        None,
-        Identity.of(path.stat()),
+        tuple(extents),
+        (Place(path, None, Identity.of(path.stat()), extents),),
         np.array([0, rows]),
-        extents,
         np.zeros((1, len(DTYPES), 32), dtype=np.uint8),
         dm.table.first,
         dm.table.interval,

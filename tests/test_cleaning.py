@@ -13,8 +13,10 @@ from btc_datamodule import BTCDataModule, Candles, StoreError
 from btc_datamodule.cleaning import LEFTOVER_SECONDS, Found, clean, list_stored, tell_stored
 from btc_datamodule.cli.commands import main
 from btc_datamodule.disk.lock import hold_lock
+from btc_datamodule.features import layout
 from btc_datamodule.features.layout import SCHEMA
-from btc_datamodule.features.table import Table
+from btc_datamodule.features.rows_file import is_rows_file, list_rows_files
+from btc_datamodule.features.table import Table, list_tables
 from tests.factories import InMemory, make_datamodule, random_hourly
 
 CONFIG = str(Path(__file__).parents[1] / "configs/dummy.yaml")
@@ -90,6 +92,30 @@ def test_all_that_can_be_made_again_goes_and_is_made_again(dm: BTCDataModule) ->
     assert tell_apart(dm) == {"never": ["candles"], "stale": [], "all": []}
     dm.prepare_data()
     dm.setup()
+
+
+def test_bars_go_with_the_last_of_the_features_that_share_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "LARGE_ROWS", 100)
+    candles = random_hourly([True] * 300, seed=4)
+    shorter = candles.slice(candles.span[0], candles.span[1] - 3600)
+    for name, bars in (("log_range", shorter), ("log_return", candles), ("log_volume", candles)):
+        dm = make(tmp_path, bars, name)
+        dm.prepare_data()
+    found = list_stored(dm.settings)
+    assert sorted(each.goes for each in found if is_rows_file(each.path)) == ["all", "stale"]
+    assert len(clean(found, every=False)) == 2, "features of candles as they were, and their bars"
+    one, other = list_tables(dm.candle_path)
+    (bars_of_both,) = list_rows_files(dm.candle_path.parent)
+    held = Table.open(one)
+    assert [each.path for each in clean(list_stored(dm.settings), every=True)] == [other]
+    assert len(held.bars("close")) == 300
+    del held
+    assert {each.path for each in clean(list_stored(dm.settings), every=True)} == {
+        one,
+        bars_of_both,
+    }
 
 
 def test_what_is_in_use_stays(dm: BTCDataModule) -> None:

@@ -16,7 +16,6 @@ import numpy as np
 from btc_datamodule.candles.timeline import format_instant, unite
 from btc_datamodule.disk.hdf5 import advise_repair
 from btc_datamodule.errors import StoreError
-from btc_datamodule.features.layout import DTYPES
 from btc_datamodule.features.table import Table, is_outdated, list_tables, locate_table
 from btc_datamodule.progress import show_step
 from btc_datamodule.settings import Settings
@@ -27,13 +26,13 @@ from btc_datamodule.store.stray import describe_stray
 
 
 class Checked(NamedTuple):
-    """A segment of a feature file.
+    """A segment of those arrays of a feature file that lie in one file.
 
     Attributes:
-        path: of the file that its arrays lie in.
+        path: of that file.
         low: its first row.
         high: the row past its last.
-        digests: of its arrays.
+        digests: of these arrays.
     """
 
     path: Path
@@ -173,11 +172,13 @@ def verify_table(path: Path, fine: set[Checked] | None = None) -> list[str]:
         checks = table.checks
         with show_step(f"checking {path.name}"):
             for segment, (low, high) in enumerate(pairwise(checks.edges.tolist())):
-                digests = checks.digests[segment].tobytes()
-                part = Checked(checks.path, low, high, digests)
-                if part not in fine:
-                    checks.require(tuple(DTYPES), low, high)
-                    fine.add(part)
+                for place in checks.places:
+                    inside = [name in place.extents for name in checks.names]
+                    digests = checks.digests[segment, inside].tobytes()
+                    part = Checked(place.path, low, high, digests)
+                    if part not in fine:
+                        checks.require(tuple(place.extents), low, high)
+                        fine.add(part)
     except StoreError as error:
         return [str(error)]
     return []

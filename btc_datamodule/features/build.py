@@ -2,13 +2,18 @@
 
 A ``Recipe`` holds what the content depends on beside the candles; its key is in the file's name,
 so a file with the right name has the right content. Memory does not depend on the length of
-history. Every feature is checked for look-ahead on real rows on the way.
+history. Every feature is checked for look-ahead on real rows on the way, unless it was on the very
+same ones (``sharing``).
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
 
 from btc_datamodule.candles.series import OPTIONAL
 from btc_datamodule.disk.atomic import check_room, explain_write_errors
@@ -16,16 +21,17 @@ from btc_datamodule.disk.hdf5 import replace_hdf5
 from btc_datamodule.disk.lock import hold_lock
 from btc_datamodule.errors import ConfigError, StoreError
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.growing import grow
-from btc_datamodule.features.joined import join_series
-from btc_datamodule.features.layout import BAR_COLUMNS, split_segments
+from btc_datamodule.features.growing import UnlikeRowsError, grow
+from btc_datamodule.features.joined import JoinedSeries, join_series
+from btc_datamodule.features.layout import BAR_COLUMNS, is_large, split_segments
 from btc_datamodule.features.predecessor import find_predecessor
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.reuse import check_reuse
-from btc_datamodule.features.rows_file import list_claims
+from btc_datamodule.features.rows_file import Claim, list_claims, name_rows_file, remove_if_vain
 from btc_datamodule.features.segment import compute_segment
+from btc_datamodule.features.sharing import claim_bars, find_shared, has_same_bars, write_bars
 from btc_datamodule.features.stale import remove_leftovers, remove_stale
-from btc_datamodule.features.table import list_tables, locate_table, open_whole
+from btc_datamodule.features.table import Table, list_tables, locate_table, open_whole
 from btc_datamodule.features.writing import TableWriter, describe
 from btc_datamodule.progress import show_step
 from btc_datamodule.store.candle_file import CandleReader
@@ -82,9 +88,9 @@ def build(candle_path: Path, recipe: Recipe, *, check: bool = True, recheck: boo
                 claims = list_claims(list_tables(candle_path))
                 remove_stale(candle_path, reader.header, claims)
                 if before is None or not grow(
-                    path, key, before, reader, beside, recipe, check=check
+                    path, key, before, claims or [], reader, beside, recipe, check=check
                 ):
-                    _write(path, reader, beside, recipe, key, check=check)
+                    _build(path, key, claims or [], reader, beside, recipe, check=check)
     return path
 
 
@@ -120,15 +126,17 @@ def _check_content(reader: CandleReader | RecordReader) -> None:
     check.require()
 
 
-def _write(
+def _build(
     path: Path,
+    key: str,
+    claims: Sequence[Claim],
     reader: CandleReader,
     beside: Sequence[CandleReader | RecordReader],
     recipe: Recipe,
-    key: str,
     *,
     check: bool,
 ) -> None:
+    """Make a feature file of all candles, and of what others of the same bars have."""
     for each in {each.path: each for each in (reader, *beside)}.values():
         _check_content(each)
     grid = Grid.of(reader, recipe.span, recipe.max_fill)
@@ -138,19 +146,87 @@ def _write(
             f"the features need {warm} bars of history and there are {grid.rows} bars: widen "
             "`start` and `end`, or choose features with a shorter lookback"
         )
-    joined = join_series(recipe.beside, beside, grid.first + grid.rows * grid.interval)
-    observed = len(recipe.columns) if recipe.mask == "feature" else 1
-    floats = len(BAR_COLUMNS) + bool(beside)
-    check_room(path, grid.rows * (4 * len(recipe.columns) + observed + 8 * floats))
-    with (
-        show_step("features", grid.rows, " bars") as step,
-        replace_hdf5(path) as (file, check_disk),
-    ):
-        writer = TableWriter(file, grid.rows, grid.holes)
-        for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
-            found = compute_segment(reader, grid, recipe, joined, rows, check=check)
-            writer.write(rows, found.judged, found.columns)
-            check_disk()
-            step.advance(rows.stop - rows.start)
-        files = recipe.list_files(path.parent, [each.header.digest for each in beside])
-        writer.finish(describe(grid, recipe, key, reader.header, files))
+    files = recipe.list_files(path.parent, [each.header.digest for each in beside])
+    shared = find_shared(claims, reader.header, grid, recipe, files)
+    names = {feature.name for feature in recipe.features}
+    checked = recipe.list_identities() if check else []
+    whole = _Whole(
+        path,
+        reader,
+        grid,
+        recipe,
+        join_series(recipe.beside, beside, grid.first + grid.rows * grid.interval),
+        names - shared.checked if check else (),
+        describe(grid, recipe, key, reader.header, files, checked),
+    )
+    try:
+        whole.write(shared.bars)
+    except UnlikeRowsError:
+        whole.write(None)
+
+
+@dataclass(frozen=True, eq=False)
+class _Whole:
+    """A feature file that is made of all candles.
+
+    Attributes:
+        path: where it shall be.
+        reader: the candle file.
+        grid: of its candles.
+        recipe: what to make of them.
+        joined: the series beside it.
+        check: names of the features that are checked for look-ahead.
+        about: the attributes of the feature file.
+    """
+
+    path: Path
+    reader: CandleReader
+    grid: Grid
+    recipe: Recipe
+    joined: JoinedSeries
+    check: Collection[str]
+    about: Mapping[str, str | int]
+
+    def write(self, alike: Table | None) -> None:
+        """Compute its rows, and write them.
+
+        Args:
+            alike: a feature file whose bars it shares; None if there is none.
+
+        Raises:
+            UnlikeRowsError: if its bars are others.
+        """
+        grid = self.grid
+        elsewhere = BAR_COLUMNS if is_large(grid.rows) else ()
+        rows_file = name_rows_file(self.path)
+        columns, floats = len(self.recipe.columns), len(BAR_COLUMNS) * (alike is None)
+        observed = columns if self.recipe.mask == "feature" else 1
+        width = 4 * columns + observed + 8 * (floats + bool(self.recipe.beside))
+        check_room(self.path, grid.rows * width)
+        with (
+            remove_if_vain(rows_file),
+            show_step("features", grid.rows, " bars") as step,
+            replace_hdf5(self.path) as (file, check_disk),
+        ):
+            writer = TableWriter(file, grid.rows, grid.holes, elsewhere)
+
+            def write_segments() -> Iterator[tuple[slice, Callable[[str], NDArray[Any]]]]:
+                for rows in split_segments(grid.first, grid.interval, 0, grid.rows):
+                    found = compute_segment(
+                        self.reader, grid, self.recipe, self.joined, rows, check=self.check
+                    )
+                    writer.write(rows, found.judged, found.columns)
+                    check_disk()
+                    step.advance(rows.stop - rows.start)
+                    yield rows, found.columns.__getitem__
+
+            if elsewhere and alike is None:
+                writer.refer(write_bars(rows_file, grid.rows, write_segments()))
+            else:
+                for _ in write_segments():
+                    pass
+            if alike is not None:
+                if not has_same_bars(alike, writer.digests):
+                    raise UnlikeRowsError("bars")
+                writer.refer(claim_bars(alike))
+            writer.finish(self.about)

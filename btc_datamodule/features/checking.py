@@ -12,7 +12,7 @@ a file has become too short.
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,84 +44,30 @@ class Extent(NamedTuple):
 
 
 @dataclass(eq=False)
-class SegmentChecks:
-    """Which segments of the arrays of a feature file this process has found to be as written.
+class Place:
+    """A file that arrays of a feature file lie in: itself, or a rows file.
 
     Attributes:
-        path: the file that they lie in.
-        used: that file as it was opened; None to open it by its name.
+        path: the file.
+        used: it as it was opened; None to open it by its name.
         identity: of the content that has been checked.
-        edges: (s + 1,) int64, the row at which each segment begins, and the one past the last.
-        extents: of each array, by name.
-        digests: (s, arrays, 32) uint8, SHA-256 of each segment of each array.
-        first: open time of row 0.
-        interval: seconds.
+        extents: of the arrays that lie in it, by name.
         grows: whether it is a rows file.
-        generation: counts how often the file has changed.
-        head: the feature file, kept in use, where its arrays lie in another file: see
-            ``rows_file``.
     """
 
     path: Path
     used: UsedFile | None
     identity: Identity
-    edges: NDArray[np.int64]
     extents: Mapping[str, Extent]
-    digests: NDArray[np.uint8]
-    first: int
-    interval: int
     grows: bool = False
-    generation: int = 0
-    head: UsedFile | None = None
-    fine: NDArray[np.bool_] = field(init=False)
 
-    def __post_init__(self) -> None:
-        self.fine = np.zeros((len(self.extents), len(self.edges) - 1), dtype=np.bool_)
-
-    def notice_changes(self) -> int:
-        """Forget what has been checked if the file was written to since; give the generation."""
+    def notice_change(self) -> bool:
+        """Whether the file was written to since this was last asked."""
         identity = self.identity if self.used is None else self.used.identify()
         written, self.identity = self.identity, identity
         if self.grows:
             written = written._replace(changed=identity.changed)
-        if identity != written:
-            self.fine[:] = False
-            self.generation += 1
-        return self.generation
-
-    def require(self, names: Sequence[str], low: int, high: int) -> None:
-        """Make sure that rows [low, high) of some arrays are as written.
-
-        Raises:
-            AlteredError: if they are not.
-            UnreadableError: if the disk does not give them.
-        """
-        self.notice_changes()
-        low, high = max(low, 0), min(high, int(self.edges[-1]))
-        if low < high:
-            first, last = self.find_segments(np.array([low, high - 1])).tolist()
-            for segment in range(first, last + 1):
-                self.check_segment(names, segment)
-
-    def find_segments(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The segment that each of some rows lies in; of rows outside, the nearest."""
-        found = self.edges.searchsorted(rows, side="right") - 1
-        return found.clip(0, len(self.edges) - 2)
-
-    def check_segment(self, names: Sequence[str], segment: int) -> None:
-        """Compare a segment of some arrays with their digests, unless that has been done."""
-        for number, name in enumerate(self.extents):
-            if name in names and not self.fine[number, segment]:
-                low, high = self.edges[segment : segment + 2].tolist()
-                offset, width = self.extents[name]
-                found = self._hash(offset + low * width, (high - low) * width)
-                if found != self.digests[segment, number].tobytes():
-                    start, end = (self.first + row * self.interval for row in (low, high))
-                    raise AlteredError(
-                        f"{self.path}: {name!r} between {format_instant(start)} and "
-                        f"{format_instant(end)} is not what was written: {advise_repair(self.path)}"
-                    )
-                self.fine[number, segment] = True
+        return identity != written
 
     @contextmanager
     def open_file(self) -> Iterator[int]:
@@ -135,8 +81,12 @@ class SegmentChecks:
         finally:
             os.close(file)
 
-    def _hash(self, offset: int, size: int) -> bytes:
-        """SHA-256 of some bytes of the file; of fewer where it ends."""
+    def hash(self, offset: int, size: int) -> bytes:
+        """SHA-256 of some bytes of the file; of fewer where it ends.
+
+        Raises:
+            UnreadableError: if the disk does not give them.
+        """
         digest = hashlib.sha256()
         try:
             with self.open_file() as file:
@@ -147,6 +97,87 @@ class SegmentChecks:
             told = f"{self.path} cannot be read ({error.strerror}): mend the disk, and try again"
             raise UnreadableError(explain_trouble(self.path, error) or told) from error
         return digest.digest()
+
+
+@dataclass(eq=False)
+class SegmentChecks:
+    """Which segments of the arrays of a feature file this process has found to be as written.
+
+    Attributes:
+        names: of the arrays.
+        places: the files that they lie in.
+        edges: (s + 1,) int64, the row at which each segment begins, and the one past the last.
+        digests: (s, arrays, 32) uint8, SHA-256 of each segment of each array.
+        first: open time of row 0.
+        interval: seconds.
+        generation: counts how often a file has changed.
+        head: the feature file, kept in use, wherever its arrays lie.
+    """
+
+    names: tuple[str, ...]
+    places: tuple[Place, ...]
+    edges: NDArray[np.int64]
+    digests: NDArray[np.uint8]
+    first: int
+    interval: int
+    generation: int = 0
+    head: UsedFile | None = None
+    fine: NDArray[np.bool_] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.fine = np.zeros((len(self.names), len(self.edges) - 1), dtype=np.bool_)
+
+    def find_place(self, name: str) -> Place:
+        """The file that an array lies in."""
+        return next(place for place in self.places if name in place.extents)
+
+    def list_places(self, names: Iterable[str]) -> list[Place]:
+        """The files that some arrays lie in."""
+        return [place for place in self.places if not place.extents.keys().isdisjoint(names)]
+
+    def notice_changes(self, places: Iterable[Place]) -> int:
+        """Forget what has been checked if a file was written to since; give the generation."""
+        for place in places:
+            if place.notice_change():
+                self.fine[:] = False
+                self.generation += 1
+        return self.generation
+
+    def require(self, names: Sequence[str], low: int, high: int) -> None:
+        """Make sure that rows [low, high) of some arrays are as written.
+
+        Raises:
+            AlteredError: if they are not.
+            UnreadableError: if the disk does not give them.
+        """
+        self.notice_changes(self.list_places(names))
+        low, high = max(low, 0), min(high, int(self.edges[-1]))
+        if low < high:
+            first, last = self.find_segments(np.array([low, high - 1])).tolist()
+            for segment in range(first, last + 1):
+                self.check_segment(names, segment)
+
+    def find_segments(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The segment that each of some rows lies in; of rows outside, the nearest."""
+        found = self.edges.searchsorted(rows, side="right") - 1
+        return found.clip(0, len(self.edges) - 2)
+
+    def check_segment(self, names: Sequence[str], segment: int) -> None:
+        """Compare a segment of some arrays with their digests, unless that has been done."""
+        for number, name in enumerate(self.names):
+            if name in names and not self.fine[number, segment]:
+                low, high = self.edges[segment : segment + 2].tolist()
+                place = self.find_place(name)
+                offset, width = place.extents[name]
+                found = place.hash(offset + low * width, (high - low) * width)
+                if found != self.digests[segment, number].tobytes():
+                    start, end = (self.first + row * self.interval for row in (low, high))
+                    raise AlteredError(
+                        f"{place.path}: {name!r} between {format_instant(start)} and "
+                        f"{format_instant(end)} is not what was written: "
+                        f"{advise_repair(place.path)}"
+                    )
+                self.fine[number, segment] = True
 
 
 class Unread:
@@ -161,12 +192,13 @@ class Unread:
     def __init__(self, checks: SegmentChecks, names: Sequence[str], runs: Runs) -> None:
         self.checks = checks
         self.names = tuple(names)
+        self.places = checks.list_places(names)
         self.runs = runs
         self._begin()
 
     def check_all(self) -> None:
         """Check all of them at once."""
-        if self.checks.notice_changes() != self.generation:
+        if self.checks.notice_changes(self.places) != self.generation:
             self._begin()
         self.check_segments(np.flatnonzero(self.pending))
 
@@ -176,7 +208,7 @@ class Unread:
         Raises:
             StoreError: if it is not as written.
         """
-        if self.checks.notice_changes() != self.generation:
+        if self.checks.notice_changes(self.places) != self.generation:
             self._begin()
         if self.left:
             self.check_segments(np.flatnonzero(self._mark(first, first + length) & self.pending))

@@ -6,7 +6,7 @@ agree with each other.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -34,7 +34,7 @@ from btc_datamodule.features.layout import (
     find_edges,
     shape_array,
 )
-from btc_datamodule.features.rows_file import Arrays, find_arrays, open_rows, read_claim
+from btc_datamodule.features.rows_file import Arrays, find_arrays, open_rows, read_claims
 
 if TYPE_CHECKING:
     import h5py
@@ -60,9 +60,11 @@ class Contents(NamedTuple):
         shape: of ``x``, (T, F).
         features: names of the columns of ``x``.
         beside: path and digest of each file of another series.
+        checked: see ``Recipe.list_identities``.
         interval: seconds, and the grid.
         edges: (s + 1,) int64, the rows at which segments begin, and the one past the last.
-        arrays: where those of ``DTYPES`` that it has lie.
+        names: of ``DTYPES`` that it has.
+        arrays: where these lie, file by file.
         small: the datasets of ``SMALL``, by name.
     """
 
@@ -70,9 +72,11 @@ class Contents(NamedTuple):
     shape: tuple[int, int]
     features: tuple[str, ...]
     beside: tuple[tuple[str, str], ...]
+    checked: tuple[str, ...]
     interval: Interval
     edges: NDArray[np.int64]
-    arrays: Arrays
+    names: tuple[str, ...]
+    arrays: tuple[Arrays, ...]
     small: dict[str, NDArray[Any]]
 
 
@@ -87,37 +91,38 @@ def read_contents(path: Path, file: "h5py.File") -> Contents:
         raise _refuse(path, f"it has {len(file.attrs)} attributes in place of {len(ATTRIBUTES)}")
     if told["mask"] not in MASKS:
         raise _refuse(path, f"its mask is none of {', '.join(MASKS)}")
-    arrays, shape = _find_arrays(path, file, told["mask"])
+    names = tuple(name for name in DTYPES if name != REACH or name in file)
+    arrays, shape = _find_arrays(path, file, names, told["mask"])
     last = told["first"] + shape[0] * told["interval"]
     if not (0 < told["interval"] <= LONGEST_DURATION and abs(last) + abs(told["first"]) < LAST):
         raise _refuse(path, f"a grid of {told['interval']} s from {told['first']} on cannot be")
     interval = Interval(told["interval"], told["first"])
     edges = find_edges(told["first"], interval, shape[0])
     number = len(edges) - 1
-    features = _read_names(path, told["features"], shape[1])
+    features, checked = (_read_texts(path, told, name) for name in ("features", "checked"))
+    if len(features) != shape[1]:
+        raise _refuse(path, "'features' disagrees with the rest of it")
     beside = _read_beside(path, told["beside"])
     if told["flag"] not in (0, 1) or (told["flag"] and features[-1] != FLAG):
         raise _refuse(path, "'flag' disagrees with the rest of it")
     sizes: dict[str, tuple[int, ...]] = dict.fromkeys(SEGMENT_DTYPES, (number, shape[1]))
     sizes |= {
-        "segment_digest": (number, len(arrays.extents), 32),
+        "segment_digest": (number, len(names), 32),
         "valued": (shape[1] - told["flag"],),
     }
     small = _read_small(path, file, sizes, shape)
     if told["digest"] != combine_digests(small["segment_digest"], shape, small, told):
         raise _refuse(path, "what it says of itself is not what was written")
     _check_facts(path, told, small, edges)
-    return Contents(told, shape, features, beside, interval, edges, arrays, small)
+    return Contents(told, shape, features, beside, checked, interval, edges, names, arrays, small)
 
 
-def _read_names(path: Path, text: str, number: int) -> tuple[str, ...]:
-    """The names of the features, one for each column of ``x``."""
-    features = json.loads(text)
-    if not isinstance(features, list) or {*map(type, features)} != {str}:
-        raise _refuse(path, "'features' is no list of names")
-    if len(features) != number:
-        raise _refuse(path, "'features' disagrees with the rest of it")
-    return tuple(features)
+def _read_texts(path: Path, told: Mapping[str, Any], name: str) -> tuple[str, ...]:
+    """An attribute that is a list of texts."""
+    texts = json.loads(told[name])
+    if not isinstance(texts, list) or not {*map(type, texts)} <= {str}:
+        raise _refuse(path, f"{name!r} is no list of texts")
+    return tuple(texts)
 
 
 def _read_beside(path: Path, text: str) -> tuple[tuple[str, str], ...]:
@@ -130,25 +135,27 @@ def _read_beside(path: Path, text: str) -> tuple[tuple[str, str], ...]:
     return tuple((name, digest) for name, digest in pairs)
 
 
-def _find_arrays(path: Path, file: "h5py.File", mask: str) -> tuple[Arrays, tuple[int, int]]:
-    """Where the arrays of ``DTYPES`` lie, all of them inside a file, and the shape of ``x``."""
-    names = [name for name in DTYPES if name != REACH or name in file]
-    claim = read_claim(path, file, names)
-    x = find_dataset(path, file, "x") if claim is None else file["x"]
+def _find_arrays(
+    path: Path, file: "h5py.File", names: Sequence[str], mask: str
+) -> tuple[tuple[Arrays, ...], tuple[int, int]]:
+    """Where arrays lie, all of them inside a file, and the shape of ``x``."""
+    claims = read_claims(path, file)
+    elsewhere = {name for claim in claims for name in claim.names}
+    x = file["x"] if "x" in elsewhere else find_dataset(path, file, "x")
     shape: tuple[int, ...] = x.shape or ()
     if len(shape) != 2 or not 0 < shape[0] <= MOST_ROWS or not shape[1]:
         raise _refuse(path, f"'x' is not a contiguous array of rows and features, but {shape}")
     due = {name: shape_array(name, shape, mask)[1:] for name in names}
-    own = 0
-    if claim is None:
-        extents, rows = find_arrays(path, file, names, due)
-        arrays = Arrays(path, None, extents, rows, rows)
-        own = rows * sum(extent.width for extent in extents.values())
-    else:
-        arrays = open_rows(claim, names, due)
-    beside = path.stat().st_size - own
-    if beside > BESIDE_BYTES + own:
+    inside = [name for name in names if name not in elsewhere]
+    extents, rows = find_arrays(path, file, inside, due)
+    own = Arrays(path, None, extents, rows, rows)
+    size = rows * sum(extent.width for extent in extents.values())
+    beside = path.stat().st_size - size
+    if beside > BESIDE_BYTES + size:
         raise _refuse(path, f"it has {beside:,} bytes beside its arrays")
+    if {claim.rows for claim in claims} | ({rows} if inside else set()) != {shape[0]}:
+        raise _refuse(path, "its arrays are of several lengths")
+    arrays = (*[own] * bool(inside), *(open_rows(claim, due) for claim in claims))
     return arrays, (shape[0], shape[1])
 
 

@@ -219,6 +219,12 @@ def _explain_column(said: str, frames: Mapping[str, Sequence[str]]) -> str:
     return f"there is no column {absent!r} of {' or '.join(lacking)}{guess} there are {there}"
 
 
+def is_own(feature: Feature) -> bool:
+    """Whether a feature is a function that does not come from this package."""
+    module = getattr(feature.compute, "__module__", None) or type(feature.compute).__module__
+    return module.partition(".")[0] != __name__.partition(".")[0]
+
+
 def count_warm_up(features: Sequence[Feature]) -> int:
     """Bars before the first input bar that the features need."""
     return max((feature.lookback for feature in features), default=1) - 1

@@ -2,15 +2,16 @@
 
 What it costs is what is new, and the segment that new rows lie in, whose moments and digest are
 made of all its rows. The rows that there are stay where they lie: the new ones are written after
-them into a *rows file* (``rows_file``), and a small feature file, a *head*, says of all of them
-what one that is built says (``build``): every number of it is the same.
+them into *rows files* (``rows_file``), one of bars and one of the rest, and a small feature file, a
+*head*, says of all of them what one that is built says (``build``): every number of it is the same.
+Bars that another feature file has got already are shared with it (``sharing``).
 
 A process that is killed leaves rows that no head has: the next one copies those before them to a
 new rows file.
 """
 
-import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -24,22 +25,24 @@ from btc_datamodule.disk.atomic import check_room
 from btc_datamodule.disk.hdf5 import replace_hdf5
 from btc_datamodule.errors import BTCDataError, ConfigError
 from btc_datamodule.features.checking import AlteredError
+from btc_datamodule.features.feature import is_own
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import JoinedSeries, join_series
-from btc_datamodule.features.layout import find_edges, shape_array, split_segments
+from btc_datamodule.features.layout import BAR_COLUMNS, find_edges, shape_array, split_segments
 from btc_datamodule.features.moments import select_counted
 from btc_datamodule.features.recipe import Recipe
-from btc_datamodule.features.reuse import is_own
 from btc_datamodule.features.rows_file import (
     Arrays,
     Claim,
     add_rows,
     count_room,
     make_rows_file,
+    name_rows_file,
     open_rows,
     write_virtual,
 )
 from btc_datamodule.features.segment import compute_segment
+from btc_datamodule.features.sharing import claim_bars, find_bars, has_same_bars
 from btc_datamodule.features.table import Table
 from btc_datamodule.features.undefined import JudgedRows
 from btc_datamodule.features.writing import Account, describe, list_arrays
@@ -81,7 +84,7 @@ class Growth:
         recipe: of the table.
         reader: the candle file.
         joined: the series beside it.
-        check: whether to check features for look-ahead on the new rows.
+        check: names of the features that are checked for look-ahead on the new rows.
     """
 
     table: Table
@@ -89,13 +92,18 @@ class Growth:
     recipe: Recipe
     reader: CandleReader
     joined: JoinedSeries
-    check: bool
+    check: Collection[str]
 
     @property
     def segments(self) -> int:
         """How many segments of the table are whole, so that no new row lies in them."""
         edges = find_edges(self.grid.first, self.grid.interval, self.grid.rows)
         return int((edges <= self.table.rows).sum()) - 1
+
+    @property
+    def start(self) -> int:
+        """The first row of the segment that the first new row lies in, or that it begins."""
+        return int(self.table.checks.edges[self.segments])
 
     def compute(self) -> Iterator[Piece]:
         """The new rows, a segment at a time.
@@ -104,8 +112,7 @@ class Growth:
             UnlikeRowsError: if rows that are there are not what is computed now.
             AlteredError: if they are not what was written.
         """
-        table, grid = self.table, self.grid
-        start = int(table.checks.edges[self.segments])
+        table, grid, start = self.table, self.grid, self.start
         # A function of the user's own may compute other bits in another frame than its segment's.
         own = any(map(is_own, self.recipe.features))
         if own and start == table.rows:
@@ -161,6 +168,7 @@ def grow(
     path: Path,
     key: str,
     table: Table,
+    claims: Sequence[Claim],
     reader: CandleReader,
     beside: Sequence[CandleReader | RecordReader],
     recipe: Recipe,
@@ -173,6 +181,7 @@ def grow(
         path: where it shall be.
         key: of its content.
         table: the earlier one, see ``predecessor``.
+        claims: of all feature files beside it.
         reader: the candle file.
         beside: the files of the series beside it.
         recipe: of the table.
@@ -193,31 +202,42 @@ def grow(
         if isinstance(each, CandleReader):  # records are those that the table was built of
             each.check_since(table.span[1] - each.header.interval)
     joined = join_series(recipe.beside, beside, grid.first + grid.rows * grid.interval)
-    growth = Growth(table, grid, recipe, reader, joined, check)
+    names = [feature.name for feature in recipe.features] if check else []
+    growth = Growth(table, grid, recipe, reader, joined, names)
     pieces = growth.compute()
     try:
         first = next(pieces)  # those after it have no rows that are there already
-        arrays = _find_room(path, table, grid.rows)
+        own = [name for name in table.checks.names if name not in BAR_COLUMNS]
+        rooms = [_find_room(table, own, grid.rows) or _make_room(path, table, own, grid.rows)]
+        alike = find_bars(claims, reader.header, grid, growth.start)
+        if alike is None:
+            room = _find_room(table, BAR_COLUMNS, grid.rows)
+            rooms.append(room or _make_room(path, table, BAR_COLUMNS, grid.rows))
     except (UnlikeRowsError, AlteredError):
         return False
     account = Account(grid.holes, table, growth.segments)
-    with (
-        show_step("features", grid.rows - table.rows, " bars") as step,
-        add_rows(arrays, grid.rows) as write,
-    ):
+    with show_step("features", grid.rows - table.rows, " bars") as step, ExitStack() as stack:
+        writing = [(arrays, stack.enter_context(add_rows(arrays, grid.rows))) for arrays in rooms]
         for piece in chain([first], pieces):
-            for name, values in piece.new.items():
-                write(name, piece.first, values)
+            for arrays, write in writing:
+                for name in arrays.extents:
+                    write(name, piece.first, piece.new[name])
             account.note(piece.judged, piece.first)
             seen = piece.whole["observed"].view(np.bool_)
             counted = select_counted(piece.whole["x"], seen, flagged=recipe.flag)
             account.add(piece.whole.values(), counted)
             step.advance(len(piece.new["x"]))
-    shapes = _list_shapes(table, grid.rows)
+    if alike is not None:
+        if not has_same_bars(alike, account.digests):
+            return False
+        rooms.append(claim_bars(alike))
     files = recipe.list_files(path.parent, [each.header.digest for each in beside])
+    checked = [each for each in recipe.list_identities() if check and each in table.checked]
     with replace_hdf5(path) as (file, _):
-        write_virtual(file, arrays, shapes)
-        account.write(file, shapes["x"], describe(grid, recipe, key, reader.header, files))
+        for arrays in rooms:
+            write_virtual(file, arrays, _list_shapes(table, arrays.extents, grid.rows))
+        about = describe(grid, recipe, key, reader.header, files, checked)
+        account.write(file, (grid.rows, len(table.features)), about)
     return True
 
 
@@ -239,31 +259,44 @@ def continue_grid(table: Table, reader: CandleReader, recipe: Recipe) -> Grid | 
     )
 
 
-def _find_room(path: Path, table: Table, rows: int) -> Arrays:
-    """The rows file with the rows of a table, and room for more.
+def _find_room(table: Table, names: Sequence[str], rows: int) -> Arrays | None:
+    """The rows file with some arrays of a table, if it has room for more.
 
-    That of the table, if it has as much and nobody has claimed more of it, or else a new one.
+    Args:
+        table: whose rows come first.
+        names: of the arrays.
+        rows: how many there are to be.
+
+    Returns:
+        None if there is no such file, it has not as much room, or somebody has claimed more of it.
+    """
+    place = table.checks.find_place(names[0])
+    if not place.grows or place.extents.keys() != {*names}:
+        return None
+    due = {name: shape[1:] for name, shape in _list_shapes(table, names, rows).items()}
+    arrays = open_rows(Claim(table.path, place.path, table.rows, tuple(names)), due)
+    return arrays if arrays.claimed == table.rows and arrays.capacity >= rows else None
+
+
+def _make_room(path: Path, table: Table, names: Sequence[str], rows: int) -> Arrays:
+    """A new rows file with some arrays of a table, and room for more.
 
     Args:
         path: of the feature file that is to be made.
         table: whose rows come first.
+        names: of the arrays.
         rows: how many there are to be.
     """
-    due = {name: shape[1:] for name, shape in _list_shapes(table, 0).items()}
-    file = table.checks.path
-    if file != table.path:
-        arrays = open_rows(Claim(table.path, file, table.rows), due, due)
-        if arrays.claimed == table.rows and arrays.capacity >= rows:
-            return arrays
-    width = sum(extent.width for extent in table.checks.extents.values())
+    width = sum(table.checks.find_place(name).extents[name].width for name in names)
     check_room(path, rows * width)
-    file = path.with_name(f"features-{secrets.token_hex(8)}.rows.h5")
+    file, shapes = name_rows_file(path), _list_shapes(table, names, count_room(rows))
     parts = ((part, partial(table.read, rows=part)) for part in table.segments(0, table.rows))
-    make_rows_file(file, _list_shapes(table, count_room(rows)), table.rows, parts)
-    return open_rows(Claim(path, file, table.rows), due, due)
+    make_rows_file(file, shapes, table.rows, parts)
+    due = {name: shape[1:] for name, shape in shapes.items()}
+    return open_rows(Claim(path, file, table.rows, tuple(names)), due)
 
 
-def _list_shapes(table: Table, rows: int) -> dict[str, tuple[int, ...]]:
-    """The shapes that the arrays of a table have with other rows."""
+def _list_shapes(table: Table, names: Iterable[str], rows: int) -> dict[str, tuple[int, ...]]:
+    """The shapes that some arrays of a table have with other rows."""
     shape = rows, len(table.features)
-    return {name: shape_array(name, shape, table.mask) for name in table.checks.extents}
+    return {name: shape_array(name, shape, table.mask) for name in names}

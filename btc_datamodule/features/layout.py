@@ -1,6 +1,6 @@
 """What lies where in a feature file, and what its digest is made of.
 
-Layout, schema 6 (all datasets contiguous and unfiltered, little-endian)::
+Layout, schema 7 (all datasets contiguous and unfiltered, little-endian)::
 
     /x               (T, F) float32   features; 0 where not observed, NaN where undefined and kept
     /observed        (T,)   uint8     with mask bar: 1 where the bar was observed and every feature
@@ -23,7 +23,11 @@ Layout, schema 6 (all datasets contiguous and unfiltered, little-endian)::
     attributes       schema, key, candles (digest of the candle file), first, interval, features,
                      warm_up, present, max_fill, mask, flag (whether the last column says where
                      others are undefined), beside (JSON: path and digest of each file of another
-                     series), digest (see ``combine_digests``)
+                     series), checked (JSON: see ``Recipe.list_identities``), digest (see
+                     ``combine_digests``)
+
+Of a large file the columns of bars lie in a rows file (``sharing``), of one that has grown the
+other arrays, too (``growing``).
 
 Segments are cut by the clock (``split_segments``): no candle that is added, older or newer, moves
 their edges.
@@ -38,9 +42,12 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-SCHEMA = 6
+SCHEMA = 7
 SEGMENT_ROWS = 1 << 18
 """Rows of a segment: built at once, with moments and a digest of their own."""
+
+LARGE_ROWS = 1 << 16
+"""Rows from which on a feature file grows, and shares its bars; a smaller one is built as fast."""
 
 BAR_COLUMNS = ("open", "high", "low", "close", "volume")
 REACH = "reach"
@@ -67,7 +74,7 @@ SMALL = (*SIZED, *RUNS, *CELLS)
 
 ATTRIBUTES = {
     **dict.fromkeys(("schema", "first", "interval", "warm_up", "present", "max_fill", "flag"), int),
-    **dict.fromkeys(("key", "candles", "features", "mask", "beside", "digest"), str),
+    **dict.fromkeys(("key", "candles", "features", "mask", "beside", "checked", "digest"), str),
 }
 """Type of each attribute of the root; there are no others."""
 
@@ -113,6 +120,11 @@ def find_edges(first: int, interval: int, rows: int) -> NDArray[np.int64]:
 def _count_rows_before(first: int, interval: int) -> int:
     """Rows of the first segment that lie before row 0."""
     return first // interval % SEGMENT_ROWS
+
+
+def is_large(rows: int) -> bool:
+    """Whether a feature file of so many rows grows, and shares its bars."""
+    return rows >= LARGE_ROWS
 
 
 def hash_array(values: NDArray[Any]) -> bytes:

@@ -16,14 +16,11 @@ from typing import NamedTuple
 from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
 from btc_datamodule.disk.in_use import leave_unused
 from btc_datamodule.errors import StoreError, UnreadableError
-from btc_datamodule.features.layout import SCHEMA
+from btc_datamodule.features.layout import SCHEMA, is_large
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table, list_tables, locate_table, open_whole
 from btc_datamodule.store.candle_file import CandleReader
 from btc_datamodule.store.record_file import RecordReader
-
-LARGE_ROWS = 1 << 16
-"""Rows from which on a feature file grows; a smaller one is built anew as fast."""
 
 TRIED = 3
 """Ends of candles that are tried: for each, candles are read."""
@@ -56,7 +53,7 @@ def find_predecessor(
         recipe: what feature files are made by.
 
     Returns:
-        None if there is none of ``LARGE_ROWS`` rows, among the newest few.
+        None if there is no large one, among the newest few.
     """
     header, tried = reader.header, set[_Made]()
     for path in sorted(list_tables(candle_path), key=_find_written, reverse=True):
@@ -76,7 +73,7 @@ def find_predecessor(
         if table is not None and table.span[1] == made.end and recipe.says(table):
             pairs = zip(beside, made.digests, strict=True)
             goes_on = all(_goes_on(each, digest, made.end) for each, digest in pairs)
-            return table if goes_on and table.rows >= LARGE_ROWS else None
+            return table if goes_on and is_large(table.rows) else None
     return None
 
 

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from btc_datamodule.candles.timeline import Span
+from btc_datamodule.features.causality import check_lookback
 from btc_datamodule.features.clocks import StoredBeside
-from btc_datamodule.features.feature import Feature, count_warm_up
+from btc_datamodule.features.feature import Feature, count_warm_up, is_own
+from btc_datamodule.features.fingerprint import hash_source
 from btc_datamodule.features.layout import FLAG, SCHEMA, SEGMENT_DTYPES, MaskOf
 from btc_datamodule.features.table import Table
 from btc_datamodule.store.series_file import Header
@@ -75,6 +77,27 @@ class Recipe:
             ),
         ]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:16]
+
+    def list_identities(self, *, beside: bool | None = None) -> dict[str, str]:
+        """What tells features apart that need not be checked for look-ahead twice.
+
+        These are all but functions of the user's own. Of the same candles, and files of other
+        series, such a feature is found to look ahead or not.
+
+        Args:
+            beside: only features that see other series, or only those that don't; None for all.
+
+        Returns:
+            The name of each, by a SHA-256 of what it computes, of which series, and of the check.
+        """
+        check, found = hash_source(check_lookback).hex(), {}
+        for feature in self.features:
+            series = {feature.series, *feature.beside} - {""}
+            if not is_own(feature) and beside in (None, bool(series)):
+                seen = [each.definition() for each in self.beside if each.beside.name in series]
+                parts = json.dumps([check, feature.definition(), *seen])
+                found[hashlib.sha256(parts.encode()).hexdigest()] = feature.name
+        return found
 
     def list_files(self, folder: Path, digests: Sequence[str]) -> list[list[str]]:
         """The files of the series beside the candles, relative to a folder, and their digests."""

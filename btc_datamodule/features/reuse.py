@@ -13,7 +13,7 @@ import numpy as np
 from btc_datamodule.candles.timeline import Interval, format_instant
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.causality import CARRIED, measure_spread
-from btc_datamodule.features.feature import Feature
+from btc_datamodule.features.feature import is_own
 from btc_datamodule.features.grid import Grid
 from btc_datamodule.features.joined import join_series
 from btc_datamodule.features.recipe import Recipe
@@ -71,9 +71,3 @@ def check_reuse(
                     f"{table.path} to have all features computed anew; and give what is read to "
                     "the function, as the value of a default argument, to have that done by itself"
                 )
-
-
-def is_own(feature: Feature) -> bool:
-    """Whether a feature is a function that does not come from this package."""
-    module = getattr(feature.compute, "__module__", None) or type(feature.compute).__module__
-    return module.partition(".")[0] != __name__.partition(".")[0]

@@ -1,9 +1,9 @@
 """The rows file: the arrays of feature files that grow, with room for rows to come.
 
-``features-<id>.rows.h5`` has the arrays of ``layout.DTYPES``, contiguous, of more rows than there
-are yet. A *head* claims the first T of them: a feature file by its name, and in all that it says of
-itself, whose arrays are virtual datasets over those of the rows file, so that any HDF5 program
-reads them there.
+``features-<id>.rows.h5`` has arrays of ``layout.DTYPES``, contiguous, of more rows than there are
+yet. A *head* claims the first T of them: a feature file by its name, and in all that it says of
+itself, some or all of whose arrays are virtual datasets over those of rows files, so that any HDF5
+program reads them there. Several heads may claim the same rows (``sharing``).
 
 How many rows have ever been claimed lies in the file itself, as ``claimed``, an int64: it is
 written before rows are, and rows only past it. So no row is written twice, whatever became of the
@@ -15,8 +15,9 @@ arrays lie, so that nothing else that HDF5 reads of the file changes.
 """
 
 import re
+import secrets
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -44,6 +45,9 @@ if TYPE_CHECKING:
 _CLAIMED = "claimed"
 _NAME = re.compile(r"features-[0-9a-f]{16}\.rows\.h5")
 
+_FIRST = ("x", "close")
+"""Of the arrays that lie in one file in whatever is written here."""
+
 ROOM_ROWS = 1 << 14
 """Rows that a new rows file has room for at least, beside those that there are."""
 
@@ -58,19 +62,21 @@ class Claim(NamedTuple):
         head: the feature file.
         file: the rows file.
         rows: how many of its rows, from the first.
+        names: of which arrays.
     """
 
     head: Path
     file: Path
     rows: int
+    names: tuple[str, ...]
 
 
 class Arrays(NamedTuple):
-    """Where the arrays of a feature file lie.
+    """Where arrays of a feature file lie that lie in one file.
 
     Attributes:
-        path: of the file that they are in: the feature file itself, or a rows file.
-        used: that file, kept in use, if it is another one and there are locks.
+        path: of that file: the feature file itself, or a rows file.
+        used: it, kept in use, if it is another one and there are locks.
         extents: by name.
         capacity: rows that there is room for.
         claimed: how many of them have been claimed, all in a feature file.
@@ -88,36 +94,42 @@ class Arrays(NamedTuple):
 # --- reading --------------------------------------------------------------------------------------
 
 
-def read_claim(path: Path, file: "h5py.File", names: Iterable[str] = ("x",)) -> Claim | None:
-    """What an open feature file claims of a rows file; None if its arrays are its own.
+def read_claims(path: Path, file: "h5py.File", names: Iterable[str] = tuple(DTYPES)) -> list[Claim]:
+    """What an open feature file claims of rows files; nothing of one whose arrays are its own.
 
     Args:
         path: the feature file.
         file: opened.
-        names: of the arrays that are looked at; they must agree.
+        names: of the arrays that are looked at.
 
     Raises:
-        StoreError: if its arrays are virtual, and not as those of a head are.
+        StoreError: if arrays are virtual, and not as those of a head are.
+    """
+    found: dict[tuple[str, int], list[str]] = {}
+    for name in names:
+        source = _read_source(path, file, name)
+        if source is not None:
+            found.setdefault(source, []).append(name)
+    return [
+        Claim(path, path.with_name(name), rows, tuple(inside))
+        for (name, rows), inside in found.items()
+    ]
+
+
+def _read_source(path: Path, file: "h5py.File", name: str) -> tuple[str, int] | None:
+    """The name of the rows file that an array lies in, and how many rows it has; None if in none.
+
+    Args:
+        path: the feature file.
+        file: opened.
+        name: of the array, which need not be there.
     """
     import h5py
 
-    x = file["x"] if is_inside(file, "x") else None
-    if not isinstance(x, h5py.Dataset) or not x.is_virtual:
-        return None
-    found = {_read_source(path, file, name) for name in names}
-    if len(found) > 1:
-        raise _refuse(path, "its arrays lie in several files, or are of several lengths")
-    (name, rows), *_ = found
-    return Claim(path, path.with_name(name), rows)
-
-
-def _read_source(path: Path, file: "h5py.File", name: str) -> tuple[str, int]:
-    """The name of the rows file that an array of a head lies in, and how many rows it has."""
-    import h5py
-
     data = file[name] if is_inside(file, name) else None
-    virtual = isinstance(data, h5py.Dataset) and data.is_virtual
-    if data is not None and virtual and data.id.get_create_plist().get_virtual_count() == 1:
+    if not isinstance(data, h5py.Dataset) or not data.is_virtual:
+        return None
+    if data.id.get_create_plist().get_virtual_count() == 1:
         (source,) = data.virtual_sources()
         shape = data.shape or ()
         from_first = (tuple([0] * len(shape)), tuple(length - 1 for length in shape))
@@ -160,8 +172,12 @@ def find_arrays(
     return extents, rows or 0
 
 
-def open_rows(claim: Claim, names: Iterable[str], due: Mapping[str, tuple[int, ...]]) -> Arrays:
-    """The arrays that a head claims rows of; arguments as of ``find_arrays``.
+def open_rows(claim: Claim, due: Mapping[str, tuple[int, ...]]) -> Arrays:
+    """The arrays that a head claims rows of.
+
+    Args:
+        claim: of the head.
+        due: the shape of each without the rows.
 
     Raises:
         StoreError: if the rows file is missing, damaged, or has fewer rows.
@@ -170,7 +186,7 @@ def open_rows(claim: Claim, names: Iterable[str], due: Mapping[str, tuple[int, .
     with open_hdf5(path) as file, explain_damage(path):
         if used is not None and not used.is_same(file.id.get_vfd_handle()):
             raise _refuse(path, "another file has taken its place just now")
-        extents, capacity = find_arrays(path, file, names, due)
+        extents, capacity = find_arrays(path, file, claim.names, due)
         claimed, claimed_at = _read_claimed(path, file)
     if (there := min(capacity, claimed)) < claim.rows:
         raise _refuse(path, f"it has {there:,} rows, and {claim.head} has {claim.rows:,}")
@@ -192,13 +208,11 @@ def list_claims(heads: Iterable[Path]) -> list[Claim] | None:
     for path in heads:
         try:
             with leave_unused(path), open_hdf5(path) as file, explain_damage(path):
-                claim = read_claim(path, file)
+                claims += read_claims(path, file, _FIRST)
         except UnreadableError:
             return None
         except StoreError:
             continue
-        if claim is not None:
-            claims.append(claim)
     return claims
 
 
@@ -218,6 +232,22 @@ def is_rows_file(path: Path) -> bool:
 def count_room(rows: int) -> int:
     """Rows that a rows file is made for, of so many that there are."""
     return rows + max(ROOM_ROWS, rows // ROOM_SHARE)
+
+
+def name_rows_file(path: Path) -> Path:
+    """A name for a new rows file beside a feature file."""
+    return path.with_name(f"features-{secrets.token_hex(8)}.rows.h5")
+
+
+@contextmanager
+def remove_if_vain(path: Path) -> Iterator[None]:
+    """Remove a rows file that is written meanwhile if no head comes to claim it, for an error."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+        raise
 
 
 def make_rows_file(
@@ -272,7 +302,7 @@ def write_virtual(file: "h5py.File", arrays: Arrays, shapes: Mapping[str, tuple[
     """Write arrays of a head, open to be written: the first rows of those of a rows file.
 
     Args:
-        file: open, and empty.
+        file: open, without these arrays.
         arrays: of the rows file.
         shapes: of the arrays of the head, by name.
     """

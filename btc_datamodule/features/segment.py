@@ -4,6 +4,7 @@ Features of the candles are computed on the rows of the regular grid; those that
 them by what was known of these at the close of each row (``joined``).
 """
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -46,7 +47,7 @@ def compute_segment(
     joined: JoinedSeries,
     rows: slice,
     *,
-    check: bool = False,
+    check: Collection[str] = (),
     since: int = 0,
 ) -> Segment:
     """Features and bars of some rows.
@@ -57,7 +58,7 @@ def compute_segment(
         recipe: which features.
         joined: the series beside the candles that these name.
         rows: of the grid.
-        check: whether to test each feature for look-ahead.
+        check: names of the features that are tested for look-ahead.
         since: the first row on which features of the candles are tested.
 
     Raises:
@@ -75,7 +76,7 @@ def compute_segment(
     reach = np.full(high - low, NEVER)
     for column, feature in enumerate(features):
         if feature.series:
-            found = joined.compute(feature, closes[low - early :], check=check)
+            found = joined.compute(feature, closes[low - early :], check=feature.name in check)
             known[:, column] = found.known
             counts[:, column] = np.arange(low, high) >= recipe.warm_up
         else:
@@ -83,7 +84,7 @@ def compute_segment(
             before = capture_state(feature.compute)
             values = feature(frame, *frames.frames)
             check_memory(feature, before)
-            if check:
+            if feature.name in check:
                 chosen = choose_rows(grid, early, max(low, since), high, values, bars["close"])
                 check_lookback(feature, frame, values, chosen, frames.frames)
             found = _take_last(values, frames.known, frames.since, feature, high - low)

@@ -59,11 +59,12 @@ def remove_stale(candle_path: Path, header: Header, claims: Sequence[Claim] | No
 
 
 def _find_grown(claims: Sequence[Claim]) -> set[Path]:
-    """Heads of whose rows files another one claims more."""
+    """Heads of the rows of whose features another one claims more."""
     most: dict[Path, int] = {}
-    for claim in claims:
+    own = [claim for claim in claims if "x" in claim.names]
+    for claim in own:
         most[claim.file] = max(claim.rows, most.get(claim.file, 0))
-    return {claim.head for claim in claims if claim.rows < most[claim.file]}
+    return {claim.head for claim in own if claim.rows < most[claim.file]}
 
 
 def _remove_unused(path: Path) -> None:

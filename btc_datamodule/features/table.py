@@ -33,7 +33,7 @@ from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, re
 from btc_datamodule.disk.in_use import Identity, UsedFile, use_file
 from btc_datamodule.errors import StoreError, UnreadableError
 from btc_datamodule.features.cells import Cells
-from btc_datamodule.features.checking import SegmentChecks, Unread
+from btc_datamodule.features.checking import Place, SegmentChecks, Unread
 from btc_datamodule.features.contents import read_contents
 from btc_datamodule.features.grid import find_outages
 from btc_datamodule.features.layout import (
@@ -72,6 +72,7 @@ class Table:
         mask: whether ``observed`` is of bars or of single features.
         flag: whether the last feature says where others are undefined.
         beside: path and digest of each file of another series.
+        checked: see ``Recipe.list_identities``.
         unobserved: runs of rows of which not all is observed.
         unobserved_cells: the rows in which each feature is not observed; none with ``mask`` bar.
         undefined: the rows in which each feature has no value though all that it is made of is
@@ -81,7 +82,7 @@ class Table:
         moments: of what is observed of ``x`` in each segment.
         digests: (s, n, 32) uint8, SHA-256 of each segment of the first n arrays of ``DTYPES``.
         digest: of the whole file, see ``combine_digests``.
-        checks: which segments are known to be as written, and where the arrays lie.
+        checks: which segments are known to be as written, and the files that the arrays lie in.
     """
 
     path: Path
@@ -97,6 +98,7 @@ class Table:
     mask: MaskOf
     flag: bool
     beside: tuple[tuple[str, str], ...]
+    checked: tuple[str, ...]
     unobserved: Runs
     unobserved_cells: Cells
     undefined: Cells
@@ -137,9 +139,12 @@ class Table:
             identity = _identify(path, used)
             check_schema(path, file, SCHEMA, "feature file")
             read = read_contents(path, file)
-        arrays, head = read.arrays, None
-        if arrays.path != path:
-            head, used, identity = used, arrays.used, _identify(arrays.path, arrays.used)
+        places = [
+            Place(path, used, identity, each.extents)
+            if each.path == path
+            else Place(each.path, each.used, _identify(each.path, each.used), each.extents, True)
+            for each in read.arrays
+        ]
         told, small = read.told, read.small
         if digest not in (None, told["digest"]):
             raise StoreError(
@@ -159,6 +164,7 @@ class Table:
             mask=told["mask"],
             flag=bool(told["flag"]),
             beside=read.beside,
+            checked=read.checked,
             unobserved=small["unobserved"],
             unobserved_cells=small["unobserved_cells"],
             undefined=small["undefined"],
@@ -170,16 +176,13 @@ class Table:
             digests=small["segment_digest"],
             digest=told["digest"],
             checks=SegmentChecks(
-                arrays.path,
-                used,
-                identity,
+                read.names,
+                tuple(places),
                 read.edges,
-                arrays.extents,
                 small["segment_digest"],
                 told["first"],
                 read.interval,
-                grows=arrays.path != path,
-                head=head,
+                head=used,
             ),
         )
 
@@ -193,12 +196,13 @@ class Table:
             self._maps.clear()
             self._maps["process"] = os.getpid()
         if name not in self._maps:
-            offset = self.checks.extents[name].offset
+            place = self.checks.find_place(name)
+            offset = place.extents[name].offset
             shape = shape_array(name, (self.rows, len(self.features)), self.mask)
             # Of the very file that was opened, whatever has taken its name since.
             with (
                 explain_damage(self.path),
-                self.checks.open_file() as descriptor,
+                place.open_file() as descriptor,
                 os.fdopen(os.dup(descriptor), "rb") as file,
             ):
                 self._maps[name] = np.memmap(file, DTYPES[name], "r", offset, shape)
@@ -242,7 +246,7 @@ class Table:
     @property
     def has_reach(self) -> bool:
         """Whether features see covariates, so that ``reach`` is there."""
-        return REACH in self.checks.extents
+        return REACH in self.checks.names
 
     @property
     def reach(self) -> NDArray[np.int64] | None:
@@ -250,7 +254,7 @@ class Table:
 
         Mapped read-only. None where no feature is made of another series.
         """
-        return self.array(REACH) if REACH in self.checks.extents else None
+        return self.array(REACH) if self.has_reach else None
 
     def bars(self, column: str) -> NDArray[np.float64]:
         """(T,) float64 of one of ``BAR_COLUMNS``, mapped read-only."""
@@ -296,10 +300,11 @@ class Table:
         if not hasattr(os, "posix_fadvise"):  # macOS, Windows: they are read when they are used
             return
         low, high = max(low, 0), min(high, self.rows)
-        with self.checks.open_file() as file:
-            for name in names:
-                offset, width = self.checks.extents[name]
-                start, end = offset + low * width, offset + high * width
+        for name in names:
+            place = self.checks.find_place(name)
+            offset, width = place.extents[name]
+            start, end = offset + low * width, offset + high * width
+            with place.open_file() as file:
                 for at in range(start, end, READ_AHEAD_BYTES):
                     size = min(READ_AHEAD_BYTES, end - at)
                     os.posix_fadvise(file, at, size, os.POSIX_FADV_WILLNEED)

@@ -5,7 +5,7 @@ runs of rows that are noted, not with the rows.
 """
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from btc_datamodule.features.layout import (
 )
 from btc_datamodule.features.moments import Moments
 from btc_datamodule.features.recipe import Recipe
+from btc_datamodule.features.rows_file import Arrays, write_virtual
 from btc_datamodule.features.table import Table
 from btc_datamodule.features.undefined import JudgedRows
 from btc_datamodule.store.series_file import Header
@@ -96,6 +97,11 @@ class Account:
         """Take down which of the next rows are observed; ``first`` is the number of the first."""
         self._notes.add(judged, first)
 
+    @property
+    def digests(self) -> NDArray[np.uint8]:
+        """(s, n, 32) uint8, SHA-256 of each segment so far of the first n arrays of ``DTYPES``."""
+        return stack_digests(self._digests)
+
     def add(self, arrays: Iterable[NDArray[Any]], counted: NDArray[np.float32]) -> None:
         """Take down the next segment.
 
@@ -116,7 +122,7 @@ class Account:
             shape: (T, F), that of ``x``.
             attributes: all but the digest.
         """
-        segments = (*zip(*self._moments, strict=True), stack_digests(self._digests))
+        segments = (*zip(*self._moments, strict=True), self.digests)
         small: dict[str, NDArray[Any]] = {
             name: np.array(items, dtype=code)
             for (name, code), items in zip(SEGMENT_DTYPES.items(), segments, strict=True)
@@ -136,11 +142,15 @@ class TableWriter:
         file: open, and empty.
         rows: T, of all segments together.
         holes: runs of rows for which there is no candle.
+        elsewhere: columns that lie in another file, see ``refer``.
     """
 
-    def __init__(self, file: "h5py.File", rows: int, holes: Runs) -> None:
+    def __init__(
+        self, file: "h5py.File", rows: int, holes: Runs, elsewhere: Collection[str] = ()
+    ) -> None:
         self.file = file
         self.rows = rows
+        self._elsewhere = elsewhere
         self._data: dict[str, h5py.Dataset] = {}
         self._account = Account(holes)
 
@@ -159,11 +169,21 @@ class TableWriter:
             self._data = {
                 name: self.file.create_dataset(name, (self.rows, *values.shape[1:]), values.dtype)
                 for name, values in stored.items()
+                if name not in self._elsewhere
             }
-        for name, values in stored.items():
-            self._data[name][rows] = values
+        for name, data in self._data.items():
+            data[rows] = stored[name]
         self._account.add(stored.values(), judged.counted)
         self._account.note(judged, rows.start)
+
+    @property
+    def digests(self) -> NDArray[np.uint8]:
+        """SHA-256 of what was written so far, and of what lies elsewhere: see ``Account``."""
+        return self._account.digests
+
+    def refer(self, arrays: Arrays) -> None:
+        """Write where columns lie that are elsewhere."""
+        write_virtual(self.file, arrays, dict.fromkeys(arrays.extents, (self.rows,)))
 
     def finish(self, attributes: Mapping[str, str | int]) -> None:
         """Write what the file says of itself; ``attributes`` are all but the digest."""
@@ -186,7 +206,12 @@ def list_arrays(
 
 
 def describe(
-    grid: Grid, recipe: Recipe, key: str, header: Header, files: Sequence[Sequence[str]]
+    grid: Grid,
+    recipe: Recipe,
+    key: str,
+    header: Header,
+    files: Sequence[Sequence[str]],
+    checked: Collection[str],
 ) -> dict[str, str | int]:
     """The attributes of a feature file, without its digest.
 
@@ -196,6 +221,7 @@ def describe(
         key: of the content.
         header: of the candle file.
         files: path and digest of each file of another series.
+        checked: see ``Recipe.list_identities``.
     """
     return {
         "schema": SCHEMA,
@@ -210,6 +236,7 @@ def describe(
         "mask": recipe.mask,
         "flag": int(recipe.flag),
         "beside": json.dumps(files),
+        "checked": json.dumps(list(checked)),
     }
 
 

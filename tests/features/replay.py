@@ -11,8 +11,9 @@ import pytest
 
 from btc_datamodule.candles.series import Candles
 from btc_datamodule.disk.atomic import forgo_sync
-from btc_datamodule.features import layout, predecessor, rows_file, stale
+from btc_datamodule.features import layout, rows_file, stale
 from btc_datamodule.features.build import build
+from btc_datamodule.features.checking import Extent
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table
@@ -57,7 +58,7 @@ def market(rows: int) -> Candles:
 def shrink(patch: pytest.MonkeyPatch) -> None:
     """Have small files grow, over several segments and several rows files."""
     patch.setattr(layout, "SEGMENT_ROWS", SEGMENT)
-    patch.setattr(predecessor, "LARGE_ROWS", LARGE)
+    patch.setattr(layout, "LARGE_ROWS", LARGE)
     patch.setattr(rows_file, "ROOM_ROWS", ROOM)
 
 
@@ -104,8 +105,18 @@ class Replay:
         return sorted(path.name for path in self.path.parent.glob(pattern))
 
 
+def find_file(table: Table, name: str = "x") -> Path:
+    """The file that an array of a feature file lies in."""
+    return table.checks.find_place(name).path
+
+
+def find_extent(table: Table, name: str) -> Extent:
+    """Where in that file it lies."""
+    return table.checks.find_place(name).extents[name]
+
+
 def is_grown(table: Table) -> bool:
-    return table.checks.path != table.path
+    return find_file(table) != table.path
 
 
 def assert_equal(table: Table, built: Table) -> None:
@@ -138,4 +149,4 @@ def lumps(rows: int, seed: int) -> Iterator[int]:
 
 
 def list_all(table: Table) -> dict[str, Any]:
-    return {name: table.array(name).copy() for name in table.checks.extents}
+    return {name: table.array(name).copy() for name in table.checks.names}

@@ -19,7 +19,7 @@ from btc_datamodule.disk.in_use import use_file
 from btc_datamodule.errors import UnreadableError
 from btc_datamodule.features import checking, layout
 from btc_datamodule.features.build import build
-from btc_datamodule.features.checking import SegmentChecks
+from btc_datamodule.features.checking import Place
 from btc_datamodule.features.layout import BAR_COLUMNS
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.dataset import WindowDataset
@@ -40,19 +40,19 @@ def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Offset and size of what is hashed."""
     found: list[tuple[int, int]] = []
-    real = SegmentChecks._hash
+    real = Place.hash
 
-    def noted(self: SegmentChecks, offset: int, size: int) -> bytes:
+    def noted(self: Place, offset: int, size: int) -> bytes:
         found.append((offset, size))
         return real(self, offset, size)
 
-    monkeypatch.setattr(SegmentChecks, "_hash", noted)
+    monkeypatch.setattr(Place, "hash", noted)
     return found
 
 
 def spoil(table: Table, name: str, row: int) -> None:
     """Change one bit of a row of an array, the times of the file being as they were."""
-    offset, width = table.checks.extents[name]
+    offset, width = table.checks.find_place(name).extents[name]
     before = table.path.stat()
     with table.path.open("r+b") as file:
         file.seek(offset + row * width)
@@ -149,7 +149,7 @@ def test_a_file_that_was_touched_is_checked_again_and_fine(
 
 def test_a_file_cut_short_under_a_process_is_an_error_and_no_crash(table: Table) -> None:
     table.array("close")
-    offset, width = table.checks.extents["close"]
+    offset, width = table.checks.find_place("close").extents["close"]
     os.truncate(table.path, offset + 3 * width)
     with pytest.raises(StoreError, match="'close' between"):
         table.array("close")
@@ -254,7 +254,7 @@ def test_arrays_that_nothing_reads_are_not_checked(
     dm = make_datamodule(tmp_path)
     spoil(dm.table, "high", 5)
     use(make_datamodule(tmp_path, ready=False), ahead=True)
-    extents = dm.table.checks.extents
+    extents = dm.table.checks.find_place("high").extents
     unread = {range(extents[n].offset, extents[n].offset + 8 * dm.table.rows) for n in ("high",)}
     assert hashed
     assert not [at for at, _ in hashed for each in unread if at in each]
@@ -274,7 +274,7 @@ def test_windows_check_the_segments_that_they_reach_into_and_no_others(
         np.array([origin - windows.shape.lookback + 1, origin])
     ).tolist()
     assert high - low >= 2
-    offset, width = dm.table.checks.extents["x"]
+    offset, width = dm.table.checks.find_place("x").extents["x"]
     size = width * dm.table.rows
     edges = dm.table.checks.edges
     due = {offset + int(edges[each]) * width for each in range(low, high + 1)}
@@ -298,4 +298,4 @@ def test_a_batch_costs_one_test_once_all_is_checked(tmp_path: Path) -> None:
 
 
 def test_a_table_in_use_is_held(table: Table) -> None:
-    assert table.checks.used is use_file(table.path)
+    assert table.checks.head is use_file(table.path)

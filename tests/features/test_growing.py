@@ -12,7 +12,7 @@ from btc_datamodule.candles.series import concatenate
 from btc_datamodule.errors import LookAheadError
 from btc_datamodule.features import growing
 from btc_datamodule.features.build import build
-from btc_datamodule.features.checking import SegmentChecks
+from btc_datamodule.features.checking import Place
 from btc_datamodule.features.feature import Feature
 from btc_datamodule.features.layout import SEGMENT_ROWS
 from btc_datamodule.features.recipe import Recipe
@@ -25,6 +25,7 @@ from tests.features.replay import (
     SEGMENT,
     Replay,
     assert_equal,
+    find_file,
     is_grown,
     list_all,
     lumps,
@@ -67,11 +68,11 @@ def test_bar_by_bar_it_is_what_is_built_and_takes_no_more_of_the_disk(
         assert is_grown(table)
         if rows % every == 0:
             assert_equal(table, replay.rebuild(rows))
-        assert len(replay.list_names("features-*.h5")) <= 2 + 2
+        assert len(replay.list_names("features-*.h5")) <= 2 + 2 * 2, "heads, and files of rows"
     assert table.rows > (bars + 60)
     del table
     replay.take(bars + 61)
-    assert len(replay.list_names("features-*")) <= 2 + 2
+    assert len(replay.list_names("features-*")) <= 2 + 2 * 2
 
 
 @pytest.mark.parametrize("edge", [-1, 0, 1])
@@ -122,17 +123,17 @@ def test_a_reader_of_an_earlier_table_notices_nothing(
     table = replay.take(66)
     before, mapped = list_all(table), table.x
     hashed: list[int] = []
-    real = SegmentChecks._hash
+    real = Place.hash
 
-    def noted(self: SegmentChecks, offset: int, size: int) -> bytes:
+    def noted(self: Place, offset: int, size: int) -> bytes:
         hashed.append(size)
         return real(self, offset, size)
 
     for rows in (67, 70, 75):
         later = replay.take(rows)
-        assert later.checks.path == table.checks.path
+        assert find_file(later) == find_file(table)
         with monkeypatch.context() as patch:
-            patch.setattr(SegmentChecks, "_hash", noted)
+            patch.setattr(Place, "hash", noted)
             for name, values in list_all(table).items():
                 assert values.tobytes() == before[name].tobytes()
     assert not hashed, "what was checked is not checked again"
@@ -167,7 +168,10 @@ def test_rows_that_a_head_claims_are_never_written_over(tmp_path: Path) -> None:
     replay.candles = changed(replay.candles, volume=volume)
     revised = replay.take(72)
     assert is_grown(revised)
-    assert revised.checks.path not in (older.checks.path, newest.checks.path)
+    assert find_file(revised) not in (
+        find_file(older),
+        find_file(newest),
+    )
     assert_equal(revised, replay.rebuild(72))
     again = Table.open(newest.path)
     assert all(

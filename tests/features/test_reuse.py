@@ -9,9 +9,8 @@ import pytest
 
 from btc_datamodule.errors import ConfigError
 from btc_datamodule.features.build import build
-from btc_datamodule.features.feature import Feature
+from btc_datamodule.features.feature import Feature, is_own
 from btc_datamodule.features.layout import MaskOf
-from btc_datamodule.features.reuse import is_own
 from btc_datamodule.features.table import Table
 from tests.features.tables import recipe
 

@@ -224,7 +224,7 @@ def array(dtype: str, *shape: int) -> NDArray[Any]:
 
 
 SPOILS: dict[str, tuple[Callable[["h5py.File"], None], str]] = {
-    "another schema": (set_attribute("schema", 9), r"no.* feature file of schema 6 \(it has 9\)"),
+    "another schema": (set_attribute("schema", 9), r"no.* feature file of schema 7 \(it has 9\)"),
     "x in float64": (swap("x", data=array("<f8", ROWS, 2)), "'x' is not a contiguous"),
     "x big-endian": (swap("x", data=array(">f4", ROWS, 2)), "'x' is not a contiguous"),
     "x in chunks": (swap("x", data=array("<f4", ROWS, 2), chunks=(10, 2)), "'x' is not a contig"),

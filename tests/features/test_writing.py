@@ -56,7 +56,7 @@ def test_reach_is_mapped_checked_and_part_of_the_digest(reaching: Table) -> None
     last = REACH[slice(*reaching.checks.edges[-2:].tolist())].astype("<i8")
     assert reaching.digests[-1, 7].tobytes() == hashlib.sha256(last.tobytes()).digest()
     assert verify_table(reaching.path) == []
-    offset, width = reaching.checks.extents["reach"]
+    offset, width = reaching.checks.find_place("reach").extents["reach"]
     raw = bytearray(reaching.path.read_bytes())
     assert raw[offset : offset + ROWS * width] == REACH.astype("<i8").tobytes()
     raw[offset + 60 * width] ^= 1

@@ -311,7 +311,9 @@ def test_what_is_open_goes_on_being_read_as_it_was(tmp_path: Path) -> None:
     update(path, Simulator(seed=4), 60, T0, T0 + 20 * 86_400)
     candles = read_candles(path)
     table = Table.open(build(path, recipe()))
-    x = np.fromfile(table.path, "<f4", table.x.size, offset=table.checks.extents["x"].offset)
+    x = np.fromfile(
+        table.path, "<f4", table.x.size, offset=table.checks.find_place("x").extents["x"].offset
+    )
     mapped = table.x
     with CandleReader(path) as reader:
         digest = reader.header.digest
