@@ -65,9 +65,9 @@ class Place:
         """Whether the file was written to since this was last asked."""
         identity = self.identity if self.used is None else self.used.identify()
         written, self.identity = self.identity, identity
-        if self.grows:
-            written = written._replace(changed=identity.changed)
-        return identity != written
+        if identity == written:
+            return False
+        return not (self.grows and identity._replace(changed=written.changed) == written)
 
     @contextmanager
     def open_file(self) -> Iterator[int]:

@@ -92,7 +92,7 @@ def test_whoever_is_killed_while_a_table_grows_leaves_no_trace(
     folder, built = replay.path.parent, replay.rebuild(64)
     replay.write(64)
     codes = []
-    for step in range(0, 1000, 3 if grown else 9):
+    for step in range(0, 1000, 7 if grown else 14):
         again = Replay(tmp_path / f"killed_{step}", replay.candles, replay.recipe)
         shutil.copytree(folder, again.path.parent, ignore=shutil.ignore_patterns("alone"))
         process = FORKED.Process(target=die_at, args=(step, again.path))

@@ -91,7 +91,7 @@ def test_whatever_happens_beside_it_a_feature_file_is_what_is_built_alone(
         tmp_path, *rng.permutation(np.array([*RECIPES.values()], dtype=object))[:3], rows=220
     )
     bars, held = 60, list[Table]()
-    for _ in range(16):
+    for _ in range(12):
         what = rng.choice(["prepare", "prepare", "prepare", "grow", "delete", "clean", "hold"])
         replay = replays[rng.integers(len(replays))]
         names = replay.list_names("features-*.h5")
@@ -351,7 +351,7 @@ def die_at(step: int, path: Path, name: str) -> None:
     build_there(path, name)
 
 
-@pytest.mark.parametrize(("rows", "every"), [(60, 14), (61, 6)], ids=["built", "grown"])
+@pytest.mark.parametrize(("rows", "every"), [(60, 14), (61, 9)], ids=["built", "grown"])
 def test_whoever_is_killed_beside_others_leaves_no_trace(
     tmp_path: Path, rows: int, every: int
 ) -> None:
