@@ -7,6 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# As many tests at once as there are cores: threads of torch would only wait for each other, which
+# made a fit of a few batches take four times as long. Processes that a test starts inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Its log handlers take hold of stderr when it is imported: that must not be one test's capture.
 import lightning.pytorch
 import pytest
