@@ -16,7 +16,7 @@ import lightning.pytorch
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.marks import split_cases
+from tests.marks import keep_each_value, split_cases
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -33,9 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cases", type=int, help="at most so many cases of each test function")
 
 
-@pytest.hookimpl(trylast=True)  # of those that the markers leave
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave cases out as ``--cases`` says."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
+    """Mark cases before the markers choose, and of what they leave take as ``--cases`` says."""
+    keep_each_value(items)
+    yield
     most = config.getoption("--cases")
     if most is not None:
         items[:], left_out = split_cases(items, most)

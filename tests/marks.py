@@ -1,4 +1,4 @@
-"""Which cases of a test run always, with the marker ``stress``, and with ``--cases``."""
+"""Which cases of a test run always, which with the marker ``stress``, and with ``--cases``."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -19,6 +19,31 @@ def keep_some(cases: Iterable[Any], every: int, names: Iterable[str] = ()) -> li
         )
         for number, case in enumerate(cases)
     ]
+
+
+def keep_each_value(items: Iterable[pytest.Item]) -> None:
+    """Leave of functions marked ``each_value`` few cases, which have each value of each parameter.
+
+    All others have the marker ``stress`` from then on.
+    """
+    families = defaultdict(list)
+    for item in items:
+        if item.get_closest_marker("each_value") and not item.get_closest_marker("stress"):
+            families[item.nodeid.partition("[")[0]].append(item)
+    for family in families.values():
+        values = [
+            {(name, id(value)) for name, value in case.callspec.params.items()}  # type: ignore[attr-defined]
+            for case in family
+        ]
+        missing = set[tuple[str, int]]().union(*values)
+        kept = set[int]()
+        while missing:
+            best = max(range(len(family)), key=lambda at: len(values[at] & missing))
+            missing -= values[best]
+            kept.add(best)
+        for at, item in enumerate(family):
+            if at not in kept:
+                item.add_marker(pytest.mark.stress)
 
 
 def split_cases(
