@@ -269,6 +269,7 @@ def test_help_is_short_and_names_every_command(capsys: pytest.CaptureFixture[str
     assert main(["--version"]) == 0
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("command", ["fit", "prepare"])
 @pytest.mark.parametrize(
     ("status", "edit", "message"),
@@ -315,6 +316,7 @@ def test_a_mistyped_option_or_command_lists_those_that_exist(
     assert said == "there is no datamodule: give --config FILE.yaml with a `data:` in it"
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("command", ["fit", "prepare"])
 @pytest.mark.parametrize(
     ("key", "value", "message"),

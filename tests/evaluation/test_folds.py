@@ -348,6 +348,7 @@ def returns_of(candles: Candles) -> NDArray[np.float32]:
     return np.concatenate([[np.nan], np.log(close[1:] / close[:-1])]).astype(np.float32)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("embargo", "purge"), [(0, 0), (5, 0), (0, 3), (5, 7)])
 @pytest.mark.parametrize(
     "split",

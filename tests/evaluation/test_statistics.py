@@ -170,6 +170,7 @@ def test_a_block_that_reaches_past_a_boundary_is_never_used(table: Table, runs: 
     assert compute_digest(poisoned, runs, ["close"]) == compute_digest(table, runs, ["close"])
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("purge", [0, 1, 200])
 @pytest.mark.parametrize("method", ["train", "window"])
 def test_the_scaler_of_a_datamodule_is_that_of_its_train_rows(

@@ -40,6 +40,7 @@ def notes(
     return Ranks.read(folder, request.param).notes
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("windows", WINDOWS)
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_an_evaluation_logs_the_mean_over_all_windows_however_the_ranks_share_them(

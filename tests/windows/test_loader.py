@@ -50,6 +50,7 @@ def epoch(dm: BTCDataModule) -> list[Batch]:
     return list(loader) + list(dm.val_dataloader())
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     ("workers", "method"), [(1, None), (2, None), *((2, method) for method in START_METHODS)]
 )
