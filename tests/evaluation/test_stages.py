@@ -22,7 +22,6 @@ from tests.evaluation.folds import outages_of
 from tests.factories import HOUR, START, InMemory, make_datamodule, random_hourly
 from tests.features.tables import recipe
 from tests.helpers import write
-from tests.marks import keep_some
 
 # --- predict, and a run at each bar's close -----------------------------------------------------
 
@@ -61,13 +60,11 @@ def live(folder: Path, last: int, **arguments: Any) -> BTCDataModule:
     )
 
 
+@pytest.mark.each_value
+@pytest.mark.parametrize("min_observed", [1.0, 0.6])
 @pytest.mark.parametrize(
-    ("min_observed", "max_fill", "gap"),
-    keep_some(
-        [(1.0, 0, 0), (0.6, 0, 0), (1.0, 3, 2), (1.0, 1, 0), (0.6, 3, 2)]
-        + [(0.6, 1, 0), (1.0, 3, 0), (0.6, 3, 0)],
-        4,
-    ),
+    ("max_fill", "gap"),
+    [(0, 0), (3, 2), *(pytest.param(fill, 0, marks=pytest.mark.stress) for fill in (1, 3))],
 )
 def test_predict_has_the_origins_and_inputs_that_a_run_at_each_bars_close_has(
     tmp_path: Path, min_observed: float, max_fill: int, gap: int
