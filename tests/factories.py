@@ -7,9 +7,11 @@ torch and Lightning are imported where they are used: processes that tests start
 and most of them need neither.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -60,9 +62,29 @@ def make_datamodule(
         del settings["start"], settings["end"]  # all that there is
     dm = (kind or BTCDataModule)(**settings | arguments)
     if ready:
-        dm.prepare_data()
+        prepare(dm)
         dm.setup()
     return dm
+
+
+KEPT = TemporaryDirectory(prefix="btc-datamodule-tests-", ignore_cleanup_errors=True)
+"""Of this process: simulated candle files, by where they lie and by their span."""
+
+
+def prepare(dm: "BTCDataModule") -> None:
+    """``prepare_data``, with a copy of the candle file where the same was simulated before."""
+    settings = dm.settings
+    path, span = settings.candle_path, f"{settings.start} to {settings.end}"
+    kept = Path(KEPT.name) / span / path.relative_to(settings.data_dir)
+    simulated = type(settings.source) is Simulator and settings.end is not None
+    if simulated and kept.exists() and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept, path)
+    is_new = not path.exists()
+    dm.prepare_data()
+    if simulated and is_new:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, kept)
 
 
 def make_trainer(folder: Path, *callbacks: "Callback", **options: Any) -> "Trainer":
