@@ -1,11 +1,13 @@
 """Which cases of a test run always, which with the marker ``stress``, and with ``--cases``."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pytest
 from _pytest.mark.structures import ParameterSet
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 
 def keep_some(cases: Iterable[Any], every: int, names: Iterable[str] = ()) -> list[ParameterSet]:
@@ -19,6 +21,23 @@ def keep_some(cases: Iterable[Any], every: int, names: Iterable[str] = ()) -> li
         )
         for number, case in enumerate(cases)
     ]
+
+
+def law(
+    *strategies: st.SearchStrategy[Any], examples: int = 100, many: int = 2000
+) -> Callable[..., Any]:
+    """A property test of so many examples, and of many under the marker ``stress``."""
+
+    def decorate(check: Callable[..., None]) -> Callable[[int], None]:
+        @pytest.mark.parametrize(
+            "examples", [examples, pytest.param(many, marks=pytest.mark.stress)]
+        )
+        def test(examples: int) -> None:
+            settings(max_examples=examples)(given(*strategies)(check))()
+
+        return test
+
+    return decorate
 
 
 def keep_each_value(items: Iterable[pytest.Item]) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from tests.evaluation.folds import outages_of
 from tests.factories import HOUR, START, InMemory, make_datamodule, random_hourly
 from tests.features.tables import recipe
 from tests.helpers import write
+from tests.marks import law
 
 # --- predict, and a run at each bar's close -----------------------------------------------------
 
@@ -92,14 +92,15 @@ def test_predict_has_the_origins_and_inputs_that_a_run_at_each_bars_close_has(
     assert 5 < len(made) <= len(closes)
 
 
-@given(
+@law(
     st.lists(st.booleans(), max_size=50),
     st.integers(0, 4),
     st.sampled_from([1.0, 0.6, 0.2]),
     st.integers(1, 6),
     st.data(),
+    examples=20,
+    many=600,
 )
-@settings(max_examples=60)
 def test_whether_a_bar_is_an_origin_of_predict_and_what_it_is_made_of_is_known_at_its_close(
     mask: list[bool], max_fill: int, min_observed: float, lookback: int, data: st.DataObject
 ) -> None:

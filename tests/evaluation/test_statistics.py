@@ -185,7 +185,7 @@ def test_the_scaler_of_a_datamodule_is_that_of_its_train_rows(
     dm = BTCDataModule(
         source=Simulator(seed=1, no_trade=0.01, outages_per_year=100),
         start="2020-01-01",
-        end="2020-02-15",
+        end="2020-03-15",
         scaling=method,  # type: ignore[arg-type]
         purge=purge,
         data_dir=str(tmp_path),
