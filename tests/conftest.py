@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+# As many tests at once as there are cores: threads of torch would only wait for each other, which
+# made a fit of a few batches take four times as long. Processes that a test starts inherit it.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # Its log handlers take hold of stderr when it is imported: that must not be one test's capture.
 import lightning.pytorch
 import pytest
 from hypothesis import HealthCheck, settings
 
-from tests.marks import split_cases
+from tests.marks import keep_each_value, split_cases
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -29,9 +33,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cases", type=int, help="at most so many cases of each test function")
 
 
-@pytest.hookimpl(trylast=True)  # of those that the markers leave
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave cases out as ``--cases`` says."""
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> Iterator[None]:
+    """Mark cases before the markers choose, and of what they leave take as ``--cases`` says."""
+    keep_each_value(items)
+    yield
     most = config.getoption("--cases")
     if most is not None:
         items[:], left_out = split_cases(items, most)

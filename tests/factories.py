@@ -2,21 +2,28 @@
 
 A test module that wants other settings names them once:
 ``make = partial(make_datamodule, lookback=8)``.
+
+torch and Lightning are imported where they are used: processes that tests start import this module,
+and most of them need neither.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
-import torch
-from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 from numpy.typing import ArrayLike, NDArray
 
-from btc_datamodule import Block, BTCDataModule, Candles, DummyModule, Simulator, Source
+from btc_datamodule import Block, Candles, Simulator, Source
 from btc_datamodule.candles.timeline import Span, parse_instant
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback, Trainer
+
+    from btc_datamodule import BTCDataModule, DummyModule
 
 HOUR = 3600
 T0 = START = parse_instant("2020-01-01")
@@ -27,19 +34,21 @@ T0 = START = parse_instant("2020-01-01")
 
 def make_datamodule(
     folder: Path | str,
-    kind: type[BTCDataModule] = BTCDataModule,
+    kind: "type[BTCDataModule] | None" = None,
     *,
     ready: bool = True,
     **arguments: Any,
-) -> BTCDataModule:
+) -> "BTCDataModule":
     """A datamodule over a month of simulated hours with outages, unless arguments say otherwise.
 
     Args:
         folder: where its files lie, under ``data``.
-        kind: its class.
+        kind: its class; None for ``BTCDataModule``.
         ready: whether its files are to be there, and it set up.
         arguments: its arguments.
     """
+    from btc_datamodule import BTCDataModule
+
     settings: dict[str, Any] = {
         "source": Simulator(seed=1, outages_per_year=50),
         "start": "2021-03-01",
@@ -51,15 +60,38 @@ def make_datamodule(
     }
     if not isinstance(arguments.get("source", Simulator()), Simulator):
         del settings["start"], settings["end"]  # all that there is
-    dm = kind(**settings | arguments)
+    dm = (kind or BTCDataModule)(**settings | arguments)
     if ready:
-        dm.prepare_data()
+        prepare(dm)
         dm.setup()
     return dm
 
 
-def make_trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
+KEPT = TemporaryDirectory(prefix="btc-datamodule-tests-", ignore_cleanup_errors=True)
+"""Of this process: simulated candle files, by where they lie and by their span."""
+
+
+def prepare(dm: "BTCDataModule") -> None:
+    """``prepare_data``, with a copy of the candle file where the same was simulated before."""
+    settings = dm.settings
+    path, span = settings.candle_path, f"{settings.start} to {settings.end}"
+    kept = Path(KEPT.name) / span / path.relative_to(settings.data_dir)
+    simulated = type(settings.source) is Simulator and settings.end is not None
+    if simulated and kept.exists() and not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(kept, path)
+    is_new = not path.exists()
+    dm.prepare_data()
+    if simulated and is_new:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, kept)
+
+
+def make_trainer(folder: Path, *callbacks: "Callback", **options: Any) -> "Trainer":
     """A Trainer on the CPU that says nothing; it keeps checkpoints if a callback is to do so."""
+    from lightning.pytorch import Trainer
+    from lightning.pytorch.callbacks import Checkpoint
+
     settings: dict[str, Any] = {
         "accelerator": "cpu",
         "default_root_dir": folder,
@@ -72,11 +104,15 @@ def make_trainer(folder: Path, *callbacks: Callback, **options: Any) -> Trainer:
     return Trainer(**settings | options)
 
 
-def make_model(dm: BTCDataModule, kind: type[DummyModule] = DummyModule) -> DummyModule:
-    """A model that fits a datamodule, the same weights each time."""
+def make_model(dm: "BTCDataModule", kind: "type[DummyModule] | None" = None) -> "DummyModule":
+    """A model that fits a datamodule, the same weights each time; a ``DummyModule`` by default."""
+    import torch
+
+    from btc_datamodule import DummyModule
+
     torch.manual_seed(0)
     classes = {} if dm.n_classes is None else {"n_classes": dm.n_classes}
-    return kind(dm.n_features, dm.lookback, dm.horizon, dm.target_shape, **classes)
+    return (kind or DummyModule)(dm.n_features, dm.lookback, dm.horizon, dm.target_shape, **classes)
 
 
 # --- candles --------------------------------------------------------------------------------------

@@ -13,6 +13,8 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import NamedTuple
 
+import pytest
+
 import btc_datamodule
 
 ROOT = Path(btc_datamodule.__file__).parent
@@ -121,7 +123,12 @@ def find_circle(arrows: list[Arrow]) -> str:
 
 
 FILES = list_files()
-ARROWS = [arrow for name, path in FILES.items() for arrow in list_arrows(name, path.read_text())]
+
+
+@pytest.fixture(scope="module")
+def arrows() -> list[Arrow]:
+    """All imports between files of the package."""
+    return [arrow for name, path in FILES.items() for arrow in list_arrows(name, path.read_text())]
 
 
 # --- the package ----------------------------------------------------------------------------------
@@ -131,13 +138,13 @@ def test_every_part_has_a_floor() -> None:
     assert {find_part(file) for file in FILES} == set(FLOOR)
 
 
-def test_every_arrow_between_parts_points_down() -> None:
-    upward = find_upward(ARROWS)
+def test_every_arrow_between_parts_points_down(arrows: list[Arrow]) -> None:
+    upward = find_upward(arrows)
     assert not upward, "\n".join(upward)
 
 
-def test_no_files_import_each_other_in_a_circle() -> None:
-    assert find_circle(ARROWS) == ""
+def test_no_files_import_each_other_in_a_circle(arrows: list[Arrow]) -> None:
+    assert find_circle(arrows) == ""
 
 
 def test_imports_name_the_whole_path() -> None:

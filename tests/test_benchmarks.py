@@ -57,6 +57,7 @@ def test_checking_gives_what_it_costs_with_and_without() -> None:
     assert all(float(value) > 0 for line in (yes, no) for value in line.split()[2:])
 
 
+@pytest.mark.stress
 def test_report_gives_seconds_size_and_memory() -> None:
     *_, heads, row, last = run("report.py", "--rows", "20000").splitlines()
     assert heads.split() == ["rows", "facts", "page", "size", "memory"]
@@ -89,6 +90,7 @@ def test_covariates_gives_builds_and_windows_with_and_without_series_beside() ->
     assert sum("holds (" in line or "DOES NOT HOLD (" in line for line in out.splitlines()) == 2
 
 
+@pytest.mark.stress
 def test_shuffle_gives_speeds_and_mixing_of_every_order() -> None:
     out = run("shuffle.py", "--gigabytes", "0.02", "--seconds", "0.05", "--lookback", "32")
     orders = ["none", "full", f"block {BLOCK_WINDOWS} x {POOL_BLOCKS}*"]

@@ -28,6 +28,7 @@ from btc_datamodule.evaluation.splits import Stage
 from btc_datamodule.features.varying import change_bars
 from tests.evaluation.folds import Gapped
 from tests.factories import HOUR, START, InMemory, random_hourly
+from tests.marks import law
 
 FEATURES = ["log_return", "log_open", "garman_klass", "day_sin", "relative_volume", "volatility"]
 IN_PLACES = ["up = (close / open - 1).sqrt()", "fell = 1 / (close < open)"]
@@ -223,8 +224,7 @@ def test_no_other_bar_changes_anything_that_train_or_val_sees(case: dict[str, An
             assert not same(batches(clean, "test"), batches(blind, "test")), "the probe works"
 
 
-@given(cases())
-@settings(max_examples=25)
+@law(cases(), examples=12, many=200)
 def test_no_train_or_val_sample_touches_a_target_of_another_stage(case: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         try:

@@ -8,8 +8,6 @@ from the truth by asking; nor can a figure that was revised before anybody asked
 
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +36,8 @@ FILLED = 8
 
 SECONDS = 10.0
 """Not at more of them once so much time has gone, for all series together."""
+
+Reader = CandleReader | RecordReader
 
 LOOKED_AT, WINDOW = 16, 10_000
 """Stretches in which bars that look filled are looked for, and bars of each."""
@@ -98,15 +98,17 @@ def check_source(asked: Asked, used: Stages) -> Counter[str]:
     count = Counter[str]()
     started = time.monotonic()
     label = f"asking {asked.source.name} {asked.source.series}"
-    for span in show_each(_choose_spans(asked, used), label):
+    with asked.form.open(asked.path) as reader:
+        end = _find_end(reader, asked, used)
+        spans = _choose_spans(reader, asked, used, end)
+        rows = [reader.slice(*span) for span in spans]
+    for span, stored in show_each(list(zip(spans, rows, strict=True)), label):
         if count["ends"] and time.monotonic() - started > SECONDS / asked.among:
             break
-        with _open(asked) as reader:
-            stored = reader.slice(*span)
         again = _ask(asked, span, stored)
         at = _find_difference(asked, stored, again)
         if at is not None:
-            longer = (span[0], min(span[1] + ASKED * asked.step, _find_end(asked, used)))
+            longer = (span[0], min(span[1] + ASKED * asked.step, end))
             when, until = format_instant(at), format_instant(span[1])
             if _find_difference(asked, again, _ask(asked, longer, stored).slice(*span)) is None:
                 raise UncheckedError(
@@ -123,28 +125,18 @@ def check_source(asked: Asked, used: Stages) -> Counter[str]:
     return count
 
 
-@contextmanager
-def _open(asked: Asked) -> Iterator[CandleReader | RecordReader]:
-    reader: CandleReader | RecordReader
-    with asked.form.open(asked.path) as reader:
-        yield reader
-
-
-def _find_end(asked: Asked, used: Stages) -> int:
+def _find_end(reader: Reader, asked: Asked, used: Stages) -> int:
     """The instant up to which a series is stored and used, on its grid."""
-    with _open(asked) as reader:
-        stored = max((end for _, end in reader.header.covered), default=reader.header.span[1])
+    stored = max((end for _, end in reader.header.covered), default=reader.header.span[1])
     end = min(stored, used.table.span[1])
     return end if asked.interval is None else floor_to(end, asked.interval)
 
 
-def _choose_spans(asked: Asked, used: Stages) -> list[Span]:
+def _choose_spans(reader: Reader, asked: Asked, used: Stages, high: int) -> list[Span]:
     """The spans of ``ASKED`` rows, or fewer, up to where stages begin and up to other times."""
     fold, rng = used.fold, np.random.default_rng(0)
-    with _open(asked) as reader:
-        low = reader.header.span[0]
-        filled = _find_filled(reader, used) if isinstance(reader, CandleReader) else []
-    high = _find_end(asked, used)
+    low = reader.header.span[0]
+    filled = _find_filled(reader, used) if isinstance(reader, CandleReader) else []
     starts = {start for start, _ in (*fold.train, *fold.val, *fold.test)}
     ends = rng.permutation(sorted(starts)).tolist()
     if _read_revision(asked) is None:
@@ -155,16 +147,15 @@ def _choose_spans(asked: Asked, used: Stages) -> list[Span]:
         low = ceil_to(low, asked.interval)
         ends = [ceil_to(end, asked.interval) for end in ends]
     ends = [end for end in ends if low < end <= high]
-    return [(_find_begin(asked, low, end), end) for end in ends[:ENDS] or [high]]
+    return [(_find_begin(reader, asked, low, end), end) for end in ends[:ENDS] or [high]]
 
 
-def _find_begin(asked: Asked, low: int, end: int) -> int:
+def _find_begin(reader: Reader, asked: Asked, low: int, end: int) -> int:
     """From when on ``ASKED`` rows are stored up to an instant; ``low`` if there are fewer."""
-    with _open(asked) as reader:
-        if isinstance(reader, CandleReader) or asked.interval is not None:
-            return max(low, end - ASKED * asked.step)
-        row = max(0, reader.find(end) - ASKED)
-        return int(next(iter(reader.rows(row, row + 1).time), low))
+    if isinstance(reader, CandleReader) or asked.interval is not None:
+        return max(low, end - ASKED * asked.step)
+    row = max(0, reader.find(end) - ASKED)
+    return int(next(iter(reader.rows(row, row + 1).time), low))
 
 
 def _find_filled(reader: CandleReader, used: Stages) -> list[int]:

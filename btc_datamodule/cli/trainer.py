@@ -75,8 +75,8 @@ def run_trainer(arguments: list[str] | None, *, quiet: bool = False) -> None:
     class CLI(LightningCLI):
         @staticmethod
         def subcommands() -> dict[str, set[str]]:
-            added = [command] if runs_folds or follows else []
-            return LightningCLI.subcommands() | {each: {"model", "datamodule"} for each in added}
+            """The one that was typed: a parser of each of the others takes as long to make."""
+            return {command: LightningCLI.subcommands().get(command, {"model", "datamodule"})}
 
         def folds(self, model: LightningModule, datamodule: BTCDataModule, **options: Any) -> None:
             run_from_config(self, datamodule, options)

@@ -131,21 +131,24 @@ _DISK_FAILS = frozenset(
 def find_dataset(path: Path, file: "h5py.File", name: str) -> "h5py.Dataset":
     """The dataset of a name, such as ``candles/close``, whose bytes lie in the file itself.
 
+    Of a file that is open for reading, by what is below h5py's groups, in half of the time.
+
     Raises:
         StoreError: if there is none, or a link, virtual or external storage stands in for it.
     """
     import h5py
 
-    node: Any = file
-    for part in name.split("/"):
-        if not isinstance(node, h5py.Group) or not is_inside(node, part):
+    node: Any = file.id
+    for part in name.encode().split(b"/"):
+        if not isinstance(node, h5py.h5g.GroupID) or not _has_inside(node, part):
             raise StoreError(f"{path} has no dataset {name!r}: {advise_repair(path)}")
-        node = node[part]
-    if not isinstance(node, h5py.Dataset) or node.is_virtual or node.external:
+        node = h5py.h5o.open(node, part)
+    found = h5py.Dataset(node, readonly=True) if isinstance(node, h5py.h5d.DatasetID) else None
+    if found is None or found.is_virtual or found.external:
         raise StoreError(
             f"{path}: {name!r} is not a dataset with its data inside: {advise_repair(path)}"
         )
-    return node
+    return found
 
 
 def is_inside(group: "h5py.Group", name: str) -> bool:
@@ -154,9 +157,13 @@ def is_inside(group: "h5py.Group", name: str) -> bool:
     A link to another file, or to another name, is not followed, not even to see where it leads:
     opening what is there may take forever.
     """
+    return _has_inside(group.id, name.encode())
+
+
+def _has_inside(group: Any, code: bytes) -> bool:
     import h5py
 
-    links, code = group.id.links, name.encode()
+    links = group.links
     return bool(links.exists(code)) and links.get_info(code).type == h5py.h5l.TYPE_HARD
 
 
@@ -186,10 +193,14 @@ def _peek(file: "h5py.File", name: str) -> Any:
     plain = isinstance(attribute.get_type(), h5py.h5t.TypeIntegerID | h5py.h5t.TypeStringID)
     if attribute.shape != () or not plain or attribute.get_storage_size() > ATTRIBUTE_BYTES:
         return None
-    value = file.attrs[name]
+    read = np.zeros((), dtype=attribute.dtype)
+    attribute.read(read)  # as ``attrs`` does, which opens it again, and takes twice as long
+    value = read.item()
+    if isinstance(value, bytes) and read.dtype.kind == "O":  # a text of any length
+        value = value.decode("utf-8", "surrogateescape")
     if isinstance(value, str) and not value.isprintable():  # nor can all of it be written
         return None
-    return value.item() if isinstance(value, np.generic) else value
+    return value
 
 
 def check_schema(path: Path, file: "h5py.File", schema: int, what: str) -> None:

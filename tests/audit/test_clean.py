@@ -150,15 +150,6 @@ class MaximumDrawdown(Target):
         )
 
 
-def name_hour(bars: pl.DataFrame) -> pl.Series:
-    return (bars["open_time"] // 3600 % 24).cast(pl.Float64)
-
-
-def convolve(bars: pl.DataFrame) -> pl.Series:
-    close = bars["close"].to_numpy()
-    return pl.Series(np.convolve(close, [0.5, 0.3, 0.2])[: len(close)])
-
-
 SIGNS = "s = close.log().diff().rolling_mean(24).sign()"
 CLEAN: dict[str, tuple[Kind | Callable[..., BTCDataModule], dict[str, Any]]] = {
     "half precision": (BTCDataModule, {"transform": halve}),
@@ -256,9 +247,9 @@ CLEAN: dict[str, tuple[Kind | Callable[..., BTCDataModule], dict[str, Any]]] = {
             "split": CombinatorialPurged(5, 2, fold=4),
         },
     ),
-    "a convolution": (BTCDataModule, {"features": [Feature("c", 3, convolve)]}),
+    "a convolution": (BTCDataModule, {"features": [Feature("c", 3, peeks.convolve)]}),
     "a cached constant": (BTCDataModule, {"features": [Feature("w", 4, peeks.weigh)]}),
-    "the hour": (BTCDataModule, {"features": ["log_return", Feature("hour", 1, name_hour)]}),
+    "the hour": (BTCDataModule, {"features": ["log_return", Feature("hour", 1, peeks.name_hour)]}),
     "a lambda": (
         BTCDataModule,
         {"features": [Feature("l", 1, lambda bars: (bars["high"] / bars["low"]).log())]},

@@ -60,12 +60,6 @@ FEATURES: list[Any] = [
     Feature("lean", 2, peeks.lean_on_funding, series="hour", beside=("funding",)),
 ]
 CLEAN: dict[str, dict[str, Any]] = {
-    "a walk": {"split": WalkForward(train="5d", val="2d", test="2d")},
-    "combinations, purged": {
-        "split": CombinatorialPurged(n_groups=5, n_test_groups=2, fold=4),
-        "embargo": 5,
-        "target_scaling": "train",
-    },
     "single features observed, strict": {
         "split": CombinatorialPurged(n_groups=5, n_test_groups=1, fold=2),
         "mask": "feature",
@@ -74,10 +68,16 @@ CLEAN: dict[str, dict[str, Any]] = {
         "scaling": "robust",
         "max_age": {"oi": "20m", "funding": "6h", "eth": "4h"},
     },
+    "a walk": {"split": WalkForward(train="5d", val="2d", test="2d")},
+    "combinations, purged": {
+        "split": CombinatorialPurged(n_groups=5, n_test_groups=2, fold=4),
+        "embargo": 5,
+        "target_scaling": "train",
+    },
 }
 
 
-@pytest.mark.parametrize("arguments", keep_some(CLEAN.values(), 2, CLEAN))
+@pytest.mark.parametrize("arguments", keep_some(CLEAN.values(), 3, CLEAN))
 def test_simulated_series_of_every_kind_pass(arguments: dict[str, Any], tmp_path: Path) -> None:
     dm = make(
         tmp_path,

@@ -64,15 +64,16 @@ def test_nothing_is_wrong_with_what_was_just_written(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["candles.h5", "features"])
+@pytest.mark.parametrize("times", [50, pytest.param(400, marks=pytest.mark.stress)])
 def test_each_flipped_byte_is_found_or_changes_nothing_that_can_be_read(
-    folder: Path, name: str
+    folder: Path, name: str, times: int
 ) -> None:
     path = folder / name if name == "candles.h5" else feature_file(folder)
     whole = path.read_bytes()
     before = contents(path)
     rng = np.random.default_rng(7)
     found = harmless = 0
-    for at in rng.integers(0, len(whole), 200).tolist():
+    for at in rng.integers(0, len(whole), times).tolist():
         spoiled = bytearray(whole)
         spoiled[at] ^= int(rng.integers(1, 256))
         path.write_bytes(spoiled)
@@ -84,8 +85,8 @@ def test_each_flipped_byte_is_found_or_changes_nothing_that_can_be_read(
         else:
             harmless += 1
             assert contents(path) == before, f"byte {at} changes what is read, unnoticed"
-    print(f"{name}: {found} of 200 flips found, {harmless} without effect")
-    assert found > 100
+    print(f"{name}: {found} of {times} flips found, {harmless} without effect")
+    assert found > times // 2
     path.write_bytes(whole)
     assert verify_series(folder / "candles.h5") == []
 

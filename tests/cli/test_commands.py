@@ -57,14 +57,13 @@ def error_of(capsys: pytest.CaptureFixture[str], status: int, arguments: list[st
     return lines[-1].removeprefix("btc-datamodule: error: ")
 
 
-def test_the_dummy_config_fits_from_a_shell_and_says_where_the_files_lie() -> None:
-    command = [sys.executable, "-m", "btc_datamodule", "fit"]
-    result = subprocess.run(
-        [*command, "--config", str(CONFIGS / "dummy.yaml")],
-        capture_output=True,
-        text=True,
-        check=True,
+def test_a_fit_from_a_shell_finds_a_model_in_the_folder_and_says_where_the_files_lie() -> None:
+    Path("my_model.py").write_text(
+        "from btc_datamodule import DummyModule\nclass Mine(DummyModule):\n    pass\n"
     )
+    command = [str(Path(sys.executable).with_name("btc-datamodule")), "fit"]
+    command += ["--config", str(CONFIGS / "dummy.yaml"), "--model", "my_model.Mine"]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
     said = result.stdout + result.stderr
     assert "`max_epochs=1` reached" in said
     assert "val_loss" in said, "the progress bar"
@@ -269,6 +268,7 @@ def test_help_is_short_and_names_every_command(capsys: pytest.CaptureFixture[str
     assert main(["--version"]) == 0
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("command", ["fit", "prepare"])
 @pytest.mark.parametrize(
     ("status", "edit", "message"),
@@ -315,6 +315,7 @@ def test_a_mistyped_option_or_command_lists_those_that_exist(
     assert said == "there is no datamodule: give --config FILE.yaml with a `data:` in it"
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("command", ["fit", "prepare"])
 @pytest.mark.parametrize(
     ("key", "value", "message"),
@@ -368,15 +369,6 @@ def test_an_option_of_a_class_that_is_not_named_lists_those_to_choose_from(
     Path("short.yaml").write_text(text.replace(split, ""))
     said = error_of(capsys, 2, ["fit", "--config", "short.yaml", "--data.split.val", "0.2"])
     assert said.startswith("split has no class: choose one of CombinatorialPurged, DateSplit, ")
-
-
-def test_a_model_in_the_current_folder_is_found() -> None:
-    Path("my_model.py").write_text(
-        "from btc_datamodule import DummyModule\nclass Mine(DummyModule):\n    pass\n"
-    )
-    command = [str(Path(sys.executable).with_name("btc-datamodule")), "validate"]
-    command += ["--config", str(CONFIGS / "dummy.yaml"), "--model", "my_model.Mine"]
-    subprocess.run(command, capture_output=True, check=True)
 
 
 def test_a_config_without_what_is_needed_is_told_what_that_is(

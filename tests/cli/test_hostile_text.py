@@ -132,6 +132,7 @@ TABLES = {
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("text", TABLES.values(), ids=TABLES.keys())
 @pytest.mark.parametrize("name", ["bars.csv", f"bars{ESC}.csv"], ids=["plain", "hostile"])
 def test_the_words_of_a_file_and_its_name_are_shown_escaped(

@@ -333,6 +333,7 @@ def answer(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[in
     return status, lines[0].removeprefix("btc-datamodule: error: ")
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("command", "mistake"), TRIED)
 def test_a_typical_mistake_is_answered_with_one_line_that_mends_it(
     command: str, mistake: Mistake, capsys: pytest.CaptureFixture[str]

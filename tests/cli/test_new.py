@@ -32,7 +32,9 @@ def run(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-def test_a_new_project_fits_predicts_and_scores_and_quiet_leaves_the_answer(project: Path) -> None:
+def test_a_new_project_fits_predicts_and_scores_and_quiet_leaves_the_answer(
+    project: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     pytest.importorskip("scipy")
     config = ["--config", "config.yaml", *TINY]
     fitted = run(project, "fit", *config, "--quiet")
@@ -40,12 +42,14 @@ def test_a_new_project_fits_predicts_and_scores_and_quiet_leaves_the_answer(proj
     checkpoint = ["--ckpt_path", "checkpoints/model.ckpt", "--return_predictions=false"]
     predicted = run(project, "predict", *config, *checkpoint)
     assert "LeafSpec" not in predicted.stderr
-    scored = run(
-        project, "score", *config[:2], *TINY[2:], "--quiet", "--forecasts", "forecasts.parquet"
-    )
-    assert scored.stderr == ""
-    assert "forecasts" in scored.stdout
-    assert "mean" in scored.stdout
+    monkeypatch.chdir(project)
+    capsys.readouterr()
+    score = ["score", *config[:2], *TINY[2:], "--quiet", "--forecasts", "forecasts.parquet"]
+    assert main(score) == 0
+    scored = capsys.readouterr()
+    assert scored.err == ""
+    assert "forecasts" in scored.out
+    assert "mean" in scored.out
 
 
 def test_a_new_project_ignores_what_it_makes_and_says_how_to_go_on(project: Path) -> None:

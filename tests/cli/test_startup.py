@@ -1,5 +1,6 @@
 """What a command imports: what takes seconds only where it is needed."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -10,12 +11,13 @@ from tests.cli.test_commands import CONFIGS
 
 CONFIG = ["--config", str(CONFIGS / "dummy.yaml"), "--data.end", "2020-03-01"]
 AFTER = """\
-import sys
+import json, sys
+from contextlib import suppress
 from btc_datamodule.cli import main
-try:
-    main(sys.argv[1:])
-finally:
-    print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
+for command in json.loads(sys.argv[1]):
+    with suppress(SystemExit):
+        main(command)
+print(*sorted({name.partition(".")[0] for name in sys.modules}), file=sys.stderr)
 """
 
 
@@ -24,10 +26,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("startup")
 
 
-def run(folder: Path, *arguments: str) -> tuple[str, set[str]]:
-    """What a command prints, and the packages that it has imported."""
+def run(folder: Path, *commands: list[str]) -> tuple[str, set[str]]:
+    """What commands print in one process, and the packages that it has imported then."""
     result = subprocess.run(
-        [sys.executable, "-c", AFTER, *arguments],
+        [sys.executable, "-c", AFTER, json.dumps(commands)],
         cwd=folder,
         capture_output=True,
         text=True,
@@ -37,19 +39,24 @@ def run(folder: Path, *arguments: str) -> tuple[str, set[str]]:
 
 
 def test_commands_without_a_trainer_do_not_import_lightning(folder: Path) -> None:
-    _, prepared = run(folder, "prepare", *CONFIG)
-    told, informed = run(folder, "info", *CONFIG)
-    written, reported = run(folder, "report", *CONFIG, "--output", "report.html")
+    commands = (["prepare"], ["info"], ["report", "--output", "report.html"])
+    told, packages = run(
+        folder,
+        *([*command, *CONFIG] for command in commands),
+        ["verify", *CONFIG, "--print_config"],
+    )
     assert "rows, 2020-01-01T00:00:00Z to 2020-03-01T00:00:00Z" in told
-    assert "report.html" in written
-    for packages in (prepared, informed, reported):
-        assert "torch" in packages
-        assert not {"lightning", "pytorch_lightning", "torchmetrics"} & packages
+    assert "report.html" in told
+    assert "torch" in packages
+    assert not {"lightning", "pytorch_lightning", "torchmetrics"} & packages
+    _, _, config = told.partition("report.html")
+    assert "class_path: btc_datamodule.BTCDataModule" in config, "the public class"
+    assert "btc_datamodule.data" not in config
 
 
 @pytest.mark.parametrize("command", ["info", "audit"])
 def test_the_help_of_a_command_imports_no_torch_either(folder: Path, command: str) -> None:
-    told, packages = run(folder, command, "--help")
+    told, packages = run(folder, [command, "--help"])
     assert "--data.help BTCDataModule" in " ".join(told.split())
     assert not {"lightning", "torch", "polars", "h5py"} & packages
 
@@ -61,12 +68,6 @@ def test_a_datamodule_of_ones_own_is_taken_by_a_command_that_needs_no_trainer(fo
         "    def __init__(self, bars: int = 7, data_dir: str = 'data') -> None:\n"
         "        super().__init__(end='2010-03-01', lookback=bars, data_dir=data_dir)\n"
     )
-    told, packages = run(folder, "prepare", "--data", "own.Own", "--print_config")
+    told, packages = run(folder, ["prepare", "--data", "own.Own", "--print_config"])
     assert "class_path: own.Own" in told
     assert "lightning" in packages
-
-
-def test_the_config_that_is_printed_names_the_public_class(folder: Path) -> None:
-    told, _ = run(folder, "verify", *CONFIG, "--print_config")
-    assert "class_path: btc_datamodule.BTCDataModule" in told
-    assert "btc_datamodule.data" not in told

@@ -12,7 +12,6 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
-import torch
 
 from btc_datamodule import BTCDataModule
 from btc_datamodule.cli import main
@@ -47,17 +46,10 @@ def run_block(block: Block, names: dict[str, object], *, commands: bool) -> None
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An empty folder to work in, from which what is saved there can be imported.
-
-    On one thread: beside other work on the same cores, as in a run of several workers, torch's
-    threads wait for each other, and the tutorial took 300 s in place of 16 s.
-    """
+    """An empty folder to work in, from which what is saved there can be imported."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
     yield tmp_path
-    torch.set_num_threads(threads)
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", "")).startswith(str(tmp_path)):
             del sys.modules[name]

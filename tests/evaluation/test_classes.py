@@ -250,6 +250,7 @@ def test_weights_of_a_target_without_classes_are_an_error_that_names_one_that_ha
 # --- never scaled -------------------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("target", [*CLASSES, *SIGNS, Steps()], ids=repr)
 @pytest.mark.parametrize("scaling", ["train", "robust"])
 def test_labels_are_never_scaled_and_it_is_said(

@@ -68,6 +68,7 @@ SPLITS = [
 ]
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("split", SPLITS)
 @pytest.mark.parametrize("embargo", [0, 30])
 @pytest.mark.parametrize("mask", ["bar", "feature"])

@@ -85,6 +85,7 @@ def test_statistics_are_those_of_the_values_that_count_whatever_the_parts(
             assert robust.scale[feature] == pytest.approx((high - low) / NORMAL_IQR, rel=1e-12)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("undefined", ["drop", "flag"])
 @pytest.mark.parametrize("scaling", ["train", "robust", "window"])
 def test_the_scaler_has_what_is_observed_of_each_feature_in_train(
@@ -113,6 +114,7 @@ def test_the_scaler_has_what_is_observed_of_each_feature_in_train(
 # --- origins ------------------------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("undefined", ["drop", "flag"])
 @pytest.mark.parametrize("min_observed", [0.2, 0.4, 1.0])
 @pytest.mark.parametrize("lookback", [1, 12])

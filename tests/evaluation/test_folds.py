@@ -278,7 +278,7 @@ def check(folder: str, case: dict[str, Any]) -> bool:
     return True
 
 
-@pytest.mark.parametrize("examples", [60, pytest.param(1000, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("examples", [25, pytest.param(1000, marks=pytest.mark.stress)])
 def test_any_fold_keeps_its_samples_apart_and_counts_them_all(folder: str, examples: int) -> None:
     @given(settings_of_data())
     @settings(max_examples=examples)
@@ -348,6 +348,7 @@ def returns_of(candles: Candles) -> NDArray[np.float32]:
     return np.concatenate([[np.nan], np.log(close[1:] / close[:-1])]).astype(np.float32)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("embargo", "purge"), [(0, 0), (5, 0), (0, 3), (5, 7)])
 @pytest.mark.parametrize(
     "split",

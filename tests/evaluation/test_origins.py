@@ -18,6 +18,7 @@ from btc_datamodule.evaluation.origins import (
     find_sparse_origins,
     space_runs,
 )
+from tests.marks import law
 
 
 def rows_of(runs: NDArray[np.int64]) -> list[int]:
@@ -100,8 +101,7 @@ def fate_of_inputs(case: dict, origin: int) -> str:  # type: ignore[type-arg]
     return "undefined" if not by_feature and unseen[0][0][origin] else "kept"
 
 
-@given(cases())
-@settings(max_examples=400)
+@law(cases(), examples=120, many=4000)
 def test_every_candidate_is_kept_or_left_out_for_its_first_reason(case: dict) -> None:  # type: ignore[type-arg]
     of_bars = (case["unobserved"], case["undefined"])
     reckoning = find_origins(

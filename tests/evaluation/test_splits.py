@@ -1,7 +1,6 @@
 """Splits are pure functions from spans to folds: against brute force over bars and instants."""
 
 import doctest
-from collections.abc import Callable
 from fractions import Fraction
 from itertools import combinations, pairwise
 from math import ceil, comb
@@ -10,32 +9,17 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import btc_datamodule.evaluation.splits
 from btc_datamodule import CombinatorialPurged, ConfigError, DateSplit, FractionSplit, WalkForward
 from btc_datamodule.candles.timeline import Span, format_instant, format_interval, parse_instant
 from btc_datamodule.evaluation.splits import END_OF_TIME, Fold, Spans, Split
+from tests.marks import law
 
 MINUTE = 60
 HOUR = 3600
 DAY = 24 * HOUR
-
-
-def law(*strategies: st.SearchStrategy[Any], examples: int = 100) -> Callable[..., Any]:
-    """A property test of so many examples, and of thousands under the marker ``stress``."""
-
-    def decorate(check: Callable[..., None]) -> Callable[[int], None]:
-        many = pytest.param(2000, marks=pytest.mark.stress)
-
-        @pytest.mark.parametrize("examples", [examples, many])
-        def test(examples: int) -> None:
-            settings(max_examples=examples)(given(*strategies)(check))()
-
-        return test
-
-    return decorate
 
 
 @st.composite

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -22,6 +21,7 @@ from tests.evaluation.folds import outages_of
 from tests.factories import HOUR, START, InMemory, make_datamodule, random_hourly
 from tests.features.tables import recipe
 from tests.helpers import write
+from tests.marks import law
 
 # --- predict, and a run at each bar's close -----------------------------------------------------
 
@@ -60,45 +60,47 @@ def live(folder: Path, last: int, **arguments: Any) -> BTCDataModule:
     )
 
 
+@pytest.mark.each_value
+@pytest.mark.parametrize("min_observed", [1.0, 0.6])
 @pytest.mark.parametrize(
     ("max_fill", "gap"),
     [(0, 0), (3, 2), *(pytest.param(fill, 0, marks=pytest.mark.stress) for fill in (1, 3))],
 )
 def test_predict_has_the_origins_and_inputs_that_a_run_at_each_bars_close_has(
-    tmp_path: Path, max_fill: int, gap: int
+    tmp_path: Path, min_observed: float, max_fill: int, gap: int
 ) -> None:
     closes = [row for row in range(FIRST, BARS) if thin()[row]]
     assert len(closes) >= 20
-    for min_observed in (1.0, 0.6):
-        arguments: dict[str, Any] = {"max_fill": max_fill, "min_observed": min_observed, "gap": gap}
-        windows = live(tmp_path, BARS - 1, **arguments).dataset("predict")
-        every = windows[np.arange(len(windows))]
-        found = ((every.origin_time - START) // HOUR).tolist()
-        made = []
-        for row in closes:
-            now = live(tmp_path, row, **arguments)
-            assert now.table.rows == row + 1
-            forecasts = now.dataset("predict")
-            newest = forecasts[len(forecasts) - 1]
-            if newest.origin_time == START + row * HOUR:
-                made.append(row)
-                same = found.index(row)
-                for name in ("x", "observed"):
-                    one, other = (getattr(each, name) for each in (newest, every))
-                    assert one.numpy().tobytes() == other[same].numpy().tobytes()
-                assert torch.isnan(newest.y).all()
-        assert made == [row for row in found if row >= FIRST]
-        assert 5 < len(made) <= len(closes)
+    arguments: dict[str, Any] = {"max_fill": max_fill, "min_observed": min_observed, "gap": gap}
+    windows = live(tmp_path, BARS - 1, **arguments).dataset("predict")
+    every = windows[np.arange(len(windows))]
+    found = ((every.origin_time - START) // HOUR).tolist()
+    made = []
+    for row in closes:
+        now = live(tmp_path, row, **arguments)
+        assert now.table.rows == row + 1
+        forecasts = now.dataset("predict")
+        newest = forecasts[len(forecasts) - 1]
+        if newest.origin_time == START + row * HOUR:
+            made.append(row)
+            same = found.index(row)
+            for name in ("x", "observed"):
+                one, other = (getattr(each, name) for each in (newest, every))
+                assert one.numpy().tobytes() == other[same].numpy().tobytes()
+            assert torch.isnan(newest.y).all()
+    assert made == [row for row in found if row >= FIRST]
+    assert 5 < len(made) <= len(closes)
 
 
-@given(
+@law(
     st.lists(st.booleans(), max_size=50),
     st.integers(0, 4),
     st.sampled_from([1.0, 0.6, 0.2]),
     st.integers(1, 6),
     st.data(),
+    examples=20,
+    many=600,
 )
-@settings(max_examples=60)
 def test_whether_a_bar_is_an_origin_of_predict_and_what_it_is_made_of_is_known_at_its_close(
     mask: list[bool], max_fill: int, min_observed: float, lookback: int, data: st.DataObject
 ) -> None:

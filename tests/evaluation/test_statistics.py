@@ -68,6 +68,12 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Table:
     return table_of(tmp_path_factory.mktemp("statistics"), series())
 
 
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory: pytest.TempPathFactory) -> Table:
+    """The table after newer candles came."""
+    return table_of(tmp_path_factory.mktemp("longer"), series(0, ROWS + 3 * BLOCK))
+
+
 def runs_of(edges: list[int]) -> list[Run]:
     edges = sorted(edges)
     return list(zip(edges[::2], edges[1::2], strict=False))
@@ -170,6 +176,7 @@ def test_a_block_that_reaches_past_a_boundary_is_never_used(table: Table, runs: 
     assert compute_digest(poisoned, runs, ["close"]) == compute_digest(table, runs, ["close"])
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("purge", [0, 1, 200])
 @pytest.mark.parametrize("method", ["train", "window"])
 def test_the_scaler_of_a_datamodule_is_that_of_its_train_rows(
@@ -178,7 +185,7 @@ def test_the_scaler_of_a_datamodule_is_that_of_its_train_rows(
     dm = BTCDataModule(
         source=Simulator(seed=1, no_trade=0.01, outages_per_year=100),
         start="2020-01-01",
-        end="2020-06-01",
+        end="2020-03-15",
         scaling=method,  # type: ignore[arg-type]
         purge=purge,
         data_dir=str(tmp_path),
@@ -257,10 +264,9 @@ def test_moments_of_equal_rows_have_no_deviation_and_those_of_none_are_zero() ->
 
 @pytest.mark.parametrize("end", [ROWS, 10 * BLOCK + 48, 10 * BLOCK + 49])
 def test_the_digest_of_rows_is_the_same_after_newer_candles_came(
-    table: Table, tmp_path: Path, end: int
+    table: Table, longer: Table, tmp_path: Path, end: int
 ) -> None:
     short = table_of(tmp_path, series(0, end)) if end < ROWS else table
-    longer = table_of(tmp_path / "longer", series(0, 3 * ROWS))
     for run in ((1, end), (1, end - 1), (70, end - 50)):
         wanted = compute_digest(short, [run], ["close", "high"])
         assert compute_digest(longer, [run], ["close", "high"]) == wanted
@@ -279,7 +285,7 @@ def test_any_change_inside_the_rows_changes_their_digest_and_none_outside_does(
     table: Table, tmp_path: Path
 ) -> None:
     runs = [(10, 200), (430, 600)]
-    for i, row in enumerate((9, 10, 50, 199, 200, 425, 430, 520, 599, 600, 990)):
+    for i, row in enumerate((9, 10, 199, 200, 430, 599, 600)):
         candles = series()
         close = candles["close"].copy()
         at = int(np.searchsorted(candles.open_time, T0 + row * HOUR))

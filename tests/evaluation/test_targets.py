@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from jsonargparse import ArgumentParser
@@ -34,6 +34,7 @@ from btc_datamodule.evaluation.targets import (
 )
 from btc_datamodule.features.layout import BAR_COLUMNS
 from tests.factories import HOUR, START, InMemory, random_hourly
+from tests.marks import law
 
 NAN = math.nan
 MAX_FILL = 3
@@ -321,14 +322,15 @@ def corrupted(candles: Candles, rows: NDArray[np.bool_]) -> Candles:
     return Candles(candles.interval, columns)
 
 
-@given(
+@law(
     st.sampled_from([*TARGETS, Gain()]),
     st.lists(st.booleans(), min_size=90, max_size=90),
     st.integers(1, 6),
     st.integers(0, 9),
     st.floats(0, 1, exclude_max=True),
+    examples=10,
+    many=200,
 )
-@settings(max_examples=20)
 def test_a_target_depends_on_its_context_and_its_own_bars_only(
     target: Target, present: list[bool], horizon: int, gap: int, where: float
 ) -> None:

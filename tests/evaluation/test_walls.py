@@ -74,6 +74,7 @@ SPLITS = {  # both test rows up to 199 or 279, and train right after
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("embargo", keep_some([1, 0, 8, 2], 2))
 @pytest.mark.parametrize("split", SPLITS)
 def test_no_filled_bar_takes_a_bar_of_test_into_train(
@@ -118,6 +119,7 @@ def test_bars_that_go_missing_after_the_end_of_train_leave_train_alone(tmp_path:
 # --- the embargo --------------------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("hole", [range(0), range(280, 283), range(300, 310), range(275, 340)])
 @pytest.mark.parametrize("bars", [0, 1, 24, 48, 60])
 def test_an_embargo_counts_from_test_however_long_after_it_train_begins(

@@ -63,6 +63,7 @@ def test_the_markets_have_outages_and_bars_without_trades(market: Market) -> Non
     assert (market.bars["volume"] == 0).any()
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", FEATURES)
 def test_a_built_in_feature_in_the_table_is_its_formula_and_masked_by_its_holes(
     market: Market, name: str

@@ -134,6 +134,7 @@ CLEAN: dict[str, tuple[int, Compute | pl.Expr]] = {
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", OFFENDERS)
 def test_a_feature_that_breaks_the_law_is_named_with_time_and_size(
     market: Market, name: str
@@ -199,6 +200,7 @@ def test_a_leak_that_is_small_beside_a_constant_level_is_found(size: float) -> N
         check_lookback(feature, bars, feature(bars), range(10, 490, 40))
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("name", CLEAN)
 def test_a_feature_that_keeps_the_law_passes(market: Market, name: str) -> None:
     lookback, compute = CLEAN[name]

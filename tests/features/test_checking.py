@@ -230,6 +230,7 @@ def use(dm: BTCDataModule, *, ahead: bool) -> None:
             dm.transfer_batch_to_device(batch, torch.device("cpu"), 0)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("ahead", [True, False])
 @pytest.mark.parametrize("name", ["x", "observed", "close"])
 def test_no_way_to_batches_uses_rows_that_are_not_as_written(

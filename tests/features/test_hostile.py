@@ -1,6 +1,7 @@
 """Feature files that lie, digest and all: one line, soon, in little memory; and built again."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,17 @@ from tests.store.test_hostile import behind_a_pipe, bounded
 Lie = Callable[[h5py.File], Any]
 
 
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    make_datamodule(folder, ready=False).prepare_data()
+    return folder
+
+
 @pytest.fixture
-def dm(tmp_path: Path) -> BTCDataModule:
-    dm = make_datamodule(tmp_path, ready=False)
-    dm.prepare_data()
-    return dm
+def dm(prepared: Path, tmp_path: Path) -> BTCDataModule:
+    shutil.copytree(prepared, tmp_path, dirs_exist_ok=True)
+    return make_datamodule(tmp_path, ready=False)
 
 
 def find(dm: BTCDataModule) -> Path:

@@ -15,7 +15,6 @@ import h5py
 import numpy as np
 import polars as pl
 import pytest
-import torch
 from numpy.typing import NDArray
 
 from btc_datamodule import BTCDataModule, ConfigError, DummyModule, StoreError, follow
@@ -87,11 +86,8 @@ def read(path: Path) -> dict[str, NDArray[Any]]:
 @pytest.fixture
 def live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
     market = Market(make_candles(ABSENT), TestClock(), LATE, shows_open=True)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # beside other work torch's threads wait for each other
     with serve(market, monkeypatch) as exchange:
         yield Live(tmp_path, monkeypatch, exchange)
-    torch.set_num_threads(threads)
 
 
 def test_every_bar_is_forecast_once_as_predict_does_whatever_the_network_does(live: Live) -> None:

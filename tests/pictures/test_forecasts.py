@@ -38,6 +38,7 @@ def forecast(
     }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("size", SIZES)
 def test_words_can_be_read(forecast: Any, size: tuple[float, float]) -> None:
     dm, given = forecast

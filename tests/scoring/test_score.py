@@ -69,6 +69,7 @@ def score(dm: BTCDataModule, values: NDArray[np.float64], **options: Any) -> Sco
     return score_forecasts({0: dm.stages}, {"model": {0: hold(dm, values)}}, **options)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("target", TARGETS, ids=repr)
 @pytest.mark.parametrize("gap", [0, 2])
 def test_the_truth_is_better_than_any_baseline(tmp_path: Path, target: Any, gap: int) -> None:

@@ -125,6 +125,7 @@ def patience(fault: Fault) -> dict[str, Any]:
     return {"timeout": 1.0} if isinstance(fault, ex.Silence) else {}
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("case", "fault", "every", "message"), MATRIX)
 def test_a_fault_that_passes_leaves_the_digest_of_an_undisturbed_run(
     path: Path, case: Case, fault: Fault, every: int, message: str
@@ -140,6 +141,7 @@ def test_a_fault_that_passes_leaves_the_digest_of_an_undisturbed_run(
     assert not exchange.faults
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("case", "fault", "every", "message"), MATRIX)
 def test_a_fault_that_stays_is_one_line_and_costs_nothing_that_was_stored_or_answered(
     path: Path, case: Case, fault: Fault, every: int, message: str

@@ -154,6 +154,7 @@ WRONG = {
 }
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("spoil", "said"), WRONG.values(), ids=WRONG.keys())
 @pytest.mark.parametrize("drop_invalid", [False, True])
 def test_a_page_that_answers_another_question_is_an_error_and_makes_no_hole(

@@ -70,7 +70,7 @@ def test_fabric_on_one_rank_has_what_the_loader_has(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(find_spec("accelerate") is None, reason="accelerate is not installed")
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [pytest.param(1, marks=pytest.mark.stress), 2])
 def test_accelerate_with_the_loader_left_as_it_is_as_the_docs_say(
     tmp_path: Path, ranks: int
 ) -> None:

@@ -14,7 +14,7 @@ from btc_datamodule import Batch, BTCDataModule, DummyModule
 from tests.factories import make_datamodule, make_model, make_trainer
 from tests.training import ranks_dummy
 from tests.training.ranks_dummy import WINDOWS, compute_loss
-from tests.training.ranks_run import EPOCHS, GLOBAL_BATCH
+from tests.training.ranks_run import EPOCHS, GLOBAL_BATCH, hand_in
 from tests.training.test_ranks import Ranks, run
 
 EXACT = 2e-6
@@ -36,10 +36,14 @@ def notes(
     with FileLock(folder.with_suffix(".lock")):
         if not folder.exists():
             folder.mkdir()
-            run([sys.executable, ranks_dummy.__file__, str(folder), str(request.param)])
+            if request.param == 1:
+                hand_in(folder, ranks_dummy.run(folder, 1))
+            else:
+                run([sys.executable, ranks_dummy.__file__, str(folder), str(request.param)])
     return Ranks.read(folder, request.param).notes
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("windows", WINDOWS)
 @pytest.mark.parametrize("stage", ["val", "test"])
 def test_an_evaluation_logs_the_mean_over_all_windows_however_the_ranks_share_them(

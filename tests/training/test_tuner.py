@@ -139,6 +139,7 @@ def test_after_a_search_for_a_learning_rate_a_fit_sees_what_it_would_have_seen(
 # --- few batches again and again ------------------------------------------------------------------
 
 
+@pytest.mark.each_value
 @loading
 @pytest.mark.parametrize(("share", "batches"), [(3, 3), (0.25, 3)])
 def test_a_fit_on_few_batches_has_the_first_ones_in_order_of_time_in_each_epoch(

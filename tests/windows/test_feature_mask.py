@@ -89,6 +89,7 @@ def test_masks_and_inputs_are_exact(tmp_path: Path) -> None:
     np.testing.assert_allclose(batch.x[0], due, rtol=1e-5)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("undefined", ["drop", "flag"])
 @pytest.mark.parametrize("scaling", ["train", "robust", "window", "none"])
 def test_the_scaled_value_is_handed_out_where_observed_and_else_0(

@@ -4,7 +4,7 @@ import os
 import pickle
 from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import h5py
 import numpy as np
@@ -12,12 +12,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from btc_datamodule import Batch, BTCDataModule, Simulator
+from btc_datamodule import Batch, Simulator
 from btc_datamodule.features.table import Table
 from btc_datamodule.windows.blocks import BLOCK_WINDOWS
 from btc_datamodule.windows.sampler import WindowSampler
 from btc_datamodule.windows.sending import StartMethod
 from tests.factories import make_datamodule
+
+if TYPE_CHECKING:  # workers that are spawned import this module, and need no Lightning
+    from btc_datamodule import BTCDataModule
 
 START_METHODS = get_args(StartMethod)
 
@@ -44,12 +47,13 @@ datamodule = partial(
 )
 
 
-def epoch(dm: BTCDataModule) -> list[Batch]:
+def epoch(dm: "BTCDataModule") -> list[Batch]:
     loader = dm.train_dataloader()
     loader.sampler.set_epoch(1)  # type: ignore[attr-defined]
     return list(loader) + list(dm.val_dataloader())
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     ("workers", "method"), [(1, None), (2, None), *((2, method) for method in START_METHODS)]
 )
@@ -78,7 +82,7 @@ def test_no_hdf5_handle_exists_that_could_cross_a_process(folder: Path) -> None:
 class Spy(torch.utils.data.Dataset[tuple[int, int]]):
     """Says which process maps the feature file, from inside a worker."""
 
-    def __init__(self, dm: BTCDataModule) -> None:
+    def __init__(self, dm: "BTCDataModule") -> None:
         self.windows = dm.dataset("train")
 
     def __len__(self) -> int:

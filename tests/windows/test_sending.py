@@ -45,6 +45,7 @@ class Open:
         return batch
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize(
     ("transform", "told"),

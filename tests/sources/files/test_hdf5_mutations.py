@@ -152,7 +152,7 @@ def change(data: bytes, random: np.random.Generator) -> bytes:
 
 
 @pytest.mark.parametrize("write", LAYOUTS)
-@pytest.mark.parametrize("times", [40, pytest.param(3000, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("times", [24, pytest.param(3000, marks=pytest.mark.stress)])
 def test_a_changed_file_gives_a_table_or_one_line(
     tmp_path: Path, reader: Reader, write: Callable[[Path], None], times: int
 ) -> None:

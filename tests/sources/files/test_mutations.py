@@ -119,7 +119,7 @@ def worker() -> Iterator[Worker]:
 
 
 @pytest.mark.parametrize(("ending", "pack", "checked"), KINDS, ids=[kind[0] for kind in KINDS])
-@pytest.mark.parametrize("times", [40, pytest.param(3000, marks=pytest.mark.stress)])
+@pytest.mark.parametrize("times", [24, pytest.param(3000, marks=pytest.mark.stress)])
 def test_a_changed_file_is_one_line_of_error_or_changes_no_other_row(
     tmp_path: Path,
     worker: Worker,

@@ -26,6 +26,7 @@ from tests.sources.files.helpers import (
 )
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("suffix", [".feather", ".arrow", ".parquet"])
 @pytest.mark.parametrize("unit", ["ms", "us", "ns"])
 @pytest.mark.parametrize("zone", [None, "UTC", "Asia/Tokyo"])

@@ -56,6 +56,7 @@ class KeepsTheEnd(Callback):
         trainer.save_checkpoint(self.path)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("kind", [Recorder, Scheduled])
 @in_uneven_settings
 @pytest.mark.parametrize(
@@ -112,6 +113,7 @@ def goes_on(
     assert same_weights(go_on(kept, dm, **options), whole)
 
 
+@pytest.mark.each_value
 @in_uneven_settings
 @pytest.mark.parametrize(
     "stops",
@@ -147,6 +149,7 @@ def test_checkpoints_of_any_hook_one_after_another_end_with_the_same_weights(
     goes_on(folder, tmp_path, [("on_after_backward", 1), *stops], options)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("options", [{}, BY_STEPS[1]], ids=["max_epochs", "max_steps too"])
 @pytest.mark.parametrize("hook", ["on_train_epoch_end", "on_train_batch_end", "on_before_backward"])
 def test_checkpoints_of_a_fit_after_one_that_failed_are_as_good(
@@ -168,6 +171,7 @@ def test_checkpoints_of_a_fit_after_one_that_failed_are_as_good(
     assert after.seen == uninterrupted(folder, PLAIN).seen[ends:]
 
 
+@pytest.mark.each_value
 @by_steps
 @pytest.mark.parametrize(
     ("hook", "at"),

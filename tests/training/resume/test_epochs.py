@@ -45,6 +45,7 @@ def test_an_epoch_that_max_time_cut_short_goes_on_where_it_was(
     assert_goes_on(after, whole, at)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("options", [{}, {"max_epochs": -1, "max_steps": EPOCHS * BATCHES}])
 @pytest.mark.parametrize("epoch", range(EPOCHS))
 def test_a_checkpoint_of_the_start_of_an_epoch_begins_it(
@@ -109,6 +110,7 @@ def test_a_stop_on_the_way_of_the_last_batch_to_the_device_loses_no_batch(
     assert_goes_on(after, whole, due)
 
 
+@pytest.mark.each_value
 @by_steps
 @pytest.mark.parametrize("steps", [BATCHES, 2 * BATCHES, 5, BATCHES + 3])
 @pytest.mark.parametrize("kept", ["at the end of an epoch", "in a step", "once it was over"])

@@ -58,6 +58,7 @@ class Looks(Callback):
         self.look(trainer)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("of_trainer", [True, False], ids=["the Trainer's", "another"])
 def test_a_train_loader_gone_through_by_hand_gives_whole_epochs_and_disturbs_no_fit(
@@ -140,6 +141,7 @@ class OfTwo(Recorder):
         return super().training_step(long, batch_idx)
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(("workers", "gather"), [(0, "host"), (2, "device")])
 @pytest.mark.parametrize("within", keep_some(["dict", "list", "max_size", "min_size"], 2))
 def test_loaders_inside_something_else_are_resumed_too(

@@ -154,6 +154,7 @@ EVERY = (
 )
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     ("setting", "stop"),
     [

@@ -46,6 +46,7 @@ class WatchedByStep(Watched):
     interval = "step"
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize("kind", [Watched, WatchedByStep])
 @pytest.mark.parametrize(
     ("hook", "at", "options"),

@@ -51,6 +51,7 @@ def logged(
     return logs.kept
 
 
+@pytest.mark.each_value
 @pytest.mark.parametrize(
     ("hook", "at"),
     keep_some(
