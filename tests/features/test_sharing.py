@@ -81,7 +81,7 @@ def test_the_next_feature_file_is_what_is_built_alone_and_has_no_bars_of_its_own
 
 
 @pytest.mark.parametrize(
-    "seed", [0, 1, *(pytest.param(seed, marks=pytest.mark.stress) for seed in range(2, 20))]
+    "seed", [0, *(pytest.param(seed, marks=pytest.mark.stress) for seed in range(1, 20))]
 )
 def test_whatever_happens_beside_it_a_feature_file_is_what_is_built_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
@@ -141,7 +141,7 @@ def test_bars_that_are_others_are_not_shared(
 
 def test_what_grows_together_shares_the_bars_that_come(tmp_path: Path) -> None:
     replays = three(tmp_path)
-    for rows in (60, 61, 70, 90, 91, 140):
+    for rows in (60, 61, 140):
         tables = [each.take(rows) for each in replays]
         assert len(set.union(*map(list_bars, tables))) == 1
         for replay, table in zip(replays, tables, strict=True):
