@@ -270,7 +270,7 @@ CLEAN: dict[str, tuple[Kind | Callable[..., BTCDataModule], dict[str, Any]]] = {
 @pytest.mark.parametrize(
     ("kind", "arguments"),
     [
-        pytest.param(*each, id=name, marks=[pytest.mark.stress] if number % 3 else [])
+        pytest.param(*each, id=name, marks=[pytest.mark.stress] if number % 4 else [])
         for number, (name, each) in enumerate(CLEAN.items())
     ],
 )

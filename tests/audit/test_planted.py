@@ -62,7 +62,7 @@ def list_twins() -> Iterator[Any]:
     for name, leak in LEAKS.items():
         twin = (leak.clean_kind, {k: id(v) for k, v in list_clean_arguments(leak).items()})
         if twin not in seen:
-            marks = () if len(seen) % 8 == 0 else (pytest.mark.stress,)
+            marks = () if len(seen) % 16 == 0 else (pytest.mark.stress,)
             yield pytest.param(leak, id=name, marks=marks)
             seen.append(twin)
 

@@ -21,7 +21,7 @@ from tests.evaluation.folds import outages_of
 from tests.factories import HOUR, START, InMemory, make_datamodule, random_hourly
 from tests.features.tables import recipe
 from tests.helpers import write
-from tests.marks import law
+from tests.marks import keep_some, law
 
 # --- predict, and a run at each bar's close -----------------------------------------------------
 
@@ -60,12 +60,8 @@ def live(folder: Path, last: int, **arguments: Any) -> BTCDataModule:
     )
 
 
-@pytest.mark.each_value
-@pytest.mark.parametrize("min_observed", [1.0, 0.6])
-@pytest.mark.parametrize(
-    ("max_fill", "gap"),
-    [(0, 0), (3, 2), *(pytest.param(fill, 0, marks=pytest.mark.stress) for fill in (1, 3))],
-)
+@pytest.mark.parametrize("min_observed", keep_some([0.6, 1.0], 2))
+@pytest.mark.parametrize(("max_fill", "gap"), keep_some([(3, 2), (0, 0), (1, 0), (3, 0)], 4))
 def test_predict_has_the_origins_and_inputs_that_a_run_at_each_bars_close_has(
     tmp_path: Path, min_observed: float, max_fill: int, gap: int
 ) -> None:
@@ -99,7 +95,7 @@ def test_predict_has_the_origins_and_inputs_that_a_run_at_each_bars_close_has(
     st.integers(1, 6),
     st.data(),
     examples=20,
-    many=600,
+    many=200,
 )
 def test_whether_a_bar_is_an_origin_of_predict_and_what_it_is_made_of_is_known_at_its_close(
     mask: list[bool], max_fill: int, min_observed: float, lookback: int, data: st.DataObject
