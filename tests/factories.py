@@ -77,12 +77,14 @@ def prepare(dm: "BTCDataModule") -> None:
     path, span = settings.candle_path, f"{settings.start} to {settings.end}"
     kept = Path(KEPT.name) / span / path.relative_to(settings.data_dir)
     simulated = type(settings.source) is Simulator and settings.end is not None
-    if simulated and kept.exists() and not path.exists():
+    if not simulated or path.exists():  # another user may not even look into what is kept
+        dm.prepare_data()
+    elif kept.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(kept, path)
-    is_new = not path.exists()
-    dm.prepare_data()
-    if simulated and is_new:
+        dm.prepare_data()
+    else:
+        dm.prepare_data()
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, kept)
 

@@ -319,7 +319,7 @@ def test_nodes_that_prepare_a_shared_folder_at_once_download_once_and_all_end_we
     tmp_path: Path,
 ) -> None:
     nodes = 3
-    with get_context("fork").Pool(nodes) as pool:  # spawned ones take 8 s each to import Lightning
+    with get_context("spawn").Pool(nodes) as pool:  # forks would wait for threads of polars
         results = [pool.apply_async(prepare, (tmp_path, nodes)) for _ in range(nodes)]
         found = {result.get(timeout=TIMEOUT) for result in results}
     assert len(found) == 1
