@@ -72,13 +72,34 @@ def use(choice: Choice, seconds: dict[bool, float], count: int) -> list[bool]:
 
 
 @pytest.mark.parametrize("faster", [False, True])
-def test_the_faster_way_is_chosen_and_the_other_tried_now_and_then(faster: bool) -> None:
+def test_the_faster_way_is_chosen_and_the_other_tried_now_and_then(
+    monkeypatch: pytest.MonkeyPatch, faster: bool
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     choice, seconds = Choice(), {faster: 1.0, not faster: 4.0}
     assert set(use(choice, seconds, 2)) == {False, True}, "both are tried first"
     chosen = use(choice, seconds, 10 * TRIED_EVERY)
     assert chosen.count(not faster) == 10
     seconds = {faster: 20.0, not faster: 4.0}  # the machine has become busy, or idle
     assert use(choice, seconds, 20)[-1] is not faster
+
+
+def test_one_thread_has_no_choice(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert use(Choice(), {False: 1.0, True: 0.0}, 2) == [False, False]
+
+
+def test_torch_shares_out_on_two_threads_what_it_is_told_to() -> None:
+    """As on a user's machine: tests have one thread elsewhere."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        pool, windows = BufferPool(), Overlapping(ROWS, LENGTH)
+        starts = np.random.default_rng(2).integers(0, len(windows), MANY)
+        for _ in range(3):
+            assert pool.select(windows, starts).numpy().tobytes() == windows.copy(starts).tobytes()
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_parts_are_too_small_for_torch_to_share_out() -> None:
