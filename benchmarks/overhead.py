@@ -10,7 +10,8 @@ batch size and window (L x F float32) the benchmark goes through the train loade
 
 How to read the table, in microseconds of processor time per batch:
 
-    total       ``next`` of the iterator of ``train_dataloader()``
+    total       ``next`` of the iterator of ``train_dataloader()``, which makes small batches
+                together; all other columns are of a batch alone
     gather      ``x`` and ``observed`` of the same windows, in the same order, and nothing else
     target      ``y`` of the same windows: their bars are gathered, and the log return taken
     order       the sampler: positions, and their permutation
@@ -23,8 +24,9 @@ How to read the table, in microseconds of processor time per batch:
 Order, loader, target and scaling are timed by themselves, and so is wrapping, in a dataset whose
 inputs are empty and whose targets are made already: differences between large figures would drown
 it. Each is timed in several rounds, in turn, and the least is shown: what else a busy machine does
-only ever adds to it. The parts add up to less than the total: alone, each finds its data in the
-processor's cache, which a batch of more than a megabyte has just been written through.
+only ever adds to it. Of large batches the parts add up to less than the total: alone, each finds
+its data in the processor's cache, which a batch of more than a megabyte has just been written
+through.
 """
 
 import argparse
@@ -151,7 +153,7 @@ def timings(dm: BTCDataModule, rounds: int) -> dict[str, float]:
             yield from order
 
     streams: dict[str, Iterator[object]] = {
-        "total": endless(dm, dataset),
+        "total": endless(dm, dm.train_dataloader().dataset),
         "gather": each(bare(dataset), starts),
         "target": each(target(dataset), origins),
         "order": positions(),
