@@ -6,7 +6,8 @@ agree with each other.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,7 +17,15 @@ from numpy.typing import NDArray
 
 from btc_datamodule.candles.runs import Runs, subtract_runs
 from btc_datamodule.candles.timeline import LONGEST_DURATION, Interval
-from btc_datamodule.disk.hdf5 import advise_repair, find_dataset, read_attribute
+from btc_datamodule.disk.hdf5 import (
+    advise_repair,
+    check_schema,
+    explain_damage,
+    find_dataset,
+    open_hdf5,
+    read_attribute,
+)
+from btc_datamodule.disk.in_use import leave_unused
 from btc_datamodule.disk.stored import SMALL_BYTES, Stored
 from btc_datamodule.errors import StoreError
 from btc_datamodule.features.cells import split_cells, unite_cells
@@ -28,6 +37,7 @@ from btc_datamodule.features.layout import (
     MASKS,
     REACH,
     RUNS,
+    SCHEMA,
     SEGMENT_DTYPES,
     SIZED,
     combine_digests,
@@ -78,6 +88,18 @@ class Contents(NamedTuple):
     names: tuple[str, ...]
     arrays: tuple[Arrays, ...]
     small: dict[str, NDArray[Any]]
+
+
+@contextmanager
+def look_into(path: Path) -> Iterator["h5py.File"]:
+    """A feature file of this schema, open, which does not count as used for that.
+
+    Raises:
+        StoreError: if it is none, or damaged.
+    """
+    with leave_unused(path), open_hdf5(path) as file, explain_damage(path):
+        check_schema(path, file, SCHEMA, "feature file")
+        yield file
 
 
 def read_contents(path: Path, file: "h5py.File") -> Contents:

@@ -13,10 +13,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
-from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
-from btc_datamodule.disk.in_use import leave_unused
+from btc_datamodule.disk.hdf5 import read_attribute
 from btc_datamodule.errors import StoreError, UnreadableError
-from btc_datamodule.features.layout import SCHEMA, is_large
+from btc_datamodule.features.contents import look_into
+from btc_datamodule.features.layout import is_large
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.table import Table, list_tables, locate_table, open_whole
 from btc_datamodule.store.candle_file import CandleReader
@@ -96,8 +96,7 @@ def _find_written(path: Path) -> int:
 def _read_made(path: Path, recipe: Recipe) -> _Made | None:
     """What a feature file was made of; None if it is not of the recipe's columns and series."""
     try:
-        with leave_unused(path), open_hdf5(path) as file, explain_damage(path):
-            check_schema(path, file, SCHEMA, "feature file")
+        with look_into(path) as file:
             if read_attribute(path, file, "features", str) != json.dumps(recipe.columns):
                 return None
             first, interval = (

@@ -21,11 +21,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from btc_datamodule.disk.hdf5 import check_schema, explain_damage, open_hdf5, read_attribute
+from btc_datamodule.disk.hdf5 import read_attribute
 from btc_datamodule.disk.in_use import leave_unused
 from btc_datamodule.errors import StoreError
+from btc_datamodule.features.contents import look_into
 from btc_datamodule.features.grid import Grid
-from btc_datamodule.features.layout import ATTRIBUTES, BAR_COLUMNS, DTYPES, SCHEMA
+from btc_datamodule.features.layout import ATTRIBUTES, BAR_COLUMNS, DTYPES
 from btc_datamodule.features.recipe import Recipe
 from btc_datamodule.features.rows_file import (
     Arrays,
@@ -116,8 +117,7 @@ def _list_alike(claims: Sequence[Claim], header: Header, grid: Grid) -> Iterator
             continue
         each = claim.head
         with suppress(StoreError):
-            with leave_unused(each), open_hdf5(each) as file, explain_damage(each):
-                check_schema(each, file, SCHEMA, "feature file")
+            with look_into(each) as file:
                 said = (read_attribute(each, file, name, ATTRIBUTES[name]) for name in names)
                 if any(one != other for one, other in zip(said, of_these, strict=True)):
                     continue

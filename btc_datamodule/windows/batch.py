@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 from btc_datamodule.errors import ConfigError
@@ -48,6 +49,9 @@ class Batch(NamedTuple):
 
 make_batch: Callable[[Iterable[Tensor]], Batch] = partial(tuple.__new__, Batch)
 """A batch of its fields in order, in less time than ``Batch._make``: small ones are many."""
+
+Described = tuple[torch.dtype, tuple[int, ...]]
+"""Type and shape of a field."""
 
 Transform = Callable[[Batch], Batch]
 

@@ -8,11 +8,12 @@ from math import prod
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from btc_datamodule.checks import check_whole_number, format_size
 from btc_datamodule.errors import ConfigError
-from btc_datamodule.windows.arrays import Arrays
+from btc_datamodule.windows.arrays import Arrays, view_tensor
 from btc_datamodule.windows.dataset import WindowDataset
 
 MAX_BYTES = 1 << 31
@@ -60,14 +61,7 @@ def collect_arrays(windows: WindowDataset, stage: str, max_bytes: int = MAX_BYTE
 
 def _make_empty(windows: WindowDataset) -> Sequence[NDArray[Any]]:
     """A sample of zeros: what one takes, before a transform."""
-    bars, features = windows.shape.lookback, len(windows.table.features)
-    target = windows.target.shape(windows.shape.horizon)
-    return (
-        np.zeros((bars, features), np.float32),
-        np.zeros(target, np.float32 if windows.target.n_classes is None else np.int64),
-        np.zeros(windows.mask_shape, np.bool_),
-        np.zeros((), np.int64),
-    )
+    return [view_tensor(torch.zeros(shape, dtype=dtype))[0] for dtype, shape in windows.describe(1)]
 
 
 def _count_bytes(row: NDArray[Any]) -> int:

@@ -28,7 +28,7 @@ from btc_datamodule.evaluation.scaling import Scaler
 from btc_datamodule.evaluation.targets import IGNORED, Target, to_numbers
 from btc_datamodule.features.table import Table
 from btc_datamodule.public import public
-from btc_datamodule.windows.batch import Batch, Transform, apply_transform, make_batch
+from btc_datamodule.windows.batch import Batch, Described, Transform, apply_transform, make_batch
 from btc_datamodule.windows.blocks import BatchRequest, Run
 from btc_datamodule.windows.buffers import BufferPool
 from btc_datamodule.windows.mapped import Mapped, map_rows
@@ -139,6 +139,16 @@ class WindowDataset(Dataset[Batch]):
         by_feature = self.table.mask == "feature"
         return self.input_shape if by_feature else self.input_shape[:1]
 
+    def describe(self, length: int) -> list[Described]:
+        """Type and shape of each field of a batch, as far as no transform changes it."""
+        kind = torch.float32 if self.target.n_classes is None else torch.int64
+        return [
+            (self.dtype, (length, *self.input_shape)),
+            (kind, (length, *self.target.shape(self.shape.horizon))),
+            (torch.bool, (length, *self.mask_shape)),
+            (torch.int64, (length,)),
+        ]
+
     def may_join(self, length: int) -> bool:
         """Whether the inputs of batches of ``length`` windows may follow each other in memory."""
         return length * prod(self.input_shape) * self.dtype.itemsize % LINE_BYTES == 0
@@ -161,16 +171,13 @@ class WindowDataset(Dataset[Batch]):
             run: n batches of B windows.
             made: has the shapes and types of n * B windows, in tensors that are contiguous.
         """
-        views, origins = self._get_views(), self._find_origins(run)
-        first = origins - (self.shape.lookback - 1)
-        views.inputs.check(first, self.shape.lookback)
-        y, times = self.gather_outputs(origins)
-        seen = self._gather_observed(views, first)
+        views = self._get_views()
+        first, *others = self._gather_others(views, self._find_origins(run))
         rows = made.x.flatten(1)
         as_it_is = None if self.dtype != torch.float32 else rows
         x = self.buffers.select(views.x, first - views.first, as_it_is)
-        self._finish_x(views, x, seen, rows)
-        for source, place in zip((y, seen, times), made[1:], strict=True):
+        self._finish_x(views, x, others[1], rows)
+        for source, place in zip(others, made[1:], strict=True):
             place.copy_(source)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -251,11 +258,8 @@ class WindowDataset(Dataset[Batch]):
         Inputs are gathered as they are asked for, up to ``INPUT_BYTES`` of them at once; all else
         of all batches at once.
         """
-        views, bars = self._get_views(), self.shape.lookback
-        first = origins - (bars - 1)
-        views.inputs.check(first, bars)
-        y, times = self.gather_outputs(origins)
-        observed = self._gather_observed(views, first)
+        views = self._get_views()
+        first, y, observed, times = self._gather_others(views, origins)
         others = [split_apart(field, count) for field in (y, observed, times)]
         starts = first - views.first if views.first else first
         length = len(origins) // count
@@ -267,9 +271,18 @@ class WindowDataset(Dataset[Batch]):
             some = min(step, count - at)
             part = slice(at * length, (at + some) * length)
             if at and not views.scaled:  # they are read from the file, and only now
-                views.inputs.check(first[part], bars)
+                views.inputs.check(first[part], self.shape.lookback)
             x = self._gather_x(views, starts[part], observed, part, some)
             yield from map(make_batch, zip(x, *others, strict=False))
+
+    def _gather_others(
+        self, views: Mapped, origins: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], Tensor, Tensor, Tensor]:
+        """The first rows of the windows of some origins, once checked, and all fields but ``x``."""
+        first = origins - (self.shape.lookback - 1)
+        views.inputs.check(first, self.shape.lookback)
+        y, times = self.gather_outputs(origins)
+        return first, y, self._gather_observed(views, first), times
 
     def _gather_observed(self, views: Mapped, first: NDArray[np.int64]) -> Tensor:
         """``Batch.observed`` of windows that begin at rows ``first``."""

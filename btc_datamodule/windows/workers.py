@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from btc_datamodule.windows.batch import Batch, make_batch, pass_through
+from btc_datamodule.windows.batch import Batch, Described, make_batch, pass_through
 from btc_datamodule.windows.blocks import Run
-from btc_datamodule.windows.dataset import WindowDataset
+from btc_datamodule.windows.dataset import LINE_BYTES, WindowDataset
 from btc_datamodule.windows.overlapping import find_array_type, split_array, view_as
 from btc_datamodule.windows.sampler import WindowSampler
 from btc_datamodule.windows.together import cut_runs, iterate_batches
@@ -44,13 +44,6 @@ SPARE = 3
 
 SLOTS_BYTES = 48 << 20
 """Of all slots of a loader, 48 MiB: a container often has no more than 64 MiB of shared memory."""
-
-ALIGNED = 64
-"""Bytes: where a tensor in a slot may begin."""
-
-
-Described = tuple[torch.dtype, tuple[int, ...]]
-"""Type and shape of a tensor."""
 
 
 class Request(NamedTuple):
@@ -227,11 +220,12 @@ class GroupedWindows(Dataset["Message | list[Batch]"]):
     def _gather(self, request: Request) -> Message:
         """The batches of a request, gathered where they are to lie."""
         windows, whole = self.windows, request.run
-        runs = list(cut_runs(windows, [whole]))
-        if not windows.may_join(whole.positions.shape[1]):
+        if windows.may_join(whole.positions.shape[1]):
+            runs = list(cut_runs(windows, [whole]))
+        else:
             runs = [whole.cut(number, number + 1) for number in range(len(whole))]
         message, memory = self._lay_out(
-            request.slot, [(len(run), describe_batch(windows, run.positions.size)) for run in runs]
+            request.slot, [(len(run), windows.describe(run.positions.size)) for run in runs]
         )
         for run, part in zip(runs, message.parts, strict=True):
             windows.gather_joined(
@@ -249,7 +243,7 @@ class GroupedWindows(Dataset["Message | list[Batch]"]):
             fields = []
             for dtype, shape in described:
                 fields.append(Field(at, dtype, tuple(shape)))
-                at += align(prod(shape) * dtype.itemsize)
+                at += count_room(dtype, shape)
             laid.append(Part(number, fields))
         if slot is not None and at <= self.size:
             return Message(laid, None), view_slot(self.memory, self.size, slot)
@@ -277,7 +271,7 @@ class WorkerBatches:
         *,
         persistent: bool,
     ) -> None:
-        each = count_bytes(describe_batch(windows, sampler.batch_size))
+        each = count_bytes(windows.describe(sampler.batch_size))
         most = GROUP if windows.transform is None else GROUP_TRANSFORMED
         most = max(1, min(most, GROUP_BYTES // each))
         awaited = loader.num_workers * (loader.prefetch_factor or 1)
@@ -304,23 +298,9 @@ class WorkerBatches:
             yield from self._slots.receive(message)
 
 
-def describe_batch(windows: WindowDataset, length: int) -> list[Described]:
-    """Type and shape of each field of a batch, as far as no transform changes it."""
-    shape, target = windows.shape, windows.target
-    return [
-        (windows.dtype, (length, shape.lookback, len(windows.table.features))),
-        (
-            torch.float32 if target.n_classes is None else torch.int64,
-            (length, *target.shape(shape.horizon)),
-        ),
-        (torch.bool, (length, *windows.mask_shape)),
-        (torch.int64, (length,)),
-    ]
-
-
 def count_bytes(described: Iterable[Described]) -> int:
     """Bytes of some tensors in a slot."""
-    return sum(align(prod(shape) * dtype.itemsize) for dtype, shape in described)
+    return sum(count_room(dtype, shape) for dtype, shape in described)
 
 
 def is_plain(batch: object) -> bool:
@@ -364,6 +344,6 @@ def view_slot(memory: Any, size: int, slot: int) -> NDArray[np.uint8]:
     return np.frombuffer(memory, dtype=np.uint8, count=size, offset=slot * size)
 
 
-def align(size: int) -> int:
-    """Bytes from the beginning of a tensor of some bytes to that of the next."""
-    return -(-size // ALIGNED) * ALIGNED
+def count_room(dtype: torch.dtype, shape: Sequence[int]) -> int:
+    """Bytes from the beginning of a tensor to that of the next, in whole lines of the cache."""
+    return -(-prod(shape) * dtype.itemsize // LINE_BYTES) * LINE_BYTES

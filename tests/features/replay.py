@@ -1,6 +1,8 @@
 """Candles that come in bar by bar, and feature files that grow with them."""
 
-from collections.abc import Iterator
+import multiprocessing as mp
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ from btc_datamodule.features.table import Table
 from tests.factories import HOUR, T0, candles_of, changed
 from tests.features.tables import PATCHY, recipe
 from tests.helpers import write
+
+FORKED = mp.get_context("forkserver")
+FORKED.set_forkserver_preload(
+    ["tests.features.test_rows_file", "tests.features.test_sharing", "polars", "h5py", "tqdm"]
+)
 
 SEGMENT, LARGE, ROOM = 48, 30, 32
 
@@ -150,3 +157,28 @@ def lumps(rows: int, seed: int) -> Iterator[int]:
 
 def list_all(table: Table) -> dict[str, Any]:
     return {name: table.array(name).copy() for name in table.checks.names}
+
+
+def unused_for(seconds: float, *paths: Path) -> None:
+    """Have files look as if nobody had used them for so long."""
+    for path in paths:
+        found = path.stat()
+        os.utime(path, (found.st_atime - seconds, found.st_mtime))
+
+
+def die_of(step: int) -> None:
+    """End the process once so many calls that write to the disk have been made."""
+    left = [step]
+
+    def count(real: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*given: Any, **named: Any) -> Any:
+            if not left[0]:
+                os._exit(9)
+            left[0] -= 1
+            return real(*given, **named)
+
+        return counted
+
+    for name in ("pwrite", "fsync", "ftruncate"):
+        setattr(os, name, count(getattr(os, name)))
+    Path.replace = count(Path.replace)  # type: ignore[method-assign]

@@ -1,6 +1,5 @@
 """Files of rows: killed while they grow, two at once, damaged, lying, and removed in the end."""
 
-import multiprocessing as mp
 import os
 import shutil
 from collections.abc import Callable
@@ -20,19 +19,19 @@ from btc_datamodule.features.stale import GROWN_SECONDS, KEPT_SECONDS
 from btc_datamodule.features.table import Table
 from tests.factories import changed
 from tests.features.replay import (
+    FORKED,
     Replay,
     assert_equal,
+    die_of,
     find_extent,
     find_file,
     list_all,
     market,
     remove_at_once,
     shrink,
+    unused_for,
 )
 from tests.features.tables import recipe
-
-FORKED = mp.get_context("forkserver")
-FORKED.set_forkserver_preload(["tests.features.test_rows_file", "polars", "h5py", "tqdm"])
 
 
 @pytest.fixture(autouse=True)
@@ -45,36 +44,12 @@ def replay(tmp_path: Path) -> Replay:
     return Replay(tmp_path / "data", market(150), recipe())
 
 
-def unused_for(seconds: float, *paths: Path) -> None:
-    for path in paths:
-        found = path.stat()
-        os.utime(path, (found.st_atime - seconds, found.st_mtime))
-
-
 # --- killed, and two at once ----------------------------------------------------------------------
 
 
 def build_there(path: Path) -> None:
     shrink(pytest.MonkeyPatch())
     build(path, recipe(), check=False)
-
-
-def die_of(step: int) -> None:
-    """End the process once so many calls that write to the disk have been made."""
-    left = [step]
-
-    def count(real: Callable[..., Any]) -> Callable[..., Any]:
-        def counted(*given: Any, **named: Any) -> Any:
-            if not left[0]:
-                os._exit(9)
-            left[0] -= 1
-            return real(*given, **named)
-
-        return counted
-
-    for name in ("pwrite", "fsync", "ftruncate"):
-        setattr(os, name, count(getattr(os, name)))
-    Path.replace = count(Path.replace)  # type: ignore[method-assign]
 
 
 def die_at(step: int, path: Path) -> None:

@@ -1,6 +1,5 @@
 """Feature files of the same bars share them: each says what it says if it is built alone."""
 
-import multiprocessing as mp
 import shutil
 from pathlib import Path
 from typing import Any
@@ -24,23 +23,22 @@ from btc_datamodule.features.stale import GROWN_SECONDS, KEPT_SECONDS
 from btc_datamodule.features.table import Table, list_tables
 from tests.factories import T0, changed, make_datamodule
 from tests.features.replay import (
+    FORKED,
     RECIPES,
     Replay,
     assert_equal,
+    die_of,
     find_extent,
     find_file,
     list_all,
     market,
     remove_at_once,
     shrink,
+    unused_for,
 )
 from tests.features.tables import EVER, recipe
 from tests.features.test_growing_beside import BTC, ETH
-from tests.features.test_rows_file import die_of, unused_for
 from tests.test_covariates import write
-
-FORKED = mp.get_context("forkserver")
-FORKED.set_forkserver_preload(["tests.features.test_sharing", "polars", "h5py", "tqdm"])
 
 NAMES = ("log_return", "log_range", "log_volume")
 

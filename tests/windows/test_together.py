@@ -1,34 +1,21 @@
 """Small batches are made several at a time, and each is what it would be alone."""
 
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from btc_datamodule import Batch, BTCDataModule, Simulator, Target, TripleBarrier
+from btc_datamodule import Batch, BTCDataModule, Simulator, TripleBarrier
 from btc_datamodule.windows.blocks import BatchRequest
 from btc_datamodule.windows.loader import WindowLoader
 from btc_datamodule.windows.together import TOGETHER, TOGETHER_BYTES, count_together
 from tests.factories import make_datamodule
+from tests.windows.targets import Counting
 
 LENGTH = 4  # windows of 12 x 3: the inputs of a batch are whole lines of the processor's cache
-
-
-@dataclass(frozen=True)
-class Counting(Target):
-    """Notes how many samples it is given."""
-
-    def shape(self, horizon: int) -> tuple[int, ...]:
-        return (1,)
-
-    def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.full((len(bars), 1), float(len(bars)))
 
 
 def doubled(batch: Batch) -> Batch:

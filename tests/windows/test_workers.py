@@ -2,30 +2,17 @@
 
 import os
 import signal
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 
-from btc_datamodule import Batch, BTCDataModule, Simulator, Target
+from btc_datamodule import Batch, BTCDataModule, Simulator
 from btc_datamodule.windows.loader import WindowLoader
 from tests.factories import make_datamodule
-
-
-@dataclass(frozen=True)
-class Counting(Target):
-    """Gives how many samples it is asked for."""
-
-    def shape(self, horizon: int) -> tuple[int, ...]:
-        return (1,)
-
-    def __call__(self, bars: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.full((len(bars), 1), float(len(bars)))
+from tests.windows.targets import Counting
 
 
 def double(batch: Batch) -> Batch:
